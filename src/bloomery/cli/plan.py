@@ -1,0 +1,60 @@
+"""`bloomery plan`: what a run would do and need."""
+from __future__ import annotations
+
+from bloomery.cli import options
+
+NAME = "plan"
+
+
+def command(
+    recipe: options.Recipe,
+    changes: options.Set = [],  # noqa: B006 - typer copies it
+    store: options.Store = options.STORE,
+    as_json: options.Json = False,
+) -> None:
+    """Show what each step would need: cached or not, parameters, tokens, FLOPs, peak memory, time and disk. Nothing is made."""
+    from bloomery.cli.tables import show_json, show_table
+    from bloomery.core import recipe as recipes
+    from bloomery.core.store import Store
+    from bloomery.core.walk import plan
+
+    planned = plan(recipes.read(recipe, tuple(changes)), Store(store))
+    rows = [row(entry) for entry in planned]
+    if as_json:
+        show_json(rows)
+        return
+    show_table(COLUMNS, [tuple(written(name, one[name]) for name in COLUMNS) for one in rows], right=COLUMNS[3:])
+    new = [one for one in rows if one["state"] == "to make"]
+    if new:
+        seconds, disk = sum(one["seconds"] for one in new), sum(one["disk"] for one in new)
+        peak = max(one["memory"] for one in new)
+        print(f"\n{len(new)} of {len(rows)} steps to make: about {seconds:,.0f} s, {written('disk', disk)} of disk, {written('memory', peak)} of memory at most")
+    else:
+        print("\nall is in the store; nothing to make")
+
+
+COLUMNS = ("step", "stage", "state", "parameters", "tokens", "flops", "memory", "seconds", "disk")
+
+
+def row(entry) -> dict:  # noqa: ANN001 - a Planned
+    """Predictions of a step that is to be made; measurements of one that the store has."""
+    card = entry.made.card if entry.made else None
+    cost = card["cost"] if card else {"seconds": entry.forecast.seconds, "peak_memory": entry.forecast.memory, "disk": entry.forecast.disk}
+    facts = card["facts"] if card else entry.forecast.facts
+    state = "cached" if card else "to make"
+    numbers = {"memory": cost["peak_memory"], "seconds": cost["seconds"], "disk": cost["disk"]}
+    own = {name: facts.get(name) for name in ("parameters", "tokens", "flops")}
+    return {"step": entry.step.name, "stage": entry.step.stage.name, "state": state, "artifact": f"{entry.step.stage.name}-{entry.address[:16]}", **own, **numbers}
+
+
+def written(name: str, value) -> str:  # noqa: ANN001
+    from bloomery.draw.numbers import count
+    from bloomery.draw.numbers import size as file_size
+
+    if value is None:
+        return ""
+    if name in ("memory", "disk"):
+        return file_size(value)
+    if name in ("parameters", "tokens", "flops"):
+        return count(value)
+    return f"{value:,.1f}" if name == "seconds" else str(value)

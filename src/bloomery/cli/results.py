@@ -1,0 +1,51 @@
+"""What `run` prints when all is made: the artifacts, the scores, the report's path, and what to try next."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bloomery.cli.tables import show_json, show_table
+from bloomery.draw.numbers import size as file_size
+
+if TYPE_CHECKING:
+    from bloomery.core.store import Artifact
+    from bloomery.core.walk import Planned
+
+
+def show_results(planned: list[Planned], store: Path, as_json: bool) -> None:
+    made = {entry.step.name: entry.made for entry in planned if entry.made}
+    if as_json:
+        show_json({"step": step, "artifact": one.name, "address": one.address, "kind": one.kind, "folder": str(one.folder), **one.facts} for step, one in made.items())
+        return
+    rows = [(step, one.kind, one.name, file_size(one.card["cost"]["disk"]), f"{one.card['cost']['seconds']:,.1f}", checks(one)) for step, one in made.items()]
+    show_table(("step", "kind", "artifact", "size", "seconds", "checks"), rows, right=("size", "seconds"))
+    for one in made.values():
+        if one.kind == "scores":
+            show_scores(one)
+    model = next((one for one in reversed(made.values()) if one.kind == "model"), None)
+    report = next((one for one in reversed(made.values()) if one.kind == "report"), None)
+    if report:
+        print(f"\nreport  {report.path('report.html')}")
+    at = "" if str(store) == "store" else f" --store {store}"
+    tries = [f"bloomery chat {model.name}{at} --prompt 'def read(path):'", f"bloomery export {model.name} my-model{at}"] if model else []
+    tries.append(f"bloomery show {next(iter(made))}{at}" if made else "bloomery --help")
+    print("\nnext, try\n" + "\n".join(f"  {one}" for one in tries[:3]))
+
+
+def checks(artifact: Artifact) -> str:
+    """How many of its checks hold."""
+    found = artifact.card["checks"]
+    return f"{sum(one['ok'] for one in found)} of {len(found)} hold"
+
+
+def show_scores(artifact: Artifact) -> None:
+    """The score table with its intervals."""
+    scores = json.loads(artifact.path("scores.json").read_text())["scores"]
+    print()
+    show_table(("score", "of", "value", "95% interval", "n"), [score_row(one) for one in scores], right=("value", "95% interval", "n"))
+
+
+def score_row(score: dict) -> tuple[str, ...]:
+    interval = "" if score.get("low") is None else f"{score['low']:.4g} to {score['high']:.4g}"
+    return (score["metric"], score["subject"], f"{score['value']:,.4g} {score.get('unit') or ''}".strip(), interval, f"{score.get('n') or ''}")

@@ -1,0 +1,22 @@
+"""`bloomery rm`: remove one artifact."""
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bloomery.cli import options
+
+NAME = "rm"
+
+
+def command(
+    artifacts: Annotated[list[str], typer.Argument(help="Artifacts by name, address or step.")],
+    store: options.Store = options.STORE,
+) -> None:
+    """Remove artifacts; one that others came from is refused."""
+    from bloomery.core.store import Store
+
+    opened = Store(store)
+    for name in artifacts:
+        print(f"removed {opened.remove(name).name}")

@@ -1,0 +1,24 @@
+"""The three ways in which bloomery stops on purpose; the command line turns each into an exit code."""
+from __future__ import annotations
+
+
+class BadInput(Exception):
+    """The recipe, the data or the store is wrong: one sentence that names the place and the mend. Exit code 2."""
+
+
+class CheckFailed(Exception):
+    """A measured boundary check is outside its limit: the step fails and nothing is published. Exit code 1."""
+
+
+class Interrupted(Exception):
+    """SIGTERM or Ctrl-C arrived and the state was saved: the same command resumes. Exit code 75."""
+
+
+def near(name: str, known: list[str]) -> str:
+    """The end of an error sentence about an unknown name: near misses first, otherwise all known names."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known: {', '.join(sorted(known))}" if known else "nothing is known here"

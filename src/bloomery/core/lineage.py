@@ -1,0 +1,106 @@
+"""The address of a step's result: a hash of everything that can change it.
+
+It covers the stage, its resolved knobs and seed, the addresses of its inputs, what it reads from outside the store, its numeric
+mode, the source of every bloomery module that the stage and its methods import, and the versions of numeric libraries.
+"""
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bloomery.core import catalog
+
+NUMERIC = ("numpy", "torch", "tokenizers", "transformers", "safetensors", "pyarrow", "polars", "numba", "datasets", "zstandard")
+
+
+def address(parts: Mapping[str, Any]) -> str:
+    """64 hexadecimal digits of canonical JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+
+
+@functools.cache
+def _read(file: Path) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[Path, ...]]:
+    """sha256, imported bloomery modules, other imported packages, and data files that the source names, of one file."""
+    source = file.read_bytes()
+    tree = ast.parse(source)
+    ours: set[str] = set()
+    others: set[str] = set()
+    for node in _running(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        ours.update(name for name in names if name.split(".")[0] == "bloomery")
+        others.update(name.split(".")[0] for name in names if name.split(".")[0] != "bloomery")
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    data = tuple(sorted(beside for beside in file.parent.iterdir() if beside.suffix not in (".py", ".pyc", "") and beside.name in texts))
+    return hashlib.sha256(source).hexdigest(), tuple(sorted(ours)), tuple(sorted(others)), data
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`, which never run."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from _running(node)
+
+
+def _file(module: str) -> Path | None:
+    path = catalog.ROOT.joinpath(*module.split(".")[1:])
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+@dataclass(frozen=True)
+class Closure:
+    """What a step's code consists of."""
+
+    sources: dict[str, str]  # module or data file -> sha256
+    versions: dict[str, str]  # numeric library -> version
+
+
+def closure(entries: Iterable[catalog.Entry]) -> Closure:
+    """The modules that stages and methods import, directly or through others, and the numeric libraries among their imports."""
+    waiting = {entry.module: entry.file for entry in entries}
+    sources: dict[str, str] = {}
+    packages: set[str] = set()
+    while waiting:
+        module, file = waiting.popitem()
+        digest, ours, others, data = _read(file)
+        sources[module] = digest
+        sources.update({f"{module}:{one.name}": hashlib.sha256(one.read_bytes()).hexdigest() for one in data})
+        packages.update(others)
+        for name in ours:
+            found = _file(name)
+            if found and name not in sources:
+                waiting[name] = found
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in NUMERIC if name in packages}
+    return Closure(dict(sorted(sources.items())), versions)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def methods_of(entry: catalog.Entry, knobs: Mapping[str, Any]) -> Iterator[catalog.Entry]:
+    """The methods that a step's resolved knobs name, inner ones included."""
+    for name, value in knobs.items():
+        seam = entry.knobs[name].seam
+        for spec in (value if isinstance(value, list) else [value]) if seam else ():
+            for method, inner in (spec or {}).items():
+                found = catalog.find(seam or "", method, name)
+                yield found
+                yield from methods_of(found, inner)

@@ -1,0 +1,246 @@
+"""The walk through a recipe: address every step, skip what the store holds, make the rest in order, publish each when it is checked."""
+from __future__ import annotations
+
+import datetime
+import errno
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bloomery.core import catalog, lineage
+from bloomery.core.cost import Meter
+from bloomery.core.errors import BadInput, CheckFailed
+from bloomery.core.executors import Executor, Local
+from bloomery.core.job import Forecast, Job
+from bloomery.core.log import Log
+from bloomery.core.machine import Machine, remembered
+from bloomery.core.recipe import Recipe, Ref, Step
+from bloomery.core.signals import Signals
+from bloomery.core.store import Artifact, Store, files_below, sha256_file
+from bloomery.seams import Rng
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StepFailed(Exception):
+    """A step ended for a reason outside the recipe, said in one sentence. Exit code 1."""
+
+
+@dataclass
+class Planned:
+    """One step as the plan sees it; `made` is set once the store holds it."""
+
+    step: Step
+    address: str
+    card: dict[str, Any]  # what is known beforehand
+    made: Artifact | None
+    forecast: Forecast = field(default_factory=Forecast)
+    stage: Any = None  # the built stage, where it is still to be run
+
+
+# ---- plan ---------------------------------------------------------------------------------------------------------------
+
+
+def plan(recipe: Recipe, store: Store, machine: Callable[[], Machine] | None = None) -> list[Planned]:
+    """Every step with its address, its artifact where the store has it, and otherwise a forecast. Nothing is made.
+
+    All addresses are known before anything runs, because an address depends on those of the inputs, not on their content.
+    `machine` is asked for only where something is to be forecast. BadInput names what would fail.
+    """
+    measured = machine or (lambda: remembered(store.root / "machine.json"))
+    planned: dict[str, Planned] = {}
+    for step in recipe.steps.values():
+        inputs = {name: [planned[ref.step].address if ref.step else given(ref, store).address for ref in refs] for name, refs in step.inputs.items()}
+        card = describe(recipe, step, inputs)
+        address = lineage.address({key: card[key] for key in ("stage", "knobs", "seed", "inputs", "outside", "mode", "sources", "versions")})
+        entry = planned[step.name] = Planned(step, address, {**card, "address": address}, store.find(step.stage.name, address))
+        if entry.made is None:
+            entry.stage = build(step, planned, store)
+            entry.forecast = forecast(entry, planned, store, measured)
+    return list(planned.values())
+
+
+def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The part of a card that is known before the work: all that the address covers."""
+    blank = {name: () if step.stage.knobs[name].many else None for name in step.inputs}
+    plain = {name: value if step.stage.knobs[name].seam else step.stage.knobs[name].construct(value) for name, value in step.knobs.items()}
+    try:
+        light = step.stage.load()(**blank, **plain)
+        seen = light.probe() if hasattr(light, "probe") else {}
+        mode = light.mode() if hasattr(light, "mode") else {}
+    except (BadInput, ValueError) as wrong:
+        raise BadInput(f"{step.place}: {wrong}") from None
+    code = lineage.closure([step.stage, *lineage.methods_of(step.stage, step.knobs)])
+    about = {"stage": step.stage.name, "kind": step.stage.class_vars.get("makes", ""), "step": step.name, "recipe": recipe.name, "seed": step.seed}
+    return {**about, "knobs": step.knobs, "inputs": dict(inputs), "outside": seen, "mode": mode, "sources": code.sources, "versions": code.versions}
+
+
+def given(ref: Ref, store: Store) -> Artifact:
+    """An input that no step of the recipe makes: an artifact of the store, or a folder from outside, addressed by its content."""
+    if ref.artifact:
+        return store.get(ref.artifact)
+    folder = Path(ref.folder)
+    files = {str(path.relative_to(folder)): sha256_file(path) for path in files_below(folder)}
+    if not files:
+        raise BadInput(f"{folder}: this folder is empty; name one that holds a model or data")
+    return Artifact(lineage.address({"outside": files}), folder, {"kind": "folder", "stage": "outside", "facts": {}, "step": str(folder)})
+
+
+def build(step: Step, planned: Mapping[str, Planned], store: Store) -> Any:
+    """The stage with its methods built, and its inputs as artifacts (None where one is still to be made)."""
+    artifacts: dict[str, Any] = {}
+    for name, refs in step.inputs.items():
+        found = tuple(planned[ref.step].made if ref.step else given(ref, store) for ref in refs)
+        artifacts[name] = found if step.stage.knobs[name].many else (found[0] if found else None)
+    return catalog.build(step.stage, {**step.knobs, **artifacts}, step.place)
+
+
+def forecast(entry: Planned, planned: Mapping[str, Planned], store: Store, machine: Callable[[], Machine]) -> Forecast:
+    """The stage's own prediction, from the measured facts of finished inputs and the predicted ones of others."""
+    known = {}
+    for name, refs in entry.step.inputs.items():
+        for ref in refs:
+            made = planned[ref.step].made if ref.step else given(ref, store)
+            known[name] = Forecast(facts=made.facts) if made else planned[ref.step].forecast
+    return entry.stage.forecast(known, machine())
+
+
+# ---- run ----------------------------------------------------------------------------------------------------------------
+
+
+def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | None = None) -> list[Planned]:
+    """Make what is missing, in order; each artifact appears whole or not at all, and a killed run resumes where it stood."""
+    log = Log(quiet=quiet)
+    signals = Signals()
+    with signals.listening():
+        planned = plan(recipe, store)
+        room(planned, store)
+        by_name = {entry.step.name: entry for entry in planned}
+        for entry in planned:
+            if entry.made:
+                log.say(f"{entry.step.name}: {entry.made.name} is in the store")
+                continue
+            with named_troubles(entry, store):
+                entry.made = make(entry, by_name, recipe, store, executor or Local(), signals, quiet)
+        store.record_run(recipe.name, recipe.resolved(), {entry.step.name: entry.made.name for entry in planned if entry.made})
+    return planned
+
+
+def room(planned: list[Planned], store: Store) -> None:
+    """Refuse a run that the disk cannot hold, before it begins."""
+    needed = sum(entry.forecast.disk for entry in planned if not entry.made)
+    free = shutil.disk_usage(store.root).free
+    if needed > free:
+        raise BadInput(f"{store.root}: the recipe needs about {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB free; free some, or choose --store")
+
+
+def make(entry: Planned, planned: Mapping[str, Planned], recipe: Recipe, store: Store, executor: Executor, signals: Signals, quiet: bool) -> Artifact:
+    """One step: run, check, publish."""
+    step, stage_name = entry.step, entry.step.stage.name
+    with store.making(stage_name, entry.address) as work:
+        found = store.find(stage_name, entry.address)
+        if found:  # made by another process in the meantime
+            return found
+        out = work / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        again = (work / "log.jsonl").exists()
+        log = Log(work / "log.jsonl", step.name, quiet)
+        rng = Rng((step.seed, stage_name))
+        job = Job(out, work, rng, step.seed, log, executor, store, recipe.resolved(), signals, resumes=int(again))
+        log.say(f"{stage_name}{' goes on' if again else ''}, about {entry.forecast.seconds:,.0f} s")
+        stage = build(step, planned, store)
+        with Meter() as meter:
+            stage.run(job)
+            stage.check(out, job)
+        job.demand()
+        card = finished(entry, job, meter, store)
+        log.close()
+        shutil.copy(work / "log.jsonl", out / "log.jsonl")
+        made = store.publish(stage_name, out, card)
+        store.leave(stage_name, entry.address)
+    Log(label=step.name, quiet=quiet).say(f"{made.name} in {meter.seconds:,.1f} s, {len(job.checks)} checks hold")
+    return made
+
+
+def finished(entry: Planned, job: Job, meter: Meter, store: Store) -> dict[str, Any]:
+    """The card of a finished step."""
+    disk = sum(path.stat().st_size for path in files_below(job.out))
+    return {
+        "format": 1,
+        **entry.card,
+        "facts": job.facts,
+        "checks": job.checks,
+        "cost": {"seconds": meter.seconds, "cpu_seconds": meter.cpu, "peak_memory": meter.peak, "disk": disk, "resumed": job.resumes},
+        "forecast": asdict(entry.forecast),
+        "machine": remembered(store.root / "machine.json").facts(),
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+@contextmanager
+def named_troubles(entry: Planned, store: Store) -> Iterator[None]:
+    """A full disk or memory becomes one sentence with the mend; a stage's own sentence gets the name of its step."""
+    place = entry.step.place
+    try:
+        yield
+    except BadInput as wrong:
+        raise StepFailed(f"{place}: {wrong}") from None
+    except CheckFailed as wrong:
+        raise CheckFailed(f"{place}: a check does not hold and nothing was published: {wrong}") from None
+    except MemoryError as wrong:
+        raise StepFailed(f"{place}: out of memory; `bloomery plan` shows what each step needs; choose a smaller size, then run again") from wrong
+    except Exception as wrong:
+        free = shutil.disk_usage(store.root).free
+        if not is_full(wrong, free):
+            raise
+        raise StepFailed(f"{place}: the disk of {store.root} is full ({free / 1e6:,.1f} MB free); free some, then run again: it goes on from here") from wrong
+
+
+def is_full(wrong: Exception, free: int) -> bool:
+    """Whether an error is that of a full disk, a quota or a file limit, however the library at hand words it."""
+    said = any(f"os error {number}" in str(wrong) for number in FULL)
+    return getattr(wrong, "errno", None) in FULL or said or (isinstance(wrong, OSError) and free < 1 << 20)
+
+
+# ---- check again --------------------------------------------------------------------------------------------------------
+
+
+def recheck(artifact: Artifact, store: Store, quiet: bool = False) -> list[dict[str, Any]]:
+    """The boundary checks of a finished artifact once more, after a comparison of every file with its hash."""
+    card = artifact.card
+    entry = catalog.find("stage", card["stage"], artifact.name)
+    inputs: dict[str, Any] = {}
+    for name, addresses in artifact.inputs.items():
+        found = tuple(store.get(address) for address in addresses)
+        inputs[name] = found if entry.knobs[name].many else (found[0] if found else None)
+    stage = catalog.build(entry, {**card["knobs"], **inputs}, artifact.name)
+    scratch = store.work / f"check-{artifact.name}"
+    scratch.mkdir(exist_ok=True)
+    try:
+        job = Job(artifact.folder, scratch, Rng((card["seed"], card["stage"])), card["seed"], Log(quiet=quiet), Local(), store, {}, Signals())
+        damaged = store.verify(artifact)
+        job.check("files that differ from their hash", len(damaged), 0, note=", ".join(damaged))
+        if not damaged:
+            stage.check(artifact.folder, job)
+        return job.checks
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def lineage_of(artifact: Artifact, store: Store) -> Iterator[Artifact]:
+    """An artifact and all that it came from, sources first, each once."""
+    seen: set[str] = set()
+
+    def visit(one: Artifact) -> Iterator[Artifact]:
+        if one.address in seen:
+            return
+        seen.add(one.address)
+        for parent in one.parents():
+            yield from visit(store.get(parent))
+        yield one
+
+    yield from visit(artifact)

@@ -1,0 +1,155 @@
+"""The work of one curate chunk, done by any worker: read, edit, measure, and leave a Parquet file whose name is its number."""
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bloomery.core.errors import BadInput
+from bloomery.data import sources
+from bloomery.data.documents import Broken, Task
+from bloomery.data.tables import write_table
+from bloomery.seams import Doc, Drop, Edit, Rng, Signal
+
+META = ("id", "path", "package", "licence", "source")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What happens to every document, the same for all chunks; picklable."""
+
+    folder: str  # where the chunks go
+    edits: tuple[tuple[str, Edit], ...]  # (name, method)
+    signals: tuple[tuple[str, Signal], ...]
+    minhash: bool
+    rng: Rng
+
+
+def method_name(method: Any) -> str:
+    """The name of a method in recipes: that of its file."""
+    return type(method).__module__.rsplit(".", 1)[-1]
+
+
+def signal_columns(signals: Sequence[tuple[str, Signal]]) -> list[str]:
+    """Names of all columns that the signals make, asked of no documents. Raises BadInput when two share a name."""
+    names = [f"{name}.{column}" for name, signal in signals for column in signal.columns([], None)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise BadInput(f"signals: {twice[0].split('.')[0]} is named twice; name each signal once")
+    return names
+
+
+def prepare(item: tuple[int, Task], recipe: Recipe) -> dict[str, Any]:
+    """Make chunk `item`, unless an earlier run has; returns its summary (file, documents and bytes read, rewritten)."""
+    number, task = item
+    stem = Path(recipe.folder) / f"chunk-{number:06d}"
+    done = stem.with_suffix(".json")
+    if done.is_file():
+        return json.loads(done.read_text())
+    docs: list[Doc] = []
+    dropped: list[Broken] = []
+    seen, rewritten = [0, 0], [0, 0]
+    for found in sources.read(task):
+        found = _refused(found)
+        size = found.bytes if isinstance(found, Broken) else found.meta["bytes"]
+        seen[0], seen[1] = seen[0] + 1, seen[1] + size
+        kept, left = ([], [found]) if isinstance(found, Broken) else _edited(found, recipe)
+        docs += kept
+        dropped += [replace(one, id=one.id or f"{task.source}:{one.path}") for one in left]
+        rewritten[0] += 1 - len(kept) - len(left)
+        rewritten[1] += size - sum(doc.meta["bytes"] for doc in kept) - sum(one.bytes for one in left)
+    docs, columns, poisoned = _measured(docs, recipe.signals)
+    dropped += poisoned
+    write_table(_table(docs, columns, recipe.minhash), f"{stem}.parquet")
+    summary = {"file": f"{stem}.parquet", "source": task.source, "seen": seen, "rewritten": rewritten, "dropped": [vars(one) for one in dropped]}
+    part = stem.with_suffix(".part")
+    part.write_text(json.dumps(summary))
+    os.replace(part, done)
+    return summary
+
+
+def _refused(found: Doc | Broken) -> Doc | Broken:
+    """A document without text, or with NUL characters, is none."""
+    if isinstance(found, Broken):
+        return found
+    reason = "empty" if not found.text or found.text.isspace() else "binary" if "\0" in found.text else ""
+    return _left_out(found, reason) if reason else found
+
+
+def _left_out(doc: Doc, reason: str, note: str = "") -> Broken:
+    meta = doc.meta
+    return Broken(reason, meta["path"], meta["bytes"], note, meta["package"], meta["licence"], doc.id)
+
+
+def _edited(doc: Doc, recipe: Recipe) -> tuple[list[Doc], list[Broken]]:
+    """One document after all edits, as what is left of it and what was dropped; an edit that fails drops its document."""
+    docs, dropped = [doc], []
+    for name, edit in recipe.edits:
+        after: list[Doc] = []
+        for one in docs:
+            try:
+                result = edit.edit(one, None, recipe.rng.child("edit", name, one.id))
+            except Exception as error:  # a poisoned document must not take its batch along
+                dropped.append(_left_out(one, f"{name} failed", f"{type(error).__name__}: {error}"[:200]))
+                continue
+            if isinstance(result, Drop):
+                dropped.append(_left_out(one, f"{name}: {result.reason}"))
+                continue
+            for piece in result:
+                piece = _refused(replace(piece, meta={**one.meta, **piece.meta, "bytes": len(piece.text.encode("utf-8", "replace"))}))
+                (dropped if isinstance(piece, Broken) else after).append(piece)
+        docs = after
+    return docs, dropped
+
+
+def _measured(docs: list[Doc], signals: Sequence[tuple[str, Signal]]) -> tuple[list[Doc], dict[str, np.ndarray], list[Broken]]:
+    """Signal columns of all documents; when a signal fails on a batch, the documents at fault are found and left out."""
+    try:
+        return docs, _columns(docs, signals), []
+    except Exception:
+        good, bad = [], []
+        for doc in docs:
+            try:
+                _columns([doc], signals)
+                good.append(doc)
+            except Exception as error:
+                bad.append(_left_out(doc, "signal failed", f"{type(error).__name__}: {error}"[:200]))
+        if not bad:
+            raise
+        return good, _columns(good, signals), bad
+
+
+def _columns(docs: Sequence[Doc], signals: Sequence[tuple[str, Signal]]) -> dict[str, np.ndarray]:
+    columns = {}
+    for name, signal in signals:
+        for column, values in signal.columns(docs, None).items():
+            columns[f"{name}.{column}"] = array = np.asarray(values, np.float64)
+            if array.shape != (len(docs),):
+                raise ValueError(f"signal {name} gave {array.shape} values of {column} for {len(docs)} documents")
+    return columns
+
+
+def _table(docs: Sequence[Doc], columns: Mapping[str, np.ndarray], minhash: bool) -> Any:
+    """The chunk as a table: id, text, path, package, licence, source, bytes, signals, and what finding duplicates needs."""
+    import pyarrow as pa
+
+    from bloomery.data.duplicates import exact_key
+    from bloomery.data.minhash import PERMUTATIONS, signatures
+
+    texts = [doc.text for doc in docs]
+    rows = {"id": [doc.id for doc in docs], "text": texts, **{name: [doc.meta[name] for doc in docs] for name in META[1:]}}
+    table: dict[str, Any] = {name: pa.array(values, pa.string()) for name, values in rows.items()}
+    table["bytes"] = pa.array([doc.meta["bytes"] for doc in docs], pa.int64())
+    table.update({name: pa.array(values, pa.float64()) for name, values in columns.items()})
+    table["_key"] = pa.array([exact_key(text) for text in texts], pa.binary(32))
+    if minhash:
+        signature, counts = signatures(texts)
+        kind = pa.binary(4 * PERMUTATIONS)
+        table["_signature"] = pa.array([row.tobytes() if n else None for row, n in zip(signature, counts, strict=True)], kind)
+    return pa.table(table)

@@ -1,0 +1,91 @@
+"""Looks at the head of a file before any work, and opens plain or compressed files as bytes."""
+from __future__ import annotations
+
+import codecs
+import io
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from bloomery.core.errors import BadInput
+
+HEAD = 1 << 16
+PACKED = {".gz": "gzip", ".zst": "zstd"}
+
+
+def packing(path: str) -> str | None:
+    """The compression that a file's ending names, or None."""
+    return PACKED.get(os.path.splitext(path)[1].lower())
+
+
+def open_bytes(path: str) -> BinaryIO:
+    """The bytes of a plain, .gz or .zst file as a buffered stream."""
+    if packing(path):
+        import pyarrow as pa
+
+        return io.BufferedReader(_Stream(pa.input_stream(path, compression=packing(path))), 1 << 20)
+    return open(path, "rb", buffering=1 << 20)
+
+
+class _Stream(io.RawIOBase):
+    """A pyarrow stream as a raw Python stream, so that `readline` with a limit works on it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
+
+
+def head_of(path: str) -> bytes:
+    """The first 64 KiB, decompressed. Raises BadInput when the file is empty, unreadable or not compressed as its name says."""
+    try:
+        with open_bytes(path) as handle:
+            head = handle.read(HEAD)
+    except PermissionError:
+        raise BadInput(f"{path} cannot be read: permission denied; change its permissions") from None
+    except OSError as error:
+        kind = packing(path)
+        mend = f"is not a {kind} file, or is damaged; compress it again" if kind else f"cannot be read ({error.strerror or error}); check the file"
+        raise BadInput(f"{path} {mend}") from None
+    if not head:
+        raise BadInput(f"{path} is empty; remove it from the sources or fill it")
+    return head
+
+
+def check_text(path: str, head: bytes, encoding: str) -> None:
+    """Refuse a file whose head is binary or not in `encoding`, with the likely mend."""
+    for mark, name in ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+        if head.startswith(mark) and not encoding.lower().startswith(("utf-16", "utf-32", "utf_16", "utf_32")):
+            raise BadInput(f"{path} is not {encoding.upper()}; say `encoding: {name}` for this source")
+    try:
+        text = codecs.getincrementaldecoder(encoding)("strict").decode(head, final=len(head) < HEAD)
+    except UnicodeDecodeError as error:
+        if b"\0" in head:
+            raise BadInput(f"{path} is binary (a NUL byte at byte {head.index(0)}), not text; remove it from the sources") from None
+        other = "latin-1" if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "ascii", "utf-8-sig") else "utf-8"
+        raise BadInput(f"{path} is not {encoding.upper()} (byte {error.start}); say `encoding: {other}` for this source") from None
+    if "\0" in text:
+        raise BadInput(f"{path} is binary (a NUL character at character {text.index(chr(0))}), not text; remove it from the sources")
+
+
+def lines(handle: BinaryIO, limit: int) -> Iterator[tuple[bytes, int]]:
+    """Lines of a stream with their length in bytes; of a line over `limit` only the start is kept, the rest is skipped."""
+    while line := handle.readline(limit + 1):
+        length = len(line)
+        if length > limit and not line.endswith(b"\n"):
+            while rest := handle.readline(1 << 20):
+                length += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+            line = line[:200]
+        yield line, length

@@ -1,0 +1,28 @@
+"""Sizes as people write them: `10MB`, `1.5 GiB`, `4096`."""
+from __future__ import annotations
+
+import re
+
+from bloomery.core.errors import BadInput
+
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+
+
+def parse_size(text: str | int | float, what: str) -> int:
+    """Bytes meant by `text`. Raises BadInput naming `what` for anything that is not a positive size."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([a-z]*)\s*", str(text).lower())
+    if not found or found[2] not in UNITS or isinstance(text, bool):
+        raise BadInput(f"{what}: {text!r} is not a size; write it like 10MB, 1.5GB or 4096")
+    size = int(float(found[1]) * UNITS[found[2]])
+    if size <= 0:
+        raise BadInput(f"{what}: {text!r} must be more than 0 bytes")
+    return size
+
+
+def show_size(size: float) -> str:
+    """A size for people, decimal units: 1234567 -> '1.2 MB'."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

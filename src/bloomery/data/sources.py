@@ -1,0 +1,173 @@
+"""Sources of documents: an address becomes fingerprinted, checked files, and these become tasks for workers.
+
+An address is `python://`, `hf://name?split=train&text=text`, or a path or glob of .jsonl (plain, .gz, .zst), .parquet, .csv,
+.tsv or text files; a mapping `{from: ADDRESS, ...}` adds the options of `documents.Options`.
+"""
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from bloomery.core.errors import BadInput, near
+from bloomery.data.documents import Broken, Options, Task
+from bloomery.data.sizes import parse_size
+from bloomery.seams import Doc
+
+CHUNK = 2_000_000  # bytes of stored text per task: fixed, so that the output does not depend on the number of workers
+ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
+READERS = ("jsonl", "parquet", "csv", "text")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source: `reader` is a module of bloomery.data.read, `files` are the files of a path or glob."""
+
+    address: str
+    reader: str
+    options: Options
+    files: tuple[tuple[str, str], ...] = ()  # (place to open, name in the corpus: relative to the folder the glob starts in)
+
+
+def open_sources(sources: Sequence[str | Mapping[str, Any]]) -> list[Source]:
+    """Parse the `sources:` of a recipe and find their files. Raises BadInput for an empty list, unknown options, missing files."""
+    if not sources or isinstance(sources, str):
+        raise BadInput("sources: give a list of addresses, for example [python://] or [data/*.jsonl]")
+    return [source for given in sources for source in _open(given)]
+
+
+def _open(given: str | Mapping[str, Any]) -> list[Source]:
+    extra: dict[str, Any] = {}
+    if isinstance(given, Mapping):
+        extra = dict(given)
+        given = extra.pop("from", None)
+        if not isinstance(given, str):
+            raise BadInput("sources: a mapping needs `from: ADDRESS`, for example {from: data/*.jsonl, text: content}")
+    if not isinstance(given, str) or not given.strip():
+        raise BadInput(f"sources: {given!r} is not an address; write a path, a glob, python:// or hf://name")
+    if given.startswith("hf://") and "?" in given:
+        address, query = given.split("?", 1)
+        extra = {**dict(parse_qsl(query)), **extra}
+    else:
+        address = given
+    options = _options(given, extra)
+    if address.startswith("python://"):
+        if address != "python://":
+            raise BadInput(f"sources: {given!r}: python:// takes no path; its options are size, share and seed")
+        return [Source(address, "python", options)]
+    if address.startswith("hf://"):
+        if not address[5:]:
+            raise BadInput("sources: hf:// needs the name of a dataset, for example hf://name?split=train&text=text")
+        return [Source(address, "hub", options)]
+    if "://" in address:
+        raise BadInput(f"sources: {given!r}: known are python://, hf:// and paths; fetch the files first and give their path")
+    return _files(address, options)
+
+
+def _options(address: str, extra: Mapping[str, Any]) -> Options:
+    """Options with their types; addresses such as hf:// give all of them as text."""
+    known = {f.name: type(f.default) for f in fields(Options)}
+    values: dict[str, Any] = {}
+    for name, value in extra.items():
+        if name not in known:
+            raise BadInput(f"sources: {address}: unknown option {name!r}; {near(str(name), list(known))}")
+        try:
+            values[name] = known[name](value) if value is not None else known[name]()
+        except (TypeError, ValueError):
+            raise BadInput(f"sources: {address}: {name} must be of type {known[name].__name__}, not {value!r}") from None
+    options = Options(**values)
+    if options.format and options.format not in READERS:
+        raise BadInput(f"sources: {address}: format {options.format!r}; {near(options.format, list(READERS))}")
+    if options.broken not in ("stop", "drop"):
+        raise BadInput(f"sources: {address}: broken must be stop or drop, not {options.broken!r}")
+    if options.size:
+        parse_size(options.size, f"sources: {address}: size")
+    if not 0 < options.share <= 1:
+        raise BadInput(f"sources: {address}: share must be above 0 and at most 1, not {options.share}")
+    try:
+        "".encode(options.encoding)
+    except LookupError:
+        raise BadInput(f"sources: {address}: unknown encoding {options.encoding!r}; write it like utf-8 or latin-1") from None
+    return options
+
+
+def _files(address: str, options: Options) -> list[Source]:
+    """The files behind a path or glob, one Source per kind of reader, names sorted."""
+    pattern = os.path.expanduser(address)
+    if os.path.isdir(pattern):
+        raise BadInput(f"sources: {address} is a folder; name the files, for example {address.rstrip('/')}/**/*.txt")
+    if os.path.isfile(pattern):  # a file may have * or [ in its name
+        found, root = [pattern], os.path.dirname(pattern)
+    elif glob.has_magic(pattern):
+        found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
+        parts = Path(pattern).parts
+        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        root = str(Path(*parts[:fixed])) if fixed else ""
+        if not found:
+            raise BadInput(f"sources: {address} matches no file; check the pattern and the folder {root or '.'}")
+    else:
+        raise BadInput(f"sources: {address} does not exist; check the path")
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for path in found:
+        groups.setdefault(options.format or reader_of(path), []).append((path, Path(os.path.relpath(path, root or ".")).as_posix()))
+    return [Source(address, reader, options, tuple(files)) for reader, files in groups.items()]
+
+
+def reader_of(path: str) -> str:
+    """The reader for a file, by its ending. Raises BadInput for endings that are known to be something else."""
+    endings = [e for e in Path(path).suffixes if e not in (".gz", ".zst")]
+    last = endings[-1].lower() if endings else ""
+    packed = path.endswith((".gz", ".zst"))
+    if last == ".json" or (packed and last not in (".jsonl", ".ndjson")):
+        raise BadInput(f"sources: {path}: cannot tell how to read {''.join(Path(path).suffixes)}; make it .jsonl, or say `format: jsonl` or `format: text`")
+    return ENDINGS.get(last, "text")
+
+
+def check(sources: Sequence[Source]) -> None:
+    """Look at every source before work. Raises BadInput for whole-file problems: empty, binary, other encoding, missing column."""
+    for source in sources:
+        _reader(source.reader).check(source)
+
+
+def fingerprint(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """What identifies the content of each source, independent of the machine: counts and a SHA-256 over names and contents."""
+    return [_reader(source.reader).fingerprint(source) for source in sources]
+
+
+def size(sources: Sequence[Source]) -> int:
+    """About how many bytes of documents the sources hold; cheap."""
+    return sum(_reader(source.reader).size(source) for source in sources)
+
+
+def tasks(sources: Sequence[Source], limit: int) -> Iterator[Task]:
+    """The chunks of all sources in order; documents of more than `limit` bytes will be reported as too long."""
+    for source in sources:
+        yield from _reader(source.reader).tasks(source, limit)
+
+
+def read(task: Task) -> Iterator[Doc | Broken]:
+    """The documents of one chunk, in order, and the places where there should have been one."""
+    return _reader(task.reader).read(task)
+
+
+def _reader(name: str) -> Any:
+    """The module that reads one kind of source; imported by name here, so that lineage sees what a corpus depends on."""
+    from bloomery.data.read import csv, hub, jsonl, parquet, python, text
+
+    return {"csv": csv, "hub": hub, "jsonl": jsonl, "parquet": parquet, "python": python, "text": text}[name]
+
+
+def fingerprint_files(source: Source) -> dict[str, Any]:
+    """Fingerprint of a source made of files: a SHA-256 over relative names and contents."""
+    total, digest = 0, hashlib.sha256()
+    for path, name in source.files:
+        with open(path, "rb") as handle:
+            content = hashlib.file_digest(handle, "sha256").hexdigest()
+            total += handle.tell()
+        digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return {"address": source.address, "files": len(source.files), "bytes": total, "sha256": digest.hexdigest()}

@@ -1,0 +1,87 @@
+"""The key-value cache: everything is allocated once, and a step writes one slot per row.
+
+Shapes: L layers, B rows, K key heads, S slots, E head width, G query heads per key head. Rows of unequal length are padded on
+the left, so that all rows write the same slot; a row's position is its slot minus its padding.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from bloomery.nn.attention import rotary, visible, widen
+from bloomery.nn.config import Config
+
+
+class Cache:
+    """Keys and values of up to `slots` tokens in each row; `padding` counts the slots at the left of each row that hold nothing."""
+
+    def __init__(self, cfg: Config, slots: int, padding: Sequence[int], dtype: torch.dtype, device: str | torch.device = "cpu") -> None:
+        shape = (cfg.layers, len(padding), cfg.kv_heads, slots, cfg.head_width)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.slots, self.used, self.group = slots, 0, cfg.heads // cfg.kv_heads
+        self.padding = torch.tensor(padding, device=device) if any(padding) else None
+        self._table = widen(*rotary(torch.arange(slots, device=device)[None], cfg.head_width, cfg.rope_base))
+        self.cos = self.sin = self._table[0]
+        self.documents: Tensor | None = None  # of the first tokens: 0, and -1 where a row is padded
+        self.mask: Tensor | None = None
+        self.fresh = False
+        self._hide()
+
+    def _hide(self) -> None:
+        """What is added to a step's scores: minus infinity at the padding; (B, 1, 1, S)."""
+        self._hidden = None
+        if self.padding is not None:
+            slot = torch.arange(self.slots, device=self.padding.device)
+            hidden = torch.zeros(len(self.padding), self.slots, dtype=self.keys.dtype, device=self.padding.device)
+            self._hidden = hidden.masked_fill_(slot < self.padding[:, None], float("-inf"))[:, None, None]
+
+    @contextmanager
+    def opened(self, length: int) -> Iterator[None]:
+        """Makes ready for `length` new tokens in every row: positions, mask, place; ValueError if they do not fit."""
+        end = self.used + length
+        if end > self.slots:
+            raise ValueError(f"{end} tokens do not fit into a cache of {self.slots} slots")
+        self.fresh = self.used == 0 and length > 1
+        cos, sin = self._table
+        if self.padding is None:
+            self.cos, self.sin = cos[:, self.used : end], sin[:, self.used : end]
+        else:
+            position = (torch.arange(self.used, end, device=cos.device) - self.padding[:, None]).clamp_(min=0)
+            self.cos, self.sin = cos[0][position], sin[0][position]
+        if self.fresh:
+            self.documents = None if self.padding is None else self._documents(length)
+        elif length == 1:
+            self.mask = None if self._hidden is None else self._hidden[..., :end]
+        else:
+            self.mask = self._causal(end)
+        self._end = end
+        yield
+        self.used = end
+
+    def _documents(self, length: int) -> Tensor:
+        slot = torch.arange(length, device=self.keys.device)
+        return (slot >= self.padding[:, None]).to(torch.int32) - 1
+
+    def _causal(self, end: int) -> Tensor:
+        """The mask of several new tokens after earlier ones: (B or 1, 1, T x G, S)."""
+        seen = visible(None, self.used, end, self.keys.device).repeat_interleave(self.group, dim=1)
+        mask = torch.zeros(seen.shape, dtype=self.keys.dtype, device=seen.device).masked_fill_(~seen, float("-inf"))[:, None]
+        return mask if self._hidden is None else mask + self._hidden[..., :end]
+
+    def write(self, layer: int, k_BTKE: Tensor, v_BTKE: Tensor) -> tuple[Tensor, Tensor]:
+        """Puts the new keys and values into their slots; returns all of the layer so far, (B, K, used, E) each."""
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self.used : self._end] = k_BTKE.transpose(1, 2)
+        values[:, :, self.used : self._end] = v_BTKE.transpose(1, 2)
+        return keys[:, :, : self._end], values[:, :, : self._end]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops all other rows: finished ones cost nothing more."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        if self.padding is not None:
+            self.padding = self.padding[rows]
+            self._hide()

@@ -1,0 +1,182 @@
+"""The decoder: token after token, for one prompt or many, greedy or sampled.
+
+Without filters each token is the most likely one; with filters it is drawn from what they leave. Every prompt draws from its
+own stream of random numbers, so its completion does not depend on the prompts beside it. The prompt is given as a text, which
+the tokenizer encodes with its own special tokens, or as token ids, which are taken as they are.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bloomery.core.errors import BadInput
+from bloomery.core.rng import torch_rng
+from bloomery.infer.cache import Cache
+from bloomery.nn.model import Transformer
+from bloomery.seams import Filter, Rng
+
+GREEDY: tuple[Filter, ...] = ()
+SEED = Rng((0, "decode"))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What came after a prompt. `text` ends before the stop string, `ids` are all tokens generated, the end token included."""
+
+    text: str
+    ids: tuple[int, ...]
+    ended: Literal["stop", "limit"]
+    logp: tuple[float, ...] = ()  # natural log-probability of each token before filters, where asked for
+    dropped: int = 0  # tokens at the beginning of the prompt that did not fit into the context
+
+
+@dataclass
+class _Row:
+    """A prompt on its way."""
+
+    index: int
+    prompt: list[int]
+    dropped: int
+    limit: int
+    ids: list[int] = field(default_factory=list)
+    logp: list[float] = field(default_factory=list)
+    ended: Literal["stop", "limit", ""] = ""
+
+
+class Decoder:
+    """Generates with `net` (in its own dtype, on its own device). `stop_ids` end a completion, as the end-of-document token does."""
+
+    def __init__(self, net: Transformer, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
+        self.net, self.tokenizer, self.stop_ids = net, tokenizer, frozenset(stop_ids)
+
+    def generate(
+        self, prompts: Sequence[str | Sequence[int]], limit: int = 128, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (),
+        rng: Rng = SEED, rows: int = 32, logp: bool = False,
+    ) -> list[Completion]:  # fmt: skip
+        """Completions in the order of `prompts`, at most `limit` tokens each, `rows` prompts of similar length at a time.
+
+        A prompt too long for the context keeps its last tokens, with room for the completion (at least half the context);
+        `Completion.dropped` says how many went. Raises BadInput for a prompt without tokens.
+        """
+        waiting = sorted((self._row(i, prompt, limit) for i, prompt in enumerate(prompts)), key=lambda row: -len(row.prompt))
+        done: list[Completion | None] = [None] * len(waiting)
+        for start in range(0, len(waiting), rows):
+            group = waiting[start : start + rows]
+            for _ in _advance(self, group, tuple(filters), tuple(stop), rng, logp):
+                pass
+            for row in group:
+                done[row.index] = self._finish(row, stop)
+        return done
+
+    def stream(
+        self, prompt: str | Sequence[int], limit: int = 512, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (), rng: Rng = SEED
+    ) -> Iterator[str]:
+        """The completion of one prompt, piece by piece as it is generated; the pieces joined are `generate`'s text."""
+        row, told = self._row(0, prompt, limit), 0
+        for _ in _advance(self, [row], tuple(filters), tuple(stop), rng, False):
+            text = self._text(row.ids)
+            safe = _safe_length(text, stop) if not row.ended else 0
+            if safe > told:
+                yield text[told:safe]
+                told = safe
+        rest = self._finish(row, stop).text[told:]
+        if rest:
+            yield rest
+
+    def _row(self, index: int, prompt: str | Sequence[int], limit: int) -> _Row:
+        ids = self.tokenizer.encode(prompt).ids if isinstance(prompt, str) else [int(i) for i in prompt]
+        if not ids:
+            raise BadInput(f"prompt {index + 1} holds no tokens; give a text, or a tokenizer that adds a begin token")
+        if limit < 1:
+            raise BadInput(f"the limit of new tokens must be at least 1, got {limit}")
+        context = self.net.cfg.context
+        room = max(1, context - min(limit, -(-context // 2)))
+        kept = ids[-room:]
+        return _Row(index, kept, len(ids) - len(kept), min(limit, max(1, context - len(kept))))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def _finish(self, row: _Row, stop: Sequence[str]) -> Completion:
+        text = self._text(row.ids)
+        cut = min((at for word in stop if (at := text.find(word)) >= 0), default=len(text))
+        return Completion(text[:cut], tuple(row.ids), row.ended or "limit", tuple(row.logp), row.dropped)
+
+    def _stopped(self, row: _Row, stop: Sequence[str], window: int) -> bool:
+        """Whether the newest token ends the row: it is an end token, or completes a stop string."""
+        if row.ids[-1] in self.stop_ids:
+            return True
+        return bool(stop) and any(word in tail for tail in (self._text(row.ids[-window:]),) for word in stop)
+
+
+def _safe_length(text: str, stop: Sequence[str]) -> int:
+    """How much of an unfinished text can be shown: not half a character, nor what may become a stop string."""
+    safe = len(text.rstrip("\ufffd"))
+    held = max((k for word in stop for k in range(1, len(word)) if text[:safe].endswith(word[:k])), default=0)
+    return safe - held
+
+
+@torch.inference_mode()
+def _advance(
+    decoder: Decoder, rows: list[_Row], filters: tuple[Filter, ...], stop: tuple[str, ...], rng: Rng, logp: bool
+) -> Iterator[None]:
+    """Fills the rows token by token until all have ended; yields after each token."""
+    net, longest = decoder.net, max(len(row.prompt) for row in rows)
+    padding = [longest - len(row.prompt) for row in rows]
+    weight = net.head_weight
+    slots = longest + max(row.limit for row in rows)
+    cache = Cache(net.cfg, slots, padding, weight.dtype, weight.device)
+    tokens_BT = torch.zeros(len(rows), slots, dtype=torch.int64)
+    for i, row in enumerate(rows):
+        tokens_BT[i, padding[i] : longest] = torch.tensor(row.prompt)
+    tokens_BT = tokens_BT.to(weight.device)
+    draws_BT = _draws(rows, rng) if filters else None
+    window = max((len(word.encode()) for word in stop), default=0) + 4  # every token holds a byte or more; 4: a cut character
+    active, new_BT = list(rows), tokens_BT[:, :longest]
+    for step in range(slots - longest):
+        logits_BV = net.logits(net(new_BT, cache=cache)[:, -1])
+        at = longest + step
+        chosen_B = logits_BV.argmax(-1) if not filters else _draw(logits_BV, tokens_BT[:, :at], filters, draws_BT[:, step : step + 1])
+        tokens_BT[:, at] = chosen_B
+        new_BT = chosen_B[:, None]
+        logps = logits_BV.float().log_softmax(-1).gather(-1, new_BT)[:, 0].tolist() if logp else None
+        for i, (row, token) in enumerate(zip(active, chosen_B.tolist(), strict=True)):
+            if row.ended:
+                continue
+            row.ids.append(token)
+            if logps is not None:
+                row.logp.append(logps[i])
+            if decoder._stopped(row, stop, window):
+                row.ended = "stop"
+            elif len(row.ids) == row.limit:
+                row.ended = "limit"
+        yield
+        going = [i for i, row in enumerate(active) if not row.ended]
+        if not going:
+            return
+        if 2 * len(going) <= len(active):  # copying the cache pays once half the rows are idle
+            kept = torch.tensor(going, device=weight.device)
+            cache.keep(kept)
+            tokens_BT, new_BT, active = tokens_BT[kept], new_BT[kept], [active[i] for i in going]
+            draws_BT = None if draws_BT is None else draws_BT[kept]
+
+
+def _draws(rows: Sequence[_Row], rng: Rng) -> Tensor:
+    """A uniform number for every token of every row, from the row's own stream: (B, T) fp64."""
+    draws = torch.zeros(len(rows), max(row.limit for row in rows), dtype=torch.float64)
+    for i, row in enumerate(rows):
+        torch.rand(row.limit, dtype=torch.float64, generator=torch_rng(rng.child("prompt", row.index)), out=draws[i, : row.limit])
+    return draws
+
+
+def _draw(logits_BV: Tensor, tokens_BT: Tensor, filters: Sequence[Filter], draw_B1: Tensor) -> Tensor:
+    """One token per row from the filtered distribution, by inverting its cumulative sum."""
+    seen = {"logits:net": logits_BV.float()}
+    for one in filters:
+        seen["logits:net"] = one.filter(tokens_BT, seen)
+    reached_BV = seen["logits:net"].softmax(-1).double().cumsum(-1)
+    return torch.searchsorted(reached_BV, draw_B1.to(reached_BV.device) * reached_BV[:, -1:], right=True)[:, 0]

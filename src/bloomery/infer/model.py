@@ -1,0 +1,145 @@
+"""What `bloomery.load` returns: a network with its tokenizer, ready to score and to generate."""
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from bloomery.core.catalog import build_method
+from bloomery.core.errors import BadInput
+from bloomery.infer.decoder import Completion, Decoder
+from bloomery.infer.score import log_probabilities
+from bloomery.nn.hf import TOKENIZER_FILES, from_hf, special_ids
+from bloomery.nn.model import Transformer
+from bloomery.nn.saving import assemble, load as load_native, save as save_native
+from bloomery.seams import Filter, Rng
+
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+
+
+class Model:
+    """`.net` is an nn.Module, `.tokenizer` a `tokenizers.Tokenizer`, `.ids` the special tokens it names."""
+
+    def __init__(self, net: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
+        self.net, self.tokenizer, self.folder = net, tokenizer, folder
+        self.ids = special_ids(folder)
+        end = self.ids.get("eos_token")
+        self.decoder = Decoder(net, tokenizer, _end_ids(folder) | ({end} if end is not None else set()))
+
+    def encode(self, text: str, end: bool = False) -> list[int]:
+        """Token ids with the special tokens that the tokenizer adds, and the end token where asked for."""
+        ids = self.tokenizer.encode(text).ids
+        return [*ids, self.ids["eos_token"]] if end and "eos_token" in self.ids else ids
+
+    @torch.inference_mode()
+    def logits(self, ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+        """(T, V) of one sequence, (B, T, V) of equally long ones; position t scores the token after t."""
+        ids_BT = torch.as_tensor(ids, dtype=torch.int64, device=self.net.head_weight.device)
+        logits = self.net.logits(self.net(ids_BT if ids_BT.dim() == 2 else ids_BT[None]))
+        return logits if ids_BT.dim() == 2 else logits[0]
+
+    def score(self, texts: Sequence[str | Sequence[int]], end: bool = False, precision: torch.dtype | None = None) -> list[np.ndarray]:
+        """Natural log-probability of each token of each text but the first (the begin token, where the tokenizer adds one).
+
+        Texts longer than the context are scored in pieces, as infer/score.py says.
+        """
+        return log_probabilities(self.net, [self.encode(t, end) if isinstance(t, str) else t for t in texts], precision=precision)
+
+    def generate(
+        self, prompts: str | Sequence[str | Sequence[int]], limit: int = 128, temperature: float = 0.0, top_k: int | None = None,
+        top_p: float | None = None, stop: Sequence[str] = (), seed: int = 0, filters: Sequence[Filter] | None = None, **more: Any,
+    ) -> list[Completion]:  # fmt: skip
+        """One completion per prompt, greedy at temperature 0; `filters` are used instead of temperature, top_k and top_p where given."""
+        prompts = [prompts] if isinstance(prompts, str) else prompts
+        chosen = sampling(temperature, top_k, top_p) if filters is None else filters
+        return self.decoder.generate(prompts, limit, chosen, stop, Rng((seed, "generate")), **more)
+
+    def stream(
+        self, prompt: str | Sequence[int], limit: int = 512, temperature: float = 0.0, top_k: int | None = None,
+        top_p: float | None = None, stop: Sequence[str] = (), seed: int = 0,
+    ) -> Iterator[str]:  # fmt: skip
+        """The completion of one prompt, piece by piece; the same text as `generate`'s."""
+        return self.decoder.stream(prompt, limit, sampling(temperature, top_k, top_p), stop, Rng((seed, "generate")))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the native format with the tokenizer; refuses a folder that holds something."""
+        folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise BadInput(f"{folder} is not empty; give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        save_native(self.net, folder)
+        for name in TOKENIZER_FILES:
+            if (self.folder / name).is_file():
+                shutil.copyfile(self.folder / name, folder / name)
+
+
+def sampling(temperature: float, top_k: int | None = None, top_p: float | None = None) -> tuple[Filter, ...]:
+    """The filters of the usual knobs, in their usual order; none (greedy) at temperature 0."""
+    if temperature == 0:
+        return ()
+    specs: list[dict[str, dict[str, Any]]] = [{"temperature": {"value": float(temperature)}}]
+    specs += [{"top_k": {"k": top_k}}] if top_k is not None else []
+    specs += [{"top_p": {"p": float(top_p)}}] if top_p is not None else []
+    return tuple(build_method("filter", spec, "sampling") for spec in specs)
+
+
+def load(where: str | Path, dtype: torch.dtype = torch.float32) -> Model:
+    """The model in a folder (an artifact's or a Hugging Face one) or under a hub id such as `owner/name`.
+
+    Raises BadInput where there is nothing to load, naming what was looked for.
+    """
+    folder = Path(where)
+    if not folder.is_dir():
+        folder = _download(str(where))
+    if (folder / "model.json").is_file():
+        net = load_native(folder, dtype)
+    elif (folder / "config.json").is_file():
+        cfg, state = from_hf(folder)
+        net = assemble(cfg, state, dtype, folder)
+    else:
+        raise BadInput(f"{folder} holds neither model.json nor config.json; give a model's folder or a hub id such as owner/name")
+    return Model(net, read_tokenizer(folder), folder)
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder; BadInput if there is none or it is damaged."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise BadInput(f"{folder} holds no tokenizer.json; put the one that the model was trained with beside it")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception for a damaged file
+        raise BadInput(f"{file} is not a tokenizer ({error}); download or make it again") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _end_ids(folder: Path) -> set[int]:
+    """End tokens named by the model's own configuration files."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        if (folder / name).is_file():
+            ids = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+            found |= set() if ids is None else {ids} if isinstance(ids, int) else set(ids)
+    return found
+
+
+def _download(name: str) -> Path:
+    """The folder of a hub id, from the local cache where it is there."""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise BadInput(f"there is no folder {name}; give a model's folder or a hub id such as owner/name")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except Exception as error:  # network, permission and name errors have no common class
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(f"there is no folder {name}, and it cannot be fetched from the hub ({reason}); check the name and the connection") from error

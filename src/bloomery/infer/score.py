@@ -1,0 +1,82 @@
+"""Log-probability of every token of a text.
+
+Convention, the same as in training: a sequence is cut into pieces of `context` predictions, each piece starts anew at position 0,
+and its first input is the last token predicted before. So every token but the first is predicted exactly once, by at most
+`context` tokens before it. Pieces are packed into rows that never attend across each other, which changes no number.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bloomery.nn.model import Transformer
+
+ROW_TOKENS = 4096  # tokens in one forward pass
+HEAD_ROWS = 1024  # tokens whose logits exist at one time
+
+
+def log_probabilities(
+    net: Transformer, sequences: Sequence[Sequence[int] | np.ndarray], context: int | None = None, precision: torch.dtype | None = None
+) -> list[np.ndarray]:
+    """Natural log-probability of tokens 1.. of each sequence, fp32, one shorter than the sequence (empty for fewer than two).
+
+    `precision` (such as torch.bfloat16) is what matrix products are computed in; the softmax is fp32 in any case.
+    """
+    length = context or net.cfg.context
+    sequences = [np.asarray(ids, dtype=np.int64) for ids in sequences]
+    scores = [np.zeros(max(len(ids) - 1, 0), dtype=np.float32) for ids in sequences]
+    pieces = [(which, at, min(at + length, len(s))) for which, s in enumerate(scores) for at in range(0, len(s), length)]
+    rows = pack([stop - start for _, start, stop in pieces], length)
+    rows.sort(key=lambda row: -sum(pieces[k][2] - pieces[k][1] for k in row))
+    together = max(1, ROW_TOKENS // length)
+    device = net.head_weight.device
+    with torch.inference_mode(), torch.autocast(device.type, precision or torch.float32, enabled=precision is not None):
+        for first in range(0, len(rows), together):
+            group = [[pieces[k] for k in row] for row in rows[first : first + together]]
+            found = _score_rows(net, sequences, group, device)
+            for row, values in zip(group, found, strict=True):
+                at = 0
+                for which, start, stop in row:
+                    scores[which][start:stop] = values[at : at + stop - start]
+                    at += stop - start
+    return scores
+
+
+def _score_rows(net: Transformer, sequences: list[np.ndarray], group: list[list[tuple[int, int, int]]], device: torch.device) -> np.ndarray:
+    """(B, T) log-probabilities of the packed rows; padding holds numbers without meaning."""
+    longest = max(sum(stop - start for _, start, stop in row) for row in group)
+    inputs, targets = (np.zeros((len(group), longest), dtype=np.int64) for _ in "it")
+    documents = np.full((len(group), longest), -1, dtype=np.int64)
+    for r, row in enumerate(group):
+        at = 0
+        for number, (which, start, stop) in enumerate(row):
+            here = slice(at, at + stop - start)
+            inputs[r, here], targets[r, here] = sequences[which][start:stop], sequences[which][start + 1 : stop + 1]
+            documents[r, here] = number
+            at = here.stop
+    ids, wanted, numbers = (torch.from_numpy(x).to(device) for x in (inputs, targets, documents))
+    hidden = net(ids, documents_BT=numbers).flatten(0, 1)
+    parts = zip(hidden.split(HEAD_ROWS), wanted.flatten().split(HEAD_ROWS), strict=True)
+    return torch.cat([_chosen(net.logits(h), w) for h, w in parts]).view(ids.shape).cpu().numpy()
+
+
+def _chosen(logits_NV: Tensor, wanted_N: Tensor) -> Tensor:
+    logits = logits_NV.float()
+    return logits.gather(-1, wanted_N[:, None])[:, 0] - logits.logsumexp(-1)
+
+
+def pack(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Indices of `lengths` in rows of at most `room`: best fit, longest first; a length above `room` gets a row of its own."""
+    by_space: dict[int, list[list[int]]] = {}
+    rows: list[list[int]] = []
+    for k in sorted(range(len(lengths)), key=lambda k: -lengths[k]):
+        space = next((s for s in range(lengths[k], room + 1) if by_space.get(s)), None)
+        row = by_space[space].pop() if space is not None else []
+        if space is None:
+            rows.append(row)
+        row.append(k)
+        by_space.setdefault((room if space is None else space) - lengths[k], []).append(row)
+    return rows

@@ -1,0 +1,38 @@
+"""Edit `normalize`: the same text always in the same characters."""
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+
+from bloomery.seams import Doc, Drop, Rng, Tools
+
+TRAILING = re.compile(r"[ \t]+(?=\n|\Z)")
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Line ends become line feeds, characters are composed, byte order marks and spaces at line ends go.
+
+    Source: standard practice; composition is NFC of Unicode Standard Annex 15.
+    Differs: compatibility forms (NFKC) stay as they are, because they change meaning.
+    Costs: a few passes per document; trained spans are dropped when the text changes under them.
+    """
+
+    newlines: bool = True  # carriage returns, alone or before a line feed, become line feeds
+    compose: bool = True  # Unicode NFC
+    mark: bool = True  # remove a byte order mark at the start
+    trailing: bool = True  # remove spaces and tabs at the end of lines
+
+    def edit(self, doc: Doc, tools: Tools | None, rng: Rng) -> list[Doc] | Drop:
+        """The document itself when nothing changes, else one with the new text."""
+        text = doc.text
+        if self.mark:
+            text = text.removeprefix("\ufeff")
+        if self.newlines and "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if self.trailing:
+            text = TRAILING.sub("", text)
+        if self.compose and not text.isascii():
+            text = unicodedata.normalize("NFC", text)
+        return [doc] if text == doc.text else [replace(doc, text=text, spans=[])]

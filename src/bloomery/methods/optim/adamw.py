@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bloomery.seams import Rng
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam: the running mean of the gradient over the root of its running square; weight decay stays apart from it.
+
+    Loshchilov & Hutter 2019, arXiv 1711.05101
+    Differs: rate and decay are the driver's, so this returns m_hat / (sqrt(v_hat) + eps) alone.
+    Costs: two numbers of state per parameter.
+    """
+
+    beta1: float = 0.9  # decay of the mean of gradients
+    beta2: float = 0.95  # decay of the mean of squared gradients
+    eps: float = 1e-8  # added to the root of the squares
+    scope = "element"
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if self.eps <= 0:
+            raise ValueError(f"eps must be above 0, got {self.eps}")
+
+    def init(self, like: Tensor) -> dict[str, Tensor]:
+        """Both means start at zero."""
+        return {"m": torch.zeros_like(like), "v": torch.zeros_like(like)}
+
+    def direction(self, g: Tensor, p: Tensor, s: dict[str, Tensor], t: int, rng: Rng) -> Tensor:
+        """The step of gradient `g` at step `t` (from 1); `s` is updated in place."""
+        s["m"].mul_(self.beta1).add_(g * (1 - self.beta1))
+        s["v"].mul_(self.beta2).add_(g * g * (1 - self.beta2))
+        m_hat = s["m"] / (1 - self.beta1**t)
+        v_hat = s["v"] / (1 - self.beta2**t)
+        return m_hat / (v_hat.sqrt() + self.eps)

@@ -1,0 +1,31 @@
+"""Select `random`: a plain sample, the baseline of every other selection."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bloomery.core.rng import numpy_rng
+from bloomery.seams import Rng
+
+
+@dataclass(frozen=True)
+class Random:
+    """Documents in random order until the budget of bytes is full; every document weighs 1 or 0.
+
+    Source: standard practice.
+    Differs: a document that would overflow the budget is passed over and the next one tried, so the budget is nearly filled.
+    Costs: one permutation.
+    """
+
+    def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any:
+        """Weights (float64, one per document); `columns["bytes"]` are the sizes, and `budget` is in bytes."""
+        sizes = np.asarray(columns["bytes"], np.int64)
+        weights, left = np.zeros(len(sizes)), budget
+        for row in numpy_rng(rng).permutation(len(sizes)):
+            if sizes[row] <= left:
+                weights[row] = 1.0
+                left -= int(sizes[row])
+        return weights

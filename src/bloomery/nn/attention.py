@@ -1,0 +1,81 @@
+"""Rotary positions and causal attention that never crosses documents.
+
+Shapes: B rows, T tokens, H query heads, K key heads, G = H / K query heads that share one key head, E head width, S cache slots.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+BLOCKS = 2  # query blocks of the training path: two skip a quarter of the score matrix and keep the products large
+LARGEST = 512  # queries in one block at most, so that the scores of a long row stay small
+
+
+def rotary(positions_BT: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position, each (B, T, width / 2) in fp32; Su et al. 2021, arXiv 2104.09864."""
+    exponent = torch.arange(0, width, 2, dtype=torch.float32, device=positions_BT.device) / width
+    angle = positions_BT[..., None].float() * (1.0 / base**exponent)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x_BTHE: Tensor, cos_BTe: Tensor, sin_BTe: Tensor, scale: float = 1.0) -> Tensor:
+    """Turns the halves of each head by its position, in fp32, times `scale`; returns the dtype of `x`."""
+    first, second = x_BTHE.float().chunk(2, dim=-1)
+    cos, sin = cos_BTe[:, :, None] * scale, sin_BTe[:, :, None] * scale
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_BTHE.dtype)
+
+
+def turn(x_BTHE: Tensor, cos_BTE: Tensor, sin_BTE: Tensor) -> Tensor:
+    """The same rotation in few operations, for decoding; cosine and sine as from `widen`."""
+    x = x_BTHE.float()
+    return torch.addcmul(x * cos_BTE[:, :, None], x.roll(x.shape[-1] // 2, -1), sin_BTE[:, :, None]).to(x_BTHE.dtype)
+
+
+def widen(cos_BTe: Tensor, sin_BTe: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and signed sine of both halves, (B, T, E): what `turn` multiplies by."""
+    return torch.cat((cos_BTe, cos_BTe), dim=-1), torch.cat((-sin_BTe, sin_BTe), dim=-1)
+
+
+def visible(documents_BT: Tensor | None, start: int, stop: int, device: torch.device) -> Tensor:
+    """Which of the keys 0..stop the queries start..stop may see: bool, (B or 1, queries, keys)."""
+    order = torch.arange(stop, device=device, dtype=torch.int32)
+    seen = (order[start:, None] >= order[None, :])[None]
+    if documents_BT is None:
+        return seen
+    return seen & (documents_BT[:, start:stop, None] == documents_BT[:, None, :stop])
+
+
+def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+    """Causal attention within documents, (B, T, H x E); `q` is already scaled by E ** -0.5.
+
+    Padding (document -1) sees the padding before it and itself, so no row is ever empty. The group of query heads that share a
+    key head are rows of one product, so keys and values are never repeated.
+    """
+    B, T, H, E = q_BTHE.shape
+    K = k_BTKE.shape[2]
+    G = H // K
+    q = q_BTHE.view(B, T, K, G, E).transpose(1, 2).reshape(B * K, T * G, E)
+    k, v = (z.transpose(1, 2).reshape(B * K, T, E) for z in (k_BTKE, v_BTKE))
+    step = min(-(-T // BLOCKS), LARGEST)
+    out = []
+    for start in range(0, T, step):
+        stop = min(start + step, T)
+        scores = torch.bmm(q[:, start * G : stop * G], k[:, :stop].transpose(1, 2)).view(B, K, stop - start, G, stop)
+        seen = visible(documents_BT, start, stop, q.device)[:, None, :, None, :]
+        shares = scores.float().masked_fill(~seen, float("-inf")).softmax(-1).to(v.dtype)
+        out.append(torch.bmm(shares.view(B * K, (stop - start) * G, stop), v[:, :stop]))
+    return torch.cat(out, dim=1).view(B, K, T, G, E).transpose(1, 2).reshape(B, T, H * E)
+
+
+def attend_cached(q_BTHE: Tensor, keys_BKSE: Tensor, values_BKSE: Tensor, mask: Tensor | None) -> Tensor:
+    """The newest T tokens over all cached slots, (B, T, H x E); `mask` is added to the scores, (B or 1, 1, T x G, S)."""
+    B, T, H, E = q_BTHE.shape
+    K = keys_BKSE.shape[1]
+    G = H // K
+    if T == 1:
+        q = q_BTHE.view(B, K, G, E)
+        return scaled_dot_product_attention(q, keys_BKSE, values_BKSE, attn_mask=mask).view(B, 1, H * E)
+    q = q_BTHE.view(B, T, K, G, E).transpose(1, 2).reshape(B, K, T * G, E)
+    out = scaled_dot_product_attention(q, keys_BKSE, values_BKSE, attn_mask=mask)
+    return out.view(B, K, T, G, E).transpose(1, 2).reshape(B, T, H * E)

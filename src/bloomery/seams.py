@@ -1,0 +1,332 @@
+"""The protocols of bloomery's 22 seams, on one page.
+
+A seam is a place where published techniques differ. A method is one frozen dataclass in `methods/<seam>/<name>.py` whose
+fields are its knobs and whose methods are the verbs below. Verbs marked "optional" may be absent. Names that belong to torch
+or to other heavy libraries stand under TYPE_CHECKING or in quotes, so that this page imports only the standard library.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+# ---- what is handed to methods ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The only thing schedules and batching may depend on; stored with the training state, so that a resume replays it."""
+
+    step: int  # optimizer steps done
+    tokens: int  # tokens trained on so far
+    batch: int  # tokens per step now
+    total: float | None  # planned tokens; None = open ended
+    seen: Mapping[str, float] = field(default_factory=dict)  # last measured numbers, e.g. "loss/heldout"
+
+
+@dataclass(frozen=True)
+class Rng:
+    """A counter-based source of randomness: the key is the seed, so the same key gives the same numbers anywhere.
+
+    `core/rng.py` turns a key into a numpy, torch or standard-library generator; no global generator is ever used.
+    """
+
+    key: tuple[int | str, ...]
+
+    def child(self, *parts: int | str) -> Rng:
+        """The independent stream of this key extended by `parts`, for example `rng.child("step", 12)`."""
+        return Rng((*self.key, *parts))
+
+
+@dataclass
+class Doc:
+    """One document; `spans` are (start, stop, weight) character ranges to be trained on, empty for all of it."""
+
+    id: str
+    text: str
+    meta: dict[str, Any] = field(default_factory=dict)
+    spans: list[tuple[int, int, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Why a document was left out."""
+
+    reason: str
+
+
+@dataclass
+class Batch:
+    """One micro-batch of packed rows, all of shape (rows, tokens); `documents` numbers the piece each token belongs to, -1 for padding."""
+
+    inputs: Tensor  # int64 token ids
+    targets: Tensor  # int64 token ids
+    weights: Tensor  # float32, 0 where nothing is trained
+    positions: Tensor  # int64, from 0 in every piece
+    documents: Tensor  # int64
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a task: `want` says what the model does with it."""
+
+    id: str
+    prompt: str
+    want: Literal["score", "generate"]
+    target: str = ""  # score: the text whose log-probability is asked; generate: the reference answer
+    limit: int = 64  # generate: tokens at most
+    stop: tuple[str, ...] = ()  # generate: strings that end a completion
+    group: str = ""  # items of one group (package, source) are not independent
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One sampled or scored trajectory, or a node of a tree of them (`parent`)."""
+
+    id: str
+    item: str
+    text: str = ""  # what was generated
+    tokens: tuple[int, ...] = ()
+    logp: tuple[float, ...] = ()  # natural log-probability of each token
+    trained: tuple[bool, ...] = ()
+    parent: str | None = None
+    role: str = "net"
+    ended: Literal["stop", "limit", ""] = ""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A task's verdict on one episode; a reward is a task's grade."""
+
+    score: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    per_token: tuple[float, ...] | None = None
+
+
+@dataclass
+class Source:
+    """A model with what goes with it: its tokenizer and documents."""
+
+    net: Any = None
+    tokenizer: Any = None
+    docs: Sequence[Doc] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a model: `nn/` names its sites, so methods never search for modules by string."""
+
+    kind: Literal["linear", "mixer", "mlp", "norm", "block", "stack", "embed", "head"]
+    name: str
+    layer: int  # -1 outside the blocks
+    of: int  # number of blocks
+
+
+class Tools(Protocol):
+    """Other models, the sandbox and indexes, handed down by the stage: priced by the planner, replies cached, addresses in
+    the lineage. A method declares `needs = ("score:teacher", "run")`; an unbound need is a bad recipe (exit 2)."""
+
+    def ask(self, prompts: Sequence[str], role: str = "default", **sampling: Any) -> list[Any]: ...
+    def score(self, pairs: Sequence[tuple[str, str]], role: str = "default") -> list[tuple[float, ...]]: ...
+    def embed(self, texts: Sequence[str], role: str = "default") -> Any: ...
+    def sketch_grad(self, texts: Sequence[str], dim: int, role: str = "default") -> Any: ...
+    def run(self, code: str, files: Mapping[str, bytes] = {}, limit_s: float = 5) -> Any: ...
+    def search(self, query: Any, k: int, role: str = "default") -> list[tuple[str, float]]: ...
+    def grade(self, item: Item, episode: Episode) -> Grade: ...
+
+
+# ---- data ---------------------------------------------------------------------------------------------------------------
+
+
+class Signal(Protocol):
+    """Per-document numbers, computed once; thresholds live in recipes."""
+
+    def columns(self, docs: Sequence[Doc], tools: Tools | None) -> dict[str, Sequence[float]]: ...
+
+
+class Edit(Protocol):
+    """Cleaning, rewriting and synthesis alike; the driver batches, caches and resumes per document."""
+
+    def draw(self, seeds: Sequence[Doc], rng: Rng) -> Iterator[Doc]: ...  # optional: several seeds make one job
+    def edit(self, doc: Doc, tools: Tools | None, rng: Rng) -> list[Doc] | Drop: ...
+
+
+class Select(Protocol):
+    """Weights per document under a budget (bytes); a weight of 0 drops it. `columns` maps names to equally long columns."""
+
+    def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any: ...
+
+
+# ---- train --------------------------------------------------------------------------------------------------------------
+
+
+class Optim(Protocol):
+    """A direction from a gradient. Rate, decay, gathering and stacking belong to the driver; `p` is read-only.
+
+    scope "element": acts on each number alone, so the driver may concatenate or shard freely; "matrix": the driver hands
+    over whole matrices on one owner rank.
+    """
+
+    scope: ClassVar[Literal["element", "matrix"]]
+
+    def init(self, like: Tensor) -> dict[str, Tensor]: ...
+    def direction(self, g: Tensor, p: Tensor, s: dict[str, Tensor], t: int, rng: Rng) -> Tensor: ...
+
+
+class Schedule(Protocol):
+    """A value that depends on the clock alone: rate, decay, batch, length, sparsity, mixture."""
+
+    def value(self, clock: Clock) -> float | dict[str, float]: ...
+
+
+class Backward(Protocol):
+    """Owns forward and backward: accumulation, streaming, per-example, zeroth order. `value(net, micro)` is one micro-batch's
+    share of the step's loss; gradients are left in `.grad`."""
+
+    def backward(self, net: nn.Module, micros: Sequence[Batch], value: Callable[..., Any], rng: Rng) -> dict[str, float]: ...
+    def transform(self, grads: Sequence[Tensor]) -> dict[str, float]: ...  # optional: clipping, noise; in place, returns numbers
+
+
+class Saved(Protocol):
+    """What the backward pass keeps of an activation."""
+
+    def pack(self, t: Tensor, site: Site) -> Any: ...
+    def unpack(self, h: Any) -> Tensor: ...
+
+
+class Loss(Protocol):
+    """Sums with their denominators: the denominators are known before any forward, so accumulation is exact."""
+
+    roles: ClassVar[tuple[str, ...]]  # ("net", "teacher"): bound to artifacts in the recipe
+
+    def parts(self, net: nn.Module, rng: Rng) -> dict[str, nn.Module]: ...  # optional: heads, critics; dropped at export
+    def weigh(self, batch: Batch) -> dict[str, float]: ...
+    def look(self, roles: Mapping[str, nn.Module], batch: Batch, rng: Rng) -> dict[str, Tensor]: ...  # optional: the GLOBAL batch first
+    def terms(self, roles: Mapping[str, nn.Module], batch: Batch, seen: Mapping[str, Tensor], rng: Rng) -> dict[str, Tensor]: ...
+
+
+class View(Protocol):
+    """One piece of a document's tokens -> what the step trains on: dicts of equally long inputs, targets, weights, positions."""
+
+    def view(self, ids: Sequence[int], doc: Doc | None, clock: Clock, rng: Rng) -> list[dict[str, Any]]: ...
+
+
+class Batching(Protocol):
+    """The global batch as rows of pieces (document, start, stop); free of world size and torch. `lengths` are trainable tokens per document."""
+
+    def plan(self, lengths: Any, state: Any, clock: Clock, rng: Rng) -> tuple[list[list[tuple[int, int, int]]], Any]: ...
+
+
+class Parallel(Protocol):
+    """How a model and a batch are laid over a mesh; `exact = False` says its tolerance in the claim."""
+
+    exact: ClassVar[bool]
+
+    def place(self, net: nn.Module, mesh: Any) -> nn.Module: ...
+    def split(self, batch: Batch, mesh: Any) -> Batch: ...
+    def backward(self, net: nn.Module, micros: Sequence[Batch], value: Callable[..., Any], rng: Rng) -> dict[str, float]: ...  # optional
+    def update(self, groups: Sequence[Any], apply: Callable[[Any], None]) -> None: ...  # optional
+
+
+# ---- model --------------------------------------------------------------------------------------------------------------
+
+
+class Module(Protocol):
+    """Builds the nn.Module of a site: forward(x_BTD, ctx); ctx: tokens positions documents cache aux width carry rng."""
+
+    site: ClassVar[str]
+
+    def build(self, cfg: Any, site: Site, old: nn.Module | None, rng: Rng) -> nn.Module: ...
+    def after_step(self, m: nn.Module, clock: Clock, rng: Rng) -> None: ...  # optional: masks, re-factorisation
+    def export(self, m: nn.Module) -> nn.Module: ...  # optional: a plain module, or refuse by name
+
+
+class Init(Protocol):
+    """0 sources: initialization; 1: growth, transfer; n: merging."""
+
+    def apply(self, into: Source, sources: Sequence[Source], tools: Tools | None, rng: Rng) -> None: ...
+
+
+class Adapter(Protocol):
+    """Wraps a site; `merge` returns None where it cannot be merged, which the card says."""
+
+    def wrap(self, unit: nn.Module, site: Site, score: float | None, rng: Rng) -> nn.Module | None: ...
+    def merge(self, unit: nn.Module) -> nn.Module | None: ...
+
+
+class Compress(Protocol):
+    """Statistics of one unit, an allocation over units, and the smaller unit."""
+
+    def collect(self, acc: dict[str, Any], x: Tensor, y: Tensor, g: Tensor | None) -> None: ...
+    def allocate(self, stats: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]]: ...  # optional: knobs per unit
+    def solve(self, unit: nn.Module, acc: dict[str, Any], knobs: dict[str, Any], fit: Callable[..., Any], tail: Callable[..., Any] | None) -> nn.Module: ...
+
+
+# ---- measure and use ----------------------------------------------------------------------------------------------------
+
+
+class Filter(Protocol):
+    """Rewrites the next-token logits of each row; `reads` names what it looks at, e.g. ("logits:net", "logits:expert")."""
+
+    reads: ClassVar[tuple[str, ...]]
+
+    def filter(self, tokens_BT: Tensor, seen: Mapping[str, Tensor]) -> Tensor: ...
+
+
+class Rollout(Protocol):
+    """A strategy of sampling: search, voting, tools, turns, trees."""
+
+    def rollout(self, engine: Any, items: Sequence[Item], tools: Tools, rng: Rng) -> list[Episode]: ...
+
+
+class Task(Protocol):
+    """Questions, grades and a summary with intervals. A reward is a task's grade: one piece of code for both."""
+
+    subject: ClassVar[Literal["model", "index", "tokenizer", "text"]]
+
+    def items(self, source: Source, rng: Rng) -> Iterator[Item]: ...
+    def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade: ...
+    def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]: ...
+
+
+class Index(Protocol):
+    """A searchable folder of documents."""
+
+    def build(self, docs: Iterator[Doc], tools: Tools) -> Path: ...
+    def search(self, folder: Path, queries: Sequence[Any], k: int) -> list[list[tuple[str, float]]]: ...
+
+
+# ---- decide -------------------------------------------------------------------------------------------------------------
+
+
+class Law(Protocol):
+    """Fitted to finished runs; predicts mean, low and high."""
+
+    def fit(self, runs: Mapping[str, Any]) -> Any: ...
+    def predict(self, law: Any, query: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
+
+class Planner(Protocol):
+    """A layout for a job on a cluster, from a model of both and from measurements."""
+
+    def plan(self, job: Mapping[str, Any], cluster: Mapping[str, Any], measured: Mapping[str, Any] | None) -> Mapping[str, Any]: ...
+
+
+class Search(Protocol):
+    """The next trials; an empty list stops; a trial may name a parent artifact."""
+
+    def propose(self, history: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]], rng: Rng) -> list[Mapping[str, Any]]: ...
+
+
+SEAMS: dict[str, type] = {
+    "signal": Signal, "edit": Edit, "select": Select,
+    "optim": Optim, "schedule": Schedule, "backward": Backward, "saved": Saved, "loss": Loss, "view": View, "batching": Batching, "parallel": Parallel,
+    "module": Module, "init": Init, "adapter": Adapter, "compress": Compress,
+    "filter": Filter, "rollout": Rollout, "task": Task, "index": Index,
+    "law": Law, "planner": Planner, "search": Search,
+}  # fmt: skip

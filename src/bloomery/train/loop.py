@@ -1,0 +1,206 @@
+"""The training loop. It reads downward: resume, then per step the batch, gradients, update, measurements, checkpoint."""
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.core.errors import CheckFailed, Interrupted
+from bloomery.core.log import Log
+from bloomery.seams import Backward, Batch, Clock, Loss, Rng, Schedule
+from bloomery.train.audit import Audit
+from bloomery.train.batches import Feed
+from bloomery.train.checkpoint import Checkpoints
+from bloomery.train.optimizer import Optimizer
+
+
+@dataclass
+class Training:
+    """Everything that one run is made of; nothing else influences its numbers."""
+
+    net: nn.Module
+    feed: Feed
+    loss: Loss
+    backward: Backward
+    optimizer: Optimizer
+    schedule: Schedule
+    rate: float  # peak rate; the schedule gives the share of it
+    total: int  # tokens to train on
+    batch: int  # tokens per step
+    rng: Rng
+    checkpoints: Checkpoints
+    curve: Path  # one JSON line per step
+    log: Log
+    evaluate: Callable[[], float] | None = None  # held-out bits per byte
+    evaluate_every: int = 0  # steps; 0 = only after the last
+    save_every: float = 30.0  # seconds
+    save_steps: int = 0  # also every so many steps; 0 = never
+    stopping: Callable[[], bool] = lambda: False
+    mode: dict[str, Any] = field(default_factory=dict)  # numeric mode: a checkpoint of another one is said aloud
+    roles: Mapping[str, nn.Module] = field(default_factory=dict)  # further models of the loss
+
+
+@dataclass
+class Outcome:
+    """What a finished run knows of itself."""
+
+    clock: Clock
+    loss: float
+    seconds: float  # of training, over all processes that took part
+    audit: dict[str, Any] | None
+    resumed: bool
+
+
+def train(run: Training) -> Outcome:
+    """Train until `run.total` tokens. Raises Interrupted after saving, CheckFailed when a loss or gradient is not finite."""
+    clock, audit, spent, loss, resumed = resume(run)
+    if getattr(run.backward, "streams", False):
+        run.optimizer.stream()
+    run.net.train()
+    saved = time.monotonic()
+    with open(run.curve, "a", encoding="utf-8") as curve, run.log.progress("training", total=run.total, unit="tokens") as bar:
+        bar.advance(clock.tokens)
+        while clock.tokens < run.total:
+            began = time.perf_counter()
+            micros = run.feed.next(clock)
+            rate = run.rate * run.schedule.value(clock)
+            numbers = gradients(run, clock, micros, audit)
+            loss = numbers["loss"]
+            run.optimizer.step(rate, clock.step + 1)
+            tokens = sum(int(torch.count_nonzero(micro.weights)) for micro in micros)
+            clock = replace(clock, step=clock.step + 1, tokens=clock.tokens + tokens)
+            audit.after_step(last=clock.tokens >= run.total)
+            took = time.perf_counter() - began
+            row = {"step": clock.step, "tokens": clock.tokens, "rate": rate, **numbers, "tokens_per_second": round(tokens / took, 1)}
+            if due(run, clock):
+                row["heldout_bpb"] = run.evaluate()
+                clock = replace(clock, seen={**clock.seen, "heldout_bits_per_byte": row["heldout_bpb"]})
+            spent += time.perf_counter() - began
+            curve.write(json.dumps({**row, "seconds": round(spent, 3)}) + "\n")
+            bar.advance(tokens, note(row))
+            stopping = run.stopping()
+            if stopping or clock.tokens >= run.total or is_time(run, clock, saved):
+                save(run, clock, audit, spent, loss, curve)
+                saved = time.monotonic()
+            if stopping and clock.tokens < run.total:
+                raise Interrupted(f"stopped after step {clock.step} ({clock.tokens:,} of {run.total:,} tokens); the state is saved, the same command goes on")
+    return Outcome(clock, loss, spent, audit.verdict, resumed)
+
+
+def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) -> dict[str, float]:
+    """Leave the gradients of the whole step in the optimizer's buffer: sums over all micro-batches, each over its denominator."""
+    rng = run.rng.child("step", clock.step)
+    roles = {"net": run.net, **run.roles}
+    weights: dict[str, float] = {}
+    for micro in micros:
+        for name, weight in run.loss.weigh(micro).items():
+            weights[name] = weights.get(name, 0.0) + weight
+    seen = run.loss.look(roles, join(micros), rng.child("look")) if hasattr(run.loss, "look") else {}
+    place = {id(micro): i for i, micro in enumerate(micros)}
+
+    def value(net: nn.Module, micro: Batch) -> Tensor:
+        terms = run.loss.terms({**roles, "net": net}, micro, seen, rng.child("loss", place.get(id(micro), -1)))
+        return sum(term / (weights[name] or 1.0) for name, term in terms.items())
+
+    numbers = run.backward.backward(run.net, micros, value, rng.child("backward"))
+    grads = run.optimizer.collect()
+    audit.gradients(grads)
+    if hasattr(run.backward, "transform"):
+        numbers = {**numbers, **run.backward.transform(grads)}
+    bad = next((name for name, number in numbers.items() if not math.isfinite(number)), None)
+    if bad is None and "grad_norm" not in numbers and not bool(torch.isfinite(run.optimizer.grad).all()):
+        bad = "gradient"
+    if bad:
+        names = run.feed.names()
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        raise CheckFailed(f"{bad} is not finite at step {clock.step + 1}; lower the rate or look at the documents of this step: {shown}")
+    return numbers
+
+
+def resume(run: Training) -> tuple[Clock, Audit, float, float, bool]:
+    """Clock, audit, seconds spent, last loss: from the newest checkpoint, or from zero after the save path has been rehearsed."""
+    found = run.checkpoints.newest()
+    if found is None:
+        clock = Clock(0, 0, run.batch, float(run.total))
+        audit = Audit(run.net, run.optimizer)
+        run.curve.write_text("")
+        with open(run.curve, "a", encoding="utf-8") as curve:
+            save(run, clock, audit, 0.0, 0.0, curve)
+        if run.checkpoints.newest() is None:
+            raise CheckFailed(f"a checkpoint written to {run.checkpoints.folder} cannot be read back; look at this disk before training on it")
+        return clock, audit, 0.0, 0.0, False
+    tensors, state = found
+    if state["layout"] != run.optimizer.layout() or state["rng"] != list(run.rng.key):
+        raise CheckFailed(f"the checkpoint in {run.checkpoints.folder} belongs to another model or seed; remove that folder to begin anew")
+    if state["mode"] != run.mode:
+        run.log.say(f"the checkpoint was made with {state['mode']}, this process has {run.mode}: numbers will differ in the last digits")
+    run.optimizer.load(tensors)
+    run.feed.state = state["batching"]
+    clock = Clock(**state["clock"])
+    cut_curve(run.curve, clock.step)
+    if clock.step:
+        run.log.say(f"goes on after step {clock.step} ({clock.tokens:,} of {run.total:,} tokens)")
+    return clock, Audit(run.net, run.optimizer, state["audit"]), state["seconds"], state["loss"], clock.step > 0
+
+
+def save(run: Training, clock: Clock, audit: Audit, spent: float, loss: float, curve: Any) -> None:
+    """The curve first, so that it is never behind the checkpoint."""
+    import os
+
+    curve.flush()
+    os.fsync(curve.fileno())
+    state = {
+        "clock": asdict(replace(clock, seen=dict(clock.seen))),
+        "batching": run.feed.state,
+        "rng": list(run.rng.key),
+        "layout": run.optimizer.layout(),
+        "mode": run.mode,
+        "audit": audit.verdict,
+        "seconds": spent,
+        "loss": loss,
+    }
+    run.checkpoints.save(clock.step, run.optimizer.tensors(), state)
+    run.log.event("checkpoint", step=clock.step)
+
+
+def cut_curve(path: Path, step: int) -> None:
+    """Drop what was written after the checkpoint of `step`, a torn last line included."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            break
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def due(run: Training, clock: Clock) -> bool:
+    """Whether held-out text is measured after this step."""
+    if run.evaluate is None:
+        return False
+    return clock.tokens >= run.total or bool(run.evaluate_every and clock.step % run.evaluate_every == 0)
+
+
+def is_time(run: Training, clock: Clock, saved: float) -> bool:
+    """Whether a checkpoint is due: by seconds, which never change the numbers, or by steps."""
+    by_steps = run.save_steps and clock.step % run.save_steps == 0
+    return bool(by_steps) or time.monotonic() - saved >= run.save_every
+
+
+def join(micros: list[Batch]) -> Batch:
+    """The whole step as one batch."""
+    return Batch(**{name: torch.cat([getattr(micro, name) for micro in micros]) for name in ("inputs", "targets", "weights", "positions", "documents")})
+
+
+def note(row: Mapping[str, Any]) -> str:
+    """What is worth reading while it trains."""
+    heldout = f", held out {row['heldout_bpb']:.3f} bits/byte" if "heldout_bpb" in row else ""
+    return f"loss {row['loss']:.3f}{heldout}, {row['tokens_per_second']:,.0f} tokens/s"

@@ -1,0 +1,165 @@
+"""The driver of the optim seam: rate, decay and flat buffers are here, the direction is the method's.
+
+All parameters lie in one flat float32 buffer of masters; the network's own tensors are views of it or, in bfloat16, of a flat copy
+in that type. Matrices come first, so weight decay covers a prefix of the buffer.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.seams import Optim, Rng
+
+CHUNK = 1 << 18  # numbers updated at a time by an element-wise method: all its operands stay in the cache
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Where a parameter lies in the flat buffers, and which method moves it."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+    decayed: bool
+    whole: bool  # handed over as a whole matrix
+
+
+class Optimizer:
+    """Moves the trainable parameters of `net` along the direction of `method`.
+
+    A method of scope "matrix" gets whole matrices of the blocks; everything else (embedding, head, norms) is moved by `rest`.
+    Raises ValueError when that is missing.
+    """
+
+    def __init__(
+        self, net: nn.Module, method: Optim, rng: Rng, decay: float = 0.0, dtype: torch.dtype = torch.float32, rest: Optim | None = None
+    ) -> None:
+        self.method, self.rest, self.rng, self.decay = method, rest if method.scope == "matrix" else method, rng, decay
+        named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+        self.claims = claim(named, method.scope == "matrix")
+        if self.rest is None and not all(one.whole for one in self.claims):
+            raise ValueError(f"{type(method).__name__} moves matrices only; name a second optimizer for the other parameters")
+        by_name = dict(named)
+        size = self.claims[-1].stop if self.claims else 0
+        self.decayed = sum(one.stop - one.start for one in self.claims if one.decayed)
+        self.loose = next((one.start for one in self.claims if not one.whole), size)  # from here on element-wise
+        self.master = torch.cat([by_name[one.name].detach().float().reshape(-1) for one in self.claims])
+        self.work = self.master if dtype == torch.float32 else self.master.to(dtype)
+        self.grad = torch.zeros_like(self.master)
+        self.parameters = {}
+        for one in self.claims:
+            p = self.parameters[one.name] = by_name[one.name]
+            p.data = self._view(self.work, one)
+            p.grad = None
+        for p in net.parameters():
+            if not p.requires_grad:
+                p.data = p.data.to(dtype)
+        self.states = self._fresh()
+
+    def _view(self, flat: Tensor, one: Claim) -> Tensor:
+        return flat[one.start : one.stop].view(one.shape)
+
+    def _fresh(self) -> dict[str, dict[str, Tensor]]:
+        """State by owner: one entry for each whole matrix, and "" for the element-wise remainder."""
+        states = {one.name: self.method.init(self._view(self.master, one)) for one in self.claims if one.whole}
+        if self.rest is not None and self.loose < len(self.master):
+            states[""] = self.rest.init(self.master[self.loose :])
+        return states
+
+    def stream(self) -> None:
+        """Take gradients as they arrive, into float32: several micro-batches then add up without the rounding of bfloat16."""
+        for one in self.claims:
+            self.parameters[one.name].register_post_accumulate_grad_hook(lambda p, into=self._view(self.grad, one): _take(p, into))
+
+    def collect(self) -> list[Tensor]:
+        """The step's gradients, float32, in the order of `claims`; what still lies in `.grad` is added."""
+        for one in self.claims:
+            _take(self.parameters[one.name], self._view(self.grad, one))
+        return [self._view(self.grad, one) for one in self.claims]
+
+    @torch.no_grad()
+    def step(self, rate: float, t: int) -> None:
+        """Decay, then move against the direction; `t` counts from 1. The gradients are spent."""
+        rng = self.rng.child("step", t)
+        for one in self.claims:
+            if one.whole:
+                parts = (self._view(flat, one) for flat in (self.grad, self.master))
+                self._move(self.method, *parts, self.states[one.name], rate, one.decayed, t, rng.child(one.name))
+        for start, stop, state in self._chunks():
+            decayed = stop <= self.decayed
+            self._move(self.rest, self.grad[start:stop], self.master[start:stop], state, rate, decayed, t, rng.child(start))
+        if self.work is not self.master:
+            self.work.copy_(self.master)
+        self.grad.zero_()
+
+    def _move(self, method: Optim, g: Tensor, p: Tensor, state: dict[str, Tensor], rate: float, decayed: bool, t: int, rng: Rng) -> None:
+        direction = method.direction(g, p, state, t, rng)
+        if decayed and self.decay:
+            p.mul_(1 - rate * self.decay)
+        p.sub_(direction, alpha=rate)
+
+    def _chunks(self) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
+        """Pieces of the element-wise part with their state: small where the state is one number per parameter."""
+        if "" not in self.states:
+            return
+        state, end = self.states[""], len(self.master)
+        cut = all(s.shape == (end - self.loose,) for s in state.values())
+        for begin, stop in ((self.loose, max(self.loose, self.decayed)), (max(self.loose, self.decayed), end)):
+            for start in range(begin, stop, CHUNK):
+                to = min(start + CHUNK, stop)
+                part = {key: s[start - self.loose : to - self.loose] for key, s in state.items()} if cut else state
+                held = dict(part)
+                yield start, to, part
+                for key, s in part.items():  # a method may replace its state instead of writing into it
+                    if cut and s is not held[key]:
+                        held[key].copy_(s)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The float32 masters by parameter name."""
+        return {one.name: self._view(self.master, one) for one in self.claims}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint must hold."""
+        states = {f"state|{owner}|{key}": s for owner, state in self.states.items() for key, s in state.items()}
+        return {"master": self.master, **states}
+
+    def layout(self) -> list[list]:
+        """Names, shapes and order of the parameters: what a checkpoint must agree with."""
+        return [[one.name, list(one.shape)] for one in self.claims]
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` gave; raises KeyError or RuntimeError when it belongs to another optimizer or model."""
+        self.master.copy_(tensors["master"])
+        for owner, state in self.states.items():
+            for key in state:
+                state[key].copy_(tensors[f"state|{owner}|{key}"])
+        if self.work is not self.master:
+            self.work.copy_(self.master)
+        self.grad.zero_()
+
+
+def claim(named: list[tuple[str, nn.Parameter]], whole: bool) -> list[Claim]:
+    """Each parameter exactly once: whole matrices first, then decayed ones, then norms and other vectors."""
+    matrices = [(name, p) for name, p in named if p.dim() >= 2 and whole and name.startswith("blocks.")]
+    taken = {name for name, _ in matrices}
+    tables = [(name, p) for name, p in named if p.dim() >= 2 and name not in taken]
+    vectors = [(name, p) for name, p in named if p.dim() < 2]
+    claims, at = [], 0
+    for name, p in (*matrices, *tables, *vectors):
+        claims.append(Claim(name, tuple(p.shape), at, at + p.numel(), p.dim() >= 2, name in taken))
+        at += p.numel()
+    if sorted(one.name for one in claims) != sorted(name for name, _ in named):
+        raise ValueError("a parameter is claimed twice or not at all")
+    return claims
+
+
+@torch.no_grad()
+def _take(p: nn.Parameter, into: Tensor) -> None:
+    if p.grad is not None:
+        into.add_(p.grad)
+        p.grad = None

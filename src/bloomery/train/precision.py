@@ -1,0 +1,26 @@
+"""Which number format the working weights are in. Free of torch, so that a plan can ask."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bloomery.core.errors import BadInput
+from bloomery.core.machine import has_bf16
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolved(wish: str) -> str:
+    """"auto" becomes bfloat16 where the processor multiplies it in hardware, float32 elsewhere (emulation is slower than float32)."""
+    if wish == "auto":
+        return "bfloat16" if has_bf16() else "float32"
+    if wish not in ("bfloat16", "float32"):
+        raise BadInput(f"precision '{wish}' is not known; use auto, bfloat16 or float32")
+    return wish
+
+
+def dtype(name: str) -> torch.dtype:
+    """The torch type of a resolved precision."""
+    import torch
+
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]

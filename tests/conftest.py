@@ -1,0 +1,108 @@
+"""Fixtures that several folders of tests share."""
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from bloomery.core import catalog, lineage
+from bloomery.core.machine import Machine, has_bf16, threads
+from bloomery.core.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store whose machine is already measured, so that no test waits for it."""
+    opened = Store(tmp_path / "store")
+    machine = Machine("test", threads(), 8 << 30, has_bf16(), {"float32": 1e11, "bfloat16": 2e11})
+    (opened.root / "machine.json").write_text(json.dumps(machine.facts()))
+    return opened
+
+
+TOYS = {
+    "seed": '''
+        @dataclass(frozen=True)
+        class Seed:
+            """Write a number."""
+            number: int = 1  # the number
+            fail: str = ""  # an error to raise
+            makes: ClassVar[str] = "corpus"
+            def forecast(self, inputs, machine):
+                return Forecast(seconds=1, memory=1, disk=100, facts={"documents": 3})
+            def run(self, job):
+                if self.fail == "disk":
+                    raise OSError(28, "No space left on device")
+                if self.fail == "bad":
+                    from bloomery.core.errors import BadInput
+                    raise BadInput("no documents are left; loosen keep")
+                if self.fail == "kill":
+                    import os, signal
+                    (job.work / "begun").touch()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    import time
+                    time.sleep(5)
+                (job.out / "number").write_text(str(self.number))
+                job.fact("documents", 3)
+            def check(self, made, job):
+                job.check("number", float((made / "number").read_text()), 100)
+    ''',
+    "double": '''
+        @dataclass(frozen=True)
+        class Double:
+            """Twice an input."""
+            of: Annotated[Artifact, "corpus"]
+            extra: Annotated[Artifact | None, "corpus"] = None
+            schedule: Schedule = "constant"
+            makes: ClassVar[str] = "corpus"
+            def forecast(self, inputs, machine):
+                return Forecast(seconds=inputs["of"].facts.get("documents", 0), facts=inputs["of"].facts)
+            def run(self, job):
+                (job.out / "number").write_text(str(2 * int(self.of.path("number").read_text())))
+            def check(self, made, job):
+                job.check("even", int((made / "number").read_text()) % 2, 0)
+    ''',
+}
+HEAD = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+from bloomery.core.job import Forecast
+if TYPE_CHECKING:
+    from bloomery.core.store import Artifact
+    from bloomery.seams import Schedule
+"""
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
+    """Two small stages, `seed` and `double`, in the catalogue; call it to read their files again. Returns their folder."""
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    for name, body in TOYS.items():
+        (folder / f"toy_{name}.py").write_text(HEAD + textwrap.dedent(body))
+    monkeypatch.syspath_prepend(folder)
+    real = catalog.entries
+
+    def entries(seam: str) -> dict[str, catalog.Entry]:
+        found = real(seam)
+        if seam != "stage":
+            return found
+        return {**found, **{name: catalog.read_entry("stage", name, f"toy_{name}", folder / f"toy_{name}.py") for name in TOYS}}
+
+    monkeypatch.setattr(catalog, "entries", entries)
+
+    def reread() -> Path:
+        lineage._read.cache_clear()
+        return folder
+
+    yield reread
+    for name in TOYS:
+        sys.modules.pop(f"toy_{name}", None)

@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer, restart
+from bloomery.seams import Rng
+
+torch.set_num_threads(1)
+
+SHAPES = [dict(heads=4, kv_heads=2, tied=True), dict(heads=4, kv_heads=4, tied=False), dict(heads=4, kv_heads=1, tied=True)]
+
+
+def make(**changes) -> Transformer:
+    cfg = Config(**{**dict(vocab=97, width=32, layers=3, heads=4, kv_heads=2, ffn=48, context=64), **changes})
+    return Transformer(cfg, Rng((1, "test"))).eval()
+
+
+def ids(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 97, shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_packed_documents_give_the_logits_of_each_alone(shape):
+    net, parts = make(**shape), [ids(1, n) for n in (7, 1, 20, 13)]
+    packed = torch.cat([*parts, ids(1, 5)], dim=1)
+    documents = torch.tensor([[k for k, part in enumerate(parts) for _ in range(part.shape[1])] + [-1] * 5])
+    together, at = net.logits(net(packed, documents_BT=documents)), 0
+    for part in parts:
+        alone = net.logits(net(part))
+        torch.testing.assert_close(together[:, at : at + part.shape[1]], alone, rtol=0, atol=2e-6)
+        at += part.shape[1]
+    assert not together.isnan().any()
+
+
+def test_padding_changes_no_gradient_and_is_never_nan():
+    net, row = make(), ids(1, 11)
+    padded = torch.cat([row, ids(1, 6)], dim=1)
+    documents = torch.tensor([[0] * 11 + [-1] * 6])
+    found = []
+    for tokens, numbers in ((row, None), (padded, documents)):
+        net.zero_grad()
+        net.logits(net(tokens, documents_BT=numbers)[:, :11]).square().mean().backward()
+        found.append({name: p.grad.clone() for name, p in net.named_parameters()})
+    for name in found[0]:
+        torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 17, 64])
+def test_later_tokens_change_nothing_before_them(length):
+    net, row = make(), ids(2, 64)
+    torch.testing.assert_close(net(row)[:, :length], net(row[:, :length]), rtol=0, atol=2e-6)
+
+
+def test_attention_equals_the_formula_written_out():
+    from bloomery.nn import attention
+
+    B, T, H, K, E = 2, 37, 6, 2, 8
+    make_heads = lambda n, s: torch.randn(B, T, n, E, generator=torch.Generator().manual_seed(s))  # noqa: E731
+    q, k, v = make_heads(H, 0), make_heads(K, 1), make_heads(K, 2)
+    documents = torch.tensor([[0] * 10 + [1] * 27, [3] * 30 + [-1] * 7])
+    want = torch.zeros(B, T, H, E)
+    for b in range(B):
+        for h in range(H):
+            for t in range(T):
+                keys = [s for s in range(t + 1) if documents[b, s] == documents[b, t]]
+                share = torch.softmax(torch.stack([q[b, t, h] @ k[b, s, h // 3] for s in keys]), 0)
+                want[b, t, h] = sum(p * v[b, s, h // 3] for p, s in zip(share, keys, strict=True))
+    torch.testing.assert_close(attention.attend(q, k, v, documents), want.flatten(2), rtol=1e-5, atol=1e-5)
+
+
+def test_turning_is_the_same_both_ways():
+    from bloomery.nn.attention import rotary, rotate, turn, widen
+
+    x = torch.randn(2, 9, 3, 8, generator=torch.Generator().manual_seed(0))
+    table = rotary(torch.arange(9)[None], 8, 500.0)
+    torch.testing.assert_close(turn(x, *widen(*table)), rotate(x, *table), rtol=0, atol=1e-6)
+    torch.testing.assert_close(rotate(x, *table).norm(dim=-1), x.norm(dim=-1))
+
+
+def test_only_differences_of_positions_matter():
+    net, row = make(), ids(1, 20)
+    shifted = net(row, positions_BT=torch.arange(20)[None] + 9)
+    torch.testing.assert_close(shifted, net(row), rtol=0, atol=5e-6)
+
+
+def test_positions_restart_with_every_document():
+    documents = torch.tensor([[4, 4, 4, 7, 7, -1], [0, 1, 1, 1, 1, 1]])
+    assert restart(6, documents, torch.device("cpu")).tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 3, 4]]
+
+
+def test_bf16_weights_keep_norms_and_softmax_in_fp32():
+    net = make(width=64, ffn=96)
+    exact = net.logits(net(ids(2, 40)))
+    rounded = net.bfloat16()
+    difference = (rounded.logits(rounded(ids(2, 40))).float() - exact).abs().max()
+    assert difference < 0.02 * exact.abs().max() + 0.01
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_parameters_are_counted_as_the_configuration_says(shape):
+    net = make(**shape)
+    assert sum(p.numel() for p in net.parameters()) == net.cfg.parameters()
+    assert (net.head_weight is net.embed.weight) == net.cfg.tied
+
+
+def test_the_seed_decides_the_weights():
+    one, same, other = (Transformer(make().cfg, Rng((seed,))).state_dict() for seed in (5, 5, 6))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["embed.weight"], other["embed.weight"])
+    assert abs(one["embed.weight"].std().item() - 0.02) < 0.002
+
+
+def test_the_default_generator_is_left_alone():
+    before = torch.get_rng_state()
+    make()
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,71 @@
+"""Clustered bootstrap intervals: closed forms, coverage of the plain case, seeds."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bloomery.num.statistics import mean, paired, ratio
+from bloomery.seams import Rng
+
+RNG = Rng((1, "statistics"))
+
+
+def test_value_is_the_ratio_of_sums() -> None:
+    found = ratio([10, 20, 30], [1, 2, 7], ["a", "b", "c"], RNG)
+    assert found.value == 6
+    assert (found.n, found.groups) == (3, 3)
+    assert found.low <= found.value <= found.high
+
+
+def test_two_groups_give_the_quantiles_of_the_binomial() -> None:
+    found = mean([0.0, 1.0], ["a", "b"], RNG)  # a draw's mean is 0, 1/2 or 1 with shares 1/4, 1/2, 1/4
+    assert (found.low, found.value, found.high) == (0, 0.5, 1)
+    narrow = mean([0.0, 1.0], ["a", "b"], RNG, level=0.4)
+    assert (narrow.low, narrow.high) == (0.5, 0.5)
+
+
+def test_equal_items_have_no_spread() -> None:
+    found = ratio([2.0] * 9, [4.0] * 9, list("aabbccdde"), RNG)
+    assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_interval_has_the_width_that_theory_says() -> None:
+    values = np.random.default_rng(0).normal(size=4000)
+    found = mean(values, [str(i) for i in range(4000)], RNG, draws=8000)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * values.std() / math.sqrt(4000), rel=0.05)
+
+
+def test_copies_inside_a_group_do_not_narrow_the_interval() -> None:
+    values = np.random.default_rng(1).normal(size=50)
+    groups = [str(i) for i in range(50)]
+    once, often = mean(values, groups, RNG), mean(np.repeat(values, 20), np.repeat(groups, 20), RNG)
+    assert (often.low, often.high) == pytest.approx((once.low, once.high), rel=1e-12)
+
+
+def test_one_group_tells_nothing_of_the_spread() -> None:
+    found = mean([1.0, 2.0], ["a", "a"], RNG)
+    assert found.value == 1.5
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
+def test_same_key_same_numbers_and_order_of_items_does_not_matter() -> None:
+    values, groups = np.arange(30.0), [str(i % 7) for i in range(30)]
+    assert mean(values, groups, RNG) == mean(values[::-1], groups[::-1], RNG)
+    assert mean(values, groups, RNG).low != mean(values, groups, RNG.child("other")).low
+
+
+def test_paired_difference_cancels_what_is_hard_for_both() -> None:
+    hard = np.random.default_rng(2).uniform(1, 100, 60)
+    groups = [str(i) for i in range(60)]
+    found = paired(hard - 1, hard, np.ones(60), groups, RNG)
+    assert (found.low, found.value, found.high) == pytest.approx((-1, -1, -1))
+    assert found.named("gap") == {"gap": found.value, "gap.low": found.low, "gap.high": found.high, "gap.n": 60}
+
+
+@pytest.mark.parametrize("call", [lambda: mean([], [], RNG), lambda: ratio([1], [0], ["a"], RNG), lambda: mean([1.0], ["a", "b"], RNG),
+                                  lambda: mean([1.0, 2.0], ["a", "b"], RNG, level=1.0)])
+def test_wrong_input_is_refused(call) -> None:
+    with pytest.raises(ValueError):
+        call()
