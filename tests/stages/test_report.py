@@ -1,4 +1,5 @@
 """The report page: whole lineages, parts of them, hostile text, and its own checks."""
+
 from __future__ import annotations
 
 import json
@@ -14,19 +15,31 @@ from bloomery.stages import report
 from bloomery.stages.report import Report, balance, bins, contents, limits_of, lineage, read_page
 
 RECIPE = {
-    "name": "quickstart", "seed": 0,
+    "name": "quickstart",
+    "seed": 0,
     "steps": {
-        "corpus": {"stage": "curate", "sources": ["python://"], "size": "16 MB", "heldout": 0.04,
-                   "keep": "length.words >= 20 and repetition.duplicate_lines < 0.3 and symbols.share < 0.25"},
+        "corpus": {
+            "stage": "curate",
+            "sources": ["python://"],
+            "size": "16 MB",
+            "heldout": 0.04,
+            "keep": "length.words >= 20 and repetition.duplicate_lines < 0.3 and symbols.share < 0.25",
+        },
         "tokens": {"stage": "tokenize", "corpus": "$corpus", "vocab": 4096},
         "lm": {"stage": "pretrain", "data": "$tokens", "width": 192, "layers": 6, "optimizer": {"adamw": {"beta1": 0.9, "beta2": 0.95}}},
         "scores": {"stage": "evaluate", "model": "$lm", "data": "$tokens"},
         "folder": {"stage": "export", "model": "$lm"},
         "report": {"stage": "report", "of": ["$scores", "$folder"]},
     },
-}  # fmt: skip
-DROPS = [("unreadable", 3, 61_244, "not UTF-8"), ("exact duplicate", 412, 1_902_331, ""), ("near duplicate", 288, 2_210_977, "MinHash, Jaccard above 0.8"),
-         ("keep", 531, 903_120, "length.words >= 20 and …"), ("licence", 0, 0, ""), ("near copy across the split", 17, 88_412, "removed from train")]  # fmt: skip
+}
+DROPS = [
+    ("unreadable", 3, 61_244, "not UTF-8"),
+    ("exact duplicate", 412, 1_902_331, ""),
+    ("near duplicate", 288, 2_210_977, "MinHash, Jaccard above 0.8"),
+    ("keep", 531, 903_120, "length.words >= 20 and …"),
+    ("licence", 0, 0, ""),
+    ("near copy across the split", 17, 88_412, "removed from train"),
+]
 CODE = "def find(items, key):\n    for item in items:\n        if item.key == key:\n            return item\n    raise KeyError(key)\n"
 
 
@@ -62,15 +75,34 @@ def put(root: Path, shelf: Shelf, step: str, stage: str, kind: str, inputs: dict
     folder = root / f"{stage}-{address[:16]}"
     folder.mkdir(parents=True)
     card = {
-        "address": address, "stage": stage, "kind": kind, "step": step, "recipe": "quickstart", "facts": facts,
+        "address": address,
+        "stage": stage,
+        "kind": kind,
+        "step": step,
+        "recipe": "quickstart",
+        "facts": facts,
         "knobs": {k: v for k, v in RECIPE["steps"].get(step, {}).items() if k != "stage" and not str(v).startswith("$")},
-        "inputs": {k: [a.address for a in v] for k, v in inputs.items()}, "checks": more.pop("checks", []),
-        "cost": {"seconds": seconds, "cpu_seconds": seconds * 1.9, "peak_memory": int(4e8 + seconds * 5e6), "disk": int(2e6 + seconds * 1e5), "resumed": 0},
+        "inputs": {k: [a.address for a in v] for k, v in inputs.items()},
+        "checks": more.pop("checks", []),
+        "cost": {
+            "seconds": seconds,
+            "cpu_seconds": seconds * 1.9,
+            "peak_memory": int(4e8 + seconds * 5e6),
+            "disk": int(2e6 + seconds * 1e5),
+            "resumed": 0,
+        },
         "forecast": {"seconds": seconds * 0.9 + 0.4, "memory": 4e8 + seconds * 4e6, "disk": 2e6 + seconds * 9e4, "facts": {}},
-        "versions": {"python": "3.11.7", "numpy": "2.4.6", "torch": "2.9.1"}, "mode": {"threads": 2},
-        "machine": {"name": "AMD EPYC 9R14", "cores": 2, "memory": 16_600_000_000, "bf16": True, "matmul_flops": {"float32": 1.1e11, "bfloat16": 4.3e11}},
+        "versions": {"python": "3.11.7", "numpy": "2.4.6", "torch": "2.9.1"},
+        "mode": {"threads": 2},
+        "machine": {
+            "name": "AMD EPYC 9R14",
+            "cores": 2,
+            "memory": 16_600_000_000,
+            "bf16": True,
+            "matmul_flops": {"float32": 1.1e11, "bfloat16": 4.3e11},
+        },
         **more,
-    }  # fmt: skip
+    }
     shelf.items[address] = Artifact(address, folder, card)
     return shelf.items[address]
 
@@ -88,11 +120,19 @@ def parquet(path: Path, n: int, seed: int, extra: dict | None = None, worse: flo
     r = random.Random(seed)
     words = [max(1.0, round(r.lognormvariate(5.8 - 3 * worse, 1.4))) for _ in range(n)]
     table = {
-        "id": [f"d{i}" for i in range(n)], "path": ["a.py"] * n, "package": ["p"] * n, "licence": ["MIT"] * n, "source": ["python"] * n,
-        "bytes": [int(w * 7) for w in words], "length.words": words, "repetition.duplicate_lines": [min(1.0, r.betavariate(1.2 + 2 * worse, 9)) for _ in range(n)],
-        "symbols.share": [r.betavariate(6 + 4 * worse, 30) for _ in range(n)], "lines.longest": [r.lognormvariate(4.5, 0.4) for _ in range(n)],
-        "symbols.comments": [math.nan if i % 50 == 0 else r.betavariate(1, 6) for i in range(n)], **(extra or {}),
-    }  # fmt: skip
+        "id": [f"d{i}" for i in range(n)],
+        "path": ["a.py"] * n,
+        "package": ["p"] * n,
+        "licence": ["MIT"] * n,
+        "source": ["python"] * n,
+        "bytes": [int(w * 7) for w in words],
+        "length.words": words,
+        "repetition.duplicate_lines": [min(1.0, r.betavariate(1.2 + 2 * worse, 9)) for _ in range(n)],
+        "symbols.share": [r.betavariate(6 + 4 * worse, 30) for _ in range(n)],
+        "lines.longest": [r.lognormvariate(4.5, 0.4) for _ in range(n)],
+        "symbols.comments": [math.nan if i % 50 == 0 else r.betavariate(1, 6) for i in range(n)],
+        **(extra or {}),
+    }
     pq.write_table(pa.table(table), path)
 
 
@@ -101,8 +141,15 @@ def curve(steps: int = 900) -> list[dict]:
     for step in range(10, steps + 1, 10):
         rate = 3e-3 * min(1, step / 100) * min(1, (steps - step + 1) / 250)
         loss = 2.35 + 6 * math.exp(-step / 130) + 0.9 * math.exp(-step / 700) + r.gauss(0, 0.05)
-        row = {"step": step, "tokens": step * 16384, "loss": loss, "rate": rate, "grad_norm": 0.4 + 2 * math.exp(-step / 90) + r.random() * 0.15,
-               "tokens_per_second": 62_000 + r.gauss(0, 1500), "seconds": step * 0.26}  # fmt: skip
+        row = {
+            "step": step,
+            "tokens": step * 16384,
+            "loss": loss,
+            "rate": rate,
+            "grad_norm": 0.4 + 2 * math.exp(-step / 90) + r.random() * 0.15,
+            "tokens_per_second": 62_000 + r.gauss(0, 1500),
+            "seconds": step * 0.26,
+        }
         if step % 50 == 0 or step == 10:
             row["heldout_bpb"] = loss * 0.66 + 0.17
         rows.append(row)
@@ -110,17 +157,89 @@ def curve(steps: int = 900) -> list[dict]:
 
 
 SCORES = [
-    {"task": "bits_per_byte", "metric": "bits_per_byte", "value": 1.934, "low": 1.87, "high": 2.01, "subject": "model", "n": 198, "note": ""},
-    {"task": "bits_per_byte", "metric": "bits_per_byte", "value": 2.79, "low": 2.71, "high": 2.88, "subject": "gzip -9, each file", "n": 198, "note": ""},
-    {"task": "bits_per_byte", "metric": "bits_per_byte", "value": 2.412, "low": None, "high": None, "subject": "gzip -9, all together", "n": 198, "note": ""},
-    {"task": "bits_per_byte", "metric": "bits_per_byte", "value": 2.83, "low": 2.74, "high": 2.93, "subject": "xz -9, each file", "n": 198, "note": ""},
-    {"task": "bits_per_byte", "metric": "bits_per_byte", "value": 1.987, "low": None, "high": None, "subject": "xz -9, all together", "n": 198, "note": ""},
-    {"task": "bits_per_byte", "metric": "bits_per_byte", "value": 2.26, "low": 2.17, "high": 2.35, "subject": "5-gram", "n": 198, "note": "interpolated Kneser-Ney"},
-    {"task": "parses", "metric": "parses", "value": 0.62, "low": 0.52, "high": 0.71, "subject": "model", "n": 100, "note": "parses as Python"},
+    {
+        "task": "bits_per_byte",
+        "metric": "bits_per_byte",
+        "value": 1.934,
+        "low": 1.87,
+        "high": 2.01,
+        "subject": "model",
+        "n": 198,
+        "note": "",
+    },
+    {
+        "task": "bits_per_byte",
+        "metric": "bits_per_byte",
+        "value": 2.79,
+        "low": 2.71,
+        "high": 2.88,
+        "subject": "gzip -9, each file",
+        "n": 198,
+        "note": "",
+    },
+    {
+        "task": "bits_per_byte",
+        "metric": "bits_per_byte",
+        "value": 2.412,
+        "low": None,
+        "high": None,
+        "subject": "gzip -9, all together",
+        "n": 198,
+        "note": "",
+    },
+    {
+        "task": "bits_per_byte",
+        "metric": "bits_per_byte",
+        "value": 2.83,
+        "low": 2.74,
+        "high": 2.93,
+        "subject": "xz -9, each file",
+        "n": 198,
+        "note": "",
+    },
+    {
+        "task": "bits_per_byte",
+        "metric": "bits_per_byte",
+        "value": 1.987,
+        "low": None,
+        "high": None,
+        "subject": "xz -9, all together",
+        "n": 198,
+        "note": "",
+    },
+    {
+        "task": "bits_per_byte",
+        "metric": "bits_per_byte",
+        "value": 2.26,
+        "low": 2.17,
+        "high": 2.35,
+        "subject": "5-gram",
+        "n": 198,
+        "note": "interpolated Kneser-Ney",
+    },
+    {
+        "task": "parses",
+        "metric": "parses",
+        "value": 0.62,
+        "low": 0.52,
+        "high": 0.71,
+        "subject": "model",
+        "n": 100,
+        "note": "parses as Python",
+    },
     {"task": "next_line", "metric": "next_line", "value": 0.135, "low": 0.09, "high": 0.18, "subject": "model", "n": 200, "note": "greedy"},
-    {"task": "speed", "metric": "decode_tokens_per_second", "value": 412.0, "low": None, "high": None, "subject": "model", "n": 64, "note": ""},
+    {
+        "task": "speed",
+        "metric": "decode_tokens_per_second",
+        "value": 412.0,
+        "low": None,
+        "high": None,
+        "subject": "model",
+        "n": 64,
+        "note": "",
+    },
     {"task": "size", "metric": "bytes", "value": 13_640_112, "low": None, "high": None, "subject": "model", "n": 1, "note": "float32"},
-]  # fmt: skip
+]
 
 
 def shelf(root: Path, hostile: str = "") -> tuple[Shelf, dict[str, Artifact]]:
@@ -128,32 +247,88 @@ def shelf(root: Path, hostile: str = "") -> tuple[Shelf, dict[str, Artifact]]:
     s = Shelf()
     kept, heldout = (3_410, 13_904_881), (198, 702_446)
     facts = {"documents": kept[0] + heldout[0], "bytes": kept[1] + heldout[1], "train_bytes": kept[1], "heldout_bytes": heldout[1]}
-    corpus = put(root, s, "corpus", "curate", "corpus", {}, facts, 21.4, checks=[
-        {"name": "documents unaccounted for", "value": 0.0, "limit": 0.0, "ok": True, "note": ""},
-        {"name": "largest similarity across the split", "value": 0.7873, "limit": 0.8, "ok": True, "note": hostile}])  # fmt: skip
-    funnel = {"in": {"documents": kept[0] + heldout[0] + sum(d[1] for d in DROPS), "bytes": kept[1] + heldout[1] + sum(d[2] for d in DROPS)},
-              "steps": [{"reason": d[0] + hostile, "documents": d[1], "bytes": d[2], "note": d[3]} for d in DROPS],
-              "out": {"train": {"documents": kept[0], "bytes": kept[1]}, "heldout": {"documents": heldout[0], "bytes": heldout[1]}}}  # fmt: skip
+    corpus = put(
+        root,
+        s,
+        "corpus",
+        "curate",
+        "corpus",
+        {},
+        facts,
+        21.4,
+        checks=[
+            {"name": "documents unaccounted for", "value": 0.0, "limit": 0.0, "ok": True, "note": ""},
+            {"name": "largest similarity across the split", "value": 0.7873, "limit": 0.8, "ok": True, "note": hostile},
+        ],
+    )
+    funnel = {
+        "in": {"documents": kept[0] + heldout[0] + sum(d[1] for d in DROPS), "bytes": kept[1] + heldout[1] + sum(d[2] for d in DROPS)},
+        "steps": [{"reason": d[0] + hostile, "documents": d[1], "bytes": d[2], "note": d[3]} for d in DROPS],
+        "out": {"train": {"documents": kept[0], "bytes": kept[1]}, "heldout": {"documents": heldout[0], "bytes": heldout[1]}},
+    }
     corpus.path("funnel.json").write_text(json.dumps(funnel))
     parquet(corpus.path("train.parquet"), 3410, 1)
     parquet(corpus.path("heldout.parquet"), 198, 2)
     parquet(corpus.path("dropped.parquet"), 1251, 3, {"reason": ["keep"] * 1251, "note": [""] * 1251}, worse=0.7)
-    tokens = put(root, s, "tokens", "tokenize", "tokens", {"corpus": [corpus]},
-                 {"vocab": 4096, "train_tokens": 4_102_331, "heldout_tokens": 208_331, "bytes_per_token": 3.39}, 9.8,
-                 checks=[{"name": "texts that do not come back", "value": 0.0, "limit": 0.0, "ok": True, "note": "all documents"}])  # fmt: skip
-    lm = put(root, s, "lm", "pretrain", "model", {"data": [tokens]},
-             {"parameters": 3_412_992, "tokens": 14_745_600, "final_loss": 2.6, "heldout_bits_per_byte": 1.934, "tokens_per_second": 62_104.2,
-              "weights_sha256": "9f" * 32, "flops": 3.1e14}, 241.7,
-             checks=[{"name": "parameters without a gradient", "value": 0.0, "limit": 0.0, "ok": True, "note": ""},
-                     {"name": "packed against padded, relative gradient difference", "value": 2.31e-7, "limit": 1e-6, "ok": True, "note": "fp32"}])  # fmt: skip
+    tokens = put(
+        root,
+        s,
+        "tokens",
+        "tokenize",
+        "tokens",
+        {"corpus": [corpus]},
+        {"vocab": 4096, "train_tokens": 4_102_331, "heldout_tokens": 208_331, "bytes_per_token": 3.39},
+        9.8,
+        checks=[{"name": "texts that do not come back", "value": 0.0, "limit": 0.0, "ok": True, "note": "all documents"}],
+    )
+    lm = put(
+        root,
+        s,
+        "lm",
+        "pretrain",
+        "model",
+        {"data": [tokens]},
+        {
+            "parameters": 3_412_992,
+            "tokens": 14_745_600,
+            "final_loss": 2.6,
+            "heldout_bits_per_byte": 1.934,
+            "tokens_per_second": 62_104.2,
+            "weights_sha256": "9f" * 32,
+            "flops": 3.1e14,
+        },
+        241.7,
+        checks=[
+            {"name": "parameters without a gradient", "value": 0.0, "limit": 0.0, "ok": True, "note": ""},
+            {"name": "packed against padded, relative gradient difference", "value": 2.31e-7, "limit": 1e-6, "ok": True, "note": "fp32"},
+        ],
+    )
     lm.path("curve.jsonl").write_text("".join(json.dumps(r) + "\n" for r in curve()) + '{"step": 910, "lo')
     scores = put(root, s, "scores", "evaluate", "scores", {"model": [lm], "data": [tokens], "corpus": [corpus]}, {}, 38.2)
     scores.path("scores.json").write_text(json.dumps({"scores": SCORES}))
-    samples = [{"prompt": "import os\n" * 20 + "\n\n" + CODE.split("        if")[0] + hostile, "completion": CODE[len(CODE.split("        if")[0]):],
-                "reference": "        if key in item:\n            yield item" + hostile, "grade": {"parses": 1.0, "next_line": i % 2}} for i in range(6)]  # fmt: skip
+    samples = [
+        {
+            "prompt": "import os\n" * 20 + "\n\n" + CODE.split("        if")[0] + hostile,
+            "completion": CODE[len(CODE.split("        if")[0]) :],
+            "reference": "        if key in item:\n            yield item" + hostile,
+            "grade": {"parses": 1.0, "next_line": i % 2},
+        }
+        for i in range(6)
+    ]
     scores.path("samples.jsonl").write_text("".join(json.dumps(x) + "\n" for x in samples))
-    folder = put(root, s, "folder", "export", "folder", {"model": [lm]}, {"bytes": 13_700_000}, 4.1,
-                 checks=[{"name": "largest logit difference to transformers", "value": 4.3e-6, "limit": 1e-5, "ok": True, "note": "read back from disk"}])  # fmt: skip
+    folder = put(
+        root,
+        s,
+        "folder",
+        "export",
+        "folder",
+        {"model": [lm]},
+        {"bytes": 13_700_000},
+        4.1,
+        checks=[
+            {"name": "largest logit difference to transformers", "value": 4.3e-6, "limit": 1e-5, "ok": True, "note": "read back from disk"}
+        ],
+    )
     return s, {"corpus": corpus, "tokens": tokens, "lm": lm, "scores": scores, "folder": folder}
 
 
@@ -172,7 +347,16 @@ def test_whole_lineage(tmp_path):
     page, job = page_of(tmp_path, store, made["scores"], made["folder"])
     assert all(c["ok"] for c in job.checks), job.checks
     assert {c["name"] for c in job.checks} >= {"funnel of corpus: documents unaccounted for", "funnel of corpus: bytes unaccounted for"}
-    for words in ("quickstart", "1.93", "3.41\u202fM", "20\u202f% fewer than gzip -9, all together", "xz -9", "5-gram", "near duplicate", "AMD EPYC 9R14"):
+    for words in (
+        "quickstart",
+        "1.93",
+        "3.41\u202fM",
+        "20\u202f% fewer than gzip -9, all together",
+        "xz -9",
+        "5-gram",
+        "near duplicate",
+        "AMD EPYC 9R14",
+    ):
         assert words in page, words
     for section in ("steps", "data", "training", "scores", "samples", "checks", "cost", "recipe"):
         assert f'<section id="{section}">' in page
@@ -184,7 +368,9 @@ def test_same_input_same_page(tmp_path):
     assert page_of(tmp_path, store, made["scores"])[0] == page_of(tmp_path, store, made["scores"])[0]
 
 
-@pytest.mark.parametrize("alone, absent", [("corpus", ("training", "scores", "samples")), ("tokens", ("training", "scores")), ("lm", ("scores", "samples"))])
+@pytest.mark.parametrize(
+    "alone, absent", [("corpus", ("training", "scores", "samples")), ("tokens", ("training", "scores")), ("lm", ("scores", "samples"))]
+)
 def test_parts_of_a_lineage(tmp_path, alone, absent):
     store, made = shelf(tmp_path / "store")
     page, job = page_of(tmp_path, store, made[alone])
@@ -247,12 +433,23 @@ def test_balance():
     assert balance(rows, "bytes") == 1
 
 
-@pytest.mark.parametrize("keep, limits", [
-    ("length.words >= 20 and repetition.duplicate_lines < 0.3", {"length.words": [(">=", 20.0)], "repetition.duplicate_lines": [("<", 0.3)]}),
-    ("0.1 < a <= 2", {"a": [(">", 0.1), ("<=", 2.0)]}),
-    ("a > -1 or b > 2", {}), ("not a > 1", {}), ("a + b > 1 and c > 3", {"c": [(">", 3.0)]}), ("", {}), ("a >", {}), ("f(x) > 1", {}),
-    ("a == 3 and path != 'x'", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "keep, limits",
+    [
+        (
+            "length.words >= 20 and repetition.duplicate_lines < 0.3",
+            {"length.words": [(">=", 20.0)], "repetition.duplicate_lines": [("<", 0.3)]},
+        ),
+        ("0.1 < a <= 2", {"a": [(">", 0.1), ("<=", 2.0)]}),
+        ("a > -1 or b > 2", {}),
+        ("not a > 1", {}),
+        ("a + b > 1 and c > 3", {"c": [(">", 3.0)]}),
+        ("", {}),
+        ("a >", {}),
+        ("f(x) > 1", {}),
+        ("a == 3 and path != 'x'", {}),
+    ],
+)
 def test_limits_of_keep(keep, limits):
     assert limits_of(keep) == limits
 
@@ -281,4 +478,8 @@ def test_contents_of_several_corpora(tmp_path):
 def test_reading_curves_and_grades(tmp_path):
     (tmp_path / "curve.jsonl").write_text('{"step": 1}\n[1]\n{"st')
     assert report.json_lines(tmp_path / "curve.jsonl") == [{"step": 1}]
-    assert report.grade_text({"next_line": 1, "parts": [1]}) == "next line 1" and report.grade_text(0.5) == "grade 0.5" and report.grade_text(None) == ""
+    assert (
+        report.grade_text({"next_line": 1, "parts": [1]}) == "next line 1"
+        and report.grade_text(0.5) == "grade 0.5"
+        and report.grade_text(None) == ""
+    )

@@ -163,7 +163,9 @@ def build(entry: Entry, values: Mapping[str, Any], place: str = "") -> Any:
     ready = {}
     for name, value in values.items():
         knob = entry.knobs[name]
-        if knob.seam and value is not None:
+        if value is None and knob.optional:
+            ready[name] = None
+        elif knob.seam:
             ready[name] = tuple(build_method(knob.seam, one) for one in value) if knob.many else build_method(knob.seam, value)
         else:
             ready[name] = value if knob.artifact else knob.construct(value)

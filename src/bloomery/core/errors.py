@@ -1,9 +1,13 @@
-"""The three ways in which bloomery stops on purpose; the command line turns each into an exit code."""
+"""The ways in which bloomery stops on purpose; the command line turns each into an exit code."""
 from __future__ import annotations
 
 
 class BadInput(Exception):
     """The recipe, the data or the store is wrong: one sentence that names the place and the mend. Exit code 2."""
+
+
+class Busy(BadInput):
+    """Another process is making the same artifact."""
 
 
 class CheckFailed(Exception):

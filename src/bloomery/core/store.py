@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloomery.core.errors import BadInput, near
+from bloomery.core.errors import BadInput, Busy, near
 
 CARD = "card.json"
 MARK = "BLOOMERY_STORE"
@@ -159,7 +159,7 @@ class Store:
             except BlockingIOError:
                 lock.seek(0)
                 who = lock.read().strip() or "another process"
-                raise BadInput(f"{name} is being made by {who} in the store {self.root}; wait until it ends, then run again") from None
+                raise Busy(f"{name} is being made by {who} in the store {self.root}; wait until it ends, then run again") from None
             lock.truncate(0)
             lock.write(f"process {os.getpid()}")
             lock.flush()

@@ -12,7 +12,7 @@ from typing import Any
 
 from bloomery.core import catalog, lineage
 from bloomery.core.cost import Meter
-from bloomery.core.errors import BadInput, CheckFailed
+from bloomery.core.errors import BadInput, Busy, CheckFailed, Interrupted
 from bloomery.core.executors import Executor, Local
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
@@ -113,8 +113,7 @@ def forecast(entry: Planned, planned: Mapping[str, Planned], store: Store, machi
 
 def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | None = None) -> list[Planned]:
     """Make what is missing, in order; each artifact appears whole or not at all, and a killed run resumes where it stood."""
-    log = Log(quiet=quiet)
-    signals = Signals()
+    log, signals, begun = Log(quiet=quiet), Signals(), False
     with signals.listening():
         planned = plan(recipe, store)
         room(planned, store)
@@ -123,8 +122,12 @@ def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | 
             if entry.made:
                 log.say(f"{entry.step.name}: {entry.made.name} is in the store")
                 continue
-            with named_troubles(entry, store):
-                entry.made = make(entry, by_name, recipe, store, executor or Local(), signals, quiet)
+            try:
+                with named_troubles(entry, store):
+                    entry.made = make(entry, by_name, recipe, store, executor or Local(), signals, quiet)
+            except Busy as busy:
+                raise (Interrupted(str(busy)) if begun else busy) from None
+            begun = True
         store.record_run(recipe.name, recipe.resolved(), {entry.step.name: entry.made.name for entry in planned if entry.made})
     return planned
 
@@ -177,7 +180,7 @@ def finished(entry: Planned, job: Job, meter: Meter, store: Store) -> dict[str, 
         "cost": {"seconds": meter.seconds, "cpu_seconds": meter.cpu, "peak_memory": meter.peak, "disk": disk, "resumed": job.resumes},
         "forecast": asdict(entry.forecast),
         "machine": remembered(store.root / "machine.json").facts(),
-        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
     }
 
 
@@ -187,6 +190,8 @@ def named_troubles(entry: Planned, store: Store) -> Iterator[None]:
     place = entry.step.place
     try:
         yield
+    except Busy:
+        raise
     except BadInput as wrong:
         raise StepFailed(f"{place}: {wrong}") from None
     except CheckFailed as wrong:

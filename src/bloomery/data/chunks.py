@@ -53,3 +53,7 @@ class Chunks:
         rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         joined = b"".join(column.drop_null().to_pylist())
         return rows, np.frombuffer(joined, np.uint32).reshape(len(rows), -1)
+
+    def empty(self, columns: Sequence[str]) -> Any:
+        """A table of no rows with the named columns, `text` among them."""
+        return read_table(self.files[0], list(columns)).select(list(columns)).slice(0, 0)

@@ -148,30 +148,35 @@ def nearest(held: Sequence[str], batches: Iterable[Sequence[str]], threshold: fl
     return best, where
 
 
-def largest_crossing(held: Sequence[str], others: Sequence[str], threshold: float) -> tuple[float, int]:
+def largest_crossing(held: Sequence[str], others: Callable[[], Iterable[Sequence[str]]], threshold: float) -> tuple[float, int]:
     """The largest Jaccard similarity between the two sides, over all pairs that MinHash banding at `threshold` proposes.
 
     A second way to the result of `nearest`, sharing neither its index nor its hashes of words: sets of word tuples, compared
-    in plain Python. Returns the value and how many pairs were compared.
+    in plain Python. `others` gives the other texts in batches and is called twice. Returns the value and the pairs compared.
     """
-    signature, counts = minhash.signatures([*held, *others])
-    rows = np.flatnonzero(counts)
-    pairs = set()
-    for group in minhash.buckets(signature[rows], *minhash.banding(threshold)):
-        members = rows[group].tolist()
-        left, right = [m for m in members if m < len(held)], [m for m in members if m >= len(held)]
-        pairs.update((i, j) for i in left for j in right)
-    known: dict[int, set[tuple[bytes, ...]]] = {}
-
-    def words(row: int) -> set[tuple[bytes, ...]]:
-        if row not in known:
-            text = held[row] if row < len(held) else others[row - len(held)]
-            run = re.findall(rb"[a-z0-9_\x80-\xff]+", text.lower().encode())
-            known[row] = set(zip(*(run[k:] for k in range(minhash.WORDS)), strict=False))
-        return known[row]
-
-    best = 0.0
-    for i, j in sorted(pairs):
-        a, b = words(i), words(j)
-        best = max(best, len(a & b) / max(1, len(a | b)))
+    found = [minhash.signatures(held), *(minhash.signatures(batch) for batch in others())]
+    rows = np.flatnonzero(np.concatenate([counts for _, counts in found]))
+    signature = np.concatenate([part for part, _ in found])[rows]
+    pairs: set[tuple[int, int]] = set()
+    for group in minhash.buckets(signature, *minhash.banding(threshold)):
+        members = rows[group]
+        left, right = members[members < len(held)].tolist(), members[members >= len(held)].tolist()
+        pairs.update((j, i) for i in left for j in right)
+    sets = {i: _word_runs(held[i]) for i in {i for _, i in pairs}}
+    best, number = 0.0, len(held)
+    by_other: dict[int, list[int]] = {}
+    for j, i in pairs:
+        by_other.setdefault(j, []).append(i)
+    for batch in others():
+        for text in batch:
+            if number in by_other:
+                b = _word_runs(text)
+                best = max(best, *(len(sets[i] & b) / max(1, len(sets[i] | b)) for i in by_other[number]))
+            number += 1
     return best, len(pairs)
+
+
+def _word_runs(text: str) -> set[tuple[bytes, ...]]:
+    """All runs of five words, by Python's own means."""
+    words = re.findall(rb"[a-z0-9_\x80-\xff]+", text.lower().encode())
+    return set(zip(*(words[k:] for k in range(minhash.WORDS)), strict=False))

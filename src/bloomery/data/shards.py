@@ -31,7 +31,7 @@ class Shards:
 
         columns = pq.read_table(table, columns=["start", "tokens", "bytes"])
         self.starts, self.lengths, self.bytes = (columns[name].to_numpy().astype(np.int64, copy=False) for name in columns.column_names)
-        self._maps = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
+        self._maps = [_map(file) for file in files]
         self._edges = np.concatenate([[0], np.cumsum([len(part) for part in self._maps])]).astype(np.int64)
         self.total = int(self.lengths.sum())
         if self.total != int(self._edges[-1]):
@@ -75,6 +75,17 @@ class Shards:
         return pq.read_table(self.folder / "documents.parquet")
 
 
+def _map(file: Path) -> np.ndarray:
+    """One file, mapped; an empty array cannot be mapped and is read."""
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        try:
+            return np.load(file, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise BadInput(f"{file} is damaged ({error}); run the tokenize step again") from None
+
+
 def write_shards(
     folder: str | Path,
     documents: Iterable[tuple[Mapping[str, Any], np.ndarray]],
@@ -83,8 +94,8 @@ def write_shards(
 ) -> dict[str, int]:
     """Write documents as shards; each is ({"id", "package", "path", "bytes"}, token ids with begin and end).
 
-    Ids are stored as uint16 where `vocab` fits, else uint32. Returns {"documents", "tokens", "bytes"}.
-    Raises BadInput for an empty stream.
+    Ids are stored as uint16 where `vocab` fits, else uint32. Returns {"documents", "tokens", "bytes"}. No documents at all
+    make valid shards of length 0.
     """
     import pyarrow as pa
 
@@ -108,10 +119,8 @@ def write_shards(
             block = np.concatenate(waiting)
             np.save(folder / f"tokens-{files:05d}.npy", block[:shard_tokens])
             waiting, held, files = [block[shard_tokens:]], held - shard_tokens, files + 1
-    if not rows["id"]:
-        raise BadInput(f"no documents to write as token shards in {folder.name}; check what the corpus keeps")
     if held or not files:
-        np.save(folder / f"tokens-{files:05d}.npy", np.concatenate(waiting))
+        np.save(folder / f"tokens-{files:05d}.npy", np.concatenate(waiting) if waiting else np.empty(0, dtype))
     kinds = {"id": pa.string(), "package": pa.string(), "path": pa.string()}
     table = pa.table({name: pa.array(column, kinds.get(name, pa.int64())) for name, column in rows.items()})
     write_table(table, folder / "documents.parquet")

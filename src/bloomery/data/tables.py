@@ -5,13 +5,36 @@ from pathlib import Path
 from typing import Any
 
 ROWS = 4096  # rows per group: small enough that readers can stream
+FORMAT = {"compression": "zstd", "compression_level": 1, "store_schema": False}
 
 
 def write_table(table: Any, path: str | Path) -> None:
-    """Write a pyarrow table with fixed settings (zstd, fixed row groups, no pandas or schema metadata)."""
-    import pyarrow.parquet as pq
+    """Write a pyarrow table with fixed settings."""
+    with Writer(path) as writer:
+        writer.write(table)
 
-    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", compression_level=1, row_group_size=ROWS, store_schema=False)
+
+class Writer:
+    """Writes tables of one schema into one file, one after the other; row groups never depend on anything but the tables."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.file = path, None
+
+    def write(self, table: Any) -> None:
+        """Append the rows of a pyarrow table."""
+        import pyarrow.parquet as pq
+
+        table = table.replace_schema_metadata(None)
+        if self.file is None:
+            self.file = pq.ParquetWriter(self.path, table.schema, **FORMAT)
+        self.file.write_table(table, row_group_size=ROWS)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.file is not None:
+            self.file.close()
 
 
 def read_table(path: str | Path, columns: list[str] | None = None) -> Any:

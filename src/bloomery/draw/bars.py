@@ -25,7 +25,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str, unit: str = "", width: int = 5
     """An svg with a row per bar in the order given: name, bar from zero, whisker, value. Narrow ones put the name above."""
     bars = [b for b in bars if math.isfinite(b.value)]
     stacked = width < 420
-    row = 42 if stacked else 30
+    row = 46 if stacked else 30
     values = [number(b.value) for b in bars]
     room = max((svg.measure(v, 13) for v in values), default=30) + 12
     left = 0.0 if stacked else min(width * 0.36, max((svg.measure(b.name, 13) for b in bars), default=0) + 16)
@@ -35,7 +35,8 @@ def bar_chart(bars: Sequence[Bar], *, label: str, unit: str = "", width: int = 5
     for i, (bar, shown) in enumerate(zip(bars, values, strict=True)):
         parts.append(_row(bar, shown, i * row, stacked, left, across, width, unit))
     zero = across(0)
-    parts.append(svg.tag("line", x1=zero, x2=zero, y1=0, y2=max(1, len(bars)) * row, class_="axis"))
+    if not stacked:
+        parts.append(svg.tag("line", x1=zero, x2=zero, y1=0, y2=max(1, len(bars)) * row, class_="axis"))
     return svg.picture(width, max(1, len(bars)) * row, label, *parts, kind="bars")
 
 

@@ -44,7 +44,7 @@ def funnel_chart(rows: Sequence[Stratum], *, label: str, width: int = 700) -> st
     widths = [max(svg.measure(s[i]) for s in [*shown, heads]) + 16 for i in range(3)]
     if stacked:
         widths[2] = 0.0
-    left = 0.0 if stacked else min(width * 0.27, max(svg.measure(r.name, 13) for r in rows) + 20)
+    left = 0.0 if stacked else min(width * 0.36, max(svg.measure(r.name, 13) for r in rows) + 20)
     right = width if stacked else width - sum(widths)
     columns = [width - widths[2] - widths[1], width - widths[2], width]
     parts = [svg.text(h, x, 12, "unit", "end") for h, x in zip(heads, columns, strict=True) if h]

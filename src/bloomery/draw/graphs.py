@@ -112,13 +112,13 @@ def _untangle(columns: list[list[str]], links: Sequence[tuple[str, str]]) -> Non
                     near.setdefault(mine, []).append(other[theirs])
             now = {key: spot for spot, key in enumerate(columns[i])}
             mean = {k: sum(near[k]) / len(near[k]) if k in near else now[k] for k in columns[i]}
-            columns[i].sort(key=lambda k: (mean[k], k.startswith("\0"), now[k]))  # noqa: B023 - used at once
+            columns[i].sort(key=lambda k: (mean[k], k.startswith("\0"), now[k]))
 
 
 def _places(columns: Sequence[Sequence[str]], real: Mapping[str, Node], links: Sequence[tuple[str, str]]) -> tuple[dict[str, float], float]:
     """The middle of every node from the top, and the height of the whole: each layer centred, dummies as thin lanes."""
     tall = {k: TALL if k in real else 14.0 for column in columns for k in column}
-    whole = max(sum(tall[k] for k in c) + GAP * (len(c) - 1) for c in columns if c) + 4
+    whole = max(sum(tall[k] for k in c) + GAP * (len(c) - 1) for c in columns if c) + 4 if real else 20.0
     place: dict[str, float] = {}
     for column in columns:
         at = (whole - sum(tall[k] for k in column) - GAP * (len(column) - 1)) / 2

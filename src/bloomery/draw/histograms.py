@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bloomery.draw import svg
 from bloomery.draw.numbers import count, number, si
@@ -36,7 +37,7 @@ def histogram(
     Raises ValueError where edges and counts do not fit.
     """
     bins = len(edges) - 1
-    if bins < 1 or any(len(layer.counts) != bins for layer in layers) or any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+    if bins < 1 or any(len(layer.counts) != bins for layer in layers) or any(b <= a for a, b in pairwise(edges)):
         raise ValueError("edges must ascend and be one more than the counts of every layer")
     top, bottom = 20.0, height - 22.0
     across = Scale(edges[0], edges[-1], 2, width - 2, log_x)

@@ -25,7 +25,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line to compare with, such as what gzip reaches."""
+    """A horizontal line to compare with, such as what gzip reaches; named and numbered to the right of the frame."""
 
     name: str
     value: float
@@ -58,16 +58,17 @@ def line_chart(
     heights = [p[1] for s in shown for p in s.points] + [one.value for one in levels]
     low, high = spread(heights, log_y, zero)
     legend, top = _legend(shown, y, width)
+    right = width - max(12.0, min(width * 0.34, max((svg.measure(_level_name(one)) for one in levels), default=0.0) + 12))
     places = Scale(low, high, height - 34, top, log_y)
-    marks = places.ticks(max(3, height // 48))
+    marks = places.ticks(max(3, height // 42))
     names = labels(marks)
     left = 10 + max((svg.measure(n) for n in names), default=20)
     low_x, high_x = spread((p[0] for s in shown for p in s.points), log_x, air=0)
-    across = Scale(low_x, high_x, left, width - 12, log_x)
+    across = Scale(low_x, high_x, left, right, log_x)
     return svg.picture(
-        width, height, label, legend, *_grid(places, marks, names, left, width - 12), *_foot(across, x, height - 34, width),
-        *(_level(one, places, left, width - 12) for one in levels), *_lines(shown, across, places),
-        *_level_names(levels, shown, places, across), *_cursors(shown, across, top, height - 34, x, width), kind="lines",
+        width, height, label, legend, *_grid(places, marks, names, left, right), *_foot(across, x, height - 34, right),
+        *(_level(one, places, left, right) for one in levels), *_lines(shown, across, places),
+        *_level_names(levels, places, right, width), *_cursors(shown, across, top, height - 34, x, width), kind="lines",
     )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def _legend(series: Sequence[Series], unit: str, width: int) -> tuple[str, float
     """The unit of the vertical axis and, for several series, their names; and where the frame may begin below it."""
     parts, at, line = [svg.text(unit, 0, 13, "unit")], 0.0, 13
     if len(series) < 2:
-        return "".join(parts), 26
+        return ("".join(parts), 26) if unit else ("", 10)
     at = svg.measure(unit) + 22 if unit else 0.0
     for one in series:
         need = 22 + svg.measure(one.name) + 14
@@ -100,17 +101,19 @@ def _grid(places: Scale, marks: Sequence[float], names: Sequence[str], left: flo
     yield svg.tag("rect", x=left, y=places.stop, width=right - left, height=places.start - places.stop, class_="frame")
 
 
-def _foot(across: Scale, name: str, bottom: float, width: float) -> Iterator[str]:
+def _foot(across: Scale, name: str, bottom: float, right: float) -> Iterator[str]:
     yield svg.tag("line", x1=across.start, x2=across.stop, y1=bottom, y2=bottom, class_="axis")
-    marks = across.ticks(max(2, int((across.stop - across.start) // 90)))
-    until = width - svg.measure(name) - 12  # the axis name stands at the right end of the line of tick labels
+    marks = across.ticks(max(2, int((across.stop - across.start) // 70)))
+    until = right - svg.measure(name) - 10  # the axis name stands at the right end of the line of tick labels
+    reached = 0.0
     for mark, shown in zip(marks, labels(marks), strict=True):
-        x = across(mark)
-        half = svg.measure(shown) / 2
-        if x + half < until:
+        x, half = across(mark), svg.measure(shown) / 2
+        middle = max(x, half)
+        if middle + half < until and middle - half >= reached:
             yield svg.tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="axis")
-            yield svg.text(shown, max(x, half), bottom + 19, "tick x", "middle")
-    yield svg.text(name, width - 2, bottom + 19, "unit", "end")
+            yield svg.text(shown, middle, bottom + 19, "tick x", "middle")
+            reached = middle + half + 8
+    yield svg.text(name, right, bottom + 19, "unit", "end")
 
 
 def _lines(series: Sequence[Series], across: Scale, places: Scale) -> Iterator[str]:
@@ -141,19 +144,24 @@ def _level(one: Level, places: Scale, left: float, right: float) -> str:
     return svg.tag("line", svg.title(f"{one.name}: {number(one.value)}"), x1=left, x2=right, y1=y, y2=y, class_="level")
 
 
-def _level_names(levels: Sequence[Level], series: Sequence[Series], places: Scale, across: Scale) -> Iterator[str]:
-    """Names at the right end, pushed apart so that they never touch each other, and kept inside the frame."""
+def _level_name(one: Level) -> str:
+    return f"{number(one.value)} {one.name}"
+
+
+def _level_names(levels: Sequence[Level], places: Scale, right: float, width: float) -> Iterator[str]:
+    """Names to the right of the frame, each led to its line, pushed apart so that they never touch each other."""
     order = sorted(levels, key=lambda one: places(one.value))
     spots: list[float] = []
     for one in order:
-        wanted = max(places.stop + 12, places(one.value) - 5)
-        spots.append(max(wanted, spots[-1] + 15) if spots else wanted)
-    floor = places.start - 5
+        spots.append(max(places(one.value), spots[-1] + 15) if spots else places(one.value))
+    floor = places.start
     for i in range(len(spots) - 1, -1, -1):
         spots[i] = min(spots[i], floor)
         floor = spots[i] - 15
     for one, y in zip(order, spots, strict=True):
-        yield svg.text(f"{one.name} {number(one.value)}", across.stop - 4, y, "levelname", "end")
+        yield svg.path([(right, places(one.value)), (right + 6, y)], class_="leader")
+        shown = svg.fit(_level_name(one), width - right - 10)
+        yield svg.tag("g", svg.title(_level_name(one)), svg.text(shown, right + 10, y + 4, "soft"))
 
 
 def _cursors(series: Sequence[Series], across: Scale, top: float, bottom: float, x: str, width: int) -> Iterator[str]:

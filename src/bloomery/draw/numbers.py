@@ -43,15 +43,18 @@ def si(value: float, unit: str = "", digits: int = 3) -> str:
     """A magnitude with a decimal prefix: 3412000 -> '3.41 M', 7.7e6 bytes -> '7.7 MB' with unit 'B'."""
     if not math.isfinite(value):
         return DASH
+    if abs(value) >= 1e18:
+        return number(value, digits) + (THIN + unit if unit else "")
     size, prefix = abs(value), ""
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        if float(f"{size:.{digits}g}") < 1000 or prefix == "E":
+    for prefix in ("", "k", "M", "G", "T", "P"):
+        if float(f"{size:.{digits}g}") < 1000 or prefix == "P":
             break
         size /= 1000
     if not prefix and float(value).is_integer():
         text = f"{size:.0f}"
     else:
-        text = f"{float(f'{size:.{digits}g}'):.{max(0, digits - len(str(int(size))))}f}"
+        rounded = float(f"{size:.{digits}g}")
+        text = f"{rounded:.{max(0, digits - len(str(int(rounded))))}f}"
     tail = f"{prefix}{unit}"
     return (MINUS if value < 0 else "") + text + (THIN + tail if tail else "")
 

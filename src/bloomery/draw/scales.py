@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bloomery.draw.numbers import MINUS, number, si
 
@@ -56,19 +57,19 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten inside [low, high], about `about` of them."""
     raw = (high - low) / max(1, about)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    step = min((power * m for m in (1, 2, 5, 10)), key=lambda s: (abs(math.log(s / raw)), s))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12 - math.floor(math.log10(step))) for i in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Powers of ten inside [low, high]; with twos and fives between them where there are few, thinned where there are many."""
+    if high / low < 12:
+        return [t for t in ticks(low, high, about) if t > 0]
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     inside = [10.0**e for e in range(first, last + 1) if low <= 10.0**e * 1.0000001 and 10.0**e <= high * 1.0000001]
     if len(inside) < 3:
         inside = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
-    if len(inside) < 2:
-        return ticks(low, high, about)
     return inside[:: max(1, math.ceil(len(inside) / max(2, about + 1)))]
 
 
@@ -77,7 +78,7 @@ def labels(values: Sequence[float]) -> list[str]:
     if not values:
         return []
     largest = max(abs(v) for v in values)
-    steps = [abs(b - a) for a, b in zip(values, values[1:], strict=False)]
+    steps = [abs(b - a) for a, b in pairwise(values)]
     step = min(steps) if steps else largest or 1.0
     if largest >= 10_000:
         return [_tidy(si(v, digits=4)) if v else "0" for v in values]
@@ -86,7 +87,7 @@ def labels(values: Sequence[float]) -> list[str]:
     decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
     if steps and max(steps) > step * 1.5:  # unequal steps: a logarithmic axis, each label for itself
         return [f"{v:g}" for v in values]
-    return [f"{v:.{decimals}f}".replace("-", MINUS) for v in values]
+    return [f"{v:.{decimals}f}".replace("-", MINUS) if v else "0" for v in values]
 
 
 def _tidy(shown: str) -> str:

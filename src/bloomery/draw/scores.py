@@ -87,19 +87,18 @@ def headline_contest(found: Sequence[Contest]) -> Contest | None:
 
 def results(rows: Sequence[Row]) -> dict[str, Any]:
     """Charts of every contest with at least two sides, and the whole table."""
-    charts = []
-    for one in contests(rows):
-        if len(one.rows) > 1 and not all(is_main(r) for r in one.rows):
-            charts.append(_chart(one))
-    return {"charts": charts, "rows": [_row(r) for r in rows]}
+    drawn = [one for one in contests(rows) if len(one.rows) > 1 and not all(is_main(r) for r in one.rows)]
+    widths = svg.FULL if len(drawn) == 1 else svg.HALF
+    return {"charts": [_chart(one, widths) for one in drawn], "rows": [_row(r) for r in rows]}
 
 
-def _chart(one: Contest) -> dict[str, Any]:
+def _chart(one: Contest, widths: tuple[int, ...]) -> dict[str, Any]:
     unit, ranked = one.metric.replace("_", " "), one.ranked()
     bars = [Bar(str(r["subject"]), r["value"], r.get("low"), r.get("high"), is_main(r)) for r in ranked]
     label = f"{unit}: " + ", ".join(f"{b.name} {number(b.value)}" for b in bars)
-    note = ", ".join(p for p in (one.task.replace("_", " "), f"{one.better} is better" if one.better else "") if p)
-    drawn = svg.fluid(lambda width: bar_chart(bars, label=label, unit=unit, width=width), *svg.HALF)
+    task = one.task.replace("_", " ")
+    note = ", ".join(p for p in (task if task != unit else "", f"{one.better} is better" if one.better else "") if p)
+    drawn = svg.fluid(lambda width: bar_chart(bars, label=label, unit=unit, width=width), *widths)
     return {"name": unit[:1].upper() + unit[1:], "note": note, "chart": markup(drawn)}
 
 
@@ -108,7 +107,8 @@ def _row(row: Row) -> dict[str, Any]:
     ends = [shown(row, row.get(k)) for k in ("low", "high") if isinstance(row.get(k), (int, float))]
     n = row.get("n")
     return {
-        "subject": str(row.get("subject", "")), "task": str(row.get("task", "")).replace("_", " "), "metric": metric.replace("_", " "),
+        "subject": str(row.get("subject", "")), "metric": metric.replace("_", " "),
+        "task": "" if row.get("task") in (None, "", metric) else str(row["task"]).replace("_", " "),
         "value": shown(row, row.get("value")), "interval": f"{ends[0]} to {ends[1]}" if len(ends) == 2 else "",
         "n": count(n) if isinstance(n, (int, float)) else "", "note": str(row.get("note") or ""), "main": is_main(row),
     }  # fmt: skip
@@ -127,6 +127,6 @@ def shown(row: Row, value: Any) -> str:
         return si(value)
     if unit in ("s", "seconds") or re.search(r"(^|_)seconds$", metric):
         return seconds(value)
-    if unit == "share" or re.search(r"share|accuracy|exact|parse|match|pass|next_line", metric) and 0 <= value <= 1:
+    if unit == "share" or (re.search(r"share|accuracy|exact|parse|match|pass|next_line", metric) and 0 <= value <= 1):
         return percent(value, 3)
     return number(value)

@@ -4,6 +4,8 @@ A card is the card.json of an artifact; cards come in an order in which each fol
 """
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -78,7 +80,8 @@ def figures(cards: Sequence[Card], scores: Sequence[Mapping[str, Any]]) -> list[
     checks = [k for c in cards for k in c.get("checks") or ()]
     if checks:
         held = sum(bool(k.get("ok")) for k in checks)
-        found.append({"name": "checks", "value": count(len(checks)), "note": "all hold" if held == len(checks) else f"{len(checks) - held} fail"})
+        note = "all hold" if held == len(checks) else f"{len(checks) - held} fail"
+        found.append({"name": "checks", "value": count(len(checks)), "note": note})
     return [{"main": False, **one} for one in found]
 
 
@@ -96,7 +99,7 @@ def _facts(card: Card | None) -> Mapping[str, Any]:
 
 
 def _speed(facts: Mapping[str, Any]) -> str:
-    return f"{si(facts['tokens_per_second'])} a second" if facts.get("tokens_per_second") else ""
+    return f"{si(facts['tokens_per_second'])} per second" if facts.get("tokens_per_second") else ""
 
 
 def _model_words(card: Card) -> str:
@@ -124,11 +127,16 @@ def recipe_graph(cards: Sequence[Card]) -> Any:
     """The steps and what flows between them, in three widths."""
     called = names(cards)
     nodes = [
-        Node(c["address"], called[c["address"]], str(c.get("stage", "")), _took(c), tuple(parents(c)), "main" if c.get("kind") == "model" else "")
+        Node(c["address"], called[c["address"]], str(c.get("stage", "")), _took(c), tuple(parents(c)), _tone(c))
         for c in cards
     ]
-    label = "Recipe: " + ", ".join(n.name + (f" from {' and '.join(called[a] for a in n.after if a in called)}" if n.after else "") for n in nodes)
+    sources = {n.key: " and ".join(called[a] for a in n.after if a in called) for n in nodes}
+    label = "Recipe: " + ", ".join(n.name + (f" from {sources[n.key]}" if sources[n.key] else "") for n in nodes)
     return markup(svg.fluid(lambda width: graph(nodes, label=label, width=width), *svg.FULL))
+
+
+def _tone(card: Card) -> str:
+    return "main" if card.get("kind") == "model" else ""
 
 
 def steps(cards: Sequence[Card]) -> list[dict[str, Any]]:
@@ -136,11 +144,13 @@ def steps(cards: Sequence[Card]) -> list[dict[str, Any]]:
     called = names(cards)
     rows = []
     for c in cards:
-        inputs = {k: ", ".join(called.get(a, a) for a in ([v] if isinstance(v, str) else v or ())) for k, v in (c.get("inputs") or {}).items()}
+        given = {k: [v] if isinstance(v, str) else v or () for k, v in (c.get("inputs") or {}).items()}
+        inputs = {k: ", ".join(called.get(a, a) for a in v) for k, v in given.items()}
         knobs = {**{k: f"${v}" for k, v in inputs.items() if v}, **{k: v for k, v in (c.get("knobs") or {}).items() if k not in inputs}}
         facts = [(k.replace("_", " "), plain(v)) for k, v in _facts(c).items()]
         rows.append({
-            "step": called[c["address"]], "name": c.get("name") or f"{c.get('stage')}-{c['address'][:16]}", "line": _line(c), "time": _took(c),
+            "step": called[c["address"]], "name": c.get("name") or f"{c.get('stage')}-{c['address'][:16]}",
+            "line": _line(c), "time": _took(c),
             "knobs": [(k, plain(v)) for k, v in knobs.items()] or [("", "none")], "facts": [*facts, ("address", c["address"])],
         })  # fmt: skip
     return rows
@@ -159,11 +169,13 @@ def _line(card: Card) -> str:
         "corpus": lambda: f"{count(f['documents'])} documents, {size(f['bytes'])}",
         "tokens": lambda: f"{si(f['train_tokens'])} tokens, vocabulary of {count(f['vocab'])}",
         "model": lambda: f"{si(f['parameters'])} parameters, {si(f['tokens'])} tokens",
+        "scores": lambda: f"{count(f['scores'])} scores",
     }.get(kind)
+    disk = (card.get("cost") or {}).get("disk")
     try:
-        return said() if said else kind
+        return said() if said else f"{kind}, {size(disk)}" if disk else kind
     except KeyError:
-        return kind
+        return f"{kind}, {size(disk)}" if disk else kind
 
 
 # ---- data ----------------------------------------------------------------------------------------------------------------
@@ -193,8 +205,9 @@ def _spread(one: Mapping[str, Any]) -> dict[str, Any]:
     limits = [Limit(sign, value) for sign, value in one["limits"]]
     away = [limit_text(v) for v in limits if not one["edges"][0] <= v.value <= one["edges"][-1]]
     shown = str(one["name"])
-    label = f"Histogram of {shown} over {count(sum(one['kept']))} kept and {count(sum(one['dropped']))} dropped documents"
-    note = "; ".join(p for p in ("logarithmic" if one["log"] else "", f"limit {' and '.join(away)} lies beyond the axis" if away else "") if p)
+    label = f"Histogram of {shown}: {count(sum(one['kept']))} kept and {count(sum(one['dropped']))} dropped documents"
+    beyond = f"limit {' and '.join(away)} lies beyond the axis" if away else ""
+    note = "; ".join(p for p in ("logarithmic" if one["log"] else "", beyond) if p)
     chart = histogram(one["edges"], layers, label=label, limits=limits, log_x=one["log"])
     return {"name": shown, "note": note, "chart": markup(chart)}
 
@@ -211,20 +224,21 @@ def model(card: Card, curve: Sequence[Mapping[str, Any]], levels: Sequence[tuple
     if facts.get("flops"):
         line += f", {si(facts['flops'], 'FLOP')}"
     large = [
-        _curve(curve, "heldout_bpb", "Held-out bits per byte", "on documents that training never sees", "bits per byte", levels=levels, dots=True),
+        _curve(curve, "heldout_bpb", "Held-out bits per byte", "on documents that training never sees, logarithmic", "bits per byte",
+               levels=levels, dots=True, log=True),
         _curve(curve, "loss", "Training loss", "cross-entropy of the batch", "nats per token", tone=2),
     ]
     little = [
-        _curve(curve, "rate", "Learning rate", "", "", small=True, zero=True, tone=2),
-        _curve(curve, "grad_norm", "Gradient norm", "", "", small=True, zero=True, tone=2),
-        _curve(curve, "tokens_per_second", "Speed", "", "tokens a second", small=True, zero=True, tone=2),
+        _curve(curve, "rate", "Learning rate", "peak {high}", "", small=True, tone=2),
+        _curve(curve, "grad_norm", "Gradient norm", "last {last}", "", small=True, tone=2),
+        _curve(curve, "tokens_per_second", "Speed", "tokens per second", "", small=True, tone=2),
     ]
     return {"line": line + ".", "large": [c for c in large if c], "little": [c for c in little if c]}
 
 
 def _curve(
     curve: Sequence[Mapping[str, Any]], field: str, name: str, note: str, unit: str, *, levels: Sequence[tuple[str, float]] = (),
-    small: bool = False, zero: bool = False, tone: int = 1, dots: bool = False,
+    small: bool = False, tone: int = 1, dots: bool = False, log: bool = False,
 ) -> dict[str, Any] | None:  # fmt: skip
     points = [(float(r["step"]), float(r[field])) for r in curve if isinstance(r.get(field), (int, float)) and "step" in r]
     if not points:
@@ -233,17 +247,23 @@ def _curve(
     series = [Series(name.lower(), points, tone, dots=dots and len(points) <= 60)]
 
     def draw(width: int) -> str:
-        shown = [Level(n, v) for n, v in levels]
-        return line_chart(series, label=ending, y=unit, width=width, height=170 if small else 260, levels=shown, zero=zero)
+        shown = [Level(n, v) for n, v in levels if len(levels) <= 6]
+        return line_chart(series, label=ending, y=unit, width=width, height=160 if small else 280, levels=shown, zero=small, log_y=log)
 
     chart = draw(350) if small else svg.fluid(draw, *svg.HALF)
-    return {"name": name, "note": note or f"from {number(points[0][1])} to {number(points[-1][1])}", "chart": markup(chart)}
+    finite = [v for _, v in points if math.isfinite(v)]
+    note = note.format(high=number(max(finite, default=math.nan)), last=number(points[-1][1]))
+    return {"name": name, "note": note, "chart": markup(chart)}
 
 
 def levels(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
     """What to draw across the held-out curve: every compressor and n-gram of the headline contest, the strongest of a kind."""
     contest: Contest | None = headline_contest(contests(scores))
-    return [(str(r["subject"]), float(r["value"])) for r in contest.rivals()] if contest else []
+    if not contest:
+        return []
+    whole = [str(r["subject"]) for r in contest.rivals()]
+    short = [re.split(r",| \(", name)[0].strip() for name in whole]  # "gzip -9, all together" is gzip -9 where there is no other
+    return [(s if short.count(s) == 1 else w, float(r["value"])) for s, w, r in zip(short, whole, contest.rivals(), strict=True)]
 
 
 # ---- checks, cost, machine -----------------------------------------------------------------------------------------------

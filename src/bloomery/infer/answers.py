@@ -1,26 +1,29 @@
 """What a model does with the items of a task: log-probabilities of given text, or completions of prompts."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from bloomery.core.errors import BadInput
 from bloomery.infer.model import Model
-from bloomery.seams import Episode, Filter, Item, Rng
+from bloomery.seams import Episode, Filter, Grade, Item, Rng
 
 
 class PlainTokenizer:
-    """A tokenizer as tasks see it: `encode` adds no special tokens, `decode` leaves them out."""
+    """A tokenizer as tasks see it: text is plain text, so `<|eos|>` inside a document is seven characters; no special tokens are added."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.inner = Tokenizer.from_str(tokenizer.to_str())  # a copy, because the setting below would change the model's own
+        self.inner.encode_special_tokens = True
 
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self.inner.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return self.inner.decode(list(ids), skip_special_tokens=False)
 
 
 @dataclass(frozen=True)
@@ -32,36 +35,46 @@ class Answer:
     dropped: int = 0
 
 
-def answers(model: Model, items: Sequence[Item], filters: Sequence[Filter], rng: Rng, rows: int = 32) -> list[Answer]:
-    """One answer per item, in order. Greedy without filters; `rows` prompts are decoded at a time."""
-    found: dict[int, Answer] = {}
-    scored = [i for i, item in enumerate(items) if item.want == "score"]
-    found |= zip(scored, _scored(model, [items[i] for i in scored]), strict=True)
-    kinds = sorted({(item.limit, item.stop) for item in items if item.want == "generate"})
-    for limit, stop in kinds:
-        chosen = [i for i, item in enumerate(items) if (item.want, item.limit, item.stop) == ("generate", limit, stop)]
-        prompts = [prompt_ids(model, items[i]) for i in chosen]
-        written = model.decoder.generate(prompts, limit, filters, stop, rng.child(limit, *stop), rows=rows)
-        for i, prompt, one in zip(chosen, prompts, written, strict=True):
-            episode = Episode(items[i].id, items[i].id, one.text, one.ids, one.logp, ended=one.ended)
-            found[i] = Answer(episode, len(prompt) - one.dropped, one.dropped)
-    return [found[i] for i in range(len(items))]
+class Examinee:
+    """A model that answers the items of tasks; `tokenizer` is the plain one that tasks see."""
+
+    def __init__(self, model: Model) -> None:
+        """Raises BadInput where the tokenizer names no token that ends a document."""
+        self.model, self.tokenizer = model, PlainTokenizer(model.tokenizer)
+        self.begin, self.end = begin_and_end(model.ids)
+
+    def prompt(self, item: Item) -> list[int]:
+        """The begin token and the prompt's tokens."""
+        return [self.begin, *self.tokenizer.encode(item.prompt)]
+
+    def document(self, item: Item) -> tuple[list[int], int]:
+        """A scored item as training saw it, begin prompt target end, and the position from which tokens are scored."""
+        prompt = self.prompt(item)
+        return [*prompt, *self.tokenizer.encode(item.target), self.end], len(prompt)
+
+    def answers(self, items: Sequence[Item], filters: Sequence[Filter], rng: Rng, rows: int = 32) -> list[Answer]:
+        """One answer per item, in order. Greedy without filters; `rows` prompts are decoded at a time."""
+        scored = [i for i, item in enumerate(items) if item.want == "score"]
+        found = dict(zip(scored, self._scored([items[i] for i in scored]), strict=True))
+        for limit, stop in sorted({(item.limit, item.stop) for item in items if item.want == "generate"}):
+            chosen = [i for i, item in enumerate(items) if (item.want, item.limit, item.stop) == ("generate", limit, stop)]
+            prompts = [self.prompt(items[i]) for i in chosen]
+            written = self.model.decoder.generate(prompts, limit, filters, stop, rng.child(limit, *stop), rows=rows)
+            for i, prompt, one in zip(chosen, prompts, written, strict=True):
+                episode = Episode(items[i].id, items[i].id, one.text, one.ids, one.logp, ended=one.ended)
+                found[i] = Answer(episode, len(prompt) - one.dropped, one.dropped)
+        return [found[i] for i in range(len(items))]
+
+    def _scored(self, items: Sequence[Item]) -> list[Answer]:
+        documents = [self.document(item) for item in items]
+        logps = self.model.score([ids for ids, _ in documents])
+        return [
+            Answer(Episode(item.id, item.id, tokens=tuple(ids[start:]), logp=tuple(logp[start - 1 :].tolist())), start)
+            for item, (ids, start), logp in zip(items, documents, logps, strict=True)
+        ]
 
 
-def prompt_ids(model: Model, item: Item) -> list[int]:
-    """The begin token and the prompt's tokens."""
-    return [begin_and_end(model.ids)[0], *PlainTokenizer(model.tokenizer).encode(item.prompt)]
-
-
-def document_ids(model: Model, item: Item) -> tuple[list[int], int]:
-    """A score item as training saw it, begin prompt target end, and the position from which tokens are scored."""
-    begin, end = begin_and_end(model.ids)
-    plain = PlainTokenizer(model.tokenizer)
-    prompt = plain.encode(item.prompt) if item.prompt else []
-    return [begin, *prompt, *plain.encode(item.target), end], 1 + len(prompt)
-
-
-def begin_and_end(ids: dict[str, int]) -> tuple[int, int]:
+def begin_and_end(ids: Mapping[str, int]) -> tuple[int, int]:
     """The tokens before and after a document; models that have one for both (GPT-2) use it twice. BadInput where none is named."""
     end = ids.get("eos_token", ids.get("bos_token"))
     if end is None:
@@ -69,10 +82,15 @@ def begin_and_end(ids: dict[str, int]) -> tuple[int, int]:
     return ids.get("bos_token", end), end
 
 
-def _scored(model: Model, items: Sequence[Item]) -> list[Answer]:
-    framed = [document_ids(model, item) for item in items]
-    logps = model.score([ids for ids, _ in framed])
-    return [
-        Answer(Episode(item.id, item.id, tokens=tuple(ids[start:]), logp=tuple(logp[start - 1 :].tolist())), start)
-        for item, (ids, start), logp in zip(items, framed, logps, strict=True)
-    ]
+def kept(item: Item, answer: Answer, grade: Grade) -> dict[str, Any]:
+    """What is written down of a graded answer: of scored text only the number of its tokens, of completions their ids too."""
+    episode = answer.episode
+    written = {"text": episode.text, "ended": episode.ended, "ids": list(episode.tokens)} if item.want == "generate" else {}
+    counts = {"prompt_tokens": answer.prompt_tokens, "dropped": answer.dropped, "tokens": len(episode.tokens)}
+    return {"id": item.id, "group": item.group, "score": grade.score, "parts": dict(grade.parts), **counts, **written}
+
+
+def graded(item: Item, row: Mapping[str, Any]) -> tuple[Item, Episode, Grade]:
+    """A written answer as a task's summary takes it; log-probabilities are gone, what they gave stands in the grade."""
+    episode = Episode(item.id, item.id, row.get("text", ""), tuple(row.get("ids", ())), ended=row.get("ended", ""))
+    return item, episode, Grade(row["score"], row["parts"])

@@ -58,7 +58,9 @@ class Cache:
             self.mask = None if self._hidden is None else self._hidden[..., :end]
         else:
             self.mask = self._causal(end)
-        self._end = end
+        # views of every layer at once: a step of a small model is mostly the making of views
+        self._all_keys, self._all_values = (whole[..., :end, :].unbind() for whole in (self.keys, self.values))
+        self._new_keys, self._new_values = (whole[..., self.used : end, :].transpose(2, 3).unbind() for whole in (self.keys, self.values))
         yield
         self.used = end
 
@@ -74,10 +76,9 @@ class Cache:
 
     def write(self, layer: int, k_BTKE: Tensor, v_BTKE: Tensor) -> tuple[Tensor, Tensor]:
         """Puts the new keys and values into their slots; returns all of the layer so far, (B, K, used, E) each."""
-        keys, values = self.keys[layer], self.values[layer]
-        keys[:, :, self.used : self._end] = k_BTKE.transpose(1, 2)
-        values[:, :, self.used : self._end] = v_BTKE.transpose(1, 2)
-        return keys[:, :, : self._end], values[:, :, : self._end]
+        self._new_keys[layer].copy_(k_BTKE)
+        self._new_values[layer].copy_(v_BTKE)
+        return self._all_keys[layer], self._all_values[layer]
 
     def keep(self, rows: Tensor) -> None:
         """Drops all other rows: finished ones cost nothing more."""

@@ -117,6 +117,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare Exception for a damaged file
         raise BadInput(f"{file} is not a tokenizer ({error}); download or make it again") from error
+    tokenizer.encode_special_tokens = True  # a text is a text, as in training: "<|eos|>" within it ends nothing
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -26,15 +26,15 @@ def rotate(x_BTHE: Tensor, cos_BTe: Tensor, sin_BTe: Tensor, scale: float = 1.0)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_BTHE.dtype)
 
 
-def turn(x_BTHE: Tensor, cos_BTE: Tensor, sin_BTE: Tensor) -> Tensor:
-    """The same rotation in few operations, for decoding; cosine and sine as from `widen`."""
+def turn(x_BTHE: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor) -> Tensor:
+    """The same rotation in few operations, for decoding; cosine and sine as from `widen`, (B or 1, T, 1, E)."""
     x = x_BTHE.float()
-    return torch.addcmul(x * cos_BTE[:, :, None], x.roll(x.shape[-1] // 2, -1), sin_BTE[:, :, None]).to(x_BTHE.dtype)
+    return torch.addcmul(x * cos_BT1E, x.roll(x.shape[-1] // 2, -1), sin_BT1E).to(x_BTHE.dtype)
 
 
 def widen(cos_BTe: Tensor, sin_BTe: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine of both halves, (B, T, E): what `turn` multiplies by."""
-    return torch.cat((cos_BTe, cos_BTe), dim=-1), torch.cat((-sin_BTe, sin_BTe), dim=-1)
+    """Cosine and signed sine of both halves, (B, T, 1, E): what `turn` multiplies by."""
+    return torch.cat((cos_BTe, cos_BTe), dim=-1)[:, :, None], torch.cat((-sin_BTe, sin_BTe), dim=-1)[:, :, None]
 
 
 def visible(documents_BT: Tensor | None, start: int, stop: int, device: torch.device) -> Tensor:

@@ -28,8 +28,7 @@ class Norm(nn.Module):
         self.eps = eps
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        x = x_BTD.float()
-        return (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)).to(x_BTD.dtype) * self.weight
+        return F.rms_norm(x_BTD, (x_BTD.shape[-1],), self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -43,7 +42,7 @@ class Attention(nn.Module):
 
     def split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, T, H, E), keys and values (B, T, K, E)."""
-        heads = self.qkv(x_BTD).unflatten(-1, (-1, self.head_width))
+        heads = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_width)
         return heads.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
 
     def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, documents_BT: Tensor | None = None) -> Tensor:
@@ -52,9 +51,9 @@ class Attention(nn.Module):
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
         """The same for tokens that continue `cache`: the first tokens of all attend as in training, later ones over the slots."""
-        heads = self.qkv(x_BTD).unflatten(-1, (-1, self.head_width))
-        turned = turn(heads[:, :, : self.heads + self.kv_heads], cache.cos, cache.sin)
-        q, k, v = turned[:, :, : self.heads], turned[:, :, self.heads :], heads[:, :, self.heads + self.kv_heads :]
+        heads = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_width)
+        turning, v = heads.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
+        q, k = turn(turning, cache.cos, cache.sin).split((self.heads, self.kv_heads), dim=2)
         keys, values = cache.write(layer, k, v)
         if cache.fresh:
             return self.out(attend(q * self.head_width**-0.5, k, v, cache.documents))
@@ -71,7 +70,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
-        return self.down((F.silu(gate.float()) * up).to(x_BTD.dtype))
+        return self.down(F.silu(gate) * up)
 
 
 class Block(nn.Module):

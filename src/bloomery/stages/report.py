@@ -230,7 +230,7 @@ def limits_of(keep: str) -> dict[str, list[tuple[str, float]]]:
     waiting: list[ast.expr] = [tree]
     while waiting:
         node = waiting.pop(0)
-        if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And) or isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd):
+        if (isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And)) or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd)):
             waiting += node.values if isinstance(node, ast.BoolOp) else [node.left, node.right]
         elif isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]

@@ -21,4 +21,4 @@ def keep_memory() -> bool:
     except AttributeError:
         return False
     wanted = ((MMAP_THRESHOLD, 1 << 30), (TRIM_THRESHOLD, (1 << 31) - 1), (TOP_PAD, 64 << 20))
-    return all([mallopt(number, value) == 1 for number, value in wanted])
+    return sum(mallopt(number, value) for number, value in wanted) == len(wanted)

@@ -24,7 +24,8 @@ class Audit:
     def gradients(self, grads: list[torch.Tensor]) -> None:
         """Look at the gradients of a step, in the order of the optimizer's claims."""
         if self.verdict is None:
-            self.silent -= {one.name for one, g in zip(self.optimizer.claims, grads, strict=True) if one.name in self.silent and bool(g.any())}
+            pairs = zip(self.optimizer.claims, grads, strict=True)
+            self.silent -= {one.name for one, g in pairs if one.name in self.silent and bool(g.any())}
 
     def after_step(self, last: bool = False) -> None:
         """Once enough steps are done, or the last one is: {"trained", "silent", "unmoved", "moved"} of parameter names and counts."""

@@ -14,7 +14,13 @@ from bloomery.data.shards import Shards
 from bloomery.seams import Batch, Batching, Clock, Rng, View
 
 Rows = list[list[tuple[int, int, int]]]
-COLUMNS = {"inputs": (np.int64, 0), "targets": (np.int64, 0), "weights": (np.float32, 0), "positions": (np.int64, 0), "documents": (np.int64, -1)}
+COLUMNS = {  # type, and what padding holds
+    "inputs": (np.int64, 0),
+    "targets": (np.int64, 0),
+    "weights": (np.float32, 0),
+    "positions": (np.int64, 0),
+    "documents": (np.int64, -1),
+}
 
 
 class Feed:

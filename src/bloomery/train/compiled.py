@@ -20,11 +20,11 @@ def worthwhile(wish: str, flops: float) -> bool:
     return wish == "on" or (wish == "auto" and flops >= PAYS_FROM and compiler() is not None)
 
 
-def compile_blocks(net: nn.Module, rehearse: Callable[[], None], log: Log) -> tuple[bool, float]:
+def compile_blocks(net: nn.Module, rehearse: Callable[[], None], log: Log) -> bool:
     """Compile the blocks of `net` and run `rehearse` (a forward and backward pass in the run's shapes) to pay for it now.
 
     All blocks share one graph: they have the same code and shapes, and their weights are its inputs. Returns whether the blocks are
-    compiled, and the seconds it took; a failure leaves them eager and is said in one line.
+    compiled; a failure leaves them eager and is said in one line.
     """
     began = time.perf_counter()
     log.say("compiling one block")
@@ -32,11 +32,11 @@ def compile_blocks(net: nn.Module, rehearse: Callable[[], None], log: Log) -> tu
         for block in net.blocks:
             block.compile(dynamic=False, fullgraph=True)
         rehearse()
-    except Exception as wrong:  # noqa: BLE001 - whatever the compiler stumbles over, eager gives the same numbers
+    except Exception as wrong:  # whatever the compiler stumbles over, eager gives the same numbers
         for block in net.blocks:
             block._compiled_call_impl = None
-        log.say(f"not compiled, training goes on eagerly: {str(wrong).strip().splitlines()[0] if str(wrong).strip() else type(wrong).__name__}")
-        return False, time.perf_counter() - began
-    seconds = time.perf_counter() - began
-    log.event("compiled", seconds=round(seconds, 3))
-    return True, seconds
+        first = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__)
+        log.say(f"not compiled, training goes on eagerly: {first}")
+        return False
+    log.event("compiled", seconds=round(time.perf_counter() - began, 3))
+    return True

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +17,7 @@ from bloomery.core.errors import CheckFailed, Interrupted
 from bloomery.core.log import Log
 from bloomery.seams import Backward, Batch, Clock, Loss, Rng, Schedule
 from bloomery.train.audit import Audit
-from bloomery.train.batches import Feed
+from bloomery.train.batches import COLUMNS, Feed
 from bloomery.train.checkpoint import Checkpoints
 from bloomery.train.optimizer import Optimizer
 
@@ -90,7 +91,8 @@ def train(run: Training) -> Outcome:
                 save(run, clock, audit, spent, loss, curve)
                 saved = time.monotonic()
             if stopping and clock.tokens < run.total:
-                raise Interrupted(f"stopped after step {clock.step} ({clock.tokens:,} of {run.total:,} tokens); the state is saved, the same command goes on")
+                done = f"{clock.tokens:,} of {run.total:,} tokens"
+                raise Interrupted(f"stopped after step {clock.step} ({done}); the state is saved, the same command goes on")
     return Outcome(clock, loss, spent, audit.verdict, resumed)
 
 
@@ -134,7 +136,7 @@ def resume(run: Training) -> tuple[Clock, Audit, float, float, bool]:
         with open(run.curve, "a", encoding="utf-8") as curve:
             save(run, clock, audit, 0.0, 0.0, curve)
         if run.checkpoints.newest() is None:
-            raise CheckFailed(f"a checkpoint written to {run.checkpoints.folder} cannot be read back; look at this disk before training on it")
+            raise CheckFailed(f"a checkpoint written to {run.checkpoints.folder} cannot be read back; this disk cannot be trained on")
         return clock, audit, 0.0, 0.0, False
     tensors, state = found
     if state["layout"] != run.optimizer.layout() or state["rng"] != list(run.rng.key):
@@ -152,8 +154,6 @@ def resume(run: Training) -> tuple[Clock, Audit, float, float, bool]:
 
 def save(run: Training, clock: Clock, audit: Audit, spent: float, loss: float, curve: Any) -> None:
     """The curve first, so that it is never behind the checkpoint."""
-    import os
-
     curve.flush()
     os.fsync(curve.fileno())
     state = {
@@ -197,7 +197,7 @@ def is_time(run: Training, clock: Clock, saved: float) -> bool:
 
 def join(micros: list[Batch]) -> Batch:
     """The whole step as one batch."""
-    return Batch(**{name: torch.cat([getattr(micro, name) for micro in micros]) for name in ("inputs", "targets", "weights", "positions", "documents")})
+    return Batch(**{name: torch.cat([getattr(micro, name) for micro in micros]) for name in COLUMNS})
 
 
 def note(row: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ in that type. Matrices come first, so weight decay covers a prefix of the buffer
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -73,7 +74,8 @@ class Optimizer:
     def stream(self) -> None:
         """Take gradients as they arrive, into float32: several micro-batches then add up without the rounding of bfloat16."""
         for one in self.claims:
-            self.parameters[one.name].register_post_accumulate_grad_hook(lambda p, into=self._view(self.grad, one): _take(p, into))
+            into = self._view(self.grad, one)
+            self.parameters[one.name].register_post_accumulate_grad_hook(functools.partial(_take, into=into))
 
     def collect(self) -> list[Tensor]:
         """The step's gradients, float32, in the order of `claims`; what still lies in `.grad` is added."""

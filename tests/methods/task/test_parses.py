@@ -94,7 +94,7 @@ def test_items_are_beginnings_that_parse_and_go_on_as_the_document() -> None:
 def test_summary_gives_both_shares() -> None:
     rows = [(Item(str(i), "", "generate", group=str(i % 2)), Episode("", ""), Grade(float(i < 3), {"real": 1.0})) for i in range(4)]
     found = Parses().summary(rows, RNG)
-    assert (found["parses"], found["parses_real"], found["parses_real.low"], found["parses.n"]) == (0.75, 1.0, 1.0, 4)
+    assert (found["parses"], found["parses@reference text"], found["parses@reference text.low"], found["parses.n"]) == (0.75, 1.0, 1.0, 4)
 
 
 @pytest.mark.parametrize("knobs", [{"count": 0}, {"prompt": 3}, {"keep": 0.0}, {"keep": 1.5}])

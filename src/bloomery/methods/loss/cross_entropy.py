@@ -34,4 +34,5 @@ class CrossEntropy:
         net = roles["net"]
         hidden_BTD = net(batch.inputs, batch.positions, batch.documents)
         hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-        return {"tokens": linear_cross_entropy(hidden_ND, net.head_weight, batch.targets.reshape(-1), batch.weights.reshape(-1), self.chunk)}
+        nats = linear_cross_entropy(hidden_ND, net.head_weight, batch.targets.reshape(-1), batch.weights.reshape(-1), self.chunk)
+        return {"tokens": nats}

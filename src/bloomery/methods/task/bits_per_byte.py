@@ -21,7 +21,7 @@ class BitsPerByte:
 
     bytes: int = 400_000  # UTF-8 bytes of text at most; a document that no longer fits is passed over
     subject = "model"
-    metrics = {"bits_per_byte": ("bits/byte", "lower", "model")}
+    metrics = {"bits_per_byte": ("bits/byte", "lower")}  # metric: unit, which way is better
 
     def __post_init__(self) -> None:
         if self.bytes < 1:

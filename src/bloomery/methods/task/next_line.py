@@ -23,7 +23,7 @@ class NextLine:
     prompt: int = 192  # tokens of a prompt at most
     limit: int = 40  # tokens of a line at most, its line feeds included
     subject = "model"
-    metrics = {"next_line": ("share", "higher", "model")}
+    metrics = {"next_line_exact": ("share", "higher")}  # metric: unit, which way is better
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.prompt < 16 or self.limit < 4:
@@ -61,4 +61,4 @@ class NextLine:
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share of exact matches, with an interval clustered by group."""
-        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("next_line")
+        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("next_line_exact")

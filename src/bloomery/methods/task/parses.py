@@ -30,7 +30,7 @@ class Parses:
     limit: int = 96  # tokens of a completion at most
     keep: float = 0.5  # share of a completion's lines that must parse
     subject = "model"
-    metrics = {"parses": ("share", "higher", "model"), "parses_real": ("share", "higher", "real text")}
+    metrics = {"parses": ("share", "higher")}  # metric: unit, which way is better
 
     def __post_init__(self) -> None:
         if min(self.count, self.limit) < 1 or self.prompt < 16:
@@ -81,7 +81,7 @@ class Parses:
         """The model's share and that of real text, with intervals clustered by group."""
         groups = [item.group for item, _, _ in rows]
         model = mean([grade.score for _, _, grade in rows], groups, rng)
-        return model.named("parses") | mean([grade.parts["real"] for _, _, grade in rows], groups, rng).named("parses_real")
+        return model.named("parses") | mean([grade.parts["real"] for _, _, grade in rows], groups, rng).named("parses@reference text")
 
 
 def parsed(text: str) -> bool:

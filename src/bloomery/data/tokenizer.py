@@ -1,0 +1,115 @@
+"""Byte-level BPE: learned and run by `tokenizers`, stored so that `transformers.AutoTokenizer` loads the same.
+
+Text is always plain text here: strings such as `<|eos|>` inside a document never become special ids.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.errors import BadInput
+
+SPECIAL = ("<|pad|>", "<|bos|>", "<|eos|>")  # their places are their ids
+SMALLEST = len(SPECIAL) + 256  # every byte has a token, so that any text can be written
+FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+class Tokenizer:
+    """Text to ids and back; `bos`, `eos` and `pad` are ids, `vocab` is the number of ids."""
+
+    pad, bos, eos = 0, 1, 2
+
+    def __init__(self, inner: Any) -> None:
+        """Wrap a `tokenizers.Tokenizer` whose special tokens are those of SPECIAL."""
+        inner.encode_special_tokens = True  # as plain text, which is what documents are
+        inner.no_padding()
+        inner.no_truncation()
+        self.inner = inner
+        self.bos, self.eos, self.pad = (self._special(token) for token in ("<|bos|>", "<|eos|>", "<|pad|>"))
+
+    def _special(self, token: str) -> int:
+        found = self.inner.token_to_id(token)
+        if found is None:
+            raise BadInput(f"the tokenizer has no token {token}; give one that the tokenize step made")
+        return found
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """Read `tokenizer.json` of a folder. Raises BadInput when it is missing or damaged."""
+        from tokenizers import Tokenizer as Inner
+
+        path = Path(folder) / FILES[0]
+        if not path.is_file():
+            raise BadInput(f"{folder} holds no tokenizer.json; name a folder that the tokenize step made")
+        try:
+            return cls(Inner.from_file(str(path)))
+        except BadInput:
+            raise
+        except Exception as error:  # the library raises plain Exception
+            raise BadInput(f"{path} cannot be read ({str(error)[:120]}); make it again") from None
+
+    @property
+    def vocab(self) -> int:
+        """Number of ids, special tokens included."""
+        return self.inner.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without begin and end tokens."""
+        return self.inner.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts, on all cores."""
+        return [found.ids for found in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; special tokens are written as their names, bytes that are not UTF-8 as the replacement character."""
+        return self.inner.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def decode_batch(self, many: Iterable[Sequence[int]]) -> list[str]:
+        """The texts of many lists of ids, on all cores."""
+        return self.inner.decode_batch([list(map(int, ids)) for ids in many], skip_special_tokens=False)
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer.json and tokenizer_config.json."""
+        folder = Path(folder)
+        self.inner.save(str(folder / FILES[0]))
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": SPECIAL[0],
+            "bos_token": SPECIAL[1],
+            "eos_token": SPECIAL[2],
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],
+        }
+        (folder / FILES[1]).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def learn(texts: Iterable[str], vocab: int, progress: bool = False) -> Tokenizer:
+    """Learn `vocab` tokens from texts. Raises BadInput with the size reached when the texts do not hold that many pairs.
+
+    Source: Sennrich et al. 2016, arXiv 1508.07909, on bytes as in GPT-2 (Radford et al. 2019).
+    """
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+    inner = Inner(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        min_frequency=2,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=progress,
+    )
+    inner.encode_special_tokens = True
+    inner.train_from_iterator(texts, trainer)
+    reached = inner.get_vocab_size()
+    if reached < vocab:
+        raise BadInput(f"vocab: the text holds pairs for {reached} tokens only, not {vocab}; say `vocab: {reached}` or less, or give more text")
+    inner.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A", pair="<|bos|> $A <|bos|> $B", special_tokens=[("<|bos|>", SPECIAL.index("<|bos|>"))]
+    )
+    return Tokenizer(inner)

@@ -1,0 +1,77 @@
+"""Rows of a score table, each with its interval and its clean twin: the same figure over items that training text does not hold.
+
+A task's `summary` names its figures `metric`, or `metric@subject` where something else than the model was measured; `.low`,
+`.high` and `.n` stand beside each. `metrics` of a task, where it has one, gives unit and better way ("lower", "higher").
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from bloomery.infer.rivals import Bits
+from bloomery.num.statistics import paired
+from bloomery.seams import Episode, Grade, Item, Rng, Task
+
+Graded = tuple[Item, Episode, Grade]
+SUFFIXES = (".low", ".high", ".n")
+
+
+def row(
+    task: str, metric: str, subject: str, value: float, low: float | None = None, high: float | None = None, n: float = 1, unit: str = "",
+    better: str = "", clean: float | None = None, contaminated: int = 0, note: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """One row; what is not a number is written as null. `clean` is the value over items not seen in training, `contaminated` the others."""
+    numbers = {"value": value, "low": low, "high": high, "clean": clean}
+    finite = {name: float(x) if x is not None and math.isfinite(x) else None for name, x in numbers.items()}
+    about = {"n": int(n), "unit": unit, "better": better, "contaminated": contaminated, "note": note}
+    return {"task": task, "metric": metric, "subject": subject, **finite, **about}
+
+
+def rows_of(
+    name: str, task: Task, graded: Sequence[Graded], seen: AbstractSet[str], rng: Rng, subject: str, note: str
+) -> list[dict[str, Any]]:
+    """A task's summary as rows; `seen` are the ids of contaminated items."""
+    clean = [one for one in graded if one[0].id not in seen]
+    whole = task.summary(graded, rng)
+    twin = whole if len(clean) == len(graded) else task.summary(clean, rng) if clean else {}
+    found = []
+    for key in whole:
+        if not key.endswith(SUFFIXES):
+            metric, _, other = key.partition("@")
+            unit, better = getattr(task, "metrics", {}).get(metric, ("", ""))
+            low, high, n = (whole.get(key + suffix) for suffix in SUFFIXES)
+            n, hidden = len(graded) if n is None else n, len(graded) - len(clean)
+            found.append(row(name, metric, other or subject, whole[key], low, high, n, unit, better, twin.get(key), hidden, note))
+    return found
+
+
+def rival_rows(name: str, task: Task, mine: Sequence[Graded], rival: Bits, seen: AbstractSet[str], rng: Rng) -> list[dict[str, Any]]:
+    """A rival's bits per byte through the task's own grade, and how far the model is ahead of it, file by file.
+
+    All files together are one number: no interval, and no clean twin where any item is contaminated.
+    """
+    size, hidden = [grade.parts["bytes"] for _, _, grade in mine], sum(item.id in seen for item, _, _ in mine)
+    metric, (unit, better) = "bits_per_byte", task.metrics["bits_per_byte"]
+    if isinstance(rival.bits, float):
+        value = rival.bits / sum(size)
+        return [row(name, metric, rival.subject, value, None, None, len(mine), unit, better, None if hidden else value, hidden, rival.note)]
+    theirs = []
+    for (item, _, _), bits in zip(mine, rival.bits, strict=True):
+        episode = Episode(item.id, item.id, logp=(-bits * math.log(2),), role=rival.subject)
+        theirs.append((item, episode, task.grade(item, episode, None)))
+    ahead = advantage(mine, theirs, rng)
+    clean = [i for i, (item, _, _) in enumerate(mine) if item.id not in seen]
+    twin = advantage([mine[i] for i in clean], [theirs[i] for i in clean], rng).value if clean else None
+    over = f"advantage_over_{rival.subject.partition(',')[0].partition(' ')[0]}"
+    note = f"{rival.subject} minus model on the same files"
+    gap = row(name, over, "model", ahead.value, ahead.low, ahead.high, ahead.n, unit, "higher", twin, hidden, note)
+    return [*rows_of(name, task, theirs, seen, rng, rival.subject, rival.note), gap]
+
+
+def advantage(mine: Sequence[Graded], theirs: Sequence[Graded], rng: Rng) -> Any:
+    """Bits per byte of a rival minus the model's, as an interval: what is hard for both cancels."""
+    bits = [[grade.parts["bits"] for _, _, grade in graded] for graded in (theirs, mine)]
+    size, groups = [grade.parts["bytes"] for _, _, grade in mine], [item.group for item, _, _ in mine]
+    return paired(*bits, size, groups, rng)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bloomery.core.rng import torch_rng
+from bloomery.nn.sites import sites
+from bloomery.seams import Rng, Source, Tools
+
+
+@dataclass(frozen=True)
+class ScaledNormal:
+    """Normal weights; layers that write into the residual stream are smaller by the root of how many write.
+
+    Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)
+    Differs: the deviation may follow the fan-in of each layer; every parameter has a random stream of its own name.
+    Costs: nothing.
+    """
+
+    std: float = 0.02  # deviation of embedding and head, and of linear layers unless fan_in is set
+    fan_in: float = 0.0  # above 0: linear layers of the blocks have deviation fan_in / sqrt(inputs)
+
+    def __post_init__(self) -> None:
+        if self.std <= 0:
+            raise ValueError(f"std must be above 0, got {self.std}")
+        if self.fan_in < 0:
+            raise ValueError(f"fan_in must not be negative, got {self.fan_in}")
+
+    @torch.no_grad()
+    def apply(self, into: Source, sources: Sequence[Source], tools: Tools | None, rng: Rng) -> None:
+        """Fill every parameter of `into.net`: vectors (gains) with 1, matrices with normal numbers."""
+        linear = {f"{site.name}.weight": site for site, _ in sites(into.net) if site.kind == "linear"}
+        for name, p in into.net.named_parameters():
+            if p.dim() < 2:
+                p.fill_(1.0)
+                continue
+            std = self.std
+            if name in linear:
+                std = self.fan_in / p.shape[1] ** 0.5 if self.fan_in else std
+                if linear[name].name.endswith((".out", ".down")):
+                    std /= (2 * linear[name].of) ** 0.5
+            p.normal_(0.0, std, generator=torch_rng(rng.child(name)))

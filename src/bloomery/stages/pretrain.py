@@ -1,0 +1,250 @@
+"""Pretraining: token shards in, a language model out."""
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from bloomery.core.job import Forecast, Job
+from bloomery.core.machine import Machine, threads
+from bloomery.core.store import Artifact
+from bloomery.nn.config import Config
+from bloomery.seams import Backward, Batching, Init, Loss, Optim, Rng, Schedule, Source, View
+
+EFFICIENCY = {True: 0.45, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
+AUDIT = {"silent": "parameters without a gradient", "unmoved": "parameters that never changed", "moved": "frozen parameters that changed"}
+CHECKED_TOKENS = 16384  # held-out tokens that are scored again from the weights read back
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train a decoder from random weights on packed token shards."""
+
+    data: Annotated[Artifact, "tokens"]
+    width: int = 192  # numbers in the residual stream
+    layers: int = 6  # blocks
+    heads: int = 3  # query heads
+    kv_heads: int = 0  # key and value heads; 0 = as many as query heads
+    ffn: int = 512  # width of the feed-forward layers
+    context: int = 512  # tokens of a row
+    tokens: int = 2_000_000  # tokens to train on
+    batch: int = 4096  # tokens per step, rounded down to whole rows
+    micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
+    rate: float = 4e-3  # peak learning rate
+    decay: float = 0.1  # weight decay of matrices
+    optimizer: Optim = "adamw"  # direction of a step
+    rest: Optim = "adamw"  # what moves the parameters that an optimizer of matrices leaves
+    schedule: Schedule = "wsd"  # share of the rate over the run
+    backward: Backward = "autograd"  # forward and backward pass
+    loss: Loss = "cross_entropy"  # what is minimised
+    view: View = "causal"  # what a piece of text trains on
+    batching: Batching = "packed"  # which text comes when
+    init: Init = "scaled_normal"  # weights before the first step
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # format of the working weights
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
+    evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
+    evaluate_tokens: int = 65536  # held-out tokens of one measurement
+    checkpoint_seconds: float = 30.0  # seconds between checkpoints
+    checkpoint_steps: int = 0  # also every so many steps; 0 = never
+    makes: ClassVar[str] = "model"
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "batch", "evaluate_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.rate <= 0 or self.decay < 0:
+            raise ValueError(f"rate must be above 0 and decay not negative, got {self.rate} and {self.decay}")
+        if min(self.micro, self.evaluate_every, self.checkpoint_steps) < 0 or self.checkpoint_seconds <= 0:
+            raise ValueError("micro, evaluate_every and checkpoint_steps must not be negative, checkpoint_seconds must be above 0")
+        self.config(1)
+
+    def config(self, vocab: int) -> Config:
+        """The model's shape over a vocabulary; ValueError where the knobs make none."""
+        return Config(vocab, self.width, self.layers, self.heads, self.kv_heads or self.heads, self.ffn, self.context)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a step."""
+        return max(1, self.batch // self.context)
+
+    def mode(self) -> dict:
+        """What decides the last digits. Known before the vocabulary is, so that a plan can name the address."""
+        from bloomery.train.compiled import worthwhile
+        from bloomery.train.precision import resolved
+
+        flops = self.tokens * self.config(1).flops_per_token(self.context)
+        return {"precision": resolved(self.precision), "compile": worthwhile(self.compile, flops), "threads": threads()}
+
+    def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
+        """From the matmul speed measured on this machine and the share of it that the loop was measured to reach."""
+        from bloomery.train.compiled import COLD_SECONDS
+
+        cfg, mode = self.config(int(inputs["data"].facts.get("vocab", 4096))), self.mode()
+        parameters, step = cfg.parameters(), self.rows * self.context
+        steps = -(-self.tokens // step)
+        flops = steps * step * cfg.flops_per_token(self.context)
+        speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
+        seconds = flops / (speed * EFFICIENCY[mode["compile"]]) + (COLD_SECONDS if mode["compile"] else 0.0) + 5.0
+        size = 2 if mode["precision"] == "bfloat16" else 4
+        live = min(step, self.micro * self.context or 8192)
+        per_layer = live * (16 * self.width + 8 * self.ffn) * size + live * self.heads * self.context * 2 * size
+        memory = 400e6 + 26 * parameters + self.layers * per_layer
+        facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "flops": flops, "vocab": cfg.vocab}
+        return Forecast(seconds, memory, 16 * parameters + 2e6, facts)
+
+    def run(self, job: Job) -> None:
+        """Resolve, train, measure, write."""
+        import torch
+
+        from bloomery.nn.model import Transformer
+        from bloomery.train import allocator, batches, compiled, heldout, loop, optimizer, precision
+        from bloomery.train.checkpoint import Checkpoints
+
+        mode = self.mode()
+        allocator.keep_memory()
+        torch.set_num_threads(mode["threads"])
+        cfg = self.config(int(self.data.facts["vocab"]))
+        net = Transformer(cfg)
+        self.init.apply(Source(net=net), (), None, job.rng.child("init"))
+        dtype = precision.dtype(mode["precision"])
+        mover = optimizer.Optimizer(net, self.optimizer, job.rng.child("optimizer"), self.decay, dtype, self.rest)
+
+        feed = self.feed(batches.Shards(self.data.path("train")), job.rng.child("batches"))
+        held = heldout.sample(self.heldout_feed(job), self.evaluate_tokens)
+        sizes = heldout.token_bytes(self.data.path("tokenizer.json"), cfg.vocab)
+        with job.graceful():
+            fast = mode["compile"] and compiled.compile_blocks(net, lambda: self.rehearse(net, feed), job.log)
+            steps = -(-self.tokens // (self.rows * self.context))
+            outcome = loop.train(
+                loop.Training(
+                    net=net,
+                    feed=feed,
+                    loss=self.loss,
+                    backward=self.backward,
+                    optimizer=mover,
+                    schedule=self.schedule,
+                    rate=self.rate,
+                    total=steps * self.rows * self.context,
+                    batch=self.rows * self.context,
+                    rng=job.rng.child("train"),
+                    checkpoints=Checkpoints(job.work / "checkpoints"),
+                    curve=job.work / "curve.jsonl",
+                    log=job.log,
+                    evaluate=lambda: heldout.bits_per_byte(net, held, sizes, fast),
+                    evaluate_every=self.evaluate_every or max(1, steps // 6),
+                    save_every=self.checkpoint_seconds,
+                    save_steps=self.checkpoint_steps,
+                    stopping=lambda: job.stopping,
+                    mode={**mode, "compile": fast},
+                )
+            )
+        if outcome.resumed:
+            job.log.event("resumed")
+        job.fact("compiled", fast)
+        job.fact("heldout_sample_bits_per_byte", heldout.bits_per_byte(net, self.checked(job), sizes))
+        self.write(cfg, mover.weights(), outcome, job)
+
+    def feed(self, shards: Any, rng: Rng) -> Any:
+        """Training rows as tensors; a batching whose rows have no length gets the context's."""
+        from bloomery.train.batches import Feed, micro_rows
+
+        batching = replace(self.batching, row=self.context) if getattr(self.batching, "row", None) == 0 else self.batching
+        return Feed(shards, batching, self.view, self.context, micro_rows(self.rows, self.micro, self.context), rng)
+
+    def heldout_feed(self, job: Job) -> Any:
+        """Held-out rows: packed and causal whatever the training does, so that figures compare."""
+        from bloomery.data.shards import Shards
+        from bloomery.methods.batching.packed import Packed
+        from bloomery.methods.view.causal import Causal
+        from bloomery.train.batches import Feed, micro_rows
+
+        micro = micro_rows(self.rows, self.micro, self.context)
+        return Feed(Shards(self.data.path("heldout")), Packed(self.context), Causal(), self.context, micro, job.rng.child("heldout"))
+
+    def checked(self, job: Job) -> list:
+        """The held-out rows that are scored again after writing."""
+        from bloomery.train.heldout import sample
+
+        return sample(self.heldout_feed(job), min(CHECKED_TOKENS, self.evaluate_tokens))
+
+    def rehearse(self, net: Any, feed: Any) -> None:
+        """One forward and backward pass over made-up tokens in the run's shapes; leaves no gradient."""
+        from bloomery.train.batches import lay, stack
+
+        row = lay([], self.context)
+        row["weights"][:] = 1
+        row["documents"][:] = 0
+        micro = stack([row] * feed.micro)
+        terms = self.loss.terms({"net": net}, micro, {}, feed.rng.child("rehearsal"))
+        sum(terms.values()).backward()
+        net.zero_grad(set_to_none=True)
+
+    def write(self, cfg: Config, weights: dict, outcome: Any, job: Job) -> None:
+        """The model in float32, its tokenizer, its curve, and what is known of the run."""
+        import torch
+
+        from bloomery.nn.saving import assemble, save
+
+        save(assemble(cfg, weights, torch.float32, job.out), job.out)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(self.data.path(name), job.out / name)
+        shutil.copy(job.work / "curve.jsonl", job.out / "curve.jsonl")
+        job.fact("parameters", cfg.parameters())
+        job.fact("tokens", outcome.clock.tokens)
+        job.fact("steps", outcome.clock.step)
+        job.fact("flops", outcome.clock.tokens * cfg.flops_per_token(self.context))
+        job.fact("final_loss", outcome.loss)
+        job.fact("heldout_bits_per_byte", outcome.clock.seen.get("heldout_bits_per_byte"))
+        job.fact("training_seconds", outcome.seconds)
+        job.fact("tokens_per_second", typical_speed(job.out / "curve.jsonl"))
+        job.fact("weights_sha256", hash_weights(weights))
+        job.fact("audit", outcome.audit)
+
+    def check(self, made: Path, job: Job) -> None:
+        """Weights read back are the trained ones and score the same; every parameter was trained; the tokenizer loses nothing."""
+        from bloomery.nn.saving import load, plain
+        from bloomery.train.heldout import bits_per_byte, token_bytes
+
+        facts = job.facts or json.loads((made / "card.json").read_text(encoding="utf-8"))["facts"]
+        net = load(made)
+        same = hash_weights(plain(net)) == facts["weights_sha256"]
+        job.check("weights read back that differ from the trained ones", 0 if same else 1, 0)
+        sizes = token_bytes(made / "tokenizer.json", net.cfg.vocab)
+        again, before = bits_per_byte(net, self.checked(job), sizes), facts["heldout_sample_bits_per_byte"]
+        drift = abs(again / before - 1)
+        job.check("held-out bits per byte, read back against trained", drift, 0.02, note=f"{again:.4f} against {before:.4f}")
+        audit = facts["audit"] or {}
+        for name, what in AUDIT.items():
+            names = audit.get(name, [])
+            job.check(what, len(names), 0, note=", ".join(names[:5]) or f"of {audit.get('trained', 0)}")
+        lost = lossy(made / "tokenizer.json", self.heldout_feed(job).shards)
+        job.check("held-out texts that change in decode(encode(x))", lost, 0)
+
+
+def hash_weights(weights: dict) -> str:
+    """sha256 over names, shapes and bytes in the order of names."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        total.update(tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def typical_speed(curve: Path) -> float:
+    """Median of the steps' tokens per second."""
+    rows = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()]
+    return statistics.median(row["tokens_per_second"] for row in rows)
+
+
+def lossy(tokenizer: Path, shards: Any, most: int = 32) -> int:
+    """How many of the first held-out texts, and of some awkward ones, do not come back from decode(encode(x))."""
+    from tokenizers import Tokenizer
+
+    known = Tokenizer.from_file(str(tokenizer))
+    texts = [known.decode(shards.document(i).tolist(), skip_special_tokens=True) for i in range(min(most, len(shards)))]
+    texts += ["", "\tdef f(x):\r\n        return x  \n\n", "naïve Größe 漢字 🙂 e\u0301", "a  b   c\u00a0d", "12345678901234567890"]
+    return sum(known.decode(known.encode(text, add_special_tokens=False).ids, skip_special_tokens=False) != text for text in texts)

@@ -1,0 +1,145 @@
+"""What every method of one seam keeps to: determinism, state, and use as a plain library."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from bloomery.core import catalog
+from bloomery.core.rng import numpy_rng, torch_rng
+from bloomery.seams import Clock, Doc, Drop, Rng
+
+RNG = Rng((0, "contract"))
+DOCS = [Doc(f"d{i}", text, {"path": f"{i}.py"}) for i, text in enumerate(["def f(x):\n    return x\n" * 9, "", "é ñ 漢字 \U0001f600\n\n", "a b c d e f g\n" * 40, "\t# only\n"])]
+
+
+def of(seam: str):
+    return pytest.mark.parametrize("name", list(catalog.entries(seam)))
+
+
+def make(seam: str, name: str):
+    return catalog.build_method(seam, name)
+
+
+@of("signal")
+def test_signals_depend_on_each_document_alone(name):
+    method = make("signal", name)
+    together = {column: list(map(float, values)) for column, values in method.columns(DOCS, None).items()}
+    assert together and all(len(values) == len(DOCS) for values in together.values())
+    assert np.isfinite(np.array(list(together.values()))).all()
+    for i, doc in enumerate(DOCS):
+        assert {column: values[i] for column, values in together.items()} == {c: float(v[0]) for c, v in method.columns([doc], None).items()}
+
+
+@of("edit")
+def test_edits_are_deterministic_and_leave_their_input_alone(name):
+    method = make("edit", name)
+    for doc in DOCS:
+        before = doc.text
+        first, second = method.edit(doc, None, RNG), method.edit(doc, None, RNG)
+        assert first == second and doc.text == before
+        assert isinstance(first, Drop) or all(isinstance(one, Doc) for one in first)
+
+
+@of("select")
+def test_selections_are_deterministic(name):
+    columns = {"id": [doc.id for doc in DOCS], "bytes": [len(doc.text.encode()) for doc in DOCS]}
+    first, second = (np.asarray(make("select", name).weigh(columns, 200, RNG)) for _ in range(2))
+    assert (first == second).all() and len(first) == len(DOCS) and (first >= 0).all()
+
+
+@of("optim")
+def test_optimizers_are_deterministic_and_their_state_round_trips(name):
+    method = make("optim", name)
+    shape = (8, 6)
+    g = torch_rng(RNG)
+    grads = [torch.randn(shape, generator=g) for _ in range(4)]
+    p = torch.randn(shape, generator=g)
+
+    def run(interrupted: bool) -> torch.Tensor:
+        q, s = p.clone(), method.init(p)
+        for t, grad in enumerate(grads, 1):
+            if interrupted:
+                s = {key: torch.tensor(value.tolist(), dtype=value.dtype).reshape(value.shape) for key, value in s.items()}
+            before = q.clone()
+            d = method.direction(grad.clone(), q, s, t, RNG.child(t))
+            assert torch.equal(q, before), "p is read-only"
+            q = q - 0.01 * d
+        return q
+
+    assert torch.equal(run(False), run(True))
+
+
+@of("optim")
+def test_optimizers_work_in_any_torch_loop(name):
+    from bloomery.train.as_torch import as_torch
+
+    torch.manual_seed(0)
+    net = torch.nn.Linear(6, 1)
+    x, y = torch.randn(64, 6), torch.randn(64, 1)
+    optimizer = as_torch(make("optim", name), net.parameters(), rate=0.02)
+    losses = []
+    for _ in range(60):
+        loss = torch.nn.functional.mse_loss(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@of("schedule")
+def test_schedules_depend_on_the_clock_alone(name):
+    method = make("schedule", name)
+    clocks = [Clock(step, step * 100, 100, 10_000.0) for step in range(0, 101, 10)]
+    assert [method.value(clock) for clock in clocks] == [method.value(clock) for clock in clocks]
+    assert all(np.isfinite(method.value(clock)) for clock in clocks)
+    assert np.isfinite(method.value(Clock(5, 500, 100, None)))
+
+
+@of("batching")
+def test_batching_resumes_exactly_from_its_json_state(name):
+    knobs = {"row": 32} if "row" in catalog.entries("batching")[name].knobs else {}
+    method = catalog.build_method("batching", {name: knobs})
+    lengths = numpy_rng(RNG).integers(2, 90, 40)
+
+    def plans(interrupted: bool) -> list:
+        state, found = None, []
+        for step in range(12):
+            rows, state = method.plan(lengths, state, Clock(step, step * 128, 128, None), RNG)
+            state = json.loads(json.dumps(state)) if interrupted else state
+            found.append(rows)
+        return found
+
+    assert plans(False) == plans(True)
+
+
+@of("view")
+def test_views_give_equally_long_columns(name):
+    for sample in make("view", name).view(list(range(10, 30)), DOCS[0], Clock(0, 0, 1, None), RNG):
+        assert len({len(sample[key]) for key in ("inputs", "targets", "weights", "positions")}) == 1
+
+
+@of("filter")
+def test_filters_are_deterministic_and_keep_a_choice(name):
+    method = make("filter", name)
+    logits = torch.randn(3, 50, generator=torch_rng(RNG))
+    seen = {read: logits.clone() for read in method.reads}
+    first, second = method.filter(torch.zeros(3, 4, dtype=torch.long), seen), method.filter(torch.zeros(3, 4, dtype=torch.long), seen)
+    assert torch.equal(first, second) and first.shape == logits.shape
+    assert torch.isfinite(torch.softmax(first, -1)).all()
+
+
+@of("init")
+def test_inits_are_deterministic(name):
+    from bloomery.nn.config import Config
+    from bloomery.nn.model import Transformer
+    from bloomery.seams import Source
+
+    nets = [Transformer(Config(64, 16, 2, 2, 1, 24, 32)) for _ in range(2)]
+    for net in nets:
+        make("init", name).apply(Source(net=net), (), None, RNG)
+    for (key, a), b in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(a, b) and torch.isfinite(a).all(), key

@@ -1,0 +1,149 @@
+import pytest
+import torch
+
+from bloomery.core.errors import BadInput
+from bloomery.infer.decoder import Decoder, _draw, _safe_length
+from bloomery.methods.filter.temperature import Temperature
+from bloomery.methods.filter.top_k import TopK
+from bloomery.methods.filter.top_p import TopP
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.seams import Rng
+
+torch.set_num_threads(1)
+
+
+class Letters:
+    """One letter per token: 'a' is 0."""
+
+    def encode(self, text):
+        return type("Encoding", (), {"ids": [ord(c) - 97 for c in text]})
+
+    def decode(self, ids, skip_special_tokens=True):
+        return "".join(chr(97 + i) for i in ids)
+
+
+def make(context: int = 48, **changes) -> Transformer:
+    net = Transformer(Config(**{**dict(vocab=26, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=context), **changes}), Rng((4,)))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(6.0) if p.dim() > 1 else None
+    return net.eval()
+
+
+NET = make()
+DECODER = Decoder(NET, Letters())
+PROMPTS = ["bloom", "a", "ironandsteelandcoal", "zz", "hammer", "bellowsbellows", "q"]
+SAMPLED = (Temperature(1.3), TopK(20), TopP(0.95))
+
+
+def by_hand(prompt: str, limit: int) -> list[int]:
+    ids = [ord(c) - 97 for c in prompt]
+    for _ in range(limit):
+        ids.append(NET.logits(NET(torch.tensor([ids]))[0, -1]).argmax().item())
+    return ids[len(prompt) :]
+
+
+@torch.inference_mode()
+def test_greedy_is_the_argmax_of_the_whole_model_each_time():
+    for prompt, found in zip(PROMPTS, DECODER.generate(PROMPTS, 20), strict=True):
+        assert list(found.ids) == by_hand(prompt, 20)
+        assert found.ended == "limit" and found.text == Letters().decode(found.ids)
+
+
+@pytest.mark.parametrize("filters", [(), SAMPLED])
+@pytest.mark.parametrize("rows", [1, 2, 32])
+def test_a_completion_does_not_depend_on_its_neighbours(filters, rows):
+    together = DECODER.generate(PROMPTS, 25, filters, stop=["e", "xy"], rows=rows)
+    reference = DECODER.generate(PROMPTS, 25, filters, stop=["e", "xy"], rows=3)
+    assert together == reference
+    assert len({len(one.ids) for one in together}) > 1  # rows that ended at different times were dropped on the way
+    assert DECODER.generate(PROMPTS[:1], 25, filters, stop=["e", "xy"]) == together[:1]
+
+
+def test_the_seed_decides_a_sample():
+    one, same, other = (DECODER.generate(PROMPTS, 25, SAMPLED, rng=Rng((seed,))) for seed in (1, 1, 2))
+    assert one == same and one != other
+    assert DECODER.generate(PROMPTS, 25, (Temperature(0.0),)) == DECODER.generate(PROMPTS, 25)
+
+
+def test_draws_follow_the_filtered_distribution():
+    logits = torch.tensor([[2.0, 0.0, 1.0, -1.0, 3.0]])
+    filters = (Temperature(0.7), TopK(3))
+    want = filters[1].filter(None, {"logits:net": logits / 0.7}).softmax(-1)[0]
+    n = 20000
+    u = torch.rand(n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    share = torch.bincount(_draw(logits.expand(n, -1), None, filters, u), minlength=5) / n
+    assert share[1] == share[3] == 0
+    assert ((share - want).abs() < 4 * (want * (1 - want) / n).sqrt() + 1e-9).all()
+    edges = torch.tensor([[0.0], [1 - 2**-53]], dtype=torch.float64)
+    assert _draw(logits.expand(2, -1), None, filters, edges).tolist() == [0, 4]
+
+
+def test_a_filter_sees_the_tokens_so_far():
+    class Recorder:
+        reads = ("logits:net",)
+        seen: list = []
+
+        def filter(self, tokens_BT, seen):
+            self.seen.append(tokens_BT.tolist())
+            return seen["logits:net"]
+
+    found = DECODER.generate(["abc", "q"], 3, (Recorder(), Temperature(0.0)))
+    assert [row[0] for row in Recorder.seen][:2] == [[0, 1, 2], [0, 1, 2, found[0].ids[0]]]
+    assert Recorder.seen[1][1][2:] == [16, found[1].ids[0]]
+
+
+def test_stop_strings_and_end_tokens():
+    whole = DECODER.generate(["bloom"], 20)[0]
+    word = whole.text[7:9]
+    found = DECODER.generate(["bloom"], 20, stop=["@", word])[0]
+    assert found.ended == "stop" and found.text == whole.text[: whole.text.index(word)]
+    assert found.ids == whole.ids[: whole.text.index(word) + 2]
+    ended = Decoder(NET, Letters(), [whole.ids[3]]).generate(["bloom"], 20)[0]
+    assert ended.ended == "stop" and ended.ids == whole.ids[: whole.ids.index(whole.ids[3]) + 1]
+
+
+@pytest.mark.parametrize("stop", [[], ["e", "xy"]])
+@pytest.mark.parametrize("filters", [(), SAMPLED])
+def test_a_stream_joined_is_the_completion(filters, stop):
+    for prompt in PROMPTS:
+        pieces = list(DECODER.stream(prompt, 25, filters, stop))
+        assert "".join(pieces) == DECODER.generate([prompt], 25, filters, stop)[0].text
+        assert "" not in pieces
+
+
+def test_half_characters_and_half_stop_strings_wait():
+    assert _safe_length("caf\ufffd", []) == 3
+    assert _safe_length("one\ntw", ["\ntwo"]) == 3
+    assert _safe_length("one", ["\n"]) == 3
+
+
+@torch.inference_mode()
+def test_log_probabilities_are_those_of_the_model():
+    found = DECODER.generate(["bloom"], 10, SAMPLED, logp=True)[0]
+    ids = torch.tensor([[1, 11, 14, 14, 12, *found.ids]])
+    want = NET.logits(NET(ids))[0, 4:-1].log_softmax(-1).gather(-1, ids[0, 5:, None])[:, 0]
+    torch.testing.assert_close(torch.tensor(found.logp), want, rtol=0, atol=1e-4)
+
+
+def test_a_long_prompt_keeps_its_end_and_the_context_is_never_exceeded():
+    text = "abcdefghij" * 10
+    found = DECODER.generate([text, "abc"], 40)
+    assert found[0].dropped == 100 - 24 and len(found[0].ids) == 24  # context 48: half of it for the completion
+    assert found[1].dropped == 0 and len(found[1].ids) == 40
+    assert found[0].ids == DECODER.generate([text[-24:]], 24)[0].ids
+    assert len(DECODER.generate(["abc"], 100)[0].ids) == 45
+
+
+def test_bad_prompts_are_refused():
+    with pytest.raises(BadInput, match="prompt 2 holds no tokens"):
+        DECODER.generate(["a", ""])
+    with pytest.raises(BadInput, match="at least 1"):
+        DECODER.generate(["a"], 0)
+    assert DECODER.generate([]) == []
+
+
+def test_bf16_runs_and_agrees_with_itself():
+    decoder = Decoder(make().bfloat16(), Letters())
+    assert decoder.generate(PROMPTS, 12) == decoder.generate(PROMPTS, 12)
