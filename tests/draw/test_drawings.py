@@ -150,6 +150,19 @@ def test_funnel_pieces_fill_the_first_bar(width):
     assert wide["in"] == pytest.approx(wide["drop"] + wide["out"], abs=0.2)
 
 
+def test_edits_that_lengthen_text_add_to_what_is_left():
+    rows = [
+        Stratum("in", "read", 10, 100),
+        Stratum("drop", "a", 1, 30),
+        Stratum("drop", "rewritten", 0, -10),
+        Stratum("out", "train", 9, 80),
+    ]
+    assert unaccounted(rows) == (0, 0)
+    drawn = funnel_chart(rows, label="f")
+    inside(parsed(drawn))
+    assert "+10" in drawn and "−30" in drawn
+
+
 def test_strata_of_a_funnel_file():
     funnel = {
         "in": {"documents": 5, "bytes": 50},

@@ -25,7 +25,8 @@ def test_ticks_are_round_ascending_and_inside(a, b, about):
     assert all(x < y for x, y in pairwise(found))
     assert all(low - room <= t <= high + room for t in found)
     assert len(found) <= 2 * about + 2
-    assert len(set(labels(found))) == len(found) or abs(high) > 1e6 * (high - low)
+    if max(abs(low), abs(high)) < 1e4 * (high - low):
+        assert len(set(labels(found))) == len(found), found
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.01, 1e9), st.integers(2, 8))

@@ -24,7 +24,8 @@ class Letters:
 
 
 def make(context: int = 48, **changes) -> Transformer:
-    net = Transformer(Config(**{**dict(vocab=26, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=context), **changes}), Rng((4,)))
+    shape = {"vocab": 26, "width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 48, "context": context}
+    net = Transformer(Config(**{**shape, **changes}), Rng((4,)))
     with torch.no_grad():
         for p in net.parameters():
             p.mul_(6.0) if p.dim() > 1 else None

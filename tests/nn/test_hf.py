@@ -12,11 +12,12 @@ from bloomery.nn.saving import assemble, plain
 from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-SHAPES = [dict(kv_heads=2, tied=True), dict(kv_heads=4, tied=False), dict(kv_heads=1, tied=False), dict(kv_heads=4, tied=True)]
+SHAPES = [{"kv_heads": 2, "tied": True}, {"kv_heads": 4, "tied": False}, {"kv_heads": 1, "tied": False}, {"kv_heads": 4, "tied": True}]
 
 
 def make(**changes) -> Transformer:
-    shape = dict(vocab=97, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=64, rope_base=5000.0, norm_eps=2e-5)
+    shape = {"vocab": 97, "width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 48, "context": 64}
+    shape |= {"rope_base": 5000.0, "norm_eps": 2e-5}
     net = Transformer(Config(**{**shape, **changes}), Rng((3,))).eval()
     with torch.no_grad():  # larger than at initialization, so that every part matters to the logits
         for p in net.parameters():
@@ -83,16 +84,16 @@ def test_what_this_decoder_would_compute_differently_is_refused_by_name(tmp_path
 
 
 def test_bad_folders_are_refused_in_a_sentence(tmp_path):
-    with pytest.raises(BadInput, match="config.json"):
+    with pytest.raises(BadInput, match=r"config\.json"):
         from_hf(tmp_path)
     to_hf(make(), None, tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     save_file({**weights, "model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}, tmp_path / "model.safetensors")
-    with pytest.raises(BadInput, match="q_proj.bias"):
+    with pytest.raises(BadInput, match=r"q_proj\.bias"):
         from_hf(tmp_path)
     del weights["model.norm.weight"]
     save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(BadInput, match="no tensor model.norm.weight"):
+    with pytest.raises(BadInput, match=r"no tensor model\.norm\.weight"):
         from_hf(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../model.safetensors"}}))

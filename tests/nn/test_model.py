@@ -7,11 +7,11 @@ from bloomery.seams import Rng
 
 torch.set_num_threads(1)
 
-SHAPES = [dict(heads=4, kv_heads=2, tied=True), dict(heads=4, kv_heads=4, tied=False), dict(heads=4, kv_heads=1, tied=True)]
+SHAPES = [{"heads": 4, "kv_heads": 2, "tied": True}, {"heads": 4, "kv_heads": 4, "tied": False}, {"heads": 4, "kv_heads": 1, "tied": True}]
 
 
 def make(**changes) -> Transformer:
-    cfg = Config(**{**dict(vocab=97, width=32, layers=3, heads=4, kv_heads=2, ffn=48, context=64), **changes})
+    cfg = Config(**{"vocab": 97, "width": 32, "layers": 3, "heads": 4, "kv_heads": 2, "ffn": 48, "context": 64, **changes})
     return Transformer(cfg, Rng((1, "test"))).eval()
 
 

@@ -216,13 +216,7 @@ def is_full(wrong: Exception, free: int) -> bool:
 
 def recheck(artifact: Artifact, store: Store, quiet: bool = False) -> list[dict[str, Any]]:
     """The boundary checks of a finished artifact once more, after a comparison of every file with its hash."""
-    card = artifact.card
-    entry = catalog.find("stage", card["stage"], artifact.name)
-    inputs: dict[str, Any] = {}
-    for name, addresses in artifact.inputs.items():
-        found = tuple(store.get(address) for address in addresses)
-        inputs[name] = found if entry.knobs[name].many else (found[0] if found else None)
-    stage = catalog.build(entry, {**card["knobs"], **inputs}, artifact.name)
+    card, stage = artifact.card, rebuilt(artifact, store)
     scratch = store.work / f"check-{artifact.name}"
     scratch.mkdir(exist_ok=True)
     try:
@@ -234,6 +228,16 @@ def recheck(artifact: Artifact, store: Store, quiet: bool = False) -> list[dict[
         return job.checks
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def rebuilt(artifact: Artifact, store: Store) -> Any:
+    """The stage object that made an artifact, from its card."""
+    entry = catalog.find("stage", artifact.card["stage"], artifact.name)
+    inputs: dict[str, Any] = {}
+    for name, addresses in artifact.inputs.items():
+        found = tuple(store.get(address) for address in addresses)
+        inputs[name] = found if entry.knobs[name].many else (found[0] if found else None)
+    return catalog.build(entry, {**artifact.card["knobs"], **inputs}, artifact.name)
 
 
 def lineage_of(artifact: Artifact, store: Store) -> Iterator[Artifact]:

@@ -1,4 +1,5 @@
 """The prepared chunks as one table: columns in memory, texts fetched from disk when asked for."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.data.minhash import PERMUTATIONS
 from bloomery.data.tables import read_table
 
 
@@ -52,7 +54,7 @@ class Chunks:
         column = self.table.column("_signature").combine_chunks()
         rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         joined = b"".join(column.drop_null().to_pylist())
-        return rows, np.frombuffer(joined, np.uint32).reshape(len(rows), -1)
+        return rows, np.frombuffer(joined, np.uint32).reshape(len(rows), PERMUTATIONS)
 
     def empty(self, columns: Sequence[str]) -> Any:
         """A table of no rows with the named columns, `text` among them."""

@@ -1,4 +1,5 @@
 """Texts as arrays of code points, with exact Unicode classes: what the character-level signals run on."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

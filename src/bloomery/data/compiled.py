@@ -1,4 +1,5 @@
 """`compiled`: numba's `njit` with its on-disk cache where a place can be written, without it where none can."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

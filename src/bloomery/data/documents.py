@@ -1,8 +1,9 @@
 """What passes between sources, readers and the curate stage."""
+
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from bloomery.seams import Doc
@@ -48,7 +49,7 @@ class Broken:
     note: str = ""
     package: str = ""
     licence: str = ""
-    id: str = field(default="")
+    id: str = ""
 
 
 def identify(source: str, path: str, data: bytes) -> str:

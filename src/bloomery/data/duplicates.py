@@ -1,4 +1,5 @@
 """Exact and near duplicates, and near-copies between two sets of documents; every Jaccard value is taken on the shingle sets."""
+
 from __future__ import annotations
 
 import hashlib

@@ -3,6 +3,7 @@
 Parsed by Python's own grammar against a whitelist, evaluated over whole numpy columns, never by `eval`. Allowed are column
 names, numbers, strings, comparisons (chains too), and, or, not, + - * / and parentheses.
 """
+
 from __future__ import annotations
 
 import ast
@@ -15,15 +16,39 @@ import numpy as np
 
 from bloomery.core.errors import BadInput, near
 
-COMPARE = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne}
+COMPARE = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
 ARITHMETIC = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide}
 NAMES = {
-    ast.Call: "a call", ast.Subscript: "a subscript", ast.Lambda: "a lambda", ast.IfExp: "an if-else", ast.Attribute: "an attribute",
-    ast.ListComp: "a comprehension", ast.GeneratorExp: "a comprehension", ast.List: "a list", ast.Tuple: "a tuple", ast.Dict: "a dict",
-    ast.Set: "a set", ast.JoinedStr: "an f-string", ast.NamedExpr: "an assignment", ast.Starred: "a star", ast.Await: "an await",
-    ast.Pow: "the operator **", ast.Mod: "the operator %", ast.FloorDiv: "the operator //", ast.In: "the operator in", ast.NotIn: "the operator not in",
-    ast.Is: "the operator is", ast.IsNot: "the operator is not",
-}  # fmt: skip
+    ast.Call: "a call",
+    ast.Subscript: "a subscript",
+    ast.Lambda: "a lambda",
+    ast.IfExp: "an if-else",
+    ast.Attribute: "an attribute",
+    ast.ListComp: "a comprehension",
+    ast.GeneratorExp: "a comprehension",
+    ast.List: "a list",
+    ast.Tuple: "a tuple",
+    ast.Dict: "a dict",
+    ast.Set: "a set",
+    ast.JoinedStr: "an f-string",
+    ast.NamedExpr: "an assignment",
+    ast.Starred: "a star",
+    ast.Await: "an await",
+    ast.Pow: "the operator **",
+    ast.Mod: "the operator %",
+    ast.FloorDiv: "the operator //",
+    ast.In: "the operator in",
+    ast.NotIn: "the operator not in",
+    ast.Is: "the operator is",
+    ast.IsNot: "the operator is not",
+}
 ALLOWED = "allowed are columns, numbers, strings, comparisons, and, or, not, + - * / and parentheses"
 
 
@@ -51,15 +76,14 @@ def parse_keep(text: str, kinds: Mapping[str, str]) -> Keep:
 
     Raises BadInput with one sentence that names the piece and its position. An empty text keeps everything.
     """
-    flat = str(text).replace("\n", " ").replace("\r", " ")
-    if not flat.strip():
+    flat = str(text).replace("\n", " ").replace("\r", " ").strip()
+    if not flat:
         return Keep("", (), ())
-    padded = "(" + flat + "\n)"  # parentheses: leading spaces are no indentation, and positions count from 1
     try:
-        tree = ast.parse(padded, mode="eval").body
+        tree = ast.parse(flat, mode="eval").body
     except SyntaxError as error:
-        at = min(max((error.offset or 1) - 1, 1), len(flat))
-        raise BadInput(f"keep: {flat.strip()!r} is not an expression (character {at}: {error.msg}); write it like length.words >= 20") from None
+        at = min(max(error.offset or 1, 1), len(flat))
+        raise BadInput(f"keep: {flat!r} is not an expression (character {at}: {error.msg}); write it like length.words >= 20") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise BadInput(f"keep: the expression cannot be read ({error}); make it shorter or simpler") from None
     names: list[str] = []
@@ -69,16 +93,16 @@ def parse_keep(text: str, kinds: Mapping[str, str]) -> Keep:
         clauses = tuple((" ".join(_piece(part, flat).split()), part) for part in parts)
     except RecursionError:
         raise BadInput("keep: the expression is nested too deeply; make it simpler") from None
-    return Keep(flat.strip(), clauses, tuple(dict.fromkeys(names)))
+    return Keep(flat, clauses, tuple(dict.fromkeys(names)))
 
 
 def _piece(node: ast.AST, flat: str) -> str:
-    return ast.get_source_segment("(" + flat + "\n)", node) or ast.unparse(node)
+    return ast.get_source_segment(flat, node) or ast.unparse(node)
 
 
 def _at(node: ast.AST, flat: str) -> int:
-    """Position in the expression as written, counted in characters from 1 (the parser counts bytes from its own bracket)."""
-    return len(("(" + flat).encode()[: node.col_offset].decode(errors="replace"))
+    """Position in the expression, counted in characters from 1 (the parser counts bytes from 0)."""
+    return len(flat.encode()[: node.col_offset].decode(errors="replace")) + 1
 
 
 def _refuse(node: Any, flat: str, what: str, mend: str = ALLOWED) -> BadInput:

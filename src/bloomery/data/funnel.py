@@ -1,4 +1,5 @@
 """What is left of the documents and why the rest is not: every drop has a reason, and the sums add up in documents and bytes."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -4,6 +4,7 @@ Source: Broder 1997, On the resemblance and containment of documents; Leskovec, 
 Datasets, chapter 3. A shingle is the 64-bit hash of 5 words in a row; a word is a run of letters, digits and _ in lower
 case, where every character beyond ASCII counts as part of a word.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence

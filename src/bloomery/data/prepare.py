@@ -1,10 +1,11 @@
 """The work of one curate chunk, done by any worker: read, edit, measure, and leave a Parquet file whose name is its number."""
+
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bloomery.data.documents import Broken, Task
 from bloomery.data.tables import write_table
 from bloomery.seams import Doc, Drop, Edit, Rng, Signal
 
+BATCH = 32_000_000  # bytes of text held at once
 META = ("id", "path", "package", "licence", "source")
 
 
@@ -46,32 +48,53 @@ def signal_columns(signals: Sequence[tuple[str, Signal]]) -> list[str]:
 
 
 def prepare(item: tuple[int, Task], recipe: Recipe) -> dict[str, Any]:
-    """Make chunk `item`, unless an earlier run has; returns its summary (file, documents and bytes read, rewritten)."""
+    """Make chunk `item`, unless an earlier run has; returns its summary (files, documents and bytes read, rewritten, dropped)."""
     number, task = item
     stem = Path(recipe.folder) / f"chunk-{number:06d}"
     done = stem.with_suffix(".json")
     if done.is_file():
         return json.loads(done.read_text())
-    docs: list[Doc] = []
-    dropped: list[Broken] = []
-    seen, rewritten = [0, 0], [0, 0]
-    for found in sources.read(task):
-        found = _refused(found)
-        size = found.bytes if isinstance(found, Broken) else found.meta["bytes"]
-        seen[0], seen[1] = seen[0] + 1, seen[1] + size
-        kept, left = ([], [found]) if isinstance(found, Broken) else _edited(found, recipe)
-        docs += kept
-        dropped += [replace(one, id=one.id or f"{task.source}:{one.path}") for one in left]
-        rewritten[0] += 1 - len(kept) - len(left)
-        rewritten[1] += size - sum(doc.meta["bytes"] for doc in kept) - sum(one.bytes for one in left)
-    docs, columns, poisoned = _measured(docs, recipe.signals)
-    dropped += poisoned
-    write_table(_table(docs, columns, recipe.minhash), f"{stem}.parquet")
-    summary = {"file": f"{stem}.parquet", "source": task.source, "seen": seen, "rewritten": rewritten, "dropped": [vars(one) for one in dropped]}
+    summary: dict[str, Any] = {"files": [], "seen": [0, 0], "rewritten": [0, 0], "dropped": []}
+    for batch in _batches(task):
+        _prepare_batch(batch, recipe, f"{stem}-{len(summary['files']):04d}.parquet", summary)
     part = stem.with_suffix(".part")
     part.write_text(json.dumps(summary))
     os.replace(part, done)
     return summary
+
+
+def _batches(task: Task) -> Iterator[list[Doc | Broken]]:
+    """What a task holds, in lists of about BATCH bytes: a compressed file is one task, and may be larger than memory."""
+    batch: list[Doc | Broken] = []
+    held = 0
+    for found in sources.read(task):
+        batch.append(found)
+        held += _size(found)
+        if held >= BATCH:
+            yield batch
+            batch, held = [], 0
+    yield batch
+
+
+def _size(found: Doc | Broken) -> int:
+    return found.bytes if isinstance(found, Broken) else found.meta["bytes"]
+
+
+def _prepare_batch(batch: Sequence[Doc | Broken], recipe: Recipe, file: str, summary: dict[str, Any]) -> None:
+    """Edit and measure a batch, write what is left of it to `file`, and add it to the summary."""
+    docs: list[Doc] = []
+    dropped: list[Broken] = []
+    for found in map(_refused, batch):
+        kept, left = ([], [found]) if isinstance(found, Broken) else _edited(found, recipe)
+        docs += kept
+        dropped += left
+    removed = [len(batch) - len(docs) - len(dropped), sum(map(_size, batch)) - sum(map(_size, docs)) - sum(map(_size, dropped))]
+    docs, columns, poisoned = _measured(docs, recipe.signals)
+    write_table(_table(docs, columns, recipe.minhash), file)
+    summary["files"].append(file)
+    summary["dropped"] += [vars(replace(one, id=one.id or one.path)) for one in (*dropped, *poisoned)]
+    summary["seen"] = [summary["seen"][0] + len(batch), summary["seen"][1] + sum(map(_size, batch))]
+    summary["rewritten"] = [old + new for old, new in zip(summary["rewritten"], removed, strict=True)]
 
 
 def _refused(found: Doc | Broken) -> Doc | Broken:

@@ -4,6 +4,7 @@ A folder holds `tokens-00000.npy`, `tokens-00001.npy`, ... (uint16 or uint32, th
 (id, package, path, start = global offset of the first token, tokens, bytes = UTF-8 bytes of the text). A document may cross
 from one file into the next.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +37,8 @@ class Shards:
         self.total = int(self.lengths.sum())
         if self.total != int(self._edges[-1]):
             raise BadInput(
-                f"{self.folder}: the files hold {int(self._edges[-1])} tokens but documents.parquet counts {self.total}; run the tokenize step again"
+                f"{self.folder}: the files hold {int(self._edges[-1])} tokens but documents.parquet counts {self.total}; "
+                "run the tokenize step again"
             )
 
     def __len__(self) -> int:
@@ -63,9 +65,7 @@ class Shards:
             return np.empty(0, self.dtype)
         first = int(np.searchsorted(self._edges, start, side="right")) - 1
         last = int(np.searchsorted(self._edges, stop, side="left")) - 1
-        parts = [
-            self._maps[k][max(start - int(self._edges[k]), 0) : stop - int(self._edges[k])] for k in range(first, last + 1)
-        ]
+        parts = [self._maps[k][max(start - int(self._edges[k]), 0) : stop - int(self._edges[k])] for k in range(first, last + 1)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def table(self) -> Any:

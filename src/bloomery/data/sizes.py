@@ -1,4 +1,5 @@
 """Sizes as people write them: `10MB`, `1.5 GiB`, `4096`."""
+
 from __future__ import annotations
 
 import re
@@ -13,10 +14,10 @@ def parse_size(text: str | int | float, what: str) -> int:
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([a-z]*)\s*", str(text).lower())
     if not found or found[2] not in UNITS or isinstance(text, bool):
         raise BadInput(f"{what}: {text!r} is not a size; write it like 10MB, 1.5GB or 4096")
-    size = int(float(found[1]) * UNITS[found[2]])
-    if size <= 0:
-        raise BadInput(f"{what}: {text!r} must be more than 0 bytes")
-    return size
+    size = float(found[1]) * UNITS[found[2]]
+    if not 1 <= size < 1e18:
+        raise BadInput(f"{what}: {text!r} must be at least 1 byte and below an exabyte")
+    return int(size)
 
 
 def show_size(size: float) -> str:

@@ -3,6 +3,7 @@
 An address is `python://`, `hf://name?split=train&text=text`, or a path or glob of .jsonl (plain, .gz, .zst), .parquet, .csv,
 .tsv or text files; a mapping `{from: ADDRESS, ...}` adds the options of `documents.Options`.
 """
+
 from __future__ import annotations
 
 import glob
@@ -124,7 +125,8 @@ def reader_of(path: str) -> str:
     last = endings[-1].lower() if endings else ""
     packed = path.endswith((".gz", ".zst"))
     if last == ".json" or (packed and last not in (".jsonl", ".ndjson")):
-        raise BadInput(f"sources: {path}: cannot tell how to read {''.join(Path(path).suffixes)}; make it .jsonl, or say `format: jsonl` or `format: text`")
+        ending = "".join(Path(path).suffixes)
+        raise BadInput(f"sources: {path}: cannot tell how to read {ending}; make it .jsonl, or say `format: jsonl` or `format: text`")
     return ENDINGS.get(last, "text")
 
 

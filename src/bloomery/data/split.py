@@ -1,4 +1,5 @@
 """The held-out split: whole packages, drawn in an order that depends on the seed and their names alone."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

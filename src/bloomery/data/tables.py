@@ -1,4 +1,5 @@
 """Parquet with deterministic bytes: the same table always becomes the same file."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 Text is always plain text here: strings such as `<|eos|>` inside a document never become special ids.
 """
+
 from __future__ import annotations
 
 import json
@@ -108,7 +109,8 @@ def learn(texts: Iterable[str], vocab: int, progress: bool = False) -> Tokenizer
     inner.train_from_iterator(texts, trainer)
     reached = inner.get_vocab_size()
     if reached < vocab:
-        raise BadInput(f"vocab: the text holds pairs for {reached} tokens only, not {vocab}; say `vocab: {reached}` or less, or give more text")
+        mend = f"say `vocab: {reached}` or less, or give more text"
+        raise BadInput(f"vocab: the text holds pairs for {reached} tokens only, not {vocab}; {mend}")
     inner.post_processor = processors.TemplateProcessing(
         single="<|bos|> $A", pair="<|bos|> $A <|bos|> $B", special_tokens=[("<|bos|>", SPECIAL.index("<|bos|>"))]
     )

@@ -19,6 +19,7 @@ class Bar:
     low: float | None = None
     high: float | None = None
     main: bool = False
+    shown: str = ""  # the value in its own unit; empty: three digits
 
 
 def bar_chart(bars: Sequence[Bar], *, label: str, unit: str = "", width: int = 520) -> str:
@@ -26,7 +27,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str, unit: str = "", width: int = 5
     bars = [b for b in bars if math.isfinite(b.value)]
     stacked = width < 420
     row = 46 if stacked else 30
-    values = [number(b.value) for b in bars]
+    values = [b.shown or number(b.value) for b in bars]
     room = max((svg.measure(v, 13) for v in values), default=30) + 12
     left = 0.0 if stacked else min(width * 0.36, max((svg.measure(b.name, 13) for b in bars), default=0) + 16)
     ends = [v for b in bars for v in (0.0, b.value, b.low, b.high) if v is not None and math.isfinite(v)]

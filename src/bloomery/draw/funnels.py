@@ -1,7 +1,7 @@
 """The funnel: what was read, what each reason took away, what is left. A waterfall whose pieces add up to the first bar."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,8 @@ def funnel_chart(rows: Sequence[Stratum], *, label: str, width: int = 700) -> st
     """An svg with a row per stratum: name, bar by bytes where it lies in the whole, documents, bytes, share of bytes."""
     stacked = width < 600
     row = 40 if stacked else 28
-    shown = [(_signed(r, count(r.documents)), _signed(r, size(r.bytes)), percent(r.bytes / max(1, rows[0].bytes))) for r in rows]
+    share = [percent(abs(r.bytes) / max(1, rows[0].bytes)) for r in rows]
+    shown = [(_signed(r, r.documents, count), _signed(r, r.bytes, size), part) for r, part in zip(rows, share, strict=True)]
     heads = ("documents", "bytes", "share") if not stacked else ("documents", "bytes", "")
     widths = [max(svg.measure(s[i]) for s in [*shown, heads]) + 16 for i in range(3)]
     if stacked:
@@ -51,7 +52,7 @@ def funnel_chart(rows: Sequence[Stratum], *, label: str, width: int = 700) -> st
     whole, at, y = max(1, rows[0].bytes), float(rows[0].bytes), 20.0
     for place, (one, words) in enumerate(zip(rows, shown, strict=True)):
         start, stop = _extent(one, place, rows, at)
-        at = start if one.part == "drop" else at
+        at -= one.bytes if one.part == "drop" else 0
         bar = (left + (right - left) * start / whole, left + (right - left) * stop / whole)
         parts.append(_stratum(one, words, y, row, stacked, left, bar, columns, widths))
         if place + 1 < len(rows) and (one.part == "drop") != (rows[place + 1].part == "drop"):
@@ -61,8 +62,11 @@ def funnel_chart(rows: Sequence[Stratum], *, label: str, width: int = 700) -> st
     return svg.picture(width, y + 2, label, *parts, kind="funnel")
 
 
-def _signed(one: Stratum, shown: str) -> str:
-    return MINUS + shown if one.part == "drop" and (one.documents or one.bytes) else shown
+def _signed(one: Stratum, value: int, words: Callable[[float], str]) -> str:
+    """What a row does to what is left: a drop takes away, and edits that make text longer (a negative drop) add."""
+    if one.part != "drop" or not value:
+        return words(value)
+    return (MINUS if value > 0 else "+") + words(abs(value))
 
 
 def _extent(one: Stratum, place: int, rows: Sequence[Stratum], at: float) -> tuple[float, float]:
@@ -70,7 +74,7 @@ def _extent(one: Stratum, place: int, rows: Sequence[Stratum], at: float) -> tup
     if one.part == "in":
         return 0.0, float(one.bytes)
     if one.part == "drop":
-        return max(0.0, at - one.bytes), at
+        return (max(0.0, at - one.bytes), at) if one.bytes >= 0 else (at, min(float(rows[0].bytes), at - one.bytes))
     before = sum(r.bytes for r in rows[:place] if r.part == "out")
     return float(before), float(before + one.bytes)
 

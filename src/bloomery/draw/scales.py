@@ -80,14 +80,18 @@ def labels(values: Sequence[float]) -> list[str]:
     largest = max(abs(v) for v in values)
     steps = [abs(b - a) for a, b in pairwise(values)]
     step = min(steps) if steps else largest or 1.0
-    if largest >= 10_000:
+    unequal = bool(steps) and max(steps) > step * 1.5  # a logarithmic axis: each label for itself
+    if unequal and largest >= 10_000:
         return [_tidy(si(v, digits=4)) if v else "0" for v in values]
-    if largest < 1e-3:
-        return [number(v, 2) if v else "0" for v in values]
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
-    if steps and max(steps) > step * 1.5:  # unequal steps: a logarithmic axis, each label for itself
+    if unequal:
         return [f"{v:g}" for v in values]
-    return [f"{v:.{decimals}f}".replace("-", MINUS) if v else "0" for v in values]
+    if largest < 1e-3 or largest >= 1e18:
+        digits = max(2, math.floor(math.log10(largest)) - math.floor(math.log10(step)) + 1) if largest and step else 2
+        return [number(v, digits) if v else "0" for v in values]
+    power = min(15, max(0, 3 * math.floor(math.log10(largest) / 3))) if largest >= 10_000 else 0
+    prefix = {0: "", 3: "\u202fk", 6: "\u202fM", 9: "\u202fG", 12: "\u202fT", 15: "\u202fP"}[power]
+    decimals = max(0, power - math.floor(math.log10(step) + 1e-9)) if step else 0
+    return [f"{v / 10**power:.{decimals}f}{prefix}".replace("-", MINUS) if v else "0" for v in values]
 
 
 def _tidy(shown: str) -> str:

@@ -1,6 +1,7 @@
 """Scores as contests: who is compared with whom on what, which way is better, and the chart of it.
 
-A row is one entry of scores.json: task, metric, value, low, high, subject, n, note, and where known unit and better.
+A row is one entry of scores.json: task, metric, value, low, high, subject, n, note, and where known unit,
+better (lower or higher) and clean (the value over items that training text does not hold).
 """
 from __future__ import annotations
 
@@ -89,13 +90,14 @@ def results(rows: Sequence[Row]) -> dict[str, Any]:
     """Charts of every contest with at least two sides, and the whole table."""
     drawn = [one for one in contests(rows) if len(one.rows) > 1 and not all(is_main(r) for r in one.rows)]
     widths = svg.FULL if len(drawn) == 1 else svg.HALF
-    return {"charts": [_chart(one, widths) for one in drawn], "rows": [_row(r) for r in rows]}
+    clean = any(r.get("clean") is not None for r in rows)
+    return {"charts": [_chart(one, widths) for one in drawn], "rows": [_row(r) for r in rows], "clean": clean}
 
 
 def _chart(one: Contest, widths: tuple[int, ...]) -> dict[str, Any]:
     unit, ranked = one.metric.replace("_", " "), one.ranked()
-    bars = [Bar(str(r["subject"]), r["value"], r.get("low"), r.get("high"), is_main(r)) for r in ranked]
-    label = f"{unit}: " + ", ".join(f"{b.name} {number(b.value)}" for b in bars)
+    bars = [Bar(str(r["subject"]), r["value"], r.get("low"), r.get("high"), is_main(r), shown(r, r["value"])) for r in ranked]
+    label = f"{unit}: " + ", ".join(f"{b.name} {b.shown}" for b in bars)
     task = one.task.replace("_", " ")
     note = ", ".join(p for p in (task if task != unit else "", f"{one.better} is better" if one.better else "") if p)
     drawn = svg.fluid(lambda width: bar_chart(bars, label=label, unit=unit, width=width), *widths)
@@ -109,7 +111,8 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "subject": str(row.get("subject", "")), "metric": metric.replace("_", " "),
         "task": "" if row.get("task") in (None, "", metric) else str(row["task"]).replace("_", " "),
-        "value": shown(row, row.get("value")), "interval": f"{ends[0]} to {ends[1]}" if len(ends) == 2 else "",
+        "value": shown(row, row.get("value")), "clean": "" if row.get("clean") is None else shown(row, row["clean"]),
+        "interval": f"{ends[0]} to {ends[1]}" if len(ends) == 2 else "",
         "n": count(n) if isinstance(n, (int, float)) else "", "note": str(row.get("note") or ""), "main": is_main(row),
     }  # fmt: skip
 

@@ -18,7 +18,9 @@ from bloomery.infer.decoder import Completion, Decoder
 from bloomery.infer.score import log_probabilities
 from bloomery.nn.hf import TOKENIZER_FILES, from_hf, special_ids
 from bloomery.nn.model import Transformer
-from bloomery.nn.saving import assemble, load as load_native, save as save_native
+from bloomery.nn.saving import assemble
+from bloomery.nn.saving import load as load_native
+from bloomery.nn.saving import save as save_native
 from bloomery.seams import Filter, Rng
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
@@ -143,4 +145,5 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES))
     except Exception as error:  # network, permission and name errors have no common class
         reason = str(error).strip().splitlines()[0]
-        raise BadInput(f"there is no folder {name}, and it cannot be fetched from the hub ({reason}); check the name and the connection") from error
+        sentence = f"there is no folder {name}, and it cannot be fetched from the hub ({reason}); check the name and the connection"
+        raise BadInput(sentence) from error

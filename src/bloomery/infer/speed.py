@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bloomery.infer.decoder import Decoder
 
 
-def speeds(decoder: Decoder, ids: Sequence[int], batch: int, repeats: int = 3, new: int = 64) -> dict[str, float]:
+def speeds(decoder: Decoder, ids: Sequence[int], batch: int, repeats: int = 3, new: int = 32) -> dict[str, float]:
     """{"prompt", "decode", "prompt_tokens", "new_tokens"}: tokens per second over `batch` equal prompts of half a context cut from `ids`.
 
     Reading is the time to the first new token. Writing is the rest, greedy; nothing ends a completion early. The fastest of

@@ -66,7 +66,8 @@ def to_ours(cfg: Config, theirs: dict[str, Tensor], where: Path) -> dict[str, Te
     if cfg.tied:
         left.discard("lm_head.weight")
     if left:
-        raise BadInput(f"{where} holds {len(left)} tensors that {ARCHITECTURES[0]} does not know, such as {min(left)}; it is another architecture")
+        what = f"{len(left)} tensors that {ARCHITECTURES[0]} does not know, such as {min(left)}"
+        raise BadInput(f"{where} holds {what}; its config.json names the wrong architecture")
     return ours
 
 
@@ -162,7 +163,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     else:
         pickled = next((f.name for f in folder.glob("*.bin")), None)
-        why = f"only {pickled}, which would have to be unpickled; convert it to safetensors" if pickled else "none; the download is incomplete"
+        why = f"only {pickled}, which would have to be unpickled: convert it to safetensors" if pickled else "none: download it again"
         raise BadInput(f"{folder} should hold model.safetensors and holds {why}")
     weights: dict[str, Tensor] = {}
     for name in files:

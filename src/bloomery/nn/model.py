@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bloomery.core.rng import torch_rng
-from bloomery.seams import Rng
 from bloomery.nn.attention import attend, attend_cached, rotary, rotate, turn
 from bloomery.nn.config import Config
+from bloomery.seams import Rng
 
 INIT = Rng((0, "init"))
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from bloomery.seams import Site
 from bloomery.nn.model import Transformer
+from bloomery.seams import Site
 
 
 def sites(net: Transformer) -> list[tuple[Site, nn.Module]]:

@@ -1,4 +1,5 @@
 """Curate: raw documents become a clean corpus with a held-out part, and every document that is left out has a reason."""
+
 from __future__ import annotations
 
 import json
@@ -67,7 +68,8 @@ class Curate:
         size = sources.size(sources.open_sources(self.sources))
         left = 0.8 * min(size, parse_size(self.budget, "budget") if self.budget else size)
         facts = {"bytes": left, "train_bytes": (1 - self.heldout) * left, "heldout_bytes": self.heldout * left, "documents": left / 12e3}
-        return Forecast(seconds=3 + size / SPEED / max(1, min(machine.cores, 8)), memory=500e6 + 4 * size, disk=0.9 * size, facts=facts)
+        workers = max(1, min(machine.cores, 64))
+        return Forecast(seconds=4 + size / SPEED / workers, memory=350e6 * (1 + workers) + 4 * size, disk=0.9 * size, facts=facts)
 
     def run(self, job: Job) -> None:
         """Read and measure in chunks, then sift, split and write."""
@@ -77,7 +79,7 @@ class Curate:
 
         condition = self._condition()
         summaries = self._prepare(job)
-        chunks = Chunks([summary["file"] for summary in summaries])
+        chunks = Chunks([file for summary in summaries for file in summary["files"]])
         funnel = Funnel(chunks.column("bytes"))
         seen = [sum(summary["seen"][k] for summary in summaries) for k in (0, 1)]
         broken = [one for summary in summaries for one in summary["dropped"]]
@@ -177,7 +179,8 @@ class Curate:
             worst = funnel.worst() or {"reason": "nothing", "documents": 0}
             mend = "loosen `keep`" if worst["reason"].startswith("keep:") else "check the sources"
             total = sum(step["documents"] for step in funnel.steps)
-            raise BadInput(f"no documents are left: `{worst['reason'].removeprefix('keep: ')}` dropped most, {worst['documents']} of {total}; {mend}")
+            clause, number = worst["reason"].removeprefix("keep: "), worst["documents"]
+            raise BadInput(f"no documents are left: `{clause}` dropped most, {number} of {total}; {mend}")
 
     def _unique(self, funnel: Funnel, chunks: Chunks) -> None:
         """Drop exact duplicates, then near ones."""
@@ -248,7 +251,13 @@ def _texts(path: Path) -> Iterator[list[str]]:
 
 
 def _write(
-    out: Path, chunks: Chunks, funnel: Funnel, broken: Sequence[Mapping[str, Any]], parts: Mapping[str, Any], signals: Sequence[str], weights: Any
+    out: Path,
+    chunks: Chunks,
+    funnel: Funnel,
+    broken: Sequence[Mapping[str, Any]],
+    parts: Mapping[str, Any],
+    signals: Sequence[str],
+    weights: Any,
 ) -> None:
     """train.parquet, heldout.parquet and dropped.parquet, in the order of the sources."""
     import numpy as np
@@ -272,6 +281,7 @@ def _write(
     gone = np.flatnonzero(funnel.reasons != "")
     about = [name for name in columns if name != "text"]
     table = chunks.table.select(about).take(pa.array(gone)).set_column(0, "id", ids.take(pa.array(gone)))
-    table = table.append_column("reason", pa.array(funnel.reasons[gone], pa.string())).append_column("note", pa.array(funnel.notes[gone], pa.string()))
+    for name, values in (("reason", funnel.reasons), ("note", funnel.notes)):
+        table = table.append_column(name, pa.array(values[gone], pa.string()))
     unread = pa.table({field.name: pa.array([one.get(field.name) for one in broken], field.type) for field in table.schema})
     write_table(pa.concat_tables([unread, table]), out / "dropped.parquet")

@@ -67,9 +67,9 @@ class Evaluate:
         read = sum(getattr(task, "count", 0) * getattr(task, "prompt", 0) for task in self.tasks)
         flops = 2 * parameters * (text * per_byte + read + steps * WRITTEN_TOGETHER)
         fitted = min(self.ngram_tokens, facts["tokens"].get("train_tokens") or 0) * ("ngram" in self.rivals)
-        seconds = flops / (0.25 * machine.matmul_flops.get("float32", 1e11)) + 0.008 * steps + 5e-7 * fitted
+        seconds = flops / (0.3 * machine.matmul_flops.get("float32", 1e11)) + 0.008 * steps + 5e-7 * fitted
         seconds += 6e-6 * text * ("xz" in self.rivals) + 3 * (self.batch > 0) + 6
-        return Forecast(seconds, memory=6e8 + 8 * parameters + 80 * fitted, disk=1e6 + 200 * steps, facts={"flops": flops})
+        return Forecast(seconds, memory=8e8 + 8 * parameters + 80 * fitted, disk=1e6 + 200 * steps, facts={"flops": flops})
 
     # ---- run
 
@@ -231,9 +231,8 @@ class Evaluate:
             differ = Counter(item.id for item in items) - Counter(row["id"] for row in rows)
             job.check(f"{name}: items without an episode, or episodes too many", differ.total() + abs(len(rows) - len(items)), 0)
             lossy += sum(not round_trip(examinee, item) for item in items if item.want == "score")
-            again = sample(items)
-            pairs = [(item, row) for item, row in zip(items, rows, strict=False) if item.id in again]
-            for item, row in pairs:
+            again, by_id = sample(items), {row["id"]: row for row in rows}
+            for item, row in [(item, by_id[item.id]) for item in items if item.id in again and item.id in by_id]:
                 if item.want == "score" and "bits" in row["parts"]:
                     found = scored_again(examinee, item, row)
                     alone, plain = max(alone, found[0]), max(plain, found[1])
@@ -299,7 +298,7 @@ def scored_again(examinee: Examinee, item: Item, row: dict[str, Any]) -> tuple[f
 
     (ids, start), step, model = examinee.document(item), examinee.model.net.cfg.context, examinee.model
     kept = -row["parts"]["bits"] * math.log(2)
-    alone = float(model.score([ids])[0][start - 1 :].sum(dtype="float64"))
+    alone = float(model.score([ids])[0][start - 1 :].astype("float64").sum())
     plain = 0.0
     for at in range(0, len(ids) - 1, step):
         given, wanted = ids[at : at + step], torch.tensor(ids[at + 1 : at + step + 1])

@@ -1,7 +1,6 @@
 """Export: a folder that other tools load, proved by loading it with them."""
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -48,9 +47,6 @@ class Export:
         from bloomery.nn.saving import load
 
         net = load(self.model.folder)
-        need = int(BYTES[self.dtype] * net.cfg.parameters())
-        if shutil.disk_usage(job.out).free < need:
-            raise OSError(f"{need:,} bytes are needed at {job.out} and fewer are free; make room, then run again")
         to_hf(net, self.model.folder, job.out, getattr(torch, self.dtype))
         job.fact("parameters", net.cfg.parameters())
         job.fact("dtype", self.dtype)
@@ -67,24 +63,36 @@ class Export:
         source = load(self.model.folder)
         cfg, state = from_hf(made)
         wanted = {name: weight.to(getattr(torch, self.dtype)) for name, weight in plain(source).items()}
-        differ = [name for name in wanted.keys() | state.keys() if name not in state or name not in wanted or not torch.equal(wanted[name], state[name])]
-        job.check("tensors that differ after bloomery to Hugging Face and back", len(differ), 0, note=", ".join(sorted(differ)[:3]) or f"of {len(wanted)}")
+        differ = sorted(name for name in wanted.keys() | state.keys() if not same(wanted.get(name), state.get(name)))
+        note = ", ".join(differ[:3]) or f"of {len(wanted)}"
+        job.check("tensors that differ after bloomery to Hugging Face and back", len(differ), 0, note=note)
         job.check("configuration that differs after the way back", int(cfg != source.cfg), 0)
 
         theirs, words, missing = open_theirs(made)
         job.check("tensors that transformers missed or did not expect", missing, 0)
         ours, tokenizer = assemble(cfg, state, torch.float32, made), read_tokenizer(self.model.folder)
-        texts = (*SAMPLES, real_text())
-        ids = {text: tokenizer.encode(text).ids for text in texts}
-        begin = special_ids(made).get("bos_token")
-        job.check("texts with other token ids in transformers", sum(words(text)["input_ids"] != ids[text] for text in texts), 0, note=f"of {len(texts)}")
-        job.check("texts that transformers does not give back", sum(back(words, ids[text]) != text for text in texts), 0, note=f"of {len(texts)}")
-        if begin is not None:
-            job.check("texts without exactly one begin token", sum(ids[text].count(begin) != 1 for text in texts), 0, note=f"of {len(texts)}")
-        for name, batch in batches(cfg, ids[texts[-1]], job).items():
+        ids = {text: tokenizer.encode(text).ids for text in (*SAMPLES, real_text())}
+        check_tokens(words, ids, special_ids(made).get("bos_token"), job)
+        for name, batch in batches(cfg, ids[real_text()], job).items():
             job.check(f"largest logit difference to transformers, {name} tokens", difference(ours, theirs, batch), LIMIT)
             if self.dtype != "float32":
                 job.fact(f"logit_change_by_rounding_{name}", difference(source, theirs, batch))
+
+
+def same(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two tensors are there and equal in type, shape and every bit."""
+    return a is not None and b is not None and a.dtype == b.dtype and a.shape == b.shape and a.equal(b)
+
+
+def check_tokens(words: Any, ids: dict[str, list[int]], begin: int | None, job: Job) -> None:
+    """The tokenizer as transformers runs it against `ids`, our ids of each text; one begin token, not two."""
+    of = f"of {len(ids)}"
+    differ = sum(words(text)["input_ids"] != ours for text, ours in ids.items())
+    lost = sum(words.decode(ours, skip_special_tokens=True, clean_up_tokenization_spaces=False) != text for text, ours in ids.items())
+    job.check("texts with other token ids in transformers", differ, 0, note=of)
+    job.check("texts that transformers does not give back", lost, 0, note=of)
+    if begin is not None:
+        job.check("texts without exactly one begin token", sum(ours.count(begin) != 1 for ours in ids.values()), 0, note=of)
 
 
 def open_theirs(folder: Path) -> tuple[Any, Any, int]:
@@ -100,11 +108,6 @@ def open_theirs(folder: Path) -> tuple[Any, Any, int]:
     words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     logging.set_verbosity(verbosity)
     return model.eval(), words, sum(len(info[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-
-
-def back(words: Any, ids: list[int]) -> str:
-    """The text of ids as transformers decodes them."""
-    return words.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def real_text() -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bloomery.core.machine import Machine
 
 PAGE = "report.html"
-NOT_SIGNALS = {"id", "text", "path", "package", "licence", "source", "reason", "note"}
+NOT_SIGNALS = {"id", "text", "path", "package", "licence", "source", "reason", "note", "weight"}
 BINS = 36
 SAMPLES = 12
 
@@ -135,9 +135,10 @@ def samples_of(artifact: Artifact, lines: int = 18) -> Iterator[dict[str, Any]]:
             prompt, cut = "".join(parts[-lines:]), f"[{len(parts) - lines} lines before]\n"
         head = next((p.strip() for p in reversed(parts) if p.strip()), "(empty prompt)")
         reference = row.get("reference")
+        about = (str(row.get("task") or "").replace("_", " "), grade_text(row.get("grade")))
         yield {
             "head": head if len(head) <= 90 else head[:89] + "…", "prompt": cut + prompt, "completion": str(row.get("completion", "")),
-            "reference": None if reference is None else str(reference), "grade": grade_text(row.get("grade")),
+            "reference": None if reference is None else str(reference), "grade": ", ".join(p for p in about if p),
         }  # fmt: skip
 
 
@@ -223,15 +224,15 @@ def limits_of(keep: str) -> dict[str, list[tuple[str, float]]]:
     What stands under `or`, `not` or arithmetic is no simple limit and is left out.
     """
     try:
-        tree = ast.parse(keep.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+        tree = ast.parse("(" + keep.replace("\n", " ") + "\n)", mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
     found: dict[str, list[tuple[str, float]]] = {}
     waiting: list[ast.expr] = [tree]
     while waiting:
         node = waiting.pop(0)
-        if (isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And)) or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd)):
-            waiting += node.values if isinstance(node, ast.BoolOp) else [node.left, node.right]
+        if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+            waiting += node.values
         elif isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             for left, operator, right in zip(sides, node.ops, sides[1:], strict=False):
@@ -244,10 +245,10 @@ def limits_of(keep: str) -> dict[str, list[tuple[str, float]]]:
 
 
 def _column(node: ast.expr) -> str:
-    """The dotted name of a column, empty for anything else."""
+    """The dotted name of a column, as parquet files have it (`document.bytes` is bytes); empty for anything else."""
     if isinstance(node, ast.Attribute):
         before = _column(node.value)
-        return f"{before}.{node.attr}" if before else ""
+        return f"{before}.{node.attr}".removeprefix("document.") if before else ""
     return node.id if isinstance(node, ast.Name) else ""
 
 

@@ -1,4 +1,5 @@
 """Tokenize: a corpus becomes a vocabulary and token shards, and every held-out document comes back as it was."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -21,9 +22,26 @@ LEARNING, WRITING = 4e6, 3e6  # bytes a second and core: learning the vocabulary
 BYTES_PER_TOKEN = 3.4  # of code and English with a vocabulary of some thousand tokens
 CHECKED = 200  # training documents that are decoded again; of held-out documents all are
 NASTY = (
-    "", " ", "\n", "\r\n\t \n", "a", "  leading and trailing  ", "<|bos|>x<|eos|><|pad|>", "<|eos|>", "naïve café", "e\u0301", "\ufeffmark",
-    "日本語のテキスト", "👩‍👩‍👧‍👦 🏳️‍🌈", "\u202eright to left\u202c", "\x01\x02\x7f", "\ud7ff\ue000\ufffd\U0010ffff", "x" * 300, "don't  I'LL", "٣٤٥ ½ ²",
-)  # fmt: skip
+    "",
+    " ",
+    "\n",
+    "\r\n\t \n",
+    "a",
+    "  leading and trailing  ",
+    "<|bos|>x<|eos|><|pad|>",
+    "<|eos|>",
+    "naïve café",
+    "e\u0301",
+    "\ufeffmark",
+    "日本語のテキスト",
+    "👩‍👩‍👧‍👦 🏳️‍🌈",
+    "\u202eright to left\u202c",
+    "\x01\x02\x7f",
+    "\ud7ff\ue000\ufffd\U0010ffff",
+    "x" * 300,
+    "don't  I'LL",
+    "٣٤٥ ½ ²",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,7 @@ class Tokenize:
         seconds = 1 + sample / LEARNING / cores + (train + heldout) / WRITING / cores
         width = 2 if self.vocab <= 1 << 16 else 4
         more = {"vocab": self.vocab, "train_bytes": train, "heldout_bytes": heldout, "bytes_per_token": BYTES_PER_TOKEN}
-        return Forecast(seconds=seconds, memory=500e6 + 6 * sample, disk=width * sum(tokens.values()) + 1e6, facts={**tokens, **more})
+        return Forecast(seconds=seconds, memory=600e6 + 12 * sample, disk=width * sum(tokens.values()) + 1e6, facts={**tokens, **more})
 
     def run(self, job: Job) -> None:
         """Learn the vocabulary, then write the shards of both parts."""
@@ -77,7 +95,8 @@ class Tokenize:
         tokenizer = Tokenizer.load(made)
         shards = {part: Shards(made / part) for part in PARTS}
         for part in PARTS:
-            wrong, seen, size = _differences(tokenizer, shards[part], self.corpus.path(f"{part}.parquet"), None if part == "heldout" else CHECKED)
+            at_most = None if part == "heldout" else CHECKED
+            wrong, seen, size = _differences(tokenizer, shards[part], self.corpus.path(f"{part}.parquet"), at_most)
             job.check(f"{part} documents that decode differently", wrong, 0, note=f"of {seen}")
             job.check(f"{part} bytes not in the shards", abs(size - int(shards[part].bytes.sum())), 0)
         nasty = sum(tokenizer.decode(tokenizer.encode(text)) != text or any(i < 3 for i in tokenizer.encode(text)) for text in NASTY)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -26,7 +28,7 @@ def test_property_a_lower_temperature_has_less_entropy_and_the_same_order():
         p = leave(Temperature(value)).softmax(-1)
         entropies.append(torch.distributions.Categorical(p).entropy())
         assert torch.equal(p.argmax(-1), LOGITS.argmax(-1))
-    assert all((a < b).all() for a, b in zip(entropies, entropies[1:], strict=False))
+    assert all((a < b).all() for a, b in itertools.pairwise(entropies))
 
 
 @pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from bloomery.methods.select.random import Random
 from bloomery.seams import Rng
 

@@ -3,14 +3,36 @@ from __future__ import annotations
 import io
 import sysconfig
 import tokenize
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from bloomery.methods.signal.comments import Comments
 from bloomery.seams import Doc
 
-MODULES = ("argparse", "ast", "bisect", "calendar", "csv", "dataclasses", "enum", "functools", "heapq", "inspect", "optparse", "re/__init__",
-           "string", "textwrap", "typing", "unittest/mock", "json/decoder", "asyncio/tasks", "turtle", "difflib")  # fmt: skip
+MODULES = (
+    "argparse",
+    "ast",
+    "bisect",
+    "calendar",
+    "csv",
+    "dataclasses",
+    "enum",
+    "functools",
+    "heapq",
+    "inspect",
+    "optparse",
+    "re/__init__",
+    "string",
+    "textwrap",
+    "typing",
+    "unittest/mock",
+    "json/decoder",
+    "asyncio/tasks",
+    "turtle",
+    "difflib",
+)
 
 
 def reference(text: str) -> float:
@@ -24,7 +46,7 @@ def reference(text: str) -> float:
     total = depth = 0
     before, plain = tokenize.NEWLINE, [t for t in tokens if t.type not in skip and t.type not in (tokenize.INDENT, tokenize.DEDENT)]
     total += sum(len(t.string) for t in tokens if t.type == tokenize.COMMENT)
-    for token, after in zip(plain, plain[1:], strict=False):
+    for token, after in pairwise(plain):
         ends = after.type == tokenize.NEWLINE or after.string == ";"
         if token.type == tokenize.STRING and depth == 0 and before == tokenize.NEWLINE and ends:
             total += starts[token.end[0] - 1] + token.end[1] - starts[token.start[0] - 1] - token.start[1]
@@ -47,11 +69,28 @@ def test_exact_against_the_tokenizer_of_python(module):
 @pytest.mark.parametrize(
     ("text", "counted"),
     [
-        ("x = 1", 0), ("# all", 5), ("x = 1  # two", 5), ('"""doc"""\n', 9), ("r'''doc'''\nx = 1", 10), ("x = '# no'", 0), ('f("""no""")', 0),
-        ("f(\n'''no'''\n)", 0), ("'a' + 'b'", 0), ("'alone'", 7), ("x = \\\n'no'", 0), ("'''open", 7), ("'open\n# c", 8), ("", 0), ("bar'x'", 0),
-        ("'\\'' # q", 7), ("é = 'x' # é", 3), ("x; 'doc'", 5), ("'doc' # c", 8), ('"""a\n\\"""b"""', 13),
+        ("x = 1", 0),
+        ("# all", 5),
+        ("x = 1  # two", 5),
+        ('"""doc"""\n', 9),
+        ("r'''doc'''\nx = 1", 10),
+        ("x = '# no'", 0),
+        ('f("""no""")', 0),
+        ("f(\n'''no'''\n)", 0),
+        ("'a' + 'b'", 0),
+        ("'alone'", 7),
+        ("x = \\\n'no'", 0),
+        ("'''open", 7),
+        ("'open\n# c", 8),
+        ("", 0),
+        ("bar'x'", 0),
+        ("'\\'' # q", 7),
+        ("é = 'x' # é", 3),
+        ("x; 'doc'", 5),
+        ("'doc' # c", 8),
+        ('"""a\n\\"""b"""', 13),
     ],
-)  # fmt: skip
+)
 def test_exact_by_hand(text, counted):
     assert share(text) == pytest.approx(counted / max(1, len(text)))
 

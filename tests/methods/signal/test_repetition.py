@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from bloomery.methods.signal.repetition import NAMES, Repetition
 from bloomery.seams import Doc
 
@@ -37,7 +38,11 @@ def reference(text: str) -> dict[str, float]:
 def texts() -> list[str]:
     draw = random.Random(1)
     vocabularies = [["a", "bb", "ccc"], ["日本", "naïve", "x", "👩‍👩‍👧", "é"], [f"w{i}" for i in range(40)]]
-    wild = ["".join(draw.choice(v) + draw.choice([" ", "  ", "\n", "\t", "\u3000", "\n\n"]) for _ in range(draw.randrange(400))) for v in vocabularies for _ in range(12)]
+    wild = [
+        "".join(draw.choice(v) + draw.choice([" ", "  ", "\n", "\t", "\u3000", "\n\n"]) for _ in range(draw.randrange(400)))
+        for v in vocabularies
+        for _ in range(12)
+    ]
     return ["", "word", "a\na\na", " a \n  a\n\nb", "\x85a\x85b\u2028c", "one two three four five " * 30, *wild]
 
 

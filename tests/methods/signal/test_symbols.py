@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from bloomery.methods.signal.symbols import Symbols
 from bloomery.seams import Doc
 

@@ -1,4 +1,5 @@
 """CSV and TSV files with a header: one document per row."""
+
 from __future__ import annotations
 
 import csv
@@ -20,7 +21,7 @@ fingerprint = fingerprint_files
 def check(source: Source) -> None:
     """Refuse files that are empty, binary, in another encoding, without rows or without the text column."""
     for path, _ in source.files:
-        files.check_text(path, files.head_of(path), source.options.encoding)
+        files.check_records(path, files.head_of(path), source.options.encoding)
         with _rows(path, source.options.encoding) as handle:
             header = next(_reader(path, handle), [])
         for knob in ("text", "id", "package"):

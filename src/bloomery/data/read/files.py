@@ -1,4 +1,5 @@
 """Looks at the head of a file before any work, and opens plain or compressed files as bytes."""
+
 from __future__ import annotations
 
 import codecs
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 from bloomery.core.errors import BadInput
 
 HEAD = 1 << 16
+WIDE = ("utf-16", "utf-32", "utf_16", "utf_32", "utf16", "utf32")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -55,8 +57,9 @@ def head_of(path: str) -> bytes:
         raise BadInput(f"{path} cannot be read: permission denied; change its permissions") from None
     except OSError as error:
         kind = packing(path)
-        mend = f"is not a {kind} file, or is damaged; compress it again" if kind else f"cannot be read ({error.strerror or error}); check the file"
-        raise BadInput(f"{path} {mend}") from None
+        if kind:
+            raise BadInput(f"{path} is not a {kind} file, or is damaged; compress it again") from None
+        raise BadInput(f"{path} cannot be read ({error.strerror or error}); check the file") from None
     if not head:
         raise BadInput(f"{path} is empty; remove it from the sources or fill it")
     return head
@@ -65,7 +68,7 @@ def head_of(path: str) -> bytes:
 def check_text(path: str, head: bytes, encoding: str) -> None:
     """Refuse a file whose head is binary or not in `encoding`, with the likely mend."""
     for mark, name in ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
-        if head.startswith(mark) and not encoding.lower().startswith(("utf-16", "utf-32", "utf_16", "utf_32")):
+        if head.startswith(mark) and not encoding.lower().startswith(WIDE):
             raise BadInput(f"{path} is not {encoding.upper()}; say `encoding: {name}` for this source")
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(head, final=len(head) < HEAD)
@@ -76,6 +79,26 @@ def check_text(path: str, head: bytes, encoding: str) -> None:
         raise BadInput(f"{path} is not {encoding.upper()} (byte {error.start}); say `encoding: {other}` for this source") from None
     if "\0" in text:
         raise BadInput(f"{path} is binary (a NUL character at character {text.index(chr(0))}), not text; remove it from the sources")
+
+
+def check_records(path: str, head: bytes, encoding: str) -> None:
+    """The same for a file of one document a line, where a few bad lines are bad documents and not a bad file.
+
+    It is the file that is at fault when more than a tenth of its first lines cannot be read, and more of them than can be
+    among those that tell (ASCII reads the same in almost every encoding).
+    """
+    if encoding.lower().startswith(WIDE):
+        check_text(path, head, encoding)
+        return
+    rows = [row for row in (head if len(head) < HEAD else head.rpartition(b"\n")[0] or head).split(b"\n") if row.strip()]
+    good, bad = [], []
+    for row in rows:
+        try:
+            (bad if "\0" in row.decode(encoding) else good).append(row)
+        except UnicodeDecodeError:
+            bad.append(row)
+    if len(bad) > max(0.1 * len(rows), sum(not row.isascii() for row in good)):
+        check_text(path, bad[0], encoding)
 
 
 def lines(handle: BinaryIO, limit: int) -> Iterator[tuple[bytes, int]]:

@@ -1,4 +1,5 @@
 """`hf://name?split=train&text=text`: a data set of the Hugging Face hub, or of a local folder, through `datasets` (streaming)."""
+
 from __future__ import annotations
 
 import hashlib

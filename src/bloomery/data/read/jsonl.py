@@ -1,4 +1,5 @@
 """JSON lines, plain or compressed: one object per line; a bad line is one broken document, never a lost batch."""
+
 from __future__ import annotations
 
 import codecs
@@ -25,11 +26,11 @@ def size(source: Source) -> int:
 def check(source: Source) -> None:
     """Refuse files that are empty, binary, in another encoding, or whose first object has no text column."""
     options = source.options
-    if b"\n" != "\n".encode(options.encoding).removeprefix(codecs.BOM_UTF8):
+    if "\n".encode(options.encoding).removeprefix(codecs.BOM_UTF8) != b"\n":
         raise BadInput(f"{source.address}: JSON lines cannot be {options.encoding}; convert the file to UTF-8")
     for path, _ in source.files:
         head = files.head_of(path)
-        files.check_text(path, head, options.encoding)
+        files.check_records(path, head, options.encoding)
         _check_columns(path, head, options)
 
 
@@ -46,7 +47,8 @@ def _check_columns(path: str, head: bytes, options: Options) -> None:
         if isinstance(row, dict):
             for column in filter(None, (options.text, options.id, options.package)):
                 if column not in row:
-                    raise BadInput(f"{path} has no column {column!r}; it has {', '.join(map(str, row)) or 'none'}; say `{_knob(options, column)}: NAME`")
+                    known = ", ".join(map(str, row)) or "none"
+                    raise BadInput(f"{path} has no column {column!r}; it has {known}; say `{_knob(options, column)}: NAME`")
             return
     raise BadInput(f"{path} holds no JSON object in its first lines; give one object per line, or say `format: text`")
 

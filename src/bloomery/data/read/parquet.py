@@ -1,4 +1,5 @@
 """Parquet files: one document per row, only the columns that are needed."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ def check(source: Source) -> None:
             if column and column not in names:
                 raise BadInput(f"{path} has no column {column!r}; it has {', '.join(names)}; say `{knob}: NAME`")
         kind = file.schema_arrow.field(source.options.text).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_string_view(kind)):
+        if not any(
+            is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_dictionary)
+        ):
             raise BadInput(f"{path}: column {source.options.text!r} holds {kind}, not text; say `text: NAME`")
         if not file.metadata.num_rows:
             raise BadInput(f"{path} has no rows; remove it from the sources or fill it")
@@ -57,8 +60,8 @@ def _groups(path: str) -> range:
 
 
 def _bytes(metadata: Any, group: int, text: str) -> int:
-    part = metadata.row_group(group)
-    return sum(part.column(i).total_uncompressed_size for i in range(part.num_columns) if part.column(i).path_in_schema.split(".")[0] == text)
+    columns = [metadata.row_group(group).column(i) for i in range(metadata.num_columns)]
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] == text)
 
 
 def tasks(source: Source, limit: int) -> Iterator[Task]:

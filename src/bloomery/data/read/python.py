@@ -3,6 +3,7 @@
 The sample depends only on names, contents and the seed, never on where Python is installed, so that two machines with the
 same packages get the same corpus. Installed files are those that a package's RECORD lists: nothing generated later.
 """
+
 from __future__ import annotations
 
 import csv
@@ -28,6 +29,7 @@ from bloomery.seams import Doc
 ENDINGS = (".py", ".pyi", ".rst", ".md", ".txt")
 GENERATED = ("_sysconfigdata", "__editable__", "sitecustomize", "usercustomize")
 NOT_MODULES = ("__pycache__", "site-packages", "dist-packages", "lib-dynload")
+SITES = ("site-packages", "dist-packages")
 OWN = "bloomery"
 
 
@@ -100,7 +102,7 @@ def packages() -> list[Package]:
         folder = os.path.isdir(os.path.join(library, entry))
         if (folder or entry.endswith(".py")) and entry not in NOT_MODULES and not entry.startswith(("config-", *GENERATED)):
             found.setdefault(module, Package(module, platform.python_version(), library, entry=entry))
-    for site in dict.fromkeys(os.path.abspath(p) for p in sys.path if os.path.basename(p.rstrip("/\\")) in ("site-packages", "dist-packages")):
+    for site in dict.fromkeys(os.path.abspath(p) for p in sys.path if os.path.basename(os.path.abspath(p)) in SITES):
         for entry in sorted(os.listdir(site)) if os.path.isdir(site) else ():
             if entry.endswith(".dist-info"):
                 name, _, version = entry.removesuffix(".dist-info").rpartition("-")

@@ -1,4 +1,5 @@
 """Text files: every file is one document; its folder is its package."""
+
 from __future__ import annotations
 
 import os

@@ -1,13 +1,14 @@
 """Edit `normalize`: the same text always in the same characters."""
+
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass, replace
 
 from bloomery.seams import Doc, Drop, Rng, Tools
 
-TRAILING = re.compile(r"[ \t]+(?=\n|\Z)")
+BLANKS = (" ", "\t")
+ENDINGS = (" \n", "\t\n")
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Normalize:
             text = text.removeprefix("\ufeff")
         if self.newlines and "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if self.trailing:
-            text = TRAILING.sub("", text)
+        if self.trailing and (text.endswith(BLANKS) or any(ending in text for ending in ENDINGS)):
+            text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
         if self.compose and not text.isascii():
             text = unicodedata.normalize("NFC", text)
         return [doc] if text == doc.text else [replace(doc, text=text, spans=[])]

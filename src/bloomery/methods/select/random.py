@@ -1,4 +1,5 @@
 """Select `random`: a plain sample, the baseline of every other selection."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

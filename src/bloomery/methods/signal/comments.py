@@ -1,4 +1,5 @@
 """Signal `comments`: how much of Python code is explanation."""
+
 from __future__ import annotations
 
 import re

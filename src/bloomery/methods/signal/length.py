@@ -1,4 +1,5 @@
 """Signal `length`: how long a document is."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

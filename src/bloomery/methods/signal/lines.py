@@ -1,4 +1,5 @@
 """Signal `lines`: the shape of a document's lines."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

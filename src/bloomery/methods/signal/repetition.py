@@ -1,4 +1,5 @@
 """Signal `repetition`: how much of a document says the same thing again."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -109,20 +110,20 @@ def _measure(codes, offsets, space, out):  # type: ignore[no-untyped-def]
     for d in range(offsets.shape[0] - 1):
         longest = max(longest, offsets[d + 1] - offsets[d])
     slots = 64
-    while slots < longest:
+    while slots < longest + 1:
         slots *= 2
     key, stamp, count = np.empty(slots, np.uint64), np.zeros(slots, np.int64), np.empty(slots, np.int64)
     hashes, lengths = np.empty(longest // 2 + 1, np.uint64), np.empty(longest // 2 + 1, np.int64)
     now = 0
     for d in range(offsets.shape[0] - 1):
         text = codes[offsets[d] : offsets[d + 1]]
-        slots = 64
-        while slots < text.shape[0]:
+        n = _words(text, space, hashes, lengths)
+        slots = 64  # the smallest table that is at most half full: every line that is not empty has a word
+        while slots < 2 * n:
             slots *= 2
         mask = np.uint64(slots - 1)
         now += 1
         _lines(text, space, key, stamp, now, mask, out[d])
-        n = _words(text, space, hashes, lengths)
         now = _grams(hashes, lengths, n, key, count, stamp, now, mask, out[d])
 
 

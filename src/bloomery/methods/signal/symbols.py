@@ -1,4 +1,5 @@
 """Signal `symbols`: what kinds of characters a document is made of."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ class NextLine:
     Costs: `count` completions of at most `limit` tokens.
     """
 
-    count: int = 128  # lines, one per document
+    count: int = 96  # lines, one per document
     prompt: int = 192  # tokens of a prompt at most
     limit: int = 40  # tokens of a line at most, its line feeds included
     subject = "model"

@@ -1,0 +1,50 @@
+"""The exact tokens that a step trains on, and what must never be trained on silently."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bloomery.seams import Clock
+from bloomery.train.batches import Feed
+
+ENDS = 32  # documents whose last piece is looked at
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of one document as a row holds it: token ids, and the weight with which each is trained (0 for the first, which is only read)."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+def rows(feed: Feed, clock: Clock, most: int) -> Iterator[list[Piece]]:
+    """The first rows of the step at `clock`, through the same batching and view as training; the feed moves on by that step."""
+    planned, feed.state = feed.batching.plan(feed.lengths, feed.state, clock, feed.rng)
+    for row in planned[:most]:
+        yield [piece(view) for view in feed.views(row, clock)]
+
+
+def piece(view: dict) -> Piece:
+    return Piece((int(view["inputs"][0]), *map(int, view["targets"])), (0.0, *map(float, view["weights"])))
+
+
+def faults(feed: Feed, clock: Clock, bos: int, eos: int, most: int = 64) -> list[str]:
+    """What would be trained wrongly: nothing trained at all, a doubled begin token, an end token that is never a target."""
+    looked = [one for row in rows(feed, clock, most) for one in row]
+    found = []
+    if not any(weight > 0 for one in looked for weight in one.weights):
+        found.append("no token of the first step is trained; check the weights of the view")
+    if any(a == b == bos for one in looked for a, b in zip(one.ids, one.ids[1:])):
+        found.append("a document begins with two begin tokens; the tokenizer adds one already")
+    if not any(token == eos and weight > 0 for one in ends(feed, clock) for token, weight in zip(one.ids, one.weights)):
+        found.append("the end token is never trained, so that the model would never stop; let documents end with it")
+    return found
+
+
+def ends(feed: Feed, clock: Clock) -> Iterator[Piece]:
+    """The last pieces of some documents, as they would be trained."""
+    for document in range(min(ENDS, len(feed.lengths))):
+        length = int(feed.lengths[document])
+        for view in feed.views([(document, max(0, length - feed.context), length)] if length else [], clock):
+            yield piece(view)

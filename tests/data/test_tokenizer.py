@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bloomery.core.errors import BadInput
+from bloomery.data.tokenizer import SMALLEST, Tokenizer, learn
+from bloomery.stages.tokenize import NASTY
+
+TEXTS = [f"def function_{i}(self, value):\n    return value * {i} + other_value  # <|eos|> naïve 日本\n" for i in range(200)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("tokenizer")
+    learn(TEXTS, 330).save(where)
+    return where
+
+
+def test_round_trip_of_anything(folder):
+    tokenizer = Tokenizer.load(folder)
+    assert (tokenizer.pad, tokenizer.bos, tokenizer.eos, tokenizer.vocab) == (0, 1, 2, 330)
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000, 97)]))
+    for text in (*NASTY, *TEXTS[:5], every):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text and min(ids, default=3) >= 3
+    assert tokenizer.encode_batch(list(NASTY)) == [tokenizer.encode(text) for text in NASTY]
+    assert tokenizer.decode_batch(tokenizer.encode_batch(list(NASTY))) == list(NASTY)
+    assert tokenizer.encode_batch([]) == [] and tokenizer.decode([]) == ""
+
+
+def test_transformers_loads_the_same(folder):
+    transformers = pytest.importorskip("transformers")
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(str(folder)), Tokenizer.load(folder)
+    assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id, len(theirs)) == (0, 1, 2, 330)
+    for text in (*(text for text in NASTY if "<|" not in text), TEXTS[0].replace("<|eos|>", "")):
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
+        assert theirs(text)["input_ids"] == [1, *ours.encode(text)]
+        assert theirs.decode(ours.encode(text)) == text
+
+
+def test_learning_is_deterministic_and_ignores_special_names(folder, tmp_path):
+    learn(iter(TEXTS), 330).save(tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+    assert json.loads((folder / "tokenizer_config.json").read_text())["eos_token"] == "<|eos|>"
+
+
+def test_smallest_vocabulary_is_bytes_alone():
+    tokenizer = learn(["ab ab"], SMALLEST)
+    assert len(tokenizer.encode("日本")) == 6 and tokenizer.decode(tokenizer.encode("日本")) == "日本"
+
+
+def test_too_little_text_says_what_was_reached():
+    with pytest.raises(BadInput, match=r"holds? pairs for 26\d tokens only, not 5000; say `vocab: 26\d` or less"):
+        learn(["abc abc abc abc"], 5000)
+
+
+def test_missing_damaged_and_foreign_files(tmp_path):
+    with pytest.raises(BadInput, match=r"holds no tokenizer\.json"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(BadInput, match="cannot be read"):
+        Tokenizer.load(tmp_path)
+    from tokenizers import Tokenizer as Inner
+    from tokenizers.models import BPE
+
+    Inner(BPE()).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(BadInput, match=r"no token <\|bos\|>"):
+        Tokenizer.load(tmp_path)

@@ -1,0 +1,39 @@
+"""Rows of the score table."""
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from bloomery.infer.rivals import Bits
+from bloomery.infer.scores import rival_rows, row, rows_of
+from bloomery.methods.task.bits_per_byte import BitsPerByte
+from bloomery.seams import Episode, Item, Rng
+
+RNG = Rng((1, "scores"))
+TASK = BitsPerByte()
+ITEMS = [Item(str(i), "", "score", "x" * (i + 1), group=str(i % 2)) for i in range(4)]
+MINE = [(item, Episode("", ""), TASK.grade(item, Episode("", "", logp=(-math.log(2) * 2 * len(item.target),)), None)) for item in ITEMS]
+
+
+def test_what_is_no_number_is_null() -> None:
+    made = row("t", "m", "model", 1.0, float("nan"), float("inf"))
+    assert (made["low"], made["high"], made["clean"]) == (None, None, None)
+    json.dumps(made, allow_nan=False)
+
+
+def test_rows_carry_unit_interval_and_clean_twin() -> None:
+    (made,) = rows_of("bits", TASK, MINE, {"3"}, RNG, "model", "how")
+    assert (made["value"], made["clean"], made["contaminated"], made["n"]) == (pytest.approx(2), pytest.approx(2), 1, 4)
+    assert (made["unit"], made["better"], made["note"]) == ("bits/byte", "lower", "how")
+    assert rows_of("bits", TASK, MINE, {"0", "1", "2", "3"}, RNG, "model", "")[0]["clean"] is None
+
+
+def test_a_rival_is_measured_on_the_same_bytes() -> None:
+    theirs = Bits("xz -9, each file", [8.0, 8.0, 8.0, 8.0], "note")
+    bits, ahead = rival_rows("bits", TASK, MINE, theirs, set(), RNG)
+    assert (bits["subject"], bits["value"]) == ("xz -9, each file", pytest.approx(3.2))
+    assert (ahead["metric"], ahead["value"], ahead["better"]) == ("advantage_over_xz", pytest.approx(1.2), "higher")
+    (together,) = rival_rows("bits", TASK, MINE, Bits("xz -9, all files", 20.0, ""), {"1"}, RNG)
+    assert (together["value"], together["low"], together["clean"]) == (2, None, None)

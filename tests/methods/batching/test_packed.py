@@ -1,0 +1,64 @@
+"""Every trained token once per epoch, rows exactly full, the same after any interruption."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bloomery.methods.batching.packed import Packed
+from bloomery.seams import Clock, Rng
+
+
+def rows_of(lengths, row: int, count: int, per_step: int, rng: Rng) -> list:
+    state, rows = None, []
+    while len(rows) < count:
+        more, state = Packed(row).plan(lengths, state, Clock(0, 0, per_step * row, None), rng)
+        state = json.loads(json.dumps(state))
+        rows += more
+    return rows[:count]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=20).filter(any), st.integers(1, 17), st.integers(1, 5), st.integers(0, 3))
+def test_each_token_once_per_epoch_in_full_rows(lengths: list[int], row: int, per_step: int, seed: int) -> None:
+    total = sum(lengths)
+    rows = rows_of(lengths, row, -(-2 * total // row), per_step, Rng((seed,)))
+    assert all(sum(stop - start for _, start, stop in one) == row for one in rows)
+    stream = [(d, t) for one in rows for d, start, stop in one for t in range(start, stop)]
+    for epoch in range(2):
+        counts = Counter(stream[epoch * total : (epoch + 1) * total])
+        assert len(counts) == total and set(counts.values()) == {1}
+        assert all(0 <= t < lengths[d] for d, t in counts)
+
+
+def test_one_document_of_row_length_is_itself() -> None:
+    rows, state = Packed(8).plan([8], None, Clock(0, 0, 16, None), Rng((0,)))
+    assert rows == [[(0, 0, 8)], [(0, 0, 8)]] and state == {"epoch": 2, "row": 2}
+
+
+def test_pieces_are_maximal_and_epochs_differ() -> None:
+    lengths = np.full(50, 10)
+    rows = rows_of(lengths, 30, 34, 3, Rng((1,)))
+    assert max(len(one) for one in rows) <= 4
+    order = [d for one in rows for d, start, _ in one if start == 0]
+    assert order[:50] != order[50:100] and sorted(order[:50]) == list(range(50))
+
+
+def test_step_size_does_not_change_the_rows() -> None:
+    lengths = np.random.default_rng(0).integers(0, 300, 100)
+    assert rows_of(lengths, 64, 60, 1, Rng((5,))) == rows_of(lengths, 64, 60, 7, Rng((5,))) != rows_of(lengths, 64, 60, 7, Rng((6,)))
+
+
+def test_errors_and_no_torch() -> None:
+    for packed, lengths in ((Packed(8), [0, 0]), (Packed(0), [4])):
+        with pytest.raises(ValueError, match=r"token|row"):
+            packed.plan(lengths, None, Clock(0, 0, 8, None), Rng((0,)))
+    modules = "bloomery.methods.batching.packed, bloomery.methods.view.causal, bloomery.methods.schedule.wsd"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

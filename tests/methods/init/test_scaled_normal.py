@@ -1,0 +1,39 @@
+"""Deviations by kind of layer, independent of the order of parameters."""
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bloomery.methods.init.scaled_normal import ScaledNormal
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.seams import Rng, Source
+
+
+def filled(cfg: Config, method: ScaledNormal, seed: int = 0) -> dict[str, torch.Tensor]:
+    net = Transformer(cfg)
+    method.apply(Source(net=net), (), None, Rng((seed, "init")))
+    return {name: p.detach() for name, p in net.named_parameters()}
+
+
+def test_deviations() -> None:
+    weights = filled(Config(512, 128, 4, 4, 4, 256, 16), ScaledNormal(0.02))
+    for name, p in weights.items():
+        if p.dim() == 1:
+            assert bool((p == 1).all())
+        else:
+            wanted = 0.02 / 8**0.5 if name.endswith(("out.weight", "down.weight")) else 0.02
+            assert p.std().item() == pytest.approx(wanted, rel=0.05), name
+    wide = filled(Config(512, 128, 4, 4, 4, 256, 16), ScaledNormal(0.02, fan_in=0.5))
+    assert wide["blocks.0.mlp.gate_up.weight"].std().item() == pytest.approx(0.5 / 128**0.5, rel=0.05)
+    assert wide["blocks.0.mlp.down.weight"].std().item() == pytest.approx(0.5 / 256**0.5 / 8**0.5, rel=0.05)
+
+
+def test_same_name_same_numbers_whatever_else_there_is() -> None:
+    small, deep = filled(Config(64, 16, 1, 2, 2, 32, 8), ScaledNormal()), filled(Config(64, 16, 3, 2, 2, 32, 8), ScaledNormal())
+    assert torch.equal(small["blocks.0.mixer.qkv.weight"], deep["blocks.0.mixer.qkv.weight"])
+    assert not torch.equal(deep["blocks.0.mixer.qkv.weight"], deep["blocks.1.mixer.qkv.weight"])
+    assert not torch.equal(small["embed.weight"], filled(Config(64, 16, 1, 2, 2, 32, 8), ScaledNormal(), seed=1)["embed.weight"])
+    for knobs in ({"std": 0}, {"fan_in": -1}):
+        with pytest.raises(ValueError, match="must"):
+            ScaledNormal(**knobs)

@@ -1,0 +1,67 @@
+"""Head and cross-entropy together, against torch's own."""
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from bloomery.num.cross_entropy import linear_cross_entropy, softmax_gradient
+
+
+def problem(n: int, d: int, v: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    h, w = (torch.randn(shape, generator=g, dtype=torch.float64).to(dtype).requires_grad_() for shape in ((n, d), (v, d)))
+    return [h, w, torch.randint(0, v, (n,), generator=g), torch.rand(n, generator=g).to(dtype)]
+
+
+def plain(h, w, targets, weights):
+    return (F.cross_entropy(h @ w.T, targets, reduction="none") * weights).sum()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 64])
+def test_value_and_gradients_equal_torch(chunk: int) -> None:
+    h, w, targets, weights = problem(17, 5, 11, torch.float64)
+    loss, own = linear_cross_entropy(h, w, targets, weights, chunk), plain(h, w, targets, weights)
+    assert torch.allclose(loss, own, rtol=1e-12)
+    for a, b in zip(torch.autograd.grad(3 * loss, (h, w)), torch.autograd.grad(3 * own, (h, w)), strict=True):
+        assert torch.allclose(a, b, rtol=1e-11, atol=1e-13)
+
+
+def test_float32_gradients_do_not_depend_on_the_chunk() -> None:
+    h, w, targets, weights = problem(300, 16, 50, torch.float32)
+    whole = torch.autograd.grad(linear_cross_entropy(h, w, targets, weights, 300), (h, w))
+    for chunk in (16, 77):
+        for a, b in zip(torch.autograd.grad(linear_cross_entropy(h, w, targets, weights, chunk), (h, w)), whole, strict=True):
+            assert (a - b).norm() / b.norm() < 1e-6
+
+
+def test_weight_zero_trains_nothing_and_extreme_logits_stay_finite() -> None:
+    h, w, targets, weights = problem(6, 4, 9, torch.float32)
+    weights[2] = 0
+    with torch.no_grad():
+        h.mul_(1e4)
+    loss = linear_cross_entropy(h, w, targets, weights, 4)
+    dh, dw = torch.autograd.grad(loss, (h, w))
+    assert torch.isfinite(loss) and torch.isfinite(dw).all() and not dh[2].any()
+
+
+def test_head_gradient_in_bfloat16_is_summed_in_float32() -> None:
+    h, w, targets, _ = problem(4096, 8, 12, torch.float32)
+    weights = torch.ones(4096)
+    exact = torch.autograd.grad(plain(h, w, targets, weights), w)[0]
+    half = linear_cross_entropy(h.detach().bfloat16(), w.bfloat16(), targets, weights, 16)
+    got = torch.autograd.grad(half, w)[0]
+    assert (got - exact).norm() / exact.norm() < 2e-2
+
+
+def test_only_the_gradients_asked_for() -> None:
+    h, w, targets, weights = problem(6, 4, 9, torch.float32)
+    loss = linear_cross_entropy(h, w.detach(), targets, weights, 4)
+    assert torch.autograd.grad(loss, h)[0].shape == h.shape
+    with torch.no_grad():
+        assert torch.allclose(linear_cross_entropy(h, w, targets, weights, 4), plain(h, w, targets, weights), rtol=1e-5)
+
+
+def test_softmax_gradient_sums_to_zero_over_the_vocabulary() -> None:
+    g, nats = softmax_gradient(torch.randn(5, 7, dtype=torch.float64), torch.arange(5), torch.ones(5, dtype=torch.float64))
+    assert g.sum(-1).abs().max() < 1e-12 and (nats > 0).all()

@@ -1,0 +1,98 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bloomery.core.errors import CheckFailed
+from bloomery.core.job import Forecast, Job
+from bloomery.core.machine import Machine
+from bloomery.core.store import Artifact
+from bloomery.data.tokenizer import learn
+from bloomery.infer.model import load
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.nn.saving import save
+from bloomery.seams import Rng
+from bloomery.stages.export import Export
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def model(request, tmp_path_factory) -> Artifact:
+    folder = tmp_path_factory.mktemp("model")
+    learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 270).save(folder)
+    net = Transformer(Config(vocab=270, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=64, tied=request.param), Rng((7,)))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(5.0) if p.dim() > 1 else None
+    save(net, folder)
+    return Artifact("0" * 64, folder, {"kind": "model", "facts": {"parameters": net.cfg.parameters()}})
+
+
+def job(out) -> Job:
+    out.mkdir(exist_ok=True)
+    return Job(out, out, Rng((0, "export")), 0, log=None, executor=None, store=None, recipe={}, signals=None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_check_holds_and_the_folder_is_a_model(tmp_path, model, dtype):
+    made = job(tmp_path / "out")
+    stage = Export(model, dtype=dtype)
+    stage.run(made)
+    stage.check(made.out, made)
+    made.demand()
+    assert len(made.checks) == 8
+    assert {one["name"]: one["value"] for one in made.checks}["largest logit difference to transformers, real tokens"] < 1e-5
+    back, ours = load(made.out), load(model.folder)
+    assert back.ids == ours.ids == {"bos_token": 1, "eos_token": 2, "pad_token": 0}
+    if dtype == "float32":
+        assert back.generate(["def f("], 12) == ours.generate(["def f("], 12)
+    else:
+        assert made.facts["logit_change_by_rounding_real"] > 1e-5
+        assert all(t.dtype == torch.bfloat16 for t in load_file(made.out / "model.safetensors").values())
+
+
+def test_transformers_generates_the_same_tokens(tmp_path, model):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    made = job(tmp_path / "out")
+    Export(model).run(made)
+    words, theirs = AutoTokenizer.from_pretrained(made.out), AutoModelForCausalLM.from_pretrained(made.out)
+    given = words("some words", return_tensors="pt")["input_ids"]
+    assert given[0, 0] == 1 and (given == 1).sum() == 1
+    found = theirs.generate(given, max_new_tokens=20, do_sample=False)[0, given.shape[1] :].tolist()
+    assert list(load(model.folder).generate("some words", 20)[0].ids) == found
+
+
+def test_a_changed_weight_and_a_second_begin_token_fail(tmp_path, model):
+    made = job(tmp_path / "out")
+    Export(model).run(made)
+    weights = load_file(made.out / "model.safetensors")
+    weights["model.norm.weight"][3] += 1e-6
+    save_file(weights, made.out / "model.safetensors", metadata={"format": "pt"})
+    Export(model).check(made.out, made)
+    with pytest.raises(CheckFailed, match="tensors that differ after bloomery to Hugging Face and back is 1"):
+        made.demand()
+
+    doubled = tmp_path / "doubled"
+    shutil.copytree(model.folder, doubled)
+    words = json.loads((doubled / "tokenizer.json").read_text())
+    words["post_processor"]["single"].insert(0, {"SpecialToken": {"id": "<|bos|>", "type_id": 0}})
+    (doubled / "tokenizer.json").write_text(json.dumps(words))
+    other = job(tmp_path / "other")
+    stage = Export(Artifact("1" * 64, doubled, {}))
+    stage.run(other)
+    stage.check(other.out, other)
+    with pytest.raises(CheckFailed, match="texts without exactly one begin token"):
+        other.demand()
+
+
+def test_the_forecast_follows_the_parameters(model):
+    machine = Machine("here", 2, 10**10, True, {"float32": 1e11})
+    given = {"model": Forecast(facts={"parameters": 1e9})}
+    for dtype, disk in (("float32", 4e9), ("bfloat16", 2e9)):
+        assert Export(model, dtype=dtype).forecast(given, machine).disk == pytest.approx(disk, rel=0.01)
+    assert Export(model).forecast({"model": Forecast()}, machine).seconds > 0

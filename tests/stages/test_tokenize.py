@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bloomery.core.errors import BadInput, CheckFailed
+from bloomery.core.executors import Local
+from bloomery.core.job import Forecast, Job
+from bloomery.core.log import Log
+from bloomery.core.machine import Machine
+from bloomery.core.signals import Signals
+from bloomery.core.store import Artifact
+from bloomery.data.shards import Shards
+from bloomery.data.tokenizer import Tokenizer
+from bloomery.seams import Rng
+from bloomery.stages.tokenize import NASTY, Tokenize
+
+
+def corpus_in(folder: Path, train: list[str], heldout: list[str]) -> Artifact:
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {}
+    for part, texts in (("train", train), ("heldout", heldout)):
+        columns = {
+            "id": [f"{part}{i}" for i in range(len(texts))],
+            "text": texts,
+            "path": ["p.py"] * len(texts),
+            "package": ["pkg"] * len(texts),
+        }
+        table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+        sizes = [len(text.encode()) for text in texts]
+        pq.write_table(table.append_column("bytes", pa.array(sizes, pa.int64())), folder / f"{part}.parquet")
+        facts[f"{part}_bytes"] = sum(sizes)
+    return Artifact("a" * 64, folder, {"facts": facts, "kind": "corpus"})
+
+
+def job_in(folder: Path, seed: int = 0) -> Job:
+    for name in ("out", "work"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return Job(folder / "out", folder / "work", Rng((seed, "tokenize")), seed, Log(quiet=True), Local(1), None, {}, Signals())
+
+
+TRAIN = [f"def f{i}(x):\n    return x + {i}  # <|eos|> <|bos|>\n" for i in range(300)] + [text for text in NASTY if text]
+HELDOUT = [f"class C{i}:\n    value = {i}\n" for i in range(40)] + ["日本語 👩‍👩‍👧", "\r\n\t", "<|pad|>"]
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory) -> tuple[Path, Job, Tokenize]:
+    folder = tmp_path_factory.mktemp("tokens")
+    stage = Tokenize(corpus_in(folder / "corpus", TRAIN, HELDOUT), vocab=320)
+    job = job_in(folder)
+    stage.run(job)
+    stage.check(job.out, job)
+    job.demand()
+    return folder, job, stage
+
+
+def test_shards_hold_every_document_between_begin_and_end(tokens):
+    folder, job, _ = tokens
+    tokenizer = Tokenizer.load(folder / "out")
+    for part, texts in (("train", TRAIN), ("heldout", HELDOUT)):
+        shards = Shards(folder / "out" / part)
+        assert len(shards) == len(texts) == job.facts[f"{part}_documents"]
+        assert shards.total == job.facts[f"{part}_tokens"] and int(shards.bytes.sum()) == job.facts[f"{part}_bytes"]
+        for i, text in enumerate(texts):
+            ids = shards.document(i)
+            assert ids[0] == 1 and ids[-1] == 2 and ids[1:-1].min(initial=3) >= 3 and tokenizer.decode(ids[1:-1]) == text
+    assert job.facts["vocab"] == 320 and 1 < job.facts["bytes_per_token"] < 10
+    assert Shards(folder / "out" / "heldout").table().column("id").to_pylist()[:2] == ["heldout0", "heldout1"]
+
+
+def test_the_same_every_time_but_for_another_seed_with_a_small_sample(tokens, tmp_path):
+    folder, _, stage = tokens
+    made = []
+    for name, seed, sample in (("a", 0, "20MB"), ("b", 0, "9kB"), ("c", 1, "9kB")):
+        job = job_in(tmp_path / name, seed)
+        Tokenize(stage.corpus, vocab=320, sample=sample).run(job)
+        made.append((job.out / "tokenizer.json").read_bytes())
+    assert made[0] == (folder / "out/tokenizer.json").read_bytes() and len(set(made)) == 3
+    for file in sorted((folder / "out/train").iterdir()):
+        assert file.read_bytes() == (tmp_path / "a/out/train" / file.name).read_bytes()
+
+
+def test_a_vocabulary_larger_than_the_data_allows(tokens, tmp_path):
+    with pytest.raises(BadInput, match=r"pairs for \d+ tokens only, not 60000; say `vocab: \d+` or less"):
+        Tokenize(tokens[2].corpus, vocab=60000).run(job_in(tmp_path))
+
+
+def test_no_heldout_and_no_train(tmp_path):
+    job = job_in(tmp_path / "a")
+    stage = Tokenize(corpus_in(tmp_path / "a/corpus", TRAIN, []), vocab=300)
+    stage.run(job)
+    stage.check(job.out, job)
+    job.demand()
+    assert job.facts["heldout_tokens"] == 0 and len(Shards(job.out / "heldout")) == 0
+    with pytest.raises(BadInput, match="no training documents"):
+        Tokenize(corpus_in(tmp_path / "b/corpus", [], []), vocab=300).run(job_in(tmp_path / "b"))
+
+
+def test_checks_find_tampered_shards(tokens, tmp_path):
+    import shutil
+
+    folder, _, stage = tokens
+    shutil.copytree(folder / "out", tmp_path / "out")
+    ids = np.load(tmp_path / "out/heldout/tokens-00000.npy")
+    ids[5] += 1
+    np.save(tmp_path / "out/heldout/tokens-00000.npy", ids)
+    job = job_in(tmp_path / "job")
+    stage.check(tmp_path / "out", job)
+    with pytest.raises(CheckFailed, match="heldout documents that decode differently is 1"):
+        job.demand()
+
+
+def test_knobs_and_forecast(tokens):
+    _, job, stage = tokens
+    for vocab in (258, 0, 1 << 21):
+        with pytest.raises(ValueError, match="vocab must be between 259"):
+            Tokenize(stage.corpus, vocab=vocab)
+    with pytest.raises(BadInput, match="sample"):
+        Tokenize(stage.corpus, sample="lots")
+    forecast = Tokenize(None).forecast(
+        {"corpus": Forecast(facts={"train_bytes": 15e6, "heldout_bytes": 1e6})}, Machine("m", 2, 1 << 30, False, {})
+    )
+    assert forecast.facts["train_tokens"] == pytest.approx(15e6 / 3.4) and 0 < forecast.seconds < 30
+    assert json.dumps(forecast.facts) and set(forecast.facts) <= set(job.facts)

@@ -1,0 +1,200 @@
+"""The loop: the same gradient however tokens are laid, exact resume, guards."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bloomery.core.errors import CheckFailed, Interrupted
+from bloomery.core.log import Log
+from bloomery.data.shards import Shards, write_shards
+from bloomery.methods.backward.autograd import Autograd
+from bloomery.methods.batching.packed import Packed
+from bloomery.methods.loss.cross_entropy import CrossEntropy
+from bloomery.methods.optim.adamw import AdamW
+from bloomery.methods.schedule.wsd import Wsd
+from bloomery.methods.view.causal import Causal
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.seams import Clock, Rng
+from bloomery.train.audit import Audit
+from bloomery.train.batches import Feed, lay, stack
+from bloomery.train.checkpoint import Checkpoints
+from bloomery.train.loop import Training, cut_curve, gradients, train
+from bloomery.train.optimizer import Optimizer
+
+CFG = Config(50, 16, 2, 2, 1, 24, 16)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def shards(folder: Path) -> Shards:
+    draw = np.random.default_rng(0)
+    documents = [({"id": f"d{i}", "bytes": 9}, np.r_[1, draw.integers(3, 50, n), 2]) for i, n in enumerate(draw.integers(3, 40, 30))]
+    write_shards(folder, documents, 50)
+    return Shards(folder)
+
+
+def training(folder: Path, dtype: torch.dtype = torch.float32, **changes) -> Training:
+    """A run of 20 steps of 4 rows; `folder` keeps what survives."""
+    data = shards(folder / "data") if not (folder / "data").exists() else Shards(folder / "data")
+    net, rng = Transformer(CFG, Rng((0, "init"))), Rng((0, "t"))
+    feed = Feed(data, Packed(16), Causal(), 16, 2, rng.child("feed"))
+    run = Training(
+        net, feed, CrossEntropy(16), Autograd(), Optimizer(net, AdamW(), rng, 0.1, dtype), Wsd(), 1e-2, 20 * 64, 64, rng,
+        Checkpoints(folder / "checkpoints"), folder / "curve.jsonl", Log(quiet=True),
+        evaluate=lambda: float(net.embed.weight.detach().float().sum()), evaluate_every=6,
+    )  # fmt: skip
+    return replace(run, **changes)
+
+
+def curve(run: Training) -> list[dict]:
+    rows = [json.loads(line) for line in run.curve.read_text().splitlines()]
+    return [{key: row[key] for key in row if key not in ("tokens_per_second", "seconds")} for row in rows]
+
+
+def gradient_of(folder: Path, layouts: list, cfg: Config) -> list[torch.Tensor]:
+    run = training(folder)
+    net = Transformer(cfg, Rng((0, "init")))
+    run = replace(run, net=net, optimizer=Optimizer(net, AdamW(), run.rng), backward=Autograd(clip=0))
+    run.optimizer.stream()
+    gradients(run, Clock(0, 0, 64, 64.0), [stack(rows) for rows in layouts], Audit(net, run.optimizer))
+    return [g.clone() for g in run.optimizer.collect()]
+
+
+def test_packed_padded_and_accumulated_give_the_same_gradient(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    views = [Causal().view(draw.integers(0, 50, n + 1), None, Clock(0, 0, 1, None), Rng((0,)))[0] for n in (5, 11, 9, 7, 16, 3, 13)]
+    packed = [[lay(views[0:2], 16), lay(views[2:4], 16), lay(views[4:5], 16), lay(views[5:7], 16)]]
+    padded = [[lay([view], 16) for view in views]]
+    accumulated = [[row] for row in padded[0]]
+    wide = [[lay(views, 64)]]
+    wanted = gradient_of(tmp_path, packed, CFG)
+    for layouts in (padded, accumulated, wide, [packed[0][:1], packed[0][1:]]):
+        for a, b in zip(gradient_of(tmp_path, layouts, CFG), wanted, strict=True):
+            assert (a - b).norm() / b.norm() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_interrupted_anywhere_the_resumed_run_is_the_same_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+    whole = training(tmp_path / "whole", dtype)
+    done = train(whole)
+    assert done.clock.step == 20 and not done.resumed and done.audit == {"trained": 14, "silent": [], "unmoved": [], "moved": []}
+    folder, rounds = tmp_path / "parts", 0
+    while True:
+        rounds, polls = rounds + 1, iter(range(100))
+        part = training(folder, dtype, stopping=lambda polls=polls: next(polls) == 4)
+        try:
+            last = train(part)
+            break
+        except Interrupted as said:
+            assert "saved" in str(said)
+    assert rounds == 4 and last.resumed and last.loss == done.loss
+    assert all(torch.equal(part.optimizer.tensors()[name], t) for name, t in whole.optimizer.tensors().items())
+    assert curve(part) == curve(whole) and "heldout_bpb" in curve(whole)[5]
+    again = train(training(folder, dtype))
+    assert again.loss == done.loss and again.clock == done.clock
+
+
+def test_killed_between_checkpoints_the_curve_is_cut_back(tmp_path: Path) -> None:
+    whole = training(tmp_path / "whole")
+    train(whole)
+
+    class Killed(Exception):
+        pass
+
+    def kill() -> bool:
+        if part.feed.state["row"] >= 4 * 11:
+            raise Killed
+        return False
+
+    part = training(tmp_path / "part", save_steps=4, stopping=kill)
+    with pytest.raises(Killed):
+        train(part)
+    assert len(curve(part)) == 11 and part.checkpoints.newest()[1]["clock"]["step"] == 8
+    part.curve.write_text(part.curve.read_text() + '{"step": 12, "tok')
+    part = training(tmp_path / "part")
+    train(part)
+    assert curve(part) == curve(whole) and torch.equal(part.optimizer.master, whole.optimizer.master)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    run = training(tmp_path, total=64 * 150)
+    train(run)
+    losses = [row["loss"] for row in curve(run)]
+    assert losses[0] == pytest.approx(np.log(50), rel=0.02) and losses[-1] < 0.8 * losses[0]
+
+
+def test_a_number_that_is_not_finite_stops_with_a_sentence(tmp_path: Path) -> None:
+    run = training(tmp_path)
+    with torch.no_grad():
+        run.net.blocks[0].mlp.down.weight[0, 0] = float("nan")
+    with pytest.raises(CheckFailed, match=r"loss is not finite at step 1.*documents of this step: d"):
+        train(run)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    train(training(tmp_path))
+    net = Transformer(replace(CFG, ffn=20))
+    with pytest.raises(CheckFailed, match="another model"):
+        train(training(tmp_path, net=net, optimizer=Optimizer(net, AdamW(), Rng((0,)))))
+
+
+@dataclass(frozen=True)
+class Looking:
+    """A loss with two terms of different denominators, one of which looks at the whole batch first."""
+
+    roles = ("net",)
+
+    def weigh(self, batch):
+        return {"tokens": float(batch.weights.sum()), "rows": float(len(batch.inputs))}
+
+    def look(self, roles, batch, rng):
+        return {"mean": batch.targets.double().mean()}
+
+    def terms(self, roles, batch, seen, rng):
+        hidden = roles["net"](batch.inputs, batch.positions, batch.documents)
+        centred = batch.targets.double() - seen["mean"]
+        return {"tokens": (hidden.double().mean(-1) * centred).sum(), "rows": hidden.double().square().sum()}
+
+
+def test_losses_that_look_at_the_global_batch_accumulate_exactly(tmp_path: Path) -> None:
+    found = []
+    for micro in (1, 2, 4):
+        run = training(tmp_path, loss=Looking(), backward=Autograd(clip=0))
+        run.feed.micro = micro
+        gradients(run, Clock(0, 0, 64, 64.0), run.feed.next(Clock(0, 0, 64, 64.0)), Audit(run.net, run.optimizer))
+        found.append(run.optimizer.grad.clone())
+    for other in found[1:]:
+        assert (other - found[0]).norm() / found[0].norm() < 1e-6
+
+
+def test_the_audit_names_what_was_not_trained() -> None:
+    net = torch.nn.Module()
+    net.used, net.unused, net.frozen = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
+    net.frozen.requires_grad_(False)
+    optimizer = Optimizer(net, AdamW(), Rng((0,)))
+    audit = Audit(net, optimizer)
+    for t in range(1, 4):
+        (net.used.sum() * t).backward()
+        audit.gradients(optimizer.collect())
+        optimizer.step(0.1, t)
+        net.frozen.data += 1
+        audit.after_step()
+    assert audit.verdict == {"trained": 2, "silent": ["unused"], "unmoved": ["unused"], "moved": ["frozen"]}
+
+
+def test_cut_curve_keeps_whole_lines_only(tmp_path: Path) -> None:
+    path = tmp_path / "curve.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    cut_curve(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    cut_curve(tmp_path / "none", 2)
+    assert (tmp_path / "none").read_text() == ""

@@ -1,0 +1,138 @@
+"""The driver: claims, decay, flat buffers, matrix methods, state."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from bloomery.methods.optim.adamw import AdamW
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.seams import Rng
+from bloomery.train import optimizer as module
+from bloomery.train.optimizer import Optimizer
+
+CFG = Config(40, 16, 2, 2, 1, 24, 8)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A toy of scope "matrix": the normalised gradient, with its own state replaced instead of written into."""
+
+    scope = "matrix"
+
+    def init(self, like):
+        assert like.dim() == 2
+        return {"count": torch.zeros(())}
+
+    def direction(self, g, p, s, t, rng):
+        s["count"] = s["count"] + 1
+        return g / g.norm()
+
+
+@dataclass(frozen=True)
+class Replacing:
+    """A toy of scope "element" that replaces its state."""
+
+    scope = "element"
+
+    def init(self, like):
+        return {"m": torch.zeros_like(like)}
+
+    def direction(self, g, p, s, t, rng):
+        s["m"] = s["m"] + g
+        return s["m"]
+
+
+def fill(net: torch.nn.Module, seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    for p in net.parameters():
+        p.grad = torch.randn(p.shape, generator=g).to(p.dtype)
+
+
+def test_equals_torch_adamw_with_decayed_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 100)
+    ours, theirs = Transformer(CFG), Transformer(CFG)
+    theirs.load_state_dict(ours.state_dict())
+    driver = Optimizer(ours, AdamW(0.9, 0.95), Rng((0,)), decay=0.1)
+    groups = [{"params": [p for p in theirs.parameters() if (p.dim() >= 2) == d], "weight_decay": 0.1 * d} for d in (True, False)]
+    other = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95))
+    for t in range(1, 6):
+        fill(ours, t), fill(theirs, t)
+        driver.collect()
+        driver.step(1e-2, t)
+        other.step()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6), name
+
+
+def test_every_parameter_is_claimed_once_and_is_a_view() -> None:
+    net = Transformer(CFG)
+    net.norm.weight.requires_grad_(False)
+    driver = Optimizer(net, AdamW(), Rng((0,)), dtype=torch.bfloat16)
+    wanted = {name for name, p in net.named_parameters() if p.requires_grad}
+    assert sorted(one.name for one in driver.claims) == sorted(wanted)
+    assert all(a.stop == b.start for a, b in zip(driver.claims, driver.claims[1:], strict=False))
+    assert all(p.dtype == torch.bfloat16 for p in net.parameters())
+    driver.work.zero_()
+    assert not any(bool(p.any()) for name, p in net.named_parameters() if name in wanted)
+
+
+def test_bfloat16_masters_keep_steps_too_small_for_the_working_weights() -> None:
+    net = Transformer(CFG)
+    with torch.no_grad():
+        net.embed.weight.fill_(1.0)
+    driver = Optimizer(net, AdamW(), Rng((0,)), dtype=torch.bfloat16)
+    for t in range(1, 101):
+        for p in net.parameters():
+            p.grad = torch.ones_like(p)
+        driver.collect()
+        driver.step(1e-4, t)
+    assert torch.allclose(driver.weights()["embed.weight"], torch.full((40, 16), 0.99), atol=1e-4)
+    assert bool((net.embed.weight == torch.tensor(0.99).bfloat16()).all())
+
+
+def test_matrix_methods_get_whole_matrices_of_the_blocks() -> None:
+    net = Transformer(CFG)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    driver = Optimizer(net, Whole(), Rng((0,)), rest=AdamW())
+    fill(net, 0)
+    grads = {name: p.grad.clone() for name, p in net.named_parameters()}
+    driver.collect()
+    driver.step(0.5, 1)
+    name = "blocks.1.mlp.down.weight"
+    assert torch.allclose(driver.weights()[name], before[name] - 0.5 * grads[name] / grads[name].norm(), atol=1e-6)
+    assert float(driver.states[name]["count"]) == 1
+    assert torch.allclose(driver.weights()["embed.weight"], before["embed.weight"] - 0.5 * grads["embed.weight"].sign(), atol=1e-4)
+    with pytest.raises(ValueError, match="second optimizer"):
+        Optimizer(Transformer(CFG), Whole(), Rng((0,)))
+
+
+def test_state_may_be_replaced_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for chunk in (64, 1 << 20):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        net = Transformer(CFG, Rng((3,)))
+        driver = Optimizer(net, Replacing(), Rng((0,)), decay=0.5)
+        for t in (1, 2):
+            fill(net, 0)
+            driver.collect()
+            driver.step(0.1, t)
+        results.append(driver.master.clone())
+    assert torch.equal(*results)
+
+
+def test_streamed_gradients_add_up_in_float32_and_load_restores_everything() -> None:
+    net = Transformer(CFG)
+    driver = Optimizer(net, AdamW(), Rng((0,)), dtype=torch.bfloat16)
+    driver.stream()
+    for _ in range(300):
+        (net.norm.weight.sum() * 1.0).backward()
+    by_name = dict(zip([one.name for one in driver.claims], driver.collect(), strict=True))
+    assert bool((by_name["norm.weight"] == 300).all()) and net.norm.weight.grad is None
+    driver.step(0.1, 1)
+    kept = {name: t.clone() for name, t in driver.tensors().items()}
+    fresh = Optimizer(Transformer(CFG), AdamW(), Rng((0,)), dtype=torch.bfloat16)
+    fresh.load(kept)
+    assert torch.equal(fresh.work, driver.work) and all(torch.equal(fresh.tensors()[name], t) for name, t in kept.items())
