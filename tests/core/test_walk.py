@@ -117,6 +117,11 @@ def test_artifacts_of_the_store_and_outside_folders_as_inputs(store, toys, tmp_p
     for of, expected in ((f"@{made['a']}", "10"), (str(tmp_path / "mine"), "42")):
         other = recipe.parse({"name": "other", "steps": {"d": {"stage": "double", "of": of}}}, "other")
         assert walk.run(other, store, quiet=True)[0].made.path("number").read_text() == expected
+    assert all(one["ok"] for one in walk.recheck(store.get("d"), store, quiet=True))
+    assert [one.name for one in walk.lineage_of(store.get("d"), store)] == [store.get("d").name]
+    (tmp_path / "mine" / "number").write_text("22")
+    with pytest.raises(BadInput, match="has changed since"):
+        walk.recheck(store.get("d"), store, quiet=True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="empty"):
         walk.plan(recipe.parse({"steps": {"d": {"stage": "double", "of": str(tmp_path / "empty")}}}, "other"), store)

@@ -22,7 +22,7 @@ name: tiny
 steps:
   corpus:
     stage: curate
-    sources: [{from: DATA, package: package}]
+    sources: [{from: DATA, package: package, path: path}]
     signals: [length, lines]
     keep: length.words >= 10
     heldout: 0.15

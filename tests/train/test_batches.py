@@ -33,7 +33,7 @@ def test_targets_follow_inputs_within_one_document(tmp_path: Path) -> None:
             assert not m.positions[:, 1:][~same].any() and torch.equal(same, (m.inputs[:, 1:] == m.inputs[:, :-1] + 1) & same)
             seen += m.targets.flatten().tolist()
     total = sum(n - 1 for n in (30, 5, 60, 2, 17))
-    assert len(set(seen[:total])) == total
+    assert len(set(seen[: -(-total // 16) * 16])) == total
     assert set(feed.names()) <= {f"d{i}" for i in range(5)}
 
 

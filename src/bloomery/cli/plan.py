@@ -48,13 +48,15 @@ def row(entry) -> dict:  # noqa: ANN001 - a Planned
 
 
 def written(name: str, value) -> str:  # noqa: ANN001
-    from bloomery.draw.numbers import count
+    from bloomery.draw.numbers import si
     from bloomery.draw.numbers import size as file_size
 
     if value is None:
         return ""
     if name in ("memory", "disk"):
         return file_size(value)
-    if name in ("parameters", "tokens", "flops"):
-        return count(value)
+    if name == "flops":
+        return si(value)
+    if name in ("parameters", "tokens"):
+        return f"{value:,.0f}"
     return f"{value:,.1f}" if name == "seconds" else str(value)

@@ -55,6 +55,7 @@ def plan(recipe: Recipe, store: Store, machine: Callable[[], Machine] | None = N
     for step in recipe.steps.values():
         inputs = {name: [planned[ref.step].address if ref.step else given(ref, store).address for ref in refs] for name, refs in step.inputs.items()}
         card = describe(recipe, step, inputs)
+        card["folders"] = {given(ref, store).address: ref.folder for refs in step.inputs.values() for ref in refs if ref.folder}
         address = lineage.address({key: card[key] for key in ("stage", "knobs", "seed", "inputs", "outside", "mode", "sources", "versions")})
         entry = planned[step.name] = Planned(step, address, {**card, "address": address}, store.find(step.stage.name, address))
         if entry.made is None:
@@ -235,9 +236,20 @@ def rebuilt(artifact: Artifact, store: Store) -> Any:
     entry = catalog.find("stage", artifact.card["stage"], artifact.name)
     inputs: dict[str, Any] = {}
     for name, addresses in artifact.inputs.items():
-        found = tuple(store.get(address) for address in addresses)
+        found = tuple(ancestor(artifact, address, store) for address in addresses)
         inputs[name] = found if entry.knobs[name].many else (found[0] if found else None)
     return catalog.build(entry, {**artifact.card["knobs"], **inputs}, artifact.name)
+
+
+def ancestor(artifact: Artifact, address: str, store: Store) -> Artifact:
+    """An input of an artifact: another one, or the folder from outside, which must still hold what it held."""
+    folder = artifact.card.get("folders", {}).get(address)
+    if folder is None:
+        return store.get(address)
+    found = given(Ref(folder=folder), store)
+    if found.address != address:
+        raise BadInput(f"{artifact.name} came from {folder}, whose content has changed since; nothing can be measured against it")
+    return found
 
 
 def lineage_of(artifact: Artifact, store: Store) -> Iterator[Artifact]:
@@ -249,7 +261,8 @@ def lineage_of(artifact: Artifact, store: Store) -> Iterator[Artifact]:
             return
         seen.add(one.address)
         for parent in one.parents():
-            yield from visit(store.get(parent))
+            if parent not in one.card.get("folders", {}):
+                yield from visit(store.get(parent))
         yield one
 
     yield from visit(artifact)

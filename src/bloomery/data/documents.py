@@ -15,6 +15,7 @@ class Options:
 
     text: str = "text"  # column that holds the text
     id: str = ""  # column that identifies a document; empty = a hash of place and content
+    path: str = ""  # column with the path of each document; empty = its place (file:line)
     package: str = ""  # column whose value groups documents; empty = folder, or every document alone
     licence: str = ""  # column with the licence, or a fixed licence where no such column exists
     encoding: str = "utf-8"  # of text, CSV and JSONL files
@@ -26,6 +27,9 @@ class Options:
     split: str = "train"  # hf:// only
     config: str = ""  # hf:// only: name of the configuration
     limit: int = 0  # hf:// only: documents at most; 0 = all
+
+
+COLUMNS = ("text", "id", "path", "package")  # the options that name a column which must be there
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def make(task: Task, path: str, text: Any, row: dict[str, Any], package: str = "
         return Broken("too long", path, len(data), f"{len(data)} bytes, more than max_document allows")
     name = row.get(options.id) if options.id else None
     group = row.get(options.package) if options.package else None
+    path = str(row[options.path]) if options.path and row.get(options.path) else path
     licence = row.get(options.licence, "" if options.id == options.licence else options.licence) if options.licence else ""
     meta = {
         "path": path,

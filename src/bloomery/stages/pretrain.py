@@ -5,15 +5,17 @@ import hashlib
 import json
 import shutil
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
 from bloomery.core.store import Artifact
 from bloomery.nn.config import Config
-from bloomery.seams import Backward, Batching, Init, Loss, Optim, Rng, Schedule, Source, View
+from bloomery.seams import Backward, Batching, Clock, Init, Loss, Optim, Rng, Schedule, Source, View
 
 EFFICIENCY = {True: 0.45, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
 AUDIT = {"silent": "parameters without a gradient", "unmoved": "parameters that never changed", "moved": "frozen parameters that changed"}
@@ -100,8 +102,9 @@ class Pretrain:
         """Resolve, train, measure, write."""
         import torch
 
+        from bloomery.data.tokenizer import Tokenizer
         from bloomery.nn.model import Transformer
-        from bloomery.train import allocator, batches, compiled, heldout, loop, optimizer, precision
+        from bloomery.train import allocator, compiled, heldout, loop, optimizer, precision
         from bloomery.train.checkpoint import Checkpoints
 
         mode = self.mode()
@@ -113,7 +116,7 @@ class Pretrain:
         dtype = precision.dtype(mode["precision"])
         mover = optimizer.Optimizer(net, self.optimizer, job.rng.child("optimizer"), self.decay, dtype, self.rest)
 
-        feed = self.feed(batches.Shards(self.data.path("train")), job.rng.child("batches"))
+        feed = self.sound_feed(Tokenizer.load(self.data.folder), job.rng.child("batches"))
         held = heldout.sample(self.heldout_feed(job), self.evaluate_tokens)
         sizes = heldout.token_bytes(self.data.path("tokenizer.json"), cfg.vocab)
         with job.graceful():
@@ -203,6 +206,26 @@ class Pretrain:
         job.fact("tokens_per_second", typical_speed(job.out / "curve.jsonl"))
         job.fact("weights_sha256", hash_weights(weights))
         job.fact("audit", outcome.audit)
+
+    def preview(self, rng: Rng, most: int) -> Iterator[list[tuple[str, int, float]]]:
+        """The first rows of step 1 as (text of the token, id, weight); BadInput for what must never be trained on silently."""
+        from bloomery.data.tokenizer import Tokenizer
+        from bloomery.train import preview
+
+        tokenizer, clock = Tokenizer.load(self.data.folder), Clock(0, 0, self.rows * self.context, float(self.tokens))
+        for row in preview.rows(self.sound_feed(tokenizer, rng.child("batches")), clock, most):
+            yield [(tokenizer.decode([token]), token, weight) for piece in row for token, weight in zip(piece.ids, piece.weights)]
+
+    def sound_feed(self, tokenizer: Any, rng: Rng) -> Any:
+        """The training rows, after a look at the first ones; BadInput where tokens would be trained on wrongly."""
+        from bloomery.data.shards import Shards
+        from bloomery.train import preview
+
+        shards, clock = Shards(self.data.path("train")), Clock(0, 0, self.rows * self.context, float(self.tokens))
+        wrong = preview.faults(self.feed(shards, rng), clock, tokenizer.bos, tokenizer.eos)
+        if wrong:
+            raise BadInput("; ".join(wrong))
+        return self.feed(shards, rng)
 
     def check(self, made: Path, job: Job) -> None:
         """Weights read back are the trained ones and score the same; every parameter was trained; the tokenizer loses nothing."""

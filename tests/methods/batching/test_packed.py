@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,26 +29,27 @@ def rows_of(lengths, row: int, count: int, per_step: int, rng: Rng) -> list:
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=20).filter(any), st.integers(1, 17), st.integers(1, 5), st.integers(0, 3))
 def test_each_token_once_per_epoch_in_full_rows(lengths: list[int], row: int, per_step: int, seed: int) -> None:
     total = sum(lengths)
-    rows = rows_of(lengths, row, -(-2 * total // row), per_step, Rng((seed,)))
+    each = -(-total // row)
+    rows = rows_of(lengths, row, 2 * each, per_step, Rng((seed,)))
     assert all(sum(stop - start for _, start, stop in one) == row for one in rows)
-    stream = [(d, t) for one in rows for d, start, stop in one for t in range(start, stop)]
-    for epoch in range(2):
-        counts = Counter(stream[epoch * total : (epoch + 1) * total])
-        assert len(counts) == total and set(counts.values()) == {1}
-        assert all(0 <= t < lengths[d] for d, t in counts)
+    for epochs in (1, 2):
+        counts = Counter((d, t) for one in rows[: epochs * each] for d, start, stop in one for t in range(start, stop))
+        laps, over = divmod(epochs * each * row, total)
+        assert len(counts) == total and all(0 <= t < lengths[d] for d, t in counts)
+        assert sorted(set(counts.values())) == ([laps, laps + 1] if over else [laps])
+        assert sum(count == laps + 1 for count in counts.values()) == over
 
 
 def test_one_document_of_row_length_is_itself() -> None:
     rows, state = Packed(8).plan([8], None, Clock(0, 0, 16, None), Rng((0,)))
-    assert rows == [[(0, 0, 8)], [(0, 0, 8)]] and state == {"epoch": 2, "row": 2}
+    assert rows == [[(0, 0, 8)], [(0, 0, 8)]] and state == {"epoch": 2, "row": 0}
 
 
-def test_pieces_are_maximal_and_epochs_differ() -> None:
-    lengths = np.full(50, 10)
-    rows = rows_of(lengths, 30, 34, 3, Rng((1,)))
-    assert max(len(one) for one in rows) <= 4
-    order = [d for one in rows for d, start, _ in one if start == 0]
-    assert order[:50] != order[50:100] and sorted(order[:50]) == list(range(50))
+def test_rows_of_a_step_are_not_neighbours_and_epochs_differ() -> None:
+    rows = rows_of([100_000, 100_000], 100, 4000, 8, Rng((1,)))
+    starts = [one[0][:2] for one in rows]
+    assert sum(b[1] - a[1] == 100 for a, b in pairwise(starts[:2000])) < 20
+    assert starts[:2000] != starts[2000:]
 
 
 def test_step_size_does_not_change_the_rows() -> None:

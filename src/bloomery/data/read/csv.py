@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bloomery.core.errors import BadInput
-from bloomery.data.documents import Broken, Task, make
+from bloomery.data.documents import Broken, COLUMNS, Task, make
 from bloomery.data.read import files
 from bloomery.data.sources import Source, fingerprint_files
 from bloomery.seams import Doc
@@ -24,7 +24,7 @@ def check(source: Source) -> None:
         files.check_records(path, files.head_of(path), source.options.encoding)
         with _rows(path, source.options.encoding) as handle:
             header = next(_reader(path, handle), [])
-        for knob in ("text", "id", "package"):
+        for knob in COLUMNS:
             column = getattr(source.options, knob)
             if column and column not in header:
                 raise BadInput(f"{path} has no column {column!r}; it has {', '.join(header)}; say `{knob}: NAME`")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput
-from bloomery.data.documents import Broken, Task, make
+from bloomery.data.documents import Broken, COLUMNS, Task, make
 from bloomery.data.sources import CHUNK, Source
 from bloomery.seams import Doc
 
@@ -47,7 +47,7 @@ def check(source: Source) -> None:
         raise BadInput(f"sources: {source.address} cannot be read: {cause}; check the data set and the network") from None
     if row is None:
         raise BadInput(f"sources: {source.address} (split {source.options.split!r}) is empty; choose another split")
-    for knob in ("text", "id", "package"):
+    for knob in COLUMNS:
         column = getattr(source.options, knob)
         if column and column not in row:
             raise BadInput(f"sources: {source.address} has no column {column!r}; it has {', '.join(row)}; say `{knob}: NAME`")
@@ -81,7 +81,7 @@ def fingerprint(source: Source) -> dict[str, Any]:
 def tasks(source: Source, limit: int) -> Iterator[Task]:
     """The stream is read here, once, and its rows travel to the workers."""
     options = source.options
-    wanted = [c for c in (options.text, options.id, options.package, options.licence) if c]
+    wanted = [c for c in (options.text, options.id, options.path, options.package, options.licence) if c]
     run: list[dict[str, Any]] = []
     held = first = 0
     for row in islice(_stream(source), options.limit or None):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bloomery.core.errors import BadInput
-from bloomery.data.documents import Broken, Options, Task, make
+from bloomery.data.documents import Broken, COLUMNS, Options, Task, make
 from bloomery.data.read import files
 from bloomery.data.sources import CHUNK, Source, fingerprint_files
 from bloomery.seams import Doc
@@ -45,7 +45,7 @@ def _check_columns(path: str, head: bytes, options: Options) -> None:
         except ValueError:
             continue
         if isinstance(row, dict):
-            for column in filter(None, (options.text, options.id, options.package)):
+            for column in filter(None, (getattr(options, name) for name in COLUMNS)):
                 if column not in row:
                     known = ", ".join(map(str, row)) or "none"
                     raise BadInput(f"{path} has no column {column!r}; it has {known}; say `{_knob(options, column)}: NAME`")
@@ -54,7 +54,7 @@ def _check_columns(path: str, head: bytes, options: Options) -> None:
 
 
 def _knob(options: Options, column: str) -> str:
-    return next(name for name in ("text", "id", "package") if getattr(options, name) == column)
+    return next(name for name in COLUMNS if getattr(options, name) == column)
 
 
 def tasks(source: Source, limit: int) -> Iterator[Task]:

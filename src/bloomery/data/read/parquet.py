@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bloomery.core.errors import BadInput
-from bloomery.data.documents import Broken, Options, Task, make
+from bloomery.data.documents import Broken, COLUMNS, Options, Task, make
 from bloomery.data.read import files
 from bloomery.data.sources import CHUNK, Source, fingerprint_files
 from bloomery.seams import Doc
@@ -27,7 +27,7 @@ def _open(path: str) -> Any:
 
 
 def _columns(options: Options) -> list[str]:
-    return list(dict.fromkeys(filter(None, (options.text, options.id, options.package, options.licence))))
+    return list(dict.fromkeys(filter(None, (options.text, options.id, options.path, options.package, options.licence))))
 
 
 def check(source: Source) -> None:
@@ -37,7 +37,7 @@ def check(source: Source) -> None:
     for path, _ in source.files:
         file = _open(path)
         names = file.schema_arrow.names
-        for knob in ("text", "id", "package"):
+        for knob in COLUMNS:
             column = getattr(source.options, knob)
             if column and column not in names:
                 raise BadInput(f"{path} has no column {column!r}; it has {', '.join(names)}; say `{knob}: NAME`")

@@ -1,0 +1,55 @@
+"""What a step trains on, shown and refused."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloomery.data.shards import Shards, write_shards
+from bloomery.methods.batching.packed import Packed
+from bloomery.methods.view.causal import Causal
+from bloomery.seams import Clock, Rng
+from bloomery.train import preview
+from bloomery.train.batches import Feed
+
+BOS, EOS = 1, 2
+CLOCK = Clock(0, 0, 32, 1000.0)
+
+
+def feed(tmp_path, documents: list[list[int]], view=None) -> Feed:
+    metas = [{"id": str(i), "package": "p", "path": "p", "bytes": 9} for i in range(len(documents))]
+    write_shards(tmp_path, zip(metas, documents, strict=True), 64)
+    return Feed(Shards(tmp_path), Packed(16), view or Causal(), 16, 2, Rng((0,)))
+
+
+GOOD = [[BOS, *range(3, 10 + i), EOS] for i in range(8)]
+
+
+def test_rows_are_what_training_gets(tmp_path):
+    shown = list(preview.rows(feed(tmp_path, GOOD), CLOCK, 2))
+    (micro,) = feed(tmp_path, GOOD).next(CLOCK)
+    assert len(shown) == 2
+    for row, targets, weights in zip(shown, micro.targets.tolist(), micro.weights.tolist(), strict=True):
+        assert [token for one in row for token in one.ids[1:]] == targets
+        assert [weight for one in row for weight in one.weights[1:]] == weights
+        assert all(one.weights[0] == 0 for one in row)
+
+
+def test_sound_text_has_no_faults(tmp_path):
+    assert preview.faults(feed(tmp_path, GOOD), CLOCK, BOS, EOS) == []
+
+
+class Silent(Causal):
+    def view(self, ids, doc, clock, rng):
+        return [{**one, "weights": np.zeros_like(one["weights"])} for one in super().view(ids, doc, clock, rng)]
+
+
+@pytest.mark.parametrize(
+    ("documents", "view", "said"),
+    [
+        ([[BOS, *one] for one in GOOD], None, "two begin tokens"),
+        ([one[:-1] for one in GOOD], None, "end token is never trained"),
+        (GOOD, Silent(), "no token of the first step is trained"),
+    ],
+)
+def test_faults_are_named(tmp_path, documents, view, said):
+    assert any(said in one for one in preview.faults(feed(tmp_path, documents, view), CLOCK, BOS, EOS))
