@@ -1,4 +1,5 @@
 """Build the wheel and try it in an empty virtual environment: the catalogue without torch, then a corpus curated for real."""
+
 from __future__ import annotations
 
 import json

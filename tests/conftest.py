@@ -1,4 +1,5 @@
 """Fixtures that several folders of tests share."""
+
 from __future__ import annotations
 
 import json

@@ -7,6 +7,7 @@
 
 Importing this package is light; torch comes with the first model.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -27,7 +28,9 @@ def load(where: str | Path) -> Model:
     return load_model(where)
 
 
-def run(recipe: str | Path | Recipe, store: str | Path = "store", changes: tuple[str, ...] = (), quiet: bool = False) -> dict[str, Artifact]:
+def run(
+    recipe: str | Path | Recipe, store: str | Path = "store", changes: tuple[str, ...] = (), quiet: bool = False
+) -> dict[str, Artifact]:
     """Make what a recipe says and return each step's artifact; `changes` are `step.knob=value` texts. Raises as `core.errors` lists."""
     from bloomery.core import recipe as recipes
     from bloomery.core import walk

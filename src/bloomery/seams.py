@@ -4,6 +4,7 @@ A seam is a place where published techniques differ. A method is one frozen data
 fields are its knobs and whose methods are the verbs below. Verbs marked "optional" may be absent. Names that belong to torch
 or to other heavy libraries stand under TYPE_CHECKING or in quotes, so that this page imports only the standard library.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -217,7 +218,7 @@ class View(Protocol):
 
 
 class Batching(Protocol):
-    """The global batch as rows of pieces (document, start, stop); free of world size and torch. `lengths` are trainable tokens per document."""
+    """The global batch as rows of pieces (document, start, stop); `lengths` are trained tokens per document. Free of torch and of ranks."""
 
     def plan(self, lengths: Any, state: Any, clock: Clock, rng: Rng) -> tuple[list[list[tuple[int, int, int]]], Any]: ...
 
@@ -264,7 +265,9 @@ class Compress(Protocol):
 
     def collect(self, acc: dict[str, Any], x: Tensor, y: Tensor, g: Tensor | None) -> None: ...
     def allocate(self, stats: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]]: ...  # optional: knobs per unit
-    def solve(self, unit: nn.Module, acc: dict[str, Any], knobs: dict[str, Any], fit: Callable[..., Any], tail: Callable[..., Any] | None) -> nn.Module: ...
+    def solve(
+        self, unit: nn.Module, acc: dict[str, Any], knobs: dict[str, Any], fit: Callable[..., Any], tail: Callable[..., Any] | None
+    ) -> nn.Module: ...
 
 
 # ---- measure and use ----------------------------------------------------------------------------------------------------
@@ -325,7 +328,8 @@ class Search(Protocol):
 
 SEAMS: dict[str, type] = {
     "signal": Signal, "edit": Edit, "select": Select,
-    "optim": Optim, "schedule": Schedule, "backward": Backward, "saved": Saved, "loss": Loss, "view": View, "batching": Batching, "parallel": Parallel,
+    "optim": Optim, "schedule": Schedule, "backward": Backward, "saved": Saved, "loss": Loss,
+    "view": View, "batching": Batching, "parallel": Parallel,
     "module": Module, "init": Init, "adapter": Adapter, "compress": Compress,
     "filter": Filter, "rollout": Rollout, "task": Task, "index": Index,
     "law": Law, "planner": Planner, "search": Search,

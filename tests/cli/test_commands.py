@@ -1,4 +1,5 @@
 """The commands over a store of toy artifacts."""
+
 from __future__ import annotations
 
 import json

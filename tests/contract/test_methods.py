@@ -1,4 +1,5 @@
 """What every method file keeps to, whatever its seam: found by listing, so that a new file is tested by being there."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,4 +1,5 @@
 """What every method of one seam keeps to: determinism, state, and use as a plain library."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +13,10 @@ from bloomery.core.rng import numpy_rng, torch_rng
 from bloomery.seams import Clock, Doc, Drop, Rng
 
 RNG = Rng((0, "contract"))
-DOCS = [Doc(f"d{i}", text, {"path": f"{i}.py"}) for i, text in enumerate(["def f(x):\n    return x\n" * 9, "", "é ñ 漢字 \U0001f600\n\n", "a b c d e f g\n" * 40, "\t# only\n"])]
+DOCS = [
+    Doc(f"d{i}", text, {"path": f"{i}.py"})
+    for i, text in enumerate(["def f(x):\n    return x\n" * 9, "", "é ñ 漢字 \U0001f600\n\n", "a b c d e f g\n" * 40, "\t# only\n"])
+]
 
 
 def of(seam: str):
@@ -30,7 +34,9 @@ def test_signals_depend_on_each_document_alone(name):
     assert together and all(len(values) == len(DOCS) for values in together.values())
     assert np.isfinite(np.array(list(together.values()))).all()
     for i, doc in enumerate(DOCS):
-        assert {column: values[i] for column, values in together.items()} == {c: float(v[0]) for c, v in method.columns([doc], None).items()}
+        assert {column: values[i] for column, values in together.items()} == {
+            c: float(v[0]) for c, v in method.columns([doc], None).items()
+        }
 
 
 @of("edit")

@@ -1,4 +1,5 @@
 """The bibliography."""
+
 from __future__ import annotations
 
 from bloomery.core.bibliography import papers

@@ -1,4 +1,5 @@
 """The catalogue: read without importing, near misses, methods of other packages."""
+
 from __future__ import annotations
 
 import subprocess
@@ -29,7 +30,10 @@ class Halve:
 
 
 def test_listing_imports_no_method():
-    code = "import sys; from bloomery.core.catalog import all_methods; assert len(all_methods()) >= 12; sys.exit(any(m.startswith('bloomery.methods.') for m in sys.modules))"
+    code = (
+        "import sys; from bloomery.core.catalog import all_methods; assert len(all_methods()) >= 12; "
+        "sys.exit(any(m.startswith('bloomery.methods.') for m in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -1,4 +1,5 @@
 """Executors: the order of the items, whatever the number of workers."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Knobs as the source shows them."""
+
 from __future__ import annotations
 
 import ast
@@ -45,7 +46,15 @@ def test_methods_and_artifacts_are_told_from_plain_values():
 
 @pytest.mark.parametrize(
     ("name", "given", "kept"),
-    [("rate", "1e-4", 1e-4), ("rate", 1, 1.0), ("pair", [1, 2], [1.0, 2.0]), ("names", ["a"], ["a"]), ("mode", "b", "b"), ("size", None, None), ("table", {"x": 1}, {"x": 1.0})],
+    [
+        ("rate", "1e-4", 1e-4),
+        ("rate", 1, 1.0),
+        ("pair", [1, 2], [1.0, 2.0]),
+        ("names", ["a"], ["a"]),
+        ("mode", "b", "b"),
+        ("size", None, None),
+        ("table", {"x": 1}, {"x": 1.0}),
+    ],
 )
 def test_values_take_the_knobs_type(name, given, kept):
     assert KNOBS[name].validate(given, "here") == kept
@@ -53,7 +62,16 @@ def test_values_take_the_knobs_type(name, given, kept):
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("rate", "fast"), ("rate", float("inf")), ("rate", None), ("pair", [1]), ("names", "abc"), ("mode", "c"), ("size", 1.5), ("table", {"x": "y"})],
+    [
+        ("rate", "fast"),
+        ("rate", float("inf")),
+        ("rate", None),
+        ("pair", [1]),
+        ("names", "abc"),
+        ("mode", "c"),
+        ("size", 1.5),
+        ("table", {"x": "y"}),
+    ],
 )
 def test_wrong_values_are_refused(name, given):
     with pytest.raises(BadInput, match=r"here\.") as caught:

@@ -1,4 +1,5 @@
 """The log: JSON lines always, plain lines off a terminal, a bar on one."""
+
 from __future__ import annotations
 
 import io

@@ -1,4 +1,5 @@
 """What this machine can do."""
+
 from __future__ import annotations
 
 import json

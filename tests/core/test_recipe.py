@@ -1,4 +1,5 @@
 """Recipes: reading, extending, changing, unrolling, and one clear sentence for each thing that can be wrong."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -111,7 +112,10 @@ BAD = {
     "unknown stage": ("steps: {a: {stage: sede}}", r"steps\.a\.stage: there is no stage named 'sede'; did you mean .*seed"),
     "no stage": ("steps: {a: {number: 1}}", "which stage"),
     "unknown knob": ("steps: {a: {stage: seed, nmber: 1}}", "seed has no knob 'nmber'; did you mean number"),
-    "unknown method": ("steps: {a: {stage: seed}, b: {stage: double, of: $a, schedule: wds}}", "no schedule method named 'wds'; did you mean wsd"),
+    "unknown method": (
+        "steps: {a: {stage: seed}, b: {stage: double, of: $a, schedule: wds}}",
+        "no schedule method named 'wds'; did you mean wsd",
+    ),
     "unknown method knob": ("steps: {a: {stage: seed}, b: {stage: double, of: $a, schedule: {wsd: {warm: 1}}}}", "wsd has no knob 'warm'"),
     "two methods": ("steps: {a: {stage: seed}, b: {stage: double, of: $a, schedule: {wsd: {}, constant: {}}}}", "one name with its knobs"),
     "unknown name": ("steps: {b: {stage: double, of: $nothere}}", r"there is no step '\$nothere'"),

@@ -1,4 +1,5 @@
 """Generators from keys."""
+
 from __future__ import annotations
 
 import torch

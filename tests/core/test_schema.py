@@ -1,4 +1,5 @@
 """The JSON Schema of recipes."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """The store: atomic, damaged ones named, lineage never broken, two processes safe."""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +21,8 @@ def put(store: Store, name: str, inputs: dict | None = None):
         out = work / "out"
         (out / "deep").mkdir(parents=True)
         (out / "deep" / "number").write_text(name)
-        card = {"address": address, "stage": "seed", "kind": "corpus", "step": name, "recipe": "r", "made": f"2026-01-01T00:00:0{len(list(store.artifacts.iterdir()))}",
+        made = f"2026-01-01T00:00:0{len(list(store.artifacts.iterdir()))}"
+        card = {"address": address, "stage": "seed", "kind": "corpus", "step": name, "recipe": "r", "made": made,
                 "inputs": inputs or {}, "facts": {}, "checks": [], "cost": {"seconds": 1.5, "disk": 7}}  # fmt: skip
         made = store.publish("seed", out, card)
         store.leave("seed", address)

@@ -1,4 +1,5 @@
 """The walk: what is made, what is skipped, what reruns after an edit, and how it ends when something goes wrong."""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +10,10 @@ from bloomery.core import recipe, walk
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 from bloomery.core.store import Store
 
-RAW = {"name": "toy", "steps": {"a": {"stage": "seed", "number": 5}, "b": {"stage": "double", "of": "$a"}, "c": {"stage": "double", "of": "$b"}}}
+RAW = {
+    "name": "toy",
+    "steps": {"a": {"stage": "seed", "number": 5}, "b": {"stage": "double", "of": "$a"}, "c": {"stage": "double", "of": "$b"}},
+}
 
 
 def changed(**knobs) -> recipe.Recipe:

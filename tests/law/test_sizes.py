@@ -1,4 +1,5 @@
 """Small files, small functions, names that say something, and methods where the catalogue finds them."""
+
 from __future__ import annotations
 
 import ast

@@ -1,4 +1,5 @@
 """Bad input, as a user meets it on the command line: one sentence, the right exit code, nothing half-published."""
+
 from __future__ import annotations
 
 import json
@@ -103,7 +104,9 @@ def test_a_50_megabyte_line_is_dropped_with_a_reason(tmp_path, capsys):
     recipe = write(tmp_path, good() + json.dumps({"text": "y" * 50_000_000}) + "\n")
     assert guarded(["run", str(recipe), "--store", str(tmp_path / "store"), "--quiet"]) == 0
     (corpus,) = (tmp_path / "store" / "artifacts").glob("curate-*")
-    assert [step for step in json.loads((corpus / "funnel.json").read_text())["steps"] if step["bytes"] >= 50_000_000 and step["documents"] == 1]
+    assert [
+        step for step in json.loads((corpus / "funnel.json").read_text())["steps"] if step["bytes"] >= 50_000_000 and step["documents"] == 1
+    ]
 
 
 def test_no_documents_left_names_the_clause(tmp_path, capsys):
@@ -123,7 +126,9 @@ def test_a_full_disk(tmp_path):
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); "
         "from bloomery.cli.main import guarded; sys.exit(guarded(sys.argv[1:]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, "run", str(recipe), "--store", str(tmp_path / "store")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", str(recipe), "--store", str(tmp_path / "store")], capture_output=True, text=True
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "is full" in done.stderr.splitlines()[-1]
     assert guarded(["run", str(recipe), "--store", str(tmp_path / "store"), "--quiet"]) == 0
@@ -155,7 +160,10 @@ def test_a_store_damaged_by_hand(tmp_path, capsys, damage):
     assert guarded(["run", str(recipe), "--store", str(tmp_path / "store"), "--quiet"]) == 0
 
 
-@pytest.mark.parametrize("arguments", [["chat", "nothere"], ["show", "nothere"], ["check", "nothere"], ["rm", "nothere"], ["nosuchcommand"], ["run"], ["methods", "adamx"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["chat", "nothere"], ["show", "nothere"], ["check", "nothere"], ["rm", "nothere"], ["nosuchcommand"], ["run"], ["methods", "adamx"]],
+)
 def test_commands_refuse_what_is_not_there(tmp_path, capsys, arguments, monkeypatch):
     monkeypatch.setenv("BLOOMERY_STORE", str(tmp_path / "store"))
     assert guarded(arguments) == 2

@@ -1,4 +1,5 @@
 """A tiny recipe from end to end, as a user runs it: killed at random and resumed, then changed in one place."""
+
 from __future__ import annotations
 
 import hashlib
@@ -40,7 +41,12 @@ steps:
     tokens: 100000
     compile: "off"
     checkpoint_steps: 7
-  scores: {stage: evaluate, model: $lm, corpus: $corpus, tokens: $tokens, tasks: [bits_per_byte, {next_line: {count: 8}}, {parses: {count: 4}}]}
+  scores:
+    stage: evaluate
+    model: $lm
+    corpus: $corpus
+    tokens: $tokens
+    tasks: [bits_per_byte, {next_line: {count: 8}}, {parses: {count: 4}}]
   folder: {stage: export, model: $lm}
   page: {stage: report, of: [$scores, $folder]}
 """
@@ -111,9 +117,11 @@ def test_the_whole_walk(whole):
 
 
 def test_a_second_run_makes_nothing_and_is_quick(recipe, whole):
-    store, made, seconds = whole
+    store, made, _ = whole
     before = {path: path.stat().st_mtime_ns for path in (store / "artifacts").iterdir()}
-    assert {step: row["address"] for step, row in artifacts(finish(start(recipe, store, "--json"))).items()} == {step: row["address"] for step, row in made.items()}
+    assert {step: row["address"] for step, row in artifacts(finish(start(recipe, store, "--json"))).items()} == {
+        step: row["address"] for step, row in made.items()
+    }
     assert before == {path: path.stat().st_mtime_ns for path in (store / "artifacts").iterdir()}
 
 

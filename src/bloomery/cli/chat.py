@@ -1,4 +1,5 @@
 """`bloomery chat`: talk to a model."""
+
 from __future__ import annotations
 
 import sys
@@ -36,7 +37,7 @@ def command(
             answer(loaded, line, sampling, seed + turn)
 
 
-def lines(talking: bool):  # noqa: ANN201
+def lines(talking: bool):
     """What is typed or piped in, line by line."""
     while True:
         try:
@@ -45,7 +46,7 @@ def lines(talking: bool):  # noqa: ANN201
             return
 
 
-def answer(loaded, prompt: str, sampling: dict, seed: int) -> None:  # noqa: ANN001
+def answer(loaded, prompt: str, sampling: dict, seed: int) -> None:
     """The prompt, then its continuation as it is made."""
     print(prompt, end="", flush=True)
     for piece in loaded.stream(prompt, seed=seed, **sampling):

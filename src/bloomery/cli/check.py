@@ -1,4 +1,5 @@
 """`bloomery check`: rerun an artifact's boundary checks."""
+
 from __future__ import annotations
 
 from typing import Annotated
@@ -27,7 +28,9 @@ def command(
     if as_json:
         show_json(checks)
     else:
-        rows = [("holds" if one["ok"] else "FAILS", one["name"], f"{one['value']:.6g}", f"{one['limit']:.6g}", one["note"]) for one in checks]
+        rows = [
+            ("holds" if one["ok"] else "FAILS", one["name"], f"{one['value']:.6g}", f"{one['limit']:.6g}", one["note"]) for one in checks
+        ]
         show_table(("", "check", "value", "limit", "note"), rows, right=("value", "limit"))
     failed = [one["name"] for one in checks if not one["ok"]]
     if failed:

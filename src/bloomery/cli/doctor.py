@@ -1,4 +1,5 @@
 """`bloomery doctor`: what this machine and this store are fit for."""
+
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
@@ -34,10 +35,10 @@ def command(store: options.Store = options.STORE) -> None:
     print(f"memory     {file_size(machine.memory_bytes())}")
     print(f"disk       {file_size(shutil.disk_usage(opened.root).free)} free at {opened.root.resolve()}")
     found = rows(opened)
-    print(f"store      {sum(not one.damaged for one in found)} artifacts, {file_size(sum(one.bytes for one in found))}, {sum(bool(one.damaged) for one in found)} damaged")
-    for one in found:
-        if one.damaged:
-            print(f"           {one.damaged}")
+    damaged = [one.damaged for one in found if one.damaged]
+    print(f"store      {len(found) - len(damaged)} artifacts, {file_size(sum(one.bytes for one in found))}, {len(damaged)} damaged")
+    for sentence in damaged:
+        print(f"           {sentence}")
 
 
 def installed(package: str) -> str:

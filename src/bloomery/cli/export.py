@@ -1,4 +1,5 @@
 """`bloomery export`: a model as a folder that other programs read."""
+
 from __future__ import annotations
 
 from pathlib import Path

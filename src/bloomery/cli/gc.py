@@ -1,4 +1,5 @@
 """`bloomery gc`: remove what no recorded run needs."""
+
 from __future__ import annotations
 
 from typing import Annotated

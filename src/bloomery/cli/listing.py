@@ -1,4 +1,5 @@
 """`bloomery ls`: the artifacts of a store."""
+
 from __future__ import annotations
 
 from bloomery.cli import options
@@ -19,7 +20,11 @@ def command(store: options.Store = options.STORE, as_json: options.Json = False)
     if as_json:
         show_json(asdict(row) for row in found)
         return
-    shown = [(one.name, one.kind, one.step, one.recipe, one.made[:16].replace("T", " "), f"{one.seconds:,.1f}", file_size(one.bytes)) for one in found if not one.damaged]
+    shown = [
+        (one.name, one.kind, one.step, one.recipe, one.made[:16].replace("T", " "), f"{one.seconds:,.1f}", file_size(one.bytes))
+        for one in found
+        if not one.damaged
+    ]
     show_table(("artifact", "kind", "step", "recipe", "made (UTC)", "seconds", "size"), shown, right=("seconds", "size"))
     for one in found:
         if one.damaged:

@@ -1,4 +1,5 @@
 """`bloomery`: one small file per command, and the place where every way of stopping becomes a sentence and an exit code."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """`bloomery methods`: the catalogue."""
+
 from __future__ import annotations
 
 from typing import Annotated
@@ -27,10 +28,16 @@ def command(
     if name and not found:
         raise BadInput(f"there is no method '{name}'; {near(name, [entry.name for entry in all_methods()])}")
     if as_json:
-        show_json({"seam": one.seam, "name": one.name, "paper": one.paper, "source": one.source, "verdict": None, "summary": one.summary} for one in found)
+        show_json(
+            {"seam": one.seam, "name": one.name, "paper": one.paper, "source": one.source, "verdict": None, "summary": one.summary}
+            for one in found
+        )
     elif name:
         for entry in found:
             print(f"{entry.seam}: {entry.name}\n\n{entry.doc}\n")
-            show_table(("knob", "type", "default", "help"), [(k.name, k.annotation, "(required)" if k.required else repr(k.default), k.help) for k in entry.knobs.values()])
+            show_table(
+                ("knob", "type", "default", "help"),
+                [(k.name, k.annotation, "(required)" if k.required else repr(k.default), k.help) for k in entry.knobs.values()],
+            )
     else:
         show_table(("seam", "method", "what it does", "source"), [(one.seam, one.name, one.summary, one.source) for one in found])

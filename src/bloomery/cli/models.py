@@ -1,4 +1,5 @@
 """Models as commands name them: a step or artifact of the store, a folder, or a hub id."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,5 @@
 """Options that several commands share."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,6 +9,8 @@ import typer
 
 Store = Annotated[Path, typer.Option(help="Folder of the store.", envvar="BLOOMERY_STORE")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Set = Annotated[list[str], typer.Option("--set", help="Change a knob: step.knob=value, through methods too (lm.optimizer.adamw.beta1=0.8).")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="Change a knob: step.knob=value, through methods too (lm.optimizer.adamw.beta1=0.8).")
+]
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
 STORE = Path("store")

@@ -1,4 +1,5 @@
 """`bloomery papers`: the literature, and how much of it is here."""
+
 from __future__ import annotations
 
 from typing import Annotated
@@ -26,7 +27,13 @@ def command(
             here.setdefault(entry.paper, []).append(f"{entry.seam}/{entry.name}")
     found = [one for one in papers().values() if (not seam or seam in one.seam.split(" + ")) and (not covered or one.id in here)]
     if as_json:
-        show_json({"id": one.id, "name": one.name, "title": one.title, "scope": one.scope, "seam": one.seam, "methods": here.get(one.id, [])} for one in found)
+        show_json(
+            {"id": one.id, "name": one.name, "title": one.title, "scope": one.scope, "seam": one.seam, "methods": here.get(one.id, [])}
+            for one in found
+        )
         return
-    show_table(("paper", "name", "seam", "methods", "title"), [(one.id, one.name, one.seam, " ".join(here.get(one.id, [])), one.title) for one in found])
+    show_table(
+        ("paper", "name", "seam", "methods", "title"),
+        [(one.id, one.name, one.seam, " ".join(here.get(one.id, [])), one.title) for one in found],
+    )
     print(f"\n{sum(one.id in here for one in found)} of {len(found)} papers have a method here")

@@ -1,4 +1,5 @@
 """`bloomery plan`: what a run would do and need."""
+
 from __future__ import annotations
 
 from bloomery.cli import options
@@ -28,7 +29,8 @@ def command(
     if new:
         seconds, disk = sum(one["seconds"] for one in new), sum(one["disk"] for one in new)
         peak = max(one["memory"] for one in new)
-        print(f"\n{len(new)} of {len(rows)} steps to make: about {seconds:,.0f} s, {written('disk', disk)} of disk, {written('memory', peak)} of memory at most")
+        need = f"{written('disk', disk)} of disk, {written('memory', peak)} of memory at most"
+        print(f"\n{len(new)} of {len(rows)} steps to make: about {seconds:,.0f} s, {need}")
     else:
         print("\nall is in the store; nothing to make")
 
@@ -36,7 +38,7 @@ def command(
 COLUMNS = ("step", "stage", "state", "parameters", "tokens", "flops", "memory", "seconds", "disk")
 
 
-def row(entry) -> dict:  # noqa: ANN001 - a Planned
+def row(entry) -> dict:
     """Predictions of a step that is to be made; measurements of one that the store has."""
     card = entry.made.card if entry.made else None
     cost = card["cost"] if card else {"seconds": entry.forecast.seconds, "peak_memory": entry.forecast.memory, "disk": entry.forecast.disk}
@@ -44,10 +46,17 @@ def row(entry) -> dict:  # noqa: ANN001 - a Planned
     state = "cached" if card else "to make"
     numbers = {"memory": cost["peak_memory"], "seconds": cost["seconds"], "disk": cost["disk"]}
     own = {name: facts.get(name) for name in ("parameters", "tokens", "flops")}
-    return {"step": entry.step.name, "stage": entry.step.stage.name, "state": state, "artifact": f"{entry.step.stage.name}-{entry.address[:16]}", **own, **numbers}
+    return {
+        "step": entry.step.name,
+        "stage": entry.step.stage.name,
+        "state": state,
+        "artifact": f"{entry.step.stage.name}-{entry.address[:16]}",
+        **own,
+        **numbers,
+    }
 
 
-def written(name: str, value) -> str:  # noqa: ANN001
+def written(name: str, value) -> str:
     from bloomery.draw.numbers import si
     from bloomery.draw.numbers import size as file_size
 

@@ -1,4 +1,5 @@
 """`bloomery preview`: the exact tokens that a step trains on."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -29,10 +30,16 @@ def command(
     from bloomery.seams import Rng
 
     opened = Store(store)
-    stage, seed, name = of_recipe(Path(what), step, tuple(changes), opened) if what.endswith((".yaml", ".yml")) else of_artifact(what, opened)
+    stage, seed, name = (
+        of_recipe(Path(what), step, tuple(changes), opened) if what.endswith((".yaml", ".yml")) else of_artifact(what, opened)
+    )
     shown = stage.preview(Rng((seed, name)), rows)
     if as_json:
-        show_json({"row": number, "token": token, "id": ident, "weight": weight} for number, row in enumerate(shown) for token, ident, weight in row)
+        show_json(
+            {"row": number, "token": token, "id": ident, "weight": weight}
+            for number, row in enumerate(shown)
+            for token, ident, weight in row
+        )
     else:
         for number, row in enumerate(shown):
             show_row(number, row)

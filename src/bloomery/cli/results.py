@@ -1,4 +1,5 @@
 """What `run` prints when all is made: the artifacts, the scores, the report's path, and what to try next."""
+
 from __future__ import annotations
 
 import json
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
 def show_results(planned: list[Planned], store: Path, as_json: bool) -> None:
     made = {entry.step.name: entry.made for entry in planned if entry.made}
     if as_json:
-        show_json({"step": step, "artifact": one.name, "address": one.address, "kind": one.kind, "folder": str(one.folder), **one.facts} for step, one in made.items())
+        show_json(
+            {"step": step, "artifact": one.name, "address": one.address, "kind": one.kind, "folder": str(one.folder), **one.facts}
+            for step, one in made.items()
+        )
         return
-    rows = [(step, one.kind, one.name, file_size(one.card["cost"]["disk"]), f"{one.card['cost']['seconds']:,.1f}", checks(one)) for step, one in made.items()]
+    rows = [
+        (step, one.kind, one.name, file_size(one.card["cost"]["disk"]), f"{one.card['cost']['seconds']:,.1f}", checks(one))
+        for step, one in made.items()
+    ]
     show_table(("step", "kind", "artifact", "size", "seconds", "checks"), rows, right=("size", "seconds"))
     for one in made.values():
         if one.kind == "scores":
@@ -48,4 +55,10 @@ def show_scores(artifact: Artifact) -> None:
 
 def score_row(score: dict) -> tuple[str, ...]:
     interval = "" if score.get("low") is None else f"{score['low']:.4g} to {score['high']:.4g}"
-    return (score["metric"], score["subject"], f"{score['value']:,.4g} {score.get('unit') or ''}".strip(), interval, f"{score.get('n') or ''}")
+    return (
+        score["metric"],
+        score["subject"],
+        f"{score['value']:,.4g} {score.get('unit') or ''}".strip(),
+        interval,
+        f"{score.get('n') or ''}",
+    )

@@ -1,4 +1,5 @@
 """`bloomery rm`: remove one artifact."""
+
 from __future__ import annotations
 
 from typing import Annotated

@@ -1,4 +1,5 @@
 """`bloomery run`: make what a recipe says."""
+
 from __future__ import annotations
 
 from typing import Annotated

@@ -1,4 +1,5 @@
 """`bloomery schema`: the JSON Schema of recipes."""
+
 from __future__ import annotations
 
 NAME = "schema"

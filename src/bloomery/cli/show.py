@@ -1,4 +1,5 @@
 """`bloomery show`: one artifact and where it came from."""
+
 from __future__ import annotations
 
 import json
@@ -27,11 +28,18 @@ def command(
     if as_json:
         print(json.dumps(card))
         return
-    print(f"{found.name}: a {found.kind}, made by `{card['stage']}` (step {card['step']} of {card['recipe']}) on {card['made']}\n{found.folder}")
+    print(f"{found.name}: a {found.kind}, made by `{card['stage']}` (step {card['step']} of {card['recipe']}) on {card['made']}")
+    print(found.folder)
     section("came from", [(one.name, f"step {one.card['step']}") for one in lineage_of(found, opened) if one.name != found.name])
     section("knobs", [(name, compact(value)) for name, value in card["knobs"].items()])
     section("facts", [(name, compact(value)) for name, value in found.facts.items()])
-    section("checks", [(one["name"], f"{'holds' if one['ok'] else 'FAILS'}: {one['value']:.6g}, limit {one['limit']:.6g}  {one['note']}".rstrip()) for one in card["checks"]])
+    section(
+        "checks",
+        [
+            (one["name"], f"{'holds' if one['ok'] else 'FAILS'}: {one['value']:.6g}, limit {one['limit']:.6g}  {one['note']}".rstrip())
+            for one in card["checks"]
+        ],
+    )
     section("cost", [(name, compact(value)) for name, value in card["cost"].items()])
     section("files", [(name, f"{size:,} bytes") for name, (size, _) in card["files"].items()])
     if (found.folder / "funnel.json").exists():

@@ -1,4 +1,5 @@
 """Listings: aligned columns for people, one JSON object a line for programs."""
+
 from __future__ import annotations
 
 import json

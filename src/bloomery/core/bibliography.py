@@ -1,4 +1,5 @@
 """The 448 papers that the catalogue is measured against; `P385` names one in a method's docstring."""
+
 from __future__ import annotations
 
 import csv

@@ -1,5 +1,6 @@
 """Names to methods and stages. The folders are the registry: a file `methods/<seam>/<name>.py` is the method `<name>`, read with
 `ast` so that listing imports nothing. Packages add methods by the entry-point group `bloomery.methods` or by a dotted path."""
+
 from __future__ import annotations
 
 import ast
@@ -154,7 +155,9 @@ def resolve_value(knob: Knob, value: Any, place: str) -> Any:
     if not knob.many:
         return resolve(knob.seam, value, place)
     if isinstance(value, str | Mapping):
-        raise BadInput(f"{place}: a list of {knob.seam} methods is asked for, such as [{', '.join(list(entries(knob.seam))[:2])}], not {value!r}")
+        raise BadInput(
+            f"{place}: a list of {knob.seam} methods is asked for, such as [{', '.join(list(entries(knob.seam))[:2])}], not {value!r}"
+        )
     return [resolve(knob.seam, one, f"{place}[{i}]") for i, one in enumerate(value)]
 
 

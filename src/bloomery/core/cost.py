@@ -1,4 +1,5 @@
 """What a step really took: wall and processor seconds, and the peak memory of this process and its children."""
+
 from __future__ import annotations
 
 import threading

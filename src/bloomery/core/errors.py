@@ -1,4 +1,5 @@
 """The ways in which bloomery stops on purpose; the command line turns each into an exit code."""
+
 from __future__ import annotations
 
 

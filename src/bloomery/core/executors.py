@@ -1,5 +1,6 @@
 """Where work runs. An executor maps a function over items and gives the results back in the order of the items, so that the
 outcome never depends on the number of workers. `local` uses this machine's processes; a cluster's executor has the same verb."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -42,7 +43,9 @@ class Local:
                 yield waiting.popleft().result()
         except BrokenProcessPool as broken:
             what = label or function.__name__
-            raise RuntimeError(f"a worker process of '{what}' was killed, most likely for want of memory: free some, then run again") from broken
+            raise RuntimeError(
+                f"a worker process of '{what}' was killed, most likely for want of memory: free some, then run again"
+            ) from broken
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

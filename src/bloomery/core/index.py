@@ -1,4 +1,5 @@
 """The index of a store: what `ls` shows of every card, in SQLite. It only saves reading the cards; the folders are the truth."""
+
 from __future__ import annotations
 
 import sqlite3
@@ -68,4 +69,14 @@ def _row(store: Store, name: str) -> Row:
     except BadInput as wrong:
         return Row(name, damaged=str(wrong))
     cost = card.get("cost", {})
-    return Row(name, card["stage"], card["kind"], card["step"], card["recipe"], card["made"], cost.get("seconds", 0.0), cost.get("disk", 0), card["address"])
+    return Row(
+        name,
+        card["stage"],
+        card["kind"],
+        card["step"],
+        card["recipe"],
+        card["made"],
+        cost.get("seconds", 0.0),
+        cost.get("disk", 0),
+        card["address"],
+    )

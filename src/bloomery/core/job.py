@@ -1,4 +1,5 @@
 """What a stage gets to do its work with, and what it leaves on the card: facts, checks and forecasts."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """Knobs: the fields of a method's or a stage's dataclass, read from its source without importing it, and the values given to them."""
+
 from __future__ import annotations
 
 import ast
@@ -63,7 +64,11 @@ class Knob:
 def read_class(tree: ast.Module) -> ast.ClassDef | None:
     """The one public frozen dataclass of a method's or stage's file."""
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+        if (
+            isinstance(node, ast.ClassDef)
+            and not node.name.startswith("_")
+            and any("dataclass" in ast.unparse(d) for d in node.decorator_list)
+        ):
             return node
     return None
 

@@ -3,6 +3,7 @@
 It covers the stage, its resolved knobs and seed, the addresses of its inputs, what it reads from outside the store, its numeric
 mode, the source of every bloomery module that the stage and its methods import, and the versions of numeric libraries.
 """
+
 from __future__ import annotations
 
 import ast

@@ -1,4 +1,5 @@
 """What happens, twice: every event as a JSON line in the artifact, and what a person wants to see on the terminal."""
+
 from __future__ import annotations
 
 import json
@@ -95,8 +96,14 @@ class Log:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         head = f"[dim]{self.label}[/] " if self.label else ""
-        columns = (TextColumn(head + "{task.description}"), BarColumn(bar_width=28), TextColumn("{task.completed:,.0f} {task.fields[unit]}"))
-        return Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(file=self.stream), transient=True)
+        columns = (
+            TextColumn(head + "{task.description}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.completed:,.0f} {task.fields[unit]}"),
+        )
+        return Progress(
+            *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(file=self.stream), transient=True
+        )
 
     def close(self) -> None:
         if self.file:

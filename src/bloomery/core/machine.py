@@ -1,4 +1,5 @@
 """What this machine can do: cores, memory, number formats, a compiler, and its measured speed at matrix products."""
+
 from __future__ import annotations
 
 import functools

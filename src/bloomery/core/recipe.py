@@ -15,6 +15,7 @@
 A `$name` is the result of a step (or a role, or `$last.step` and `$round` inside a group), `@name` is an artifact of the store,
 and anything else is a folder from outside.
 """
+
 from __future__ import annotations
 
 import re
@@ -96,7 +97,9 @@ def read(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
 def load(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The YAML of a file over that of the recipes it extends."""
     if path.resolve() in seen:
-        raise BadInput(f"{path}: recipes extend each other in a circle ({' -> '.join(p.name for p in (*seen, path))}); remove one `extends`")
+        raise BadInput(
+            f"{path}: recipes extend each other in a circle ({' -> '.join(p.name for p in (*seen, path))}); remove one `extends`"
+        )
     raw = _yaml(path)
     if "extends" not in raw:
         return raw
@@ -130,7 +133,9 @@ def _yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as wrong:
         mark = getattr(wrong, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise BadInput(f"{path}{line}: this is not YAML: {getattr(wrong, 'problem', None) or 'a character that YAML does not allow'}") from None
+        raise BadInput(
+            f"{path}{line}: this is not YAML: {getattr(wrong, 'problem', None) or 'a character that YAML does not allow'}"
+        ) from None
     except (TypeError, ValueError) as wrong:
         raise BadInput(f"{path}: a key or value cannot be read: {wrong}") from None
     if not isinstance(raw, dict):
@@ -258,7 +263,13 @@ def unroll(steps: Mapping[str, Any], place: str) -> Iterator[tuple[str, Mapping[
             yield name, _finals(body, steps)
             continue
         rounds, inside, start = body["repeat"], body.get("steps"), body.get("start") or {}
-        if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1 or not isinstance(inside, Mapping) or set(body) - {"repeat", "steps", "start"}:
+        if (
+            not isinstance(rounds, int)
+            or isinstance(rounds, bool)
+            or rounds < 1
+            or not isinstance(inside, Mapping)
+            or set(body) - {"repeat", "steps", "start"}
+        ):
             raise BadInput(f"{place}.{name}: a group has `repeat:` (a whole number from 1), `steps:` and perhaps `start:`")
         for i in range(1, rounds + 1):
             names = {f"${one}": f"${name}.{i}.{one}" for one in inside}
@@ -289,13 +300,17 @@ def parse_step(name: str, body: Mapping[str, Any], seed: int, roles: Mapping[str
     entry = catalog.find("stage", str(body["stage"]), f"{place}.stage")
     given = {key: value for key, value in body.items() if key not in STEP_OWN}
     values = catalog.resolve_knobs(entry, given, place)
-    inputs = {knob.name: _refs(knob, values.pop(knob.name), roles, f"{place}.{knob.name}") for knob in entry.knobs.values() if knob.artifact}
+    inputs = {
+        knob.name: _refs(knob, values.pop(knob.name), roles, f"{place}.{knob.name}") for knob in entry.knobs.values() if knob.artifact
+    }
     own = body.get("seed", seed)
     if not isinstance(own, int) or isinstance(own, bool):
         raise BadInput(f"{place}.seed: a whole number is asked for, got {own!r}")
     stray = next((text for text in _texts(values) if text.startswith("$")), None)
     if stray:
-        raise BadInput(f"{place}: {stray} stands where a plain value is asked for; only {', '.join(inputs) or 'no knob here'} can refer to a step")
+        raise BadInput(
+            f"{place}: {stray} stands where a plain value is asked for; only {', '.join(inputs) or 'no knob here'} can refer to a step"
+        )
     return Step(name, entry, own, values, inputs)
 
 

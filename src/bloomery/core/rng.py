@@ -1,4 +1,5 @@
 """Generators from counter-based keys: the same key gives the same numbers in any process, order or number of workers."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,5 @@
 """The JSON Schema of recipes, for editors: every stage, method and knob with its type, default and help."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -17,7 +18,11 @@ def recipe_schema() -> dict[str, Any]:
         "description": "a group of steps, run in rounds",
         "required": ["repeat", "steps"],
         "additionalProperties": False,
-        "properties": {"repeat": {"type": "integer", "minimum": 1}, "start": {"type": "object"}, "steps": {"type": "object", "additionalProperties": {"$ref": "#/$defs/step"}}},
+        "properties": {
+            "repeat": {"type": "integer", "minimum": 1},
+            "start": {"type": "object"},
+            "steps": {"type": "object", "additionalProperties": {"$ref": "#/$defs/step"}},
+        },
     }
     definitions: dict[str, Any] = {"step": step, "group": group}
     definitions |= {f"stage.{name}": stage_schema(entry) for name, entry in stages.items()}
@@ -51,8 +56,20 @@ def seam_schema(seam: str) -> dict[str, Any]:
     known = catalog.entries(seam)
     forms: list[dict[str, Any]] = [{"enum": list(known)}] if known else []
     for entry in known.values():
-        knobs = {"type": ["object", "null"], "additionalProperties": False, "properties": {knob.name: knob_schema(knob) for knob in entry.knobs.values()}}
-        forms.append({"type": "object", "description": entry.summary, "required": [entry.name], "additionalProperties": False, "properties": {entry.name: knobs}})
+        knobs = {
+            "type": ["object", "null"],
+            "additionalProperties": False,
+            "properties": {knob.name: knob_schema(knob) for knob in entry.knobs.values()},
+        }
+        forms.append(
+            {
+                "type": "object",
+                "description": entry.summary,
+                "required": [entry.name],
+                "additionalProperties": False,
+                "properties": {entry.name: knobs},
+            }
+        )
     return {"anyOf": [*forms, {"type": "string", "pattern": r"^\w+(\.\w+)+$"}]}
 
 

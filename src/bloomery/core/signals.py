@@ -1,4 +1,5 @@
 """SIGTERM and Ctrl-C: an orderly end wherever the work stands; a second Ctrl-C ends at once."""
+
 from __future__ import annotations
 
 import signal

@@ -1,10 +1,11 @@
 """The store: content-addressed artifacts, each an immutable folder with a card. Folders are the truth.
 
-    store/artifacts/<stage>-<16 digits>/   complete: it appears by one rename, its card.json inside
-    store/work/<stage>-<16 digits>/        being made, or interrupted and resumable; a lock file beside it
-    store/runs/<recipe>.json               the last run of each recipe: what `gc` keeps
-    store/index.sqlite                     what `ls` shows, rebuilt from the folders whenever it is missing or damaged (`index.py`)
+store/artifacts/<stage>-<16 digits>/   complete: it appears by one rename, its card.json inside
+store/work/<stage>-<16 digits>/        being made, or interrupted and resumable; a lock file beside it
+store/runs/<recipe>.json               the last run of each recipe: what `gc` keeps
+store/index.sqlite                     what `ls` shows, rebuilt from the folders whenever it is missing or damaged (`index.py`)
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -117,7 +118,9 @@ class Store:
             path = folder / name
             found = path.stat().st_size if path.is_file() else None
             if found != size:
-                raise BadInput(f"{folder.name} is damaged: {name} has {'gone' if found is None else f'{found:,} bytes'}, {size:,} expected; {mend}")
+                raise BadInput(
+                    f"{folder.name} is damaged: {name} has {'gone' if found is None else f'{found:,} bytes'}, {size:,} expected; {mend}"
+                )
         return Artifact(address, folder, card)
 
     def verify(self, artifact: Artifact) -> list[str]:

@@ -1,4 +1,5 @@
 """The walk through a recipe: address every step, skip what the store holds, make the rest in order, publish each when it is checked."""
+
 from __future__ import annotations
 
 import datetime
@@ -53,10 +54,15 @@ def plan(recipe: Recipe, store: Store, machine: Callable[[], Machine] | None = N
     measured = machine or (lambda: remembered(store.root / "machine.json"))
     planned: dict[str, Planned] = {}
     for step in recipe.steps.values():
-        inputs = {name: [planned[ref.step].address if ref.step else given(ref, store).address for ref in refs] for name, refs in step.inputs.items()}
+        inputs = {
+            name: [planned[ref.step].address if ref.step else given(ref, store).address for ref in refs]
+            for name, refs in step.inputs.items()
+        }
         card = describe(recipe, step, inputs)
         card["folders"] = {given(ref, store).address: ref.folder for refs in step.inputs.values() for ref in refs if ref.folder}
-        address = lineage.address({key: card[key] for key in ("stage", "knobs", "seed", "inputs", "outside", "mode", "sources", "versions")})
+        address = lineage.address(
+            {key: card[key] for key in ("stage", "knobs", "seed", "inputs", "outside", "mode", "sources", "versions")}
+        )
         entry = planned[step.name] = Planned(step, address, {**card, "address": address}, store.find(step.stage.name, address))
         if entry.made is None:
             entry.stage = build(step, planned, store)
@@ -75,8 +81,22 @@ def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dic
     except (BadInput, ValueError) as wrong:
         raise BadInput(f"{step.place}: {wrong}") from None
     code = lineage.closure([step.stage, *lineage.methods_of(step.stage, step.knobs)])
-    about = {"stage": step.stage.name, "kind": step.stage.class_vars.get("makes", ""), "step": step.name, "recipe": recipe.name, "seed": step.seed}
-    return {**about, "knobs": step.knobs, "inputs": dict(inputs), "outside": seen, "mode": mode, "sources": code.sources, "versions": code.versions}
+    about = {
+        "stage": step.stage.name,
+        "kind": step.stage.class_vars.get("makes", ""),
+        "step": step.name,
+        "recipe": recipe.name,
+        "seed": step.seed,
+    }
+    return {
+        **about,
+        "knobs": step.knobs,
+        "inputs": dict(inputs),
+        "outside": seen,
+        "mode": mode,
+        "sources": code.sources,
+        "versions": code.versions,
+    }
 
 
 def given(ref: Ref, store: Store) -> Artifact:
@@ -138,10 +158,13 @@ def room(planned: list[Planned], store: Store) -> None:
     needed = sum(entry.forecast.disk for entry in planned if not entry.made)
     free = shutil.disk_usage(store.root).free
     if needed > free:
-        raise BadInput(f"{store.root}: the recipe needs about {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB free; free some, or choose --store")
+        sizes = f"the recipe needs about {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB free"
+        raise BadInput(f"{store.root}: {sizes}; free some, or choose --store")
 
 
-def make(entry: Planned, planned: Mapping[str, Planned], recipe: Recipe, store: Store, executor: Executor, signals: Signals, quiet: bool) -> Artifact:
+def make(
+    entry: Planned, planned: Mapping[str, Planned], recipe: Recipe, store: Store, executor: Executor, signals: Signals, quiet: bool
+) -> Artifact:
     """One step: run, check, publish."""
     step, stage_name = entry.step, entry.step.stage.name
     with store.making(stage_name, entry.address) as work:
@@ -198,12 +221,16 @@ def named_troubles(entry: Planned, store: Store) -> Iterator[None]:
     except CheckFailed as wrong:
         raise CheckFailed(f"{place}: a check does not hold and nothing was published: {wrong}") from None
     except MemoryError as wrong:
-        raise StepFailed(f"{place}: out of memory; `bloomery plan` shows what each step needs; choose a smaller size, then run again") from wrong
+        raise StepFailed(
+            f"{place}: out of memory; `bloomery plan` shows what each step needs; choose a smaller size, then run again"
+        ) from wrong
     except Exception as wrong:
         free = shutil.disk_usage(store.root).free
         if not is_full(wrong, free):
             raise
-        raise StepFailed(f"{place}: the disk of {store.root} is full ({free / 1e6:,.1f} MB free); free some, then run again: it goes on from here") from wrong
+        raise StepFailed(
+            f"{place}: the disk of {store.root} is full ({free / 1e6:,.1f} MB free); free some, then run again: it goes on from here"
+        ) from wrong
 
 
 def is_full(wrong: Exception, free: int) -> bool:
@@ -221,7 +248,9 @@ def recheck(artifact: Artifact, store: Store, quiet: bool = False) -> list[dict[
     scratch = store.work / f"check-{artifact.name}"
     scratch.mkdir(exist_ok=True)
     try:
-        job = Job(artifact.folder, scratch, Rng((card["seed"], card["stage"])), card["seed"], Log(quiet=quiet), Local(), store, {}, Signals())
+        job = Job(
+            artifact.folder, scratch, Rng((card["seed"], card["stage"])), card["seed"], Log(quiet=quiet), Local(), store, {}, Signals()
+        )
         damaged = store.verify(artifact)
         job.check("files that differ from their hash", len(damaged), 0, note=", ".join(damaged))
         if not damaged:

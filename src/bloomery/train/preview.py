@@ -12,7 +12,7 @@ ENDS = 32  # documents whose last piece is looked at
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of one document as a row holds it: token ids, and the weight with which each is trained (0 for the first, which is only read)."""
+    """A piece of one document in a row: token ids, and the weight with which each is trained (0: only read)."""
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bloomery.core.errors import BadInput
-from bloomery.data.documents import Broken, COLUMNS, Task, make
+from bloomery.data.documents import COLUMNS, Broken, Task, make
 from bloomery.data.read import files
 from bloomery.data.sources import Source, fingerprint_files
 from bloomery.seams import Doc

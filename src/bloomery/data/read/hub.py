@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput
-from bloomery.data.documents import Broken, COLUMNS, Task, make
+from bloomery.data.documents import COLUMNS, Broken, Task, make
 from bloomery.data.sources import CHUNK, Source
 from bloomery.seams import Doc
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bloomery.core.errors import BadInput
-from bloomery.data.documents import Broken, COLUMNS, Options, Task, make
+from bloomery.data.documents import COLUMNS, Broken, Options, Task, make
 from bloomery.data.read import files
 from bloomery.data.sources import CHUNK, Source, fingerprint_files
 from bloomery.seams import Doc
