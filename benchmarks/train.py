@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does: a machine that others use too is the usual one
 
 import torch
 

@@ -17,7 +17,7 @@ from bloomery.core.store import Artifact
 from bloomery.nn.config import Config
 from bloomery.seams import Backward, Batching, Clock, Init, Loss, Optim, Rng, Schedule, Source, View
 
-EFFICIENCY = {True: 0.45, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
+EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
 AUDIT = {"silent": "parameters without a gradient", "unmoved": "parameters that never changed", "moved": "frozen parameters that changed"}
 CHECKED_TOKENS = 16384  # held-out tokens that are scored again from the weights read back
 
@@ -32,11 +32,11 @@ class Pretrain:
     heads: int = 3  # query heads
     kv_heads: int = 0  # key and value heads; 0 = as many as query heads
     ffn: int = 512  # width of the feed-forward layers
-    context: int = 512  # tokens of a row
-    tokens: int = 2_000_000  # tokens to train on
-    batch: int = 4096  # tokens per step, rounded down to whole rows
+    context: int = 256  # tokens of a row
+    tokens: int = 2_400_000  # tokens to train on
+    batch: int = 2048  # tokens per step, rounded down to whole rows
     micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
-    rate: float = 4e-3  # peak learning rate
+    rate: float = 3e-3  # peak learning rate
     decay: float = 0.1  # weight decay of matrices
     optimizer: Optim = "adamw"  # direction of a step
     rest: Optim = "adamw"  # what moves the parameters that an optimizer of matrices leaves

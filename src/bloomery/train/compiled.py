@@ -11,8 +11,8 @@ from bloomery.core.machine import compiler
 if TYPE_CHECKING:
     from torch import nn
 
-PAYS_FROM = 1e13  # training FLOPs: below this, eager is done before the compiler (measured: 18 s cold on 2 cores) has paid for itself
-COLD_SECONDS = 20.0
+PAYS_FROM = 1e13  # training FLOPs: below this, eager is done before the compiler (measured: 12 s cold on 2 cores) has paid for itself
+COLD_SECONDS = 15.0
 
 
 def worthwhile(wish: str, flops: float) -> bool:

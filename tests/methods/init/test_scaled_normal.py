@@ -17,7 +17,7 @@ def filled(cfg: Config, method: ScaledNormal, seed: int = 0) -> dict[str, torch.
 
 
 def test_deviations() -> None:
-    weights = filled(Config(512, 128, 4, 4, 4, 256, 16), ScaledNormal(0.02))
+    weights = filled(Config(512, 128, 4, 4, 4, 256, 16), ScaledNormal(0.02, fan_in=0))
     for name, p in weights.items():
         if p.dim() == 1:
             assert bool((p == 1).all())
@@ -26,6 +26,7 @@ def test_deviations() -> None:
             assert p.std().item() == pytest.approx(wanted, rel=0.05), name
     wide = filled(Config(512, 128, 4, 4, 4, 256, 16), ScaledNormal(0.02, fan_in=0.5))
     assert wide["blocks.0.mlp.gate_up.weight"].std().item() == pytest.approx(0.5 / 128**0.5, rel=0.05)
+    assert filled(Config(512, 64, 1, 2, 2, 32, 8), ScaledNormal())["embed.weight"].std().item() == pytest.approx(0.125, rel=0.05)
     assert wide["blocks.0.mlp.down.weight"].std().item() == pytest.approx(0.5 / 256**0.5 / 8**0.5, rel=0.05)
 
 
@@ -34,6 +35,6 @@ def test_same_name_same_numbers_whatever_else_there_is() -> None:
     assert torch.equal(small["blocks.0.mixer.qkv.weight"], deep["blocks.0.mixer.qkv.weight"])
     assert not torch.equal(deep["blocks.0.mixer.qkv.weight"], deep["blocks.1.mixer.qkv.weight"])
     assert not torch.equal(small["embed.weight"], filled(Config(64, 16, 1, 2, 2, 32, 8), ScaledNormal(), seed=1)["embed.weight"])
-    for knobs in ({"std": 0}, {"fan_in": -1}):
+    for knobs in ({"std": -1}, {"fan_in": -1}):
         with pytest.raises(ValueError, match="must"):
             ScaledNormal(**knobs)

@@ -15,18 +15,18 @@ class ScaledNormal:
     """Normal weights; layers that write into the residual stream are smaller by the root of how many write.
 
     Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)
-    Differs: the deviation may follow the fan-in of each layer; every parameter has a random stream of its own name.
+    Differs: deviations follow the fan-in instead of 0.02 (which a width of 192 leaves near its unigram plateau for long); every
+    parameter has a random stream of its own name.
     Costs: nothing.
     """
 
-    std: float = 0.02  # deviation of embedding and head, and of linear layers unless fan_in is set
-    fan_in: float = 0.0  # above 0: linear layers of the blocks have deviation fan_in / sqrt(inputs)
+    std: float = 0.0  # deviation of embedding and head; 0 = 1 / sqrt(width)
+    fan_in: float = 0.7  # linear layers of the blocks have deviation fan_in / sqrt(inputs); 0 = they have `std` as well
 
     def __post_init__(self) -> None:
-        if self.std <= 0:
-            raise ValueError(f"std must be above 0, got {self.std}")
-        if self.fan_in < 0:
-            raise ValueError(f"fan_in must not be negative, got {self.fan_in}")
+        for name in ("std", "fan_in"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
     @torch.no_grad()
     def apply(self, into: Source, sources: Sequence[Source], tools: Tools | None, rng: Rng) -> None:
@@ -36,7 +36,7 @@ class ScaledNormal:
             if p.dim() < 2:
                 p.fill_(1.0)
                 continue
-            std = self.std
+            std = self.std or p.shape[1] ** -0.5
             if name in linear:
                 std = self.fan_in / p.shape[1] ** 0.5 if self.fan_in else std
                 if linear[name].name.endswith((".out", ".down")):

@@ -17,7 +17,7 @@ class Wsd:
     """
 
     warmup: float = 0.02  # share of the run that warms up linearly
-    decay: float = 0.3  # share of the run that decays
+    decay: float = 0.5  # share of the run that decays
     floor: float = 0.0  # share of the peak rate that is left at the end
     shape: Literal["linear", "sqrt", "cosine"] = "linear"  # course of the decay; sqrt is 1 - sqrt(x)
 
