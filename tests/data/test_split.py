@@ -21,8 +21,16 @@ def test_order_and_additions_do_not_reshuffle():
     rng = Rng((1,))
     chosen = held_out(PACKAGES, SIZES, 0.1, rng)
     assert held_out(PACKAGES[::-1], SIZES[::-1], 0.1, rng) == chosen
-    assert held_out(PACKAGES, SIZES, 0.2, rng) > chosen
     assert held_out(PACKAGES, SIZES, 0.1, Rng((2,))) != chosen
+
+
+def test_no_package_dominates_while_smaller_ones_are_to_be_had():
+    packages, sizes = [f"p{i}" for i in range(101)], [10] * 80 + [400] * 21
+    for seed in range(20):
+        chosen = held_out(packages, sizes, 0.05, Rng((seed,)))
+        totals = {name: size for name, size in zip(packages, sizes, strict=True) if name in chosen}
+        assert sum(totals.values()) >= 0.05 * sum(sizes) and max(totals.values()) <= 10
+    assert held_out(["big", "a", "b"], [900, 100, 90], 0.1, Rng((0,)))  # all would dominate: one is taken all the same
 
 
 def test_edges():

@@ -27,7 +27,13 @@ class Machine:
 
 
 def threads() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use; OMP_NUM_THREADS lowers it, as it does elsewhere."""
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    cores = _cores()
+    return min(cores, int(wished)) if wished.isdigit() and int(wished) else cores
+
+
+def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

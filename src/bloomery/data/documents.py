@@ -22,7 +22,7 @@ class Options:
     format: str = ""  # jsonl, parquet, csv or text; empty = by the ending of the file
     broken: Literal["stop", "drop"] = "stop"  # a text file that cannot be decoded: stop before work, or drop it with a reason
     size: str = ""  # python:// only: bytes to sample
-    share: float = 0.05  # python:// only: largest share of `size` from one package
+    share: float = 0.02  # python:// only: largest share of `size` from one package
     seed: int = 0  # python:// only: which sample
     split: str = "train"  # hf:// only
     config: str = ""  # hf:// only: name of the configuration

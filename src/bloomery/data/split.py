@@ -9,13 +9,14 @@ from bloomery.core.rng import digest
 from bloomery.seams import Rng
 
 SLACK = 1.5  # a package may overshoot the wanted bytes by this factor
+MOST = 0.2  # of the wanted bytes that one package fills while smaller ones are to be had: one package's style is no measure of a model
 
 
 def held_out(packages: Sequence[str], sizes: Sequence[int], share: float, rng: Rng) -> set[str]:
     """Packages that together hold about `share` of the bytes; the biggest is never among them.
 
-    Packages come in the order of a hash of their names; one that would overshoot is passed over, and when all would, the
-    smallest is taken. Raises BadInput when all documents belong to one package.
+    Packages come in the order of a hash of their names, small ones before any that would fill more than `MOST` of what is wanted;
+    one that would overshoot is passed over, and when all would, the smallest is taken. Raises BadInput when all documents belong to one package.
     """
     if share <= 0:
         return set()
@@ -27,7 +28,7 @@ def held_out(packages: Sequence[str], sizes: Sequence[int], share: float, rng: R
         raise BadInput(f"all documents belong to one package ({only!r}), so none can be held out; say `package: COLUMN` or `heldout: 0`")
     biggest = max(totals, key=lambda name: (totals[name], name))
     wanted, held, chosen = share * sum(totals.values()), 0, set()
-    for name in sorted(totals.keys() - {biggest}, key=lambda name: (digest(rng.child(name)), name)):
+    for name in sorted(totals.keys() - {biggest}, key=lambda name: (totals[name] > MOST * wanted, digest(rng.child(name)), name)):
         if held < wanted and held + totals[name] <= SLACK * wanted:
             chosen.add(name)
             held += totals[name]

@@ -33,10 +33,10 @@ class Pretrain:
     kv_heads: int = 0  # key and value heads; 0 = as many as query heads
     ffn: int = 512  # width of the feed-forward layers
     context: int = 256  # tokens of a row
-    tokens: int = 2_400_000  # tokens to train on
-    batch: int = 2048  # tokens per step, rounded down to whole rows
+    tokens: int = 3_600_000  # tokens to train on
+    batch: int = 1024  # tokens per step, rounded down to whole rows
     micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
-    rate: float = 3e-3  # peak learning rate
+    rate: float = 2e-3  # peak learning rate
     decay: float = 0.1  # weight decay of matrices
     optimizer: Optim = "adamw"  # direction of a step
     rest: Optim = "adamw"  # what moves the parameters that an optimizer of matrices leaves
