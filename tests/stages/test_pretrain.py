@@ -162,7 +162,7 @@ def test_forecast_counts_what_is_then_measured(tokens: Path) -> None:
     said = one.forecast({"data": Forecast(facts={"vocab": 4096})}, machine)
     assert said.facts["parameters"] == 3_443_136 and said.facts["tokens"] >= 2_000_000
     assert said.facts["flops"] == pytest.approx(6 * (3_443_136 - 13 * 192) * said.facts["tokens"] + 36 * 192 * 512 * said.facts["tokens"])
-    assert 10 < said.seconds < 3600 and 5e8 < said.memory < 4e9 and said.disk > 12 * said.facts["parameters"]
+    assert 10 < said.seconds < 3600 and 5e8 < said.memory < 4e9 and said.disk > 4 * said.facts["parameters"]
     assert set(one.mode()) == {"precision", "compile", "threads"}
 
 

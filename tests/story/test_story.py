@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -38,7 +39,7 @@ steps:
     ffn: 64
     context: 64
     batch: 512
-    tokens: 100000
+    tokens: 150000
     compile: "off"
     checkpoint_steps: 7
   scores:
@@ -128,16 +129,17 @@ def test_a_second_run_makes_nothing_and_is_quick(recipe, whole):
 def test_killed_at_five_random_instants_the_result_is_the_same(recipe, whole):
     _, made, seconds = whole
     store, chance, kills = recipe.parent / "killed", random.Random(20), []
+    training = json.loads(Path(made["lm"]["folder"], "card.json").read_text())["facts"]["training_seconds"]
     for attempt in range(5):
-        process = start(recipe, store, "--json", "--quiet")
-        if attempt >= 2:  # the first two strike anywhere, the others while it trains
-            deadline = time.monotonic() + seconds
-            while time.monotonic() < deadline and process.poll() is None and not list(store.glob("work/pretrain-*/curve.jsonl")):
-                time.sleep(0.02)
-            time.sleep(chance.uniform(0, 0.15 * seconds))
+        began, process = time.time(), start(recipe, store, "--json", "--quiet")
+        if attempt < 3:  # these strike while it trains, the last two anywhere
+            while process.poll() is None and not any(path.stat().st_mtime > began for path in store.glob("work/pretrain-*/curve.jsonl")):
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.25 * training))
         else:
-            time.sleep(chance.uniform(0.1, 0.7) * seconds)
-        os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(chance.uniform(0.1, 0.4) * seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         kills.append(process.returncode)
         for folder in (store / "artifacts").iterdir():

@@ -155,7 +155,7 @@ def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | 
 
 def room(planned: list[Planned], store: Store) -> None:
     """Refuse a run that the disk cannot hold, before it begins."""
-    needed = sum(entry.forecast.disk for entry in planned if not entry.made)
+    needed = sum(entry.forecast.disk + entry.forecast.facts.get("work_disk", 0) for entry in planned if not entry.made)
     free = shutil.disk_usage(store.root).free
     if needed > free:
         sizes = f"the recipe needs about {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB free"

@@ -9,7 +9,7 @@ from bloomery.core.rng import digest
 from bloomery.seams import Rng
 
 SLACK = 1.5  # a package may overshoot the wanted bytes by this factor
-MOST = 0.2  # of the wanted bytes that one package fills while smaller ones are to be had: one package's style is no measure of a model
+MOST = 0.2  # of the wanted bytes that one package fills while smaller ones are there: one package's style is no measure
 
 
 def held_out(packages: Sequence[str], sizes: Sequence[int], share: float, rng: Rng) -> set[str]:

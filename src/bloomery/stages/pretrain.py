@@ -19,6 +19,7 @@ from bloomery.seams import Backward, Batching, Clock, Init, Loss, Optim, Rng, Sc
 
 EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
 AUDIT = {"silent": "parameters without a gradient", "unmoved": "parameters that never changed", "moved": "frozen parameters that changed"}
+TOKENIZER_BYTES, CURVE_BYTES = 64, 230  # on disk per entry of the vocabulary and per step (measured)
 CHECKED_TOKENS = 16384  # held-out tokens that are scored again from the weights read back
 
 
@@ -33,7 +34,7 @@ class Pretrain:
     kv_heads: int = 0  # key and value heads; 0 = as many as query heads
     ffn: int = 512  # width of the feed-forward layers
     context: int = 256  # tokens of a row
-    tokens: int = 3_600_000  # tokens to train on
+    tokens: int = 3_000_000  # tokens to train on
     batch: int = 1024  # tokens per step, rounded down to whole rows
     micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
     rate: float = 2e-3  # peak learning rate
@@ -96,7 +97,9 @@ class Pretrain:
         per_layer = live * (16 * self.width + 8 * self.ffn) * size + live * self.heads * self.context * 2 * size
         memory = 400e6 + 26 * parameters + self.layers * per_layer
         facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "flops": flops, "vocab": cfg.vocab}
-        return Forecast(seconds, memory, 16 * parameters + 2e6, facts)
+        facts["work_disk"] = 3 * 12 * parameters  # checkpoints: two kept, one being written, each with masters and two moments
+        disk = 4 * parameters + TOKENIZER_BYTES * cfg.vocab + CURVE_BYTES * steps + 20e3
+        return Forecast(seconds, memory, disk, facts)
 
     def run(self, job: Job) -> None:
         """Resolve, train, measure, write."""

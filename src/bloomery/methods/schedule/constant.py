@@ -16,6 +16,10 @@ class Constant:
 
     level: float = 1.0  # the value
 
+    def __post_init__(self) -> None:
+        if self.level < 0:
+            raise ValueError(f"level must not be negative, got {self.level}")
+
     def value(self, clock: Clock) -> float:
         """The level, whatever the clock says."""
         return self.level
