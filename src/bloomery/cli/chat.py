@@ -21,7 +21,10 @@ def command(
     seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
     store: options.Store = options.STORE,
 ) -> None:
-    """Stream completions of what you type; a pretrained model continues text. Ctrl-D ends."""
+    """Stream completions of what you type.
+
+    A pretrained model continues text. Ctrl-D ends; without a terminal each line of standard input is a prompt.
+    """
     from bloomery.cli.models import open_model
 
     loaded = open_model(model, store)

@@ -16,7 +16,10 @@ def command(
     store: options.Store = options.STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Compare an artifact's files with their hashes and measure its boundary checks again; exit code 1 if one does not hold."""
+    """Measure an artifact's boundaries again.
+
+    Its files are compared with their hashes and its checks run anew; exit code 1 if one does not hold.
+    """
     from bloomery.cli.tables import show_json, show_table
     from bloomery.core.errors import CheckFailed
     from bloomery.core.store import Store

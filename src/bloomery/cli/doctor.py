@@ -7,11 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from bloomery.cli import options
 
 NAME = "doctor"
-PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "pyarrow", "numba", "transformers", "datasets", "zstandard")
+PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "pyarrow", "numba", "transformers", "datasets")
 
 
 def command(store: options.Store = options.STORE) -> None:
-    """Report Python, packages, processor, memory, disk, compiler and the state of the store; each trouble comes with its mend."""
+    """Tell what this machine and store are fit for.
+
+    Python, packages, processor, memory, disk, compiler, store; each trouble comes with its mend.
+    """
     import platform
     import shutil
 

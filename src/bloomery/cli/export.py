@@ -18,7 +18,10 @@ def command(
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     store: options.Store = options.STORE,
 ) -> None:
-    """Write a Hugging Face folder, read it back with transformers and compare; the measured differences are printed."""
+    """Write a model as a Hugging Face folder.
+
+    It is read back with transformers and compared; the measured differences are printed.
+    """
     import shutil
 
     from bloomery.core import recipe as recipes

@@ -16,7 +16,10 @@ def command(
     store: options.Store = options.STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Remove artifacts and unfinished work that the last run of no recipe needs; what those came from is kept."""
+    """Remove what no recorded run needs.
+
+    Artifacts and unfinished work that the last run of no recipe needs; what those came from is kept.
+    """
     from bloomery.cli.tables import show_json
     from bloomery.core.store import Store
     from bloomery.draw.numbers import size as file_size

@@ -8,7 +8,10 @@ NAME = "ls"
 
 
 def command(store: options.Store = options.STORE, as_json: options.Json = False) -> None:
-    """List the artifacts of the store, oldest first, damaged ones named."""
+    """List the artifacts of the store.
+
+    Oldest first, damaged ones named with their mend.
+    """
     from dataclasses import asdict
 
     from bloomery.cli.tables import show_json, show_table

@@ -16,7 +16,10 @@ def command(
     seam: Annotated[str, typer.Option(help="Of one seam only.")] = "",
     as_json: options.Json = False,
 ) -> None:
-    """List the methods at each seam, or show one with its knobs."""
+    """List the methods at each seam, or show one.
+
+    With its knobs, their defaults and its source.
+    """
     from bloomery.cli.tables import show_json, show_table
     from bloomery.core.catalog import all_methods
     from bloomery.core.errors import BadInput, near

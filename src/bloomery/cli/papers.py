@@ -16,7 +16,10 @@ def command(
     covered: Annotated[bool, typer.Option("--covered", help="Only those with a method here.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List the papers of the bibliography with the methods that implement them."""
+    """List the papers and the methods that implement them.
+
+    The literature that the catalogue is measured against.
+    """
     from bloomery.cli.tables import show_json, show_table
     from bloomery.core.bibliography import papers
     from bloomery.core.catalog import all_methods

@@ -13,7 +13,10 @@ def command(
     store: options.Store = options.STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Show what each step would need: cached or not, parameters, tokens, FLOPs, peak memory, time and disk. Nothing is made."""
+    """Show what a run would do and need, step by step.
+
+    Cached or not, parameters, tokens, FLOPs, peak memory, time and disk; nothing is made.
+    """
     from bloomery.cli.tables import show_json, show_table
     from bloomery.core import recipe as recipes
     from bloomery.core.store import Store

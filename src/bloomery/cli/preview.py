@@ -24,7 +24,10 @@ def command(
     store: options.Store = options.STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Show the exact tokens of a training step, by weight."""
+    """Show the exact tokens of a training step, by weight.
+
+    Tokens that are only read stand dim, or in brackets off a terminal; what must never be trained on silently is refused.
+    """
     from bloomery.cli.tables import show_json
     from bloomery.core.store import Store
     from bloomery.seams import Rng

@@ -15,7 +15,10 @@ def command(
     artifacts: Annotated[list[str], typer.Argument(help="Artifacts by name, address or step.")],
     store: options.Store = options.STORE,
 ) -> None:
-    """Remove artifacts; one that others came from is refused."""
+    """Remove artifacts; refuse those that others came from.
+
+    A damaged artifact may always go: its address is made again.
+    """
     from bloomery.core.store import Store
 
     opened = Store(store)

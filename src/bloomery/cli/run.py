@@ -18,7 +18,10 @@ def command(
     quiet: Annotated[bool, typer.Option(help="Print the results only.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make what a recipe says, skipping what the store has; an interrupted run goes on where it stood."""
+    """Make what a recipe says.
+
+    Steps that the store has are skipped; an interrupted run goes on where it stood.
+    """
     from bloomery.cli.results import show_results
     from bloomery.core import recipe as recipes
     from bloomery.core.store import Store

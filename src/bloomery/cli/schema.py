@@ -6,7 +6,10 @@ NAME = "schema"
 
 
 def command() -> None:
-    """Print the JSON Schema of recipes, for editors that complete and check YAML."""
+    """Print the JSON Schema of recipes.
+
+    For editors that complete and check YAML.
+    """
     import json
 
     from bloomery.core.schema import recipe_schema

@@ -17,7 +17,10 @@ def command(
     store: options.Store = options.STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Show what an artifact is, what it came from, its facts, checks and cost."""
+    """Show one artifact and what it came from.
+
+    Its facts, checks, cost and files; a corpus shows its funnel, scores their table.
+    """
     from bloomery.cli.results import show_scores
     from bloomery.core.store import Store
     from bloomery.core.walk import lineage_of

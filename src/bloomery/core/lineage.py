@@ -19,7 +19,7 @@ from typing import Any
 
 from bloomery.core import catalog
 
-NUMERIC = ("numpy", "torch", "tokenizers", "transformers", "safetensors", "pyarrow", "polars", "numba", "datasets", "zstandard")
+NUMERIC = ("numpy", "torch", "tokenizers", "transformers", "safetensors", "pyarrow", "numba", "datasets")
 
 
 def address(parts: Mapping[str, Any]) -> str:

@@ -8,8 +8,10 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,33 @@ def memory_bytes() -> int:
 
 
 def measure() -> Machine:
-    """Measure matrix products (2 x n^3 operations each, best of a few); takes about half a second after torch is imported."""
-    import torch
-
-    speeds: dict[str, float] = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        if name == "bfloat16" and not has_bf16():
-            continue
-        x = torch.ones(1024, 1024, dtype=dtype)
-        x @ x
-        best = 0.0
-        for _ in range(8):
-            begin = time.perf_counter()
-            x @ x
-            best = max(best, 2 * 1024**3 / (time.perf_counter() - begin))
-        speeds[name] = best
+    """Measure matrix products (2 x n^3 operations each, best of a few), by torch where it is installed, else by numpy; half a second."""
+    speeds = {}
+    for name in ("float32", "bfloat16") if has_bf16() else ("float32",):
+        product = _product(name)
+        if product:
+            product()
+            speeds[name] = 2 * 1024**3 / min(_seconds(product) for _ in range(8))
     return Machine(platform.processor() or platform.machine(), threads(), memory_bytes(), has_bf16(), speeds)
+
+
+def _product(precision: str) -> Callable[[], Any] | None:
+    """A product of two 1024 x 1024 matrices; None for a format that numpy alone does not have."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        import numpy as np
+
+        ones = np.ones((1024, 1024), np.float32)
+        return (lambda: ones @ ones) if precision == "float32" else None
+    x = torch.ones(1024, 1024, dtype=getattr(torch, precision))
+    return lambda: x @ x
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
 
 
 def remembered(path: Path) -> Machine:

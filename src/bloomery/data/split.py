@@ -9,14 +9,15 @@ from bloomery.core.rng import digest
 from bloomery.seams import Rng
 
 SLACK = 1.5  # a package may overshoot the wanted bytes by this factor
-MOST = 0.2  # of the wanted bytes that one package fills while smaller ones are there: one package's style is no measure
+MOST = 0.2  # of the wanted bytes that one package fills while smaller ones are there: one author is no measure
 
 
 def held_out(packages: Sequence[str], sizes: Sequence[int], share: float, rng: Rng) -> set[str]:
     """Packages that together hold about `share` of the bytes; the biggest is never among them.
 
     Packages come in the order of a hash of their names, small ones before any that would fill more than `MOST` of what is wanted;
-    one that would overshoot is passed over, and when all would, the smallest is taken. Raises BadInput when all documents belong to one package.
+    one that would overshoot is passed over, and when all would, the smallest is taken. Raises BadInput when all documents belong to
+    one package.
     """
     if share <= 0:
         return set()
