@@ -233,6 +233,14 @@ def test_whole_files_that_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_a_column_may_give_the_path(tmp_path, name):
+    path = {"a.jsonl": write_jsonl, "a.csv": write_csv, "a.parquet": write_parquet}[name](tmp_path / name)
+    assert [one.meta["path"] for one in read({"from": str(path), "path": "name"})] == [row["name"] for row in ROWS]
+    assert all(one.meta["path"].startswith(f"{name}:") for one in read(str(path)))
+    assert "say `path: NAME`" in refused({"from": str(path), "path": "nowhere"})
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
 def test_a_missing_column_names_those_there_are(tmp_path, name):
     path = {"a.jsonl": write_jsonl, "a.csv": write_csv, "a.parquet": write_parquet}[name](tmp_path / name)
     assert "has no column 'content'; it has text, name, group, other; say `text: NAME`" in refused({"from": str(path), "text": "content"})
