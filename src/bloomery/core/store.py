@@ -9,7 +9,6 @@ store/index.sqlite                     what `ls` shows, rebuilt from the folders
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput, Busy, near
+from bloomery.core.files import files_below, sha256_file, to_disk, write_json
 
 CARD = "card.json"
 MARK = "BLOOMERY_STORE"
@@ -55,26 +55,6 @@ class Artifact:
 
     def parents(self) -> list[str]:
         return [address for addresses in self.inputs.values() for address in addresses]
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all: to a temporary file, to the disk, then renamed."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, default=str)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def sha256_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def files_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 class Store:
@@ -176,11 +156,11 @@ class Store:
         card = {**card, "files": files}
         write_json(out / CARD, card)
         for path in [*files_below(out), *(p for p in out.rglob("*") if p.is_dir()), out]:
-            _to_disk(path)
+            to_disk(path)
         folder = self.artifacts / f"{stage}-{card['address'][:16]}"
         if not folder.exists():
             os.rename(out, folder)
-            _to_disk(self.artifacts)
+            to_disk(self.artifacts)
         return Artifact(card["address"], folder, card)
 
     def leave(self, stage: str, address: str) -> None:
@@ -259,11 +239,3 @@ class Store:
         aside = self.work / f"discarded-{folder.name}-{os.getpid()}"
         os.rename(folder, aside)
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

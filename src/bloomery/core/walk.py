@@ -15,12 +15,13 @@ from bloomery.core import catalog, lineage
 from bloomery.core.cost import Meter
 from bloomery.core.errors import BadInput, Busy, CheckFailed, Interrupted
 from bloomery.core.executors import Executor, Local
+from bloomery.core.files import files_below, sha256_file
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
 from bloomery.core.machine import Machine, remembered
 from bloomery.core.recipe import Recipe, Ref, Step
 from bloomery.core.signals import Signals
-from bloomery.core.store import Artifact, Store, files_below, sha256_file
+from bloomery.core.store import Artifact, Store
 from bloomery.seams import Rng
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

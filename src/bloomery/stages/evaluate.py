@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput, Interrupted
+from bloomery.core.files import files_below, write_json
 from bloomery.core.job import Forecast
 from bloomery.core.machine import threads
-from bloomery.core.store import Artifact, files_below, write_json
 from bloomery.seams import Doc, Filter, Item, Rng, Source, Task
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
     from bloomery.core.machine import Machine
+    from bloomery.core.store import Artifact
     from bloomery.infer.answers import Examinee
     from bloomery.infer.rivals import Bits
 

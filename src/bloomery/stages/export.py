@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from bloomery.core.job import Forecast
-from bloomery.core.store import Artifact
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bloomery.core.job import Job
     from bloomery.core.machine import Machine
+    from bloomery.core.store import Artifact
     from bloomery.nn.model import Transformer
 
 BYTES = {"float32": 4, "bfloat16": 2}

@@ -8,14 +8,16 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
-from bloomery.core.store import Artifact
 from bloomery.nn.config import Config
 from bloomery.seams import Backward, Batching, Clock, Init, Loss, Optim, Rng, Schedule, Source, View
+
+if TYPE_CHECKING:
+    from bloomery.core.store import Artifact
 
 EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
 AUDIT = {"silent": "parameters without a gradient", "unmoved": "parameters that never changed", "moved": "frozen parameters that changed"}

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.job import Forecast
-from bloomery.core.store import Artifact
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
     from bloomery.core.machine import Machine
+    from bloomery.core.store import Artifact
 
 PAGE = "report.html"
 NOT_SIGNALS = {"id", "text", "path", "package", "licence", "source", "reason", "note", "weight"}

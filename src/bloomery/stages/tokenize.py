@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
-from bloomery.core.store import Artifact
 from bloomery.data.sizes import parse_size
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
     from bloomery.core.machine import Machine
+    from bloomery.core.store import Artifact
     from bloomery.data.tokenizer import Tokenizer
 
 PARTS = ("train", "heldout")

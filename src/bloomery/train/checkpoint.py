@@ -5,7 +5,6 @@ Nothing is pickled. The state carries the hash of the tensors: a folder that doe
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,6 +13,8 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from bloomery.core.files import sha256_file, to_disk
 
 TENSORS, STATE, NAME, TORN = "tensors.safetensors", "state.json", "step-", "torn-"
 
@@ -32,15 +33,15 @@ class Checkpoints:
         torn = self.folder / f"{TORN}{step}"
         torn.mkdir()
         save_file(tensors, str(torn / TENSORS))
-        text = json.dumps({"sha256": _digest(torn / TENSORS), **state}, allow_nan=False)
+        text = json.dumps({"sha256": sha256_file(torn / TENSORS), **state}, allow_nan=False)
         (torn / STATE).write_text(text + "\n", encoding="utf-8")
         for path in (torn / TENSORS, torn / STATE, torn):
-            _to_disk(path)
+            to_disk(path)
         final = self.folder / f"{NAME}{step:012d}"
         if final.exists():
             os.rename(final, self.folder / f"{TORN}old")
         os.rename(torn, final)
-        _to_disk(self.folder)
+        to_disk(self.folder)
         for old in [*self._folders()[self.keep :], *self.folder.glob(f"{TORN}*")]:
             shutil.rmtree(old)
         return final
@@ -50,7 +51,7 @@ class Checkpoints:
         for folder in self._folders():
             try:
                 state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-                if state.pop("sha256") == _digest(folder / TENSORS):
+                if state.pop("sha256") == sha256_file(folder / TENSORS):
                     return load_file(str(folder / TENSORS)), state
             except (OSError, ValueError, KeyError):
                 continue
@@ -59,16 +60,3 @@ class Checkpoints:
     def _folders(self) -> list[Path]:
         """Newest first."""
         return sorted(self.folder.glob(f"{NAME}*"), reverse=True)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
