@@ -1,7 +1,8 @@
 """How long `bloomery --help` takes as a whole process: the fastest of ten, beside the half second that is promised.
 
-    python benchmarks/help.py [--quick]
+python benchmarks/help.py [--quick]
 """
+
 from __future__ import annotations
 
 import json

@@ -5,6 +5,7 @@
 One JSON line per contest: {"contest", "unit", "ours", "peer", "peer_value", "ratio"}; a ratio above 1 means bloomery is ahead.
 Same shapes, tokens, threads and allocator settings for all; each round times one step of each, and the median round counts.
 """
+
 from __future__ import annotations
 
 import argparse

@@ -44,8 +44,8 @@ TOYS = {
                 if self.fail == "bad":
                     from bloomery.core.errors import BadInput
                     raise BadInput("no documents are left; loosen keep")
-                if self.fail == "kill":
-                    import os, signal
+                import os, signal
+                if self.fail == "kill" and "TOY_CALM" not in os.environ:
                     (job.work / "begun").touch()
                     os.kill(os.getpid(), signal.SIGTERM)
                     import time

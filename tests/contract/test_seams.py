@@ -10,7 +10,7 @@ import torch
 
 from bloomery.core import catalog
 from bloomery.core.rng import numpy_rng, torch_rng
-from bloomery.seams import Clock, Doc, Drop, Rng
+from bloomery.seams import Batch, Clock, Doc, Drop, Episode, Rng, Source
 
 RNG = Rng((0, "contract"))
 DOCS = [
@@ -142,10 +142,117 @@ def test_filters_are_deterministic_and_keep_a_choice(name):
 def test_inits_are_deterministic(name):
     from bloomery.nn.config import Config
     from bloomery.nn.model import Transformer
-    from bloomery.seams import Source
 
     nets = [Transformer(Config(64, 16, 2, 2, 1, 24, 32)) for _ in range(2)]
     for net in nets:
         make("init", name).apply(Source(net=net), (), None, RNG)
     for (key, a), b in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
         assert torch.equal(a, b) and torch.isfinite(a).all(), key
+
+
+def net_of(seed: int):
+    """A tiny float32 decoder over 64 tokens."""
+    from bloomery.nn.config import Config
+    from bloomery.nn.model import Transformer
+
+    return Transformer(Config(64, 16, 2, 2, 1, 24, 32), RNG.child("net", seed))
+
+
+def batch_of(rows: int = 4, tokens: int = 12) -> Batch:
+    """Rows of two pieces each, with padding and weights that differ from row to row."""
+    draw = torch_rng(RNG.child("batch"))
+    inputs, targets = (torch.randint(0, 64, (rows, tokens), generator=draw) for _ in range(2))
+    weights = torch.rand(rows, tokens, generator=draw)
+    place = torch.arange(tokens).expand(rows, tokens)
+    padded, second = place >= tokens - torch.arange(rows)[:, None], place >= tokens // 2
+    weights[padded] = 0
+    positions = torch.where(second, place - tokens // 2, place)
+    return Batch(inputs, targets, weights, positions, torch.where(padded, -1, second.long()))
+
+
+def part(batch: Batch, begin: int, stop: int) -> Batch:
+    return Batch(**{name: column[begin:stop] for name, column in vars(batch).items()})
+
+
+@of("loss")
+def test_losses_are_sums_whose_parts_add_up_over_known_denominators(name):
+    method, whole = make("loss", name), batch_of()
+    roles = {role: net_of(i) for i, role in enumerate(method.roles)}
+    seen = method.look(roles, whole, RNG) if hasattr(method, "look") else {}
+    halves = part(whole, 0, 2), part(whole, 2, 4)
+    weights, first, again = method.weigh(whole), method.terms(roles, whole, seen, RNG), method.terms(roles, whole, seen, RNG)
+    split = [method.terms(roles, half, seen, RNG) for half in halves]
+    assert weights and weights.keys() == first.keys() and all(np.isfinite(list(weights.values())))
+    for term, total in first.items():
+        assert total.ndim == 0 and torch.isfinite(total) and torch.equal(total, again[term])
+        assert sum(one[term].item() for one in split) == pytest.approx(total.item(), rel=1e-5)
+        assert sum(method.weigh(half)[term] for half in halves) == pytest.approx(weights[term], rel=1e-6)
+    sum(first.values()).backward()
+    grads = [p.grad for p in roles["net"].parameters()]
+    assert all(grad is not None and torch.isfinite(grad).all() for grad in grads)
+
+
+@of("backward")
+def test_accumulated_gradients_are_those_of_the_whole_batch(name):
+    from bloomery.methods.loss.cross_entropy import CrossEntropy
+
+    method, loss, whole = make("backward", name), CrossEntropy(), batch_of()
+    weight = loss.weigh(whole)["tokens"]
+
+    def grads(size: int) -> tuple[dict, list]:
+        net = net_of(0)
+        micros = [part(whole, i, i + size) for i in range(0, 4, size)]
+        numbers = method.backward(net, micros, lambda net, micro: loss.terms({"net": net}, micro, {}, RNG)["tokens"] / weight, RNG)
+        found = [p.grad for p in net.parameters()]
+        if hasattr(method, "transform"):
+            numbers = {**numbers, **method.transform(found)}
+        return numbers, found
+
+    numbers, wanted = grads(4)
+    assert numbers["loss"] > 0 and np.isfinite(list(numbers.values())).all()
+    again = grads(4)
+    assert again[0] == numbers and all(map(torch.equal, again[1], wanted))
+    for size in (1, 2):
+        split, found = grads(size)
+        assert split == pytest.approx(numbers, rel=1e-5)
+        for a, b in zip(found, wanted, strict=True):
+            assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Source:
+    """A tokenizer and Python files long enough to be cut, each in a package of its own or of two."""
+    from bloomery.data.tokenizer import learn
+
+    body = ["import os", "", "def area(w, h):", "    size = w * h", "    return size", "", "class Shape:", "    sides = 4", ""]
+    texts = ["\n".join(line.replace("4", str(i)) for line in body * 4) for i in range(8)]
+    docs = [Doc(f"d{i}", text, {"path": f"{i}.py", "package": f"p{i // 2}"}) for i, text in enumerate(texts)]
+    return Source(net=None, tokenizer=learn(texts * 3, 290), docs=docs)
+
+
+def answers(item, tokenizer) -> list[Episode]:
+    """What a model may come back with: the target itself, nothing at all, and nonsense cut by the limit."""
+    if item.want == "score":
+        ids = tuple(tokenizer.encode(item.target))
+        return [Episode("scored", item.id, tokens=ids, logp=tuple(-0.1 * (i % 7) for i in range(len(ids))))]
+    return [
+        Episode("right", item.id, "\n" + item.target + "\n", ended="stop"),
+        Episode("empty", item.id, "", ended="stop"),
+        Episode("cut", item.id, "\n)]} \x00 é", ended="limit"),
+    ]
+
+
+@of("task")
+def test_tasks_ask_and_grade_deterministically(name, held_out):
+    method = make("task", name)
+    items = list(method.items(held_out, RNG))
+    assert items and items == list(method.items(held_out, RNG)) and len({item.id for item in items}) == len(items)
+    rows = []
+    for item in items:
+        for episode in answers(item, held_out.tokenizer):
+            grade = method.grade(item, episode, None)
+            assert grade == method.grade(item, episode, None)
+            assert np.isfinite([grade.score, *grade.parts.values(), *(grade.per_token or ())]).all()
+            rows.append((item, episode, grade))
+    summary = method.summary(rows, RNG)
+    assert summary and summary == method.summary(rows, RNG) and np.isfinite(list(summary.values())).all()

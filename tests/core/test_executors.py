@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from bloomery.core.executors import Local
@@ -49,3 +53,39 @@ def test_items_are_taken_as_they_are_needed():
     next(results)
     assert len(taken) <= 9
     results.close()
+
+
+SCRIPT = """
+import sys
+from bloomery.core.executors import Local
+from operator import neg
+print(list(Local(2).map(neg, range(3))))
+"""
+
+ORPHANS = """
+import os, signal, time
+from bloomery.core.executors import Local
+results = Local(2).map(time.sleep, [0, 0, 60, 60])
+next(results)
+import psutil
+print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_plain_script_can_use_workers(tmp_path):
+    """Without `if __name__ == "__main__":`, as people write in notebooks and scripts."""
+    (tmp_path / "plain.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, str(tmp_path / "plain.py")], capture_output=True, text=True)
+    assert done.stdout == "[0, -1, -2]\n", done.stderr
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "killed.py").write_text(ORPHANS)
+    done = subprocess.run([sys.executable, str(tmp_path / "killed.py")], stdout=subprocess.PIPE, text=True, timeout=30)
+    left = [int(pid) for pid in done.stdout.split()]
+    assert len(left) >= 2
+    deadline = time.monotonic() + 10
+    while any(psutil.pid_exists(pid) for pid in left) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in left if psutil.pid_exists(pid)]

@@ -46,6 +46,12 @@ def test_extends_states_only_the_difference(tmp_path, toys):
     assert list(child.steps["b"].knobs["schedule"]) == ["constant"]
 
 
+def test_a_variant_is_another_recipe(tmp_path, toys):
+    (tmp_path / "parent.yaml").write_text("name: parent\n" + GOOD)
+    assert parsed("extends: parent.yaml", path=tmp_path).name == "r"
+    assert parsed("extends: parent.yaml\nname: mine", path=tmp_path).name == "mine"
+
+
 def test_extends_in_a_circle_is_refused(tmp_path, toys):
     (tmp_path / "other.yaml").write_text("extends: r.yaml\nsteps: {}")
     with pytest.raises(BadInput, match="circle"):
@@ -136,6 +142,10 @@ BAD = {
     "bad step name": ("steps: {'a b': {stage: seed}}", "a step's name is letters"),
     "bad group": ("steps: {g: {repeat: 0, steps: {a: {stage: seed}}}}", "a group has `repeat:`"),
     "role and step": ("roles: {a: $a}\nsteps: {a: {stage: seed}}", "a step has this name too"),
+    "roles are a list": ("roles: [a]\nsteps: {a: {stage: seed}}", "roles: a mapping"),
+    "role is a number": ("roles: {j: 3}\nsteps: {a: {stage: seed}}", "roles: a mapping"),
+    "start is text": ("steps: {g: {repeat: 1, start: hello, steps: {a: {stage: seed}}}}", "a group has `repeat:`"),
+    "a truth for a number": ("steps: {a: {stage: seed, number: true}}", "True is no value here"),
     "control characters": ("steps: \x00", "not YAML"),
 }
 
@@ -158,6 +168,11 @@ def test_a_kind_that_does_not_fit_is_refused(tmp_path, toys):
 def test_bad_changes_get_one_sentence(tmp_path, toys, change):
     with pytest.raises(BadInput):
         parsed(GOOD, change, path=tmp_path)
+
+
+def test_a_change_of_a_recipe_without_steps(tmp_path, toys):
+    with pytest.raises(BadInput, match="there is no step 'a'"):
+        parsed("seed: 1\nsteps:", "a.b=3", path=tmp_path)
 
 
 def test_missing_and_unreadable_files(tmp_path):

@@ -23,7 +23,7 @@ def put(store: Store, name: str, inputs: dict | None = None):
         (out / "deep" / "number").write_text(name)
         made = f"2026-01-01T00:00:0{len(list(store.artifacts.iterdir()))}"
         card = {"address": address, "stage": "seed", "kind": "corpus", "step": name, "recipe": "r", "made": made,
-                "inputs": inputs or {}, "facts": {}, "checks": [], "cost": {"seconds": 1.5, "disk": 7}}  # fmt: skip
+                "inputs": inputs or {}, "knobs": {}, "facts": {}, "checks": [], "cost": {"seconds": 1.5, "disk": 7}}  # fmt: skip
         made = store.publish("seed", out, card)
         store.leave("seed", address)
     return made
@@ -48,13 +48,15 @@ def test_get_by_name_address_and_step(store):
         store.get("frist")
 
 
-@pytest.mark.parametrize("damage", ["card gone", "card junk", "file gone", "file short", "renamed"])
+@pytest.mark.parametrize("damage", ["card gone", "card junk", "card short", "file gone", "file short", "renamed"])
 def test_damage_by_hand_is_named_with_its_mend(store, damage):
     made = put(store, "a")
     if damage == "card gone":
         made.path("card.json").unlink()
     elif damage == "card junk":
         made.path("card.json").write_text("{")
+    elif damage == "card short":
+        made.path("card.json").write_text(json.dumps({"address": made.address, "files": {}}))
     elif damage == "file gone":
         made.path("deep", "number").unlink()
     elif damage == "file short":
@@ -93,6 +95,32 @@ def test_gc_leaves_work_that_another_process_holds(store):
         assert store.collect() == []
         assert (work / "checkpoint").exists()
     assert [name for name, _ in store.collect()] == ["work/seed-" + "d" * 16]
+
+
+def test_gc_keeps_what_a_damaged_artifact_came_from(store):
+    a = put(store, "a")
+    b = put(store, "b", {"of": [a.address]})
+    store.record_run("r", {}, {"b": b.name})
+    b.path("deep", "number").write_text("longer")
+    assert store.collect() == []
+    b.path("card.json").write_text("{}")
+    with pytest.raises(BadInput, match=f"bloomery rm {b.name}"):
+        store.collect()
+    assert store.find("seed", a.address)
+
+
+def test_gc_keeps_what_a_recorded_run_is_still_to_make(store):
+    store.record_run("r", {}, {"a": "seed-" + "a" * 16, "b": "seed-" + "b" * 16})
+    put(store, "a")
+    with store.making("seed", "b" * 64) as work:
+        (work / "checkpoint").write_text("x")
+    assert store.collect() == []
+
+
+def test_readers_make_no_store(tmp_path):
+    with pytest.raises(BadInput, match="no store here"):
+        Store(tmp_path / "typo", make=False)
+    assert not (tmp_path / "typo").exists()
 
 
 def test_rm_refuses_what_others_came_from(store):
@@ -150,9 +178,10 @@ def test_the_index_follows_the_folders_and_is_rebuilt(store):
 
 
 def test_a_damaged_run_record_is_named(store):
-    (store.runs / "r.json").write_text("{")
-    with pytest.raises(BadInput, match=r"r\.json is damaged"):
-        store.kept()
+    for junk in ("{", "[]", '{"made": 3}', "{}"):
+        (store.runs / "r.json").write_text(junk)
+        with pytest.raises(BadInput, match=r"r\.json is damaged"):
+            store.kept()
 
 
 def test_the_card_lists_every_file_with_its_hash(store):

@@ -21,6 +21,8 @@ def changed(**knobs) -> recipe.Recipe:
     for place, value in knobs.items():
         step, _, knob = place.partition("_")
         raw["steps"][step][knob] = value
+        if value is None:
+            del raw["steps"][step][knob]
     return recipe.parse(raw, "toy")
 
 
@@ -102,6 +104,77 @@ def test_sigterm_is_an_orderly_end_and_the_work_stays(store, toys):
         run(store, a_fail="kill")
     assert not list(store.artifacts.iterdir())
     assert list(store.work.glob("*/begun"))
+
+
+def test_gc_leaves_an_interrupted_run_alone(store, toys):
+    with pytest.raises(Interrupted):
+        run(store, b_stage="seed", b_fail="kill", b_of=None)
+    assert store.collect() == [] and list(store.work.glob("*/begun"))
+
+
+def test_an_attempt_that_was_stopped_counts_in_the_cost(store, toys, monkeypatch):
+    with pytest.raises(Interrupted):
+        run(store, a_fail="kill")
+    monkeypatch.setenv("TOY_CALM", "1")
+    run(store, a_fail="kill")
+    assert store.get("a").card["cost"]["resumed"] == 1
+
+
+def test_interrupted_is_no_exception_of_a_document():
+    assert not issubclass(Interrupted, Exception)
+
+
+def test_an_input_changed_by_hand_is_never_built_upon(store, toys):
+    made = run(store)
+    store.get("a").path("number").write_text("7")  # the same size
+    with pytest.raises(BadInput, match=f"number is not what its card says; `bloomery rm {made['a']}`"):
+        run(store, b_seed=1)
+
+
+def test_a_missing_package_is_found_before_any_work(store, toys):
+    folder = toys()
+    file = folder / "toy_double.py"
+    file.write_text(
+        file.read_text().replace('makes: ClassVar[str] = "corpus"', 'makes: ClassVar[str] = "corpus"\n    needs = ("nosuchpackage",)')
+    )
+    toys()
+    with pytest.raises(BadInput, match=r"steps\.b: the package nosuchpackage is missing"):
+        run(store)
+    assert not list(store.artifacts.iterdir())
+
+
+def test_a_stage_that_reads_the_recipe_reruns_when_it_changes(store, toys):
+    assert walk.plan(changed(), store)[2].address == walk.plan(changed(), store)[2].address
+    folder = toys()
+    file = folder / "toy_double.py"
+    file.write_text(file.read_text().replace('makes: ClassVar[str] = "corpus"', 'makes: ClassVar[str] = "corpus"\n    reads_recipe = True'))
+    toys()
+    first = walk.plan(changed(), store)[2].address
+    other = recipe.parse({**RAW, "name": "other"}, "toy")
+    assert walk.plan(other, store)[2].address != first
+
+
+def test_what_a_method_from_outside_imports_is_in_its_address(store, toys, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    (tmp_path / "mine" / "part_of_it.py").write_text("LEVEL = 1.0\n")
+    (tmp_path / "mine" / "outside_rate.py").write_text(
+        "from dataclasses import dataclass\nfrom part_of_it import LEVEL\n\n\n"
+        '@dataclass(frozen=True)\nclass Rate:\n    """A rate."""\n    by: float = 2.0  # x\n\n'
+        "    def value(self, clock):\n        return LEVEL\n"
+    )
+    first = walk.plan(changed(b_schedule="outside_rate.Rate"), store)[1]
+    assert "part_of_it" in first.card["sources"]
+    (tmp_path / "mine" / "part_of_it.py").write_text("LEVEL = 2.0\n")
+    toys()
+    assert walk.plan(changed(b_schedule="outside_rate.Rate"), store)[1].address != first.address
+
+
+def test_the_kind_of_a_given_artifact_is_checked(store, toys):
+    made = run(store)
+    raw = {"steps": {"d": {"stage": "pretrain", "data": f"@{made['a']}"}}}
+    with pytest.raises(BadInput, match=r"steps\.d\.data: a tokens is asked for"):
+        walk.plan(recipe.parse(raw, "other"), store)
 
 
 def test_a_disk_that_cannot_hold_the_run_is_refused_before_it_begins(store, toys, monkeypatch):

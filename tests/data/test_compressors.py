@@ -1,4 +1,5 @@
 """Compressed sizes against the commands they stand for."""
+
 from __future__ import annotations
 
 import shutil

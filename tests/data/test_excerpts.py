@@ -1,4 +1,5 @@
 """Cutting documents for prompts."""
+
 from __future__ import annotations
 
 from bloomery.data.excerpts import continuation, line_ends, prompt_tokens, shuffled

@@ -1,4 +1,5 @@
 """A journal that is torn at any byte holds exactly the lines that were whole."""
+
 from __future__ import annotations
 
 from bloomery.data.journal import Journal

@@ -1,4 +1,5 @@
 """Shares of seen runs against a plain version."""
+
 from __future__ import annotations
 
 import re

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,20 @@ def test_a_line_of_fifty_megabytes_is_never_held_whole(tmp_path):
     assert peak < 20e6
 
 
+def test_escapes_do_not_make_a_document_too_long(tmp_path):
+    texts = ["\u0430" * 2000, "\U0001f600" * 1000, "a" * 4096, "a" * 4097]
+    rows = ["".join(f"\\u{int.from_bytes(unit, 'big'):04x}" for unit in pairs(text)) for text in texts]
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{row}", "more": "{"x" * 60000}"}}\n' for row in rows))
+    found = read(str(tmp_path / "a.jsonl"), limit=4096)
+    assert [getattr(one, "text", getattr(one, "reason", "")) for one in found] == [*texts[:3], "too long"]
+
+
+def pairs(text: str) -> list[bytes]:
+    """UTF-16 code units, which is what JSON escapes name."""
+    wide = text.encode("utf-16-be")
+    return [wide[i : i + 2] for i in range(0, len(wide), 2)]
+
+
 def test_long_documents_of_every_kind(tmp_path):
     rows = [{"text": "ok"}, {"text": "x" * 5000}, {"text": "é" * 3000}]
     (tmp_path / "a.txt").write_text("x" * 5000)
@@ -232,6 +247,59 @@ def test_whole_files_that_cannot_be_read(tmp_path):
     assert sorted(one.reason for one in found if isinstance(one, Broken)) == ["binary", "binary", "other encoding"]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.csv.gz", "a.parquet", "wide.csv"])
+def test_damage_in_the_middle_of_a_file_is_one_sentence(tmp_path, name):
+    path, draw = tmp_path / name, random.Random(0)
+    rows = [{"text": draw.randbytes(500).hex()} for _ in range(3000)]
+    options = {"from": str(path)}
+    if name == "wide.csv":
+        write_csv(path, rows, "utf-16")
+        options["encoding"] = "utf-16"
+    elif name == "a.csv.gz":
+        path.write_bytes(gzip.compress(write_csv(tmp_path / "a.csv", rows).read_bytes()))
+        options["format"] = "csv"
+    else:
+        (write_parquet if "parquet" in name else write_jsonl)(path, rows)
+    data = path.read_bytes()
+    middle = 3 * len(data) // 4
+    path.write_bytes(data[:middle] + bytes(50_000) + data[middle + 50_000 :] if "parquet" in name else data[: middle | 1])
+    opened = sources.open_sources([options])
+    sources.check(opened)
+    with pytest.raises(BadInput) as caught:
+        [found for task in sources.tasks(opened, LIMIT) for found in sources.read(task)]
+    said = str(caught.value)
+    assert said.startswith(str(path)) and "; " in said and "\n" not in said and ("is damaged" in said or "to its end" in said)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bad", "said"),
+    [
+        ("utf-8", b"\xff", "is not UTF-8 (byte 300000); say `encoding: latin-1`"),
+        ("utf-8", b"text\0", "is binary (a NUL character at character 200004)"),
+        ("utf-8", b"\xc3", "is not UTF-8 (byte 300000)"),
+        ("utf-16-le", "text".encode("utf-16-le") + b"x", "is not UTF-16-LE (byte 400008)"),
+    ],
+)
+def test_text_is_read_to_its_end_before_work(tmp_path, encoding, bad, said):
+    path = tmp_path / "a.txt"
+    path.write_bytes("éa".encode(encoding) * 100_000 + bad)
+    assert said in refused({"from": str(path), "encoding": encoding})
+    (tmp_path / "b.txt").write_text("fine", encoding=encoding)
+    found = read({"from": f"{tmp_path}/*.txt", "encoding": encoding, "broken": "drop"})
+    assert [one.text for one in found if isinstance(one, Doc) and "\0" not in one.text] == ["fine"]
+    (tmp_path / "a.txt").write_text("日本語" * 200_000, encoding="utf-8")
+    assert read(str(tmp_path / "a.txt"))[:1]  # characters that the blocks cut are whole again
+
+
+def test_a_damaged_compressed_text_stops_or_is_dropped(tmp_path):
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(random.Random(0).randbytes(100_000).hex().encode())[:-9])
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"fine"))
+    assert "is damaged" in refused({"from": f"{tmp_path}/*.gz", "format": "text"})
+    found = read({"from": f"{tmp_path}/*.gz", "format": "text", "broken": "drop"})
+    assert found[0].reason == "unreadable" and "is damaged" in found[0].note and found[1].text == "fine"
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
 def test_a_column_may_give_the_path(tmp_path, name):
     path = {"a.jsonl": write_jsonl, "a.csv": write_csv, "a.parquet": write_parquet}[name](tmp_path / name)
@@ -280,42 +348,3 @@ def test_fingerprints_follow_content_and_not_the_machine(tmp_path):
     (tmp_path / "there" / "a.jsonl").write_text('{"text": "other"}')
     assert sources.fingerprint(sources.open_sources([f"{tmp_path}/there/*.jsonl"]))[0]["sha256"] != seen[0]["sha256"]
     assert sources.size(sources.open_sources([f"{tmp_path}/there/*.jsonl"])) == 17
-
-
-def test_hub_data_sets_from_a_local_folder(tmp_path):
-    pytest.importorskip("datasets")
-    folder = tmp_path / "set"
-    folder.mkdir()
-    write_jsonl(folder / "train.jsonl")
-    address = f"hf://{folder}?split=train&text=text"
-    found = read({"from": address, "package": "group", "limit": 30})
-    assert [doc.text for doc in found] == [row["text"] for row in ROWS[:30]] and found[4].meta["path"] == "train:5"
-    assert {doc.meta["package"] for doc in found} == {"g0", "g1", "g2"}
-    opened = sources.open_sources([address])
-    before = sources.fingerprint(opened)
-    assert before == sources.fingerprint(opened) and sources.size(opened) > 0
-    write_jsonl(folder / "train.jsonl", ROWS[:5])
-    assert sources.fingerprint(opened) != before
-    assert "has no column 'content'" in refused(f"hf://{folder}?text=content")
-    assert "cannot be opened" in refused(f"hf://{folder}?split=nothing")
-
-
-def test_a_hub_out_of_reach_is_one_sentence(monkeypatch):
-    datasets = pytest.importorskip("datasets")
-
-    def fail(*args, **kwargs):
-        raise ConnectionError("no network\nlong trace")
-
-    monkeypatch.setattr(datasets, "load_dataset", fail)
-    assert "cannot be opened: no network; check the name, the split and the network" in refused("hf://someone/something")
-    import builtins
-
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "datasets":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    assert "needs the `datasets` library; run `pip install datasets`" in refused("hf://someone/something")

@@ -30,14 +30,19 @@ def test_round_trip_of_anything(folder):
     assert tokenizer.encode_batch([]) == [] and tokenizer.decode([]) == ""
 
 
-def test_transformers_loads_the_same(folder):
+def test_transformers_loads_the_same(folder, tmp_path):
     transformers = pytest.importorskip("transformers")
     theirs, ours = transformers.AutoTokenizer.from_pretrained(str(folder)), Tokenizer.load(folder)
     assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id, len(theirs)) == (0, 1, 2, 330)
-    for text in (*(text for text in NASTY if "<|" not in text), TEXTS[0].replace("<|eos|>", "")):
+    special = ("x = '<|eos|>'", "<|bos|>", "<|pad|><|bos|>a <|eos|>\n")
+    for text in (*NASTY, *special, TEXTS[0]):
         assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
         assert theirs(text)["input_ids"] == [1, *ours.encode(text)]
         assert theirs.decode(ours.encode(text)) == text
+    assert theirs(list(special))["input_ids"] == [[1, *ours.encode(text)] for text in special]
+    theirs.save_pretrained(str(tmp_path))
+    again = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    assert again(special[0])["input_ids"] == [1, *ours.encode(special[0])]
 
 
 def test_learning_is_deterministic_and_ignores_special_names(folder, tmp_path):

@@ -1,4 +1,5 @@
 """Answers to items: framing, order, strings that look like special tokens, and the journal's form."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Rows of the score table."""
+
 from __future__ import annotations
 
 import json

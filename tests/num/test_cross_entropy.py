@@ -1,4 +1,5 @@
 """Head and cross-entropy together, against torch's own."""
+
 from __future__ import annotations
 
 import pytest

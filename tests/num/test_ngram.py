@@ -1,4 +1,5 @@
 """The n-gram model against a plain dictionary version, and its laws."""
+
 from __future__ import annotations
 
 import math

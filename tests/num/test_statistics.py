@@ -1,4 +1,5 @@
 """Clustered bootstrap intervals: closed forms, coverage of the plain case, seeds."""
+
 from __future__ import annotations
 
 import math
@@ -64,8 +65,15 @@ def test_paired_difference_cancels_what_is_hard_for_both() -> None:
     assert found.named("gap") == {"gap": found.value, "gap.low": found.low, "gap.high": found.high, "gap.n": 60}
 
 
-@pytest.mark.parametrize("call", [lambda: mean([], [], RNG), lambda: ratio([1], [0], ["a"], RNG), lambda: mean([1.0], ["a", "b"], RNG),
-                                  lambda: mean([1.0, 2.0], ["a", "b"], RNG, level=1.0)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: mean([], [], RNG),
+        lambda: ratio([1], [0], ["a"], RNG),
+        lambda: mean([1.0], ["a", "b"], RNG),
+        lambda: mean([1.0, 2.0], ["a", "b"], RNG, level=1.0),
+    ],
+)
 def test_wrong_input_is_refused(call) -> None:
     with pytest.raises(ValueError):
         call()

@@ -1,4 +1,5 @@
 """The evaluate stage on a tiny world: figures by hand, kills, contamination, and checks that notice damage."""
+
 from __future__ import annotations
 
 import gzip

@@ -45,7 +45,10 @@ def test_every_check_holds_and_the_folder_is_a_model(tmp_path, model, dtype):
     stage.check(made.out, made)
     made.demand()
     assert len(made.checks) == 8
-    assert {one["name"]: one["value"] for one in made.checks}["largest logit difference to transformers, real tokens"] < 1e-5
+    values = {one["name"]: one["value"] for one in made.checks}
+    assert values["largest logit difference to transformers (written-out attention), real tokens"] < 1e-5
+    for name in ("random", "real"):
+        assert 0 < made.facts[f"logit_difference_fused_attention_{name}"] < 1e-3
     back, ours = load(made.out), load(model.folder)
     assert back.ids == ours.ids == {"bos_token": 1, "eos_token": 2, "pad_token": 0}
     if dtype == "float32":
@@ -61,6 +64,7 @@ def test_transformers_generates_the_same_tokens(tmp_path, model):
     made = job(tmp_path / "out")
     Export(model).run(made)
     words, theirs = AutoTokenizer.from_pretrained(made.out), AutoModelForCausalLM.from_pretrained(made.out)
+    assert theirs.config._attn_implementation == "sdpa", "what the facts call fused is the default"
     given = words("some words", return_tensors="pt")["input_ids"]
     assert given[0, 0] == 1 and (given == 1).sum() == 1
     found = theirs.generate(given, max_new_tokens=20, do_sample=False)[0, given.shape[1] :].tolist()

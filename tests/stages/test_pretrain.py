@@ -1,12 +1,15 @@
 """The pretrain stage: artifact, checks, forecast, knobs, and the same result after kills at any instant."""
+
 from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from bloomery.core import catalog
-from bloomery.core.errors import CheckFailed, Interrupted
+from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
 from bloomery.core.machine import Machine
@@ -156,6 +159,73 @@ def test_stops_when_asked_and_goes_on(tokens: Path, tmp_path: Path) -> None:
     assert made(tokens, tmp_path / "parts", checkpoint_steps=0).facts["weights_sha256"] == whole.facts["weights_sha256"]
 
 
+def emptied(tokens: Path, folder: Path, part: str) -> Path:
+    """The tokens artifact with one part that holds no document."""
+    shutil.copytree(tokens, folder)
+    shutil.rmtree(folder / part)
+    write_shards(folder / part, [], 300)
+    return folder
+
+
+def test_nothing_held_out_is_trained_and_checked_on_training_rows(tokens: Path, tmp_path: Path) -> None:
+    work = made(emptied(tokens, tmp_path / "data", "heldout"), tmp_path)
+    assert [name for name, value in work.facts.items() if value is None] == ["heldout_sample_bits_per_byte", "heldout_bits_per_byte"]
+    assert not any("heldout_bpb" in row for row in curve(tmp_path)) and len(curve(tmp_path)) == 30
+    checks = {one["name"]: one["note"] for one in work.checks}
+    assert "nothing is held out" in checks["training bits per byte, read back against trained"]
+    with_held_out = made(tokens, tmp_path / "other")
+    assert with_held_out.facts["weights_sha256"] == work.facts["weights_sha256"]
+    assert with_held_out.facts["heldout_sample_bits_per_byte"] > 0
+
+
+def test_a_folder_from_outside_needs_no_card(tokens: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "outside"
+    shutil.copytree(tokens, folder)
+    (folder / "card.json").write_text("{}")
+    for name in ("tokenizer_config.json", "heldout/documents.parquet", "heldout/tokens-00000.npy"):
+        (folder / name).unlink()
+    (folder / "heldout").rmdir()
+    work = made(folder, tmp_path)
+    assert json.loads((work.out / "model.json").read_text())["vocab"] == 300
+    assert json.loads((work.out / "tokenizer_config.json").read_text())["bos_token"] == "<|bos|>"
+
+
+def test_data_without_anything_to_train_on_is_one_sentence(tokens: Path, tmp_path: Path) -> None:
+    nothing = emptied(tokens, tmp_path / "nothing", "train")
+    missing = emptied(tokens, tmp_path / "missing", "train")
+    shutil.rmtree(missing / "train")
+    for folder, said in ((nothing, "no token to train on"), (missing, "no train/ shards")):
+        with pytest.raises(BadInput, match=f"^data: .*{said}; name a folder"):
+            stage(folder).run(job(tmp_path / said[:8]))
+    with pytest.raises(BadInput, match=r"no tokenizer\.json"):
+        replace(stage(tokens), data=Artifact("1" * 64, tmp_path, {})).run(job(tmp_path / "words"))
+
+
+def test_a_lost_curve_is_said_and_does_not_stop_the_stage(tokens: Path, tmp_path: Path) -> None:
+    made(tokens, tmp_path)
+    (tmp_path / "work" / "curve.jsonl").unlink()
+    again = made(tokens, tmp_path)
+    assert again.facts["tokens_per_second"] > 0 and curve(tmp_path) == []
+    assert "lost 30 of its 30 steps" in (tmp_path / "work" / "log.jsonl").read_text()
+
+
+def test_a_failing_compiler_stops_the_stage_and_its_address_says_what_ran(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bloomery.train import compiled
+
+    monkeypatch.setattr(compiled, "compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr(Pretrain, "rehearse", lambda *_: 1 / 0)
+    one = stage(tokens, compile="on")
+    assert one.mode()["compile"] is True
+    with pytest.raises(BadInput, match=r"could not be compiled.*--set lm\.compile=off"):
+        one.run(job(tmp_path))
+    assert not (tmp_path / "work" / "checkpoints").exists()
+    knob = catalog.find("stage", "pretrain", "here").knobs["compile"]
+    assert [knob.construct(knob.validate(value, "here")) for value in ("off", "auto", False, True)] == ["off", "auto", False, True]
+    assert stage(tokens, compile=False).mode()["compile"] is False
+
+
 def test_forecast_counts_what_is_then_measured(tokens: Path) -> None:
     machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11})
     one = stage(tokens, width=192, layers=6, heads=3, ffn=512, context=512, tokens=2_000_000, batch=4096, compile="auto")
@@ -170,6 +240,7 @@ def test_light_to_import_and_bad_knobs() -> None:
     code = "import sys, bloomery.stages.pretrain as p; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'pyarrow')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     bad = (({"tokens": 0}, "tokens"), ({"width": 100, "heads": 3}, "multiple"), ({"rate": 0.0}, "rate"), ({"micro": -1}, "negative"))
+    bad += (({"batch": 255}, "batch must be at least context"),)
     for knobs, said in bad:
         with pytest.raises(ValueError, match=said):
             Pretrain(None, **knobs)

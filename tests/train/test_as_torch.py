@@ -1,4 +1,5 @@
 """A method in any PyTorch loop."""
+
 from __future__ import annotations
 
 import copy

@@ -1,4 +1,5 @@
 """Rows to tensors."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,5 @@
 """Complete or absent, the newest that agrees with itself, nothing pickled."""
+
 from __future__ import annotations
 
 import shutil

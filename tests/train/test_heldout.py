@@ -1,4 +1,5 @@
 """Bits per byte of a model that knows nothing, and bytes of tokens."""
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,5 @@
 """The loop: the same gradient however tokens are laid, exact resume, guards."""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bloomery.core.errors import CheckFailed, Interrupted
+from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 from bloomery.core.log import Log
 from bloomery.data.shards import Shards, write_shards
 from bloomery.methods.backward.autograd import Autograd
@@ -149,6 +150,12 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         train(training(tmp_path, net=net, optimizer=Optimizer(net, AdamW(), Rng((0,)))))
 
 
+def test_a_checkpoint_of_another_numeric_mode_is_refused(tmp_path: Path) -> None:
+    train(training(tmp_path, mode={"compile": False}))
+    with pytest.raises(BadInput, match=r"made with .*False.*this process has .*True.*remove that folder"):
+        train(training(tmp_path, mode={"compile": True}))
+
+
 @dataclass(frozen=True)
 class Looking:
     """A loss with two terms of different denominators, one of which looks at the whole batch first."""
@@ -196,7 +203,22 @@ def test_the_audit_names_what_was_not_trained() -> None:
 def test_cut_curve_keeps_whole_lines_only(tmp_path: Path) -> None:
     path = tmp_path / "curve.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    cut_curve(path, 2)
+    assert cut_curve(path, 2) == 2
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
-    cut_curve(tmp_path / "none", 2)
+    assert cut_curve(tmp_path / "none", 2) == 0
     assert (tmp_path / "none").read_text() == ""
+
+
+@pytest.mark.parametrize("place", ["to_disk", "os.replace"])
+def test_a_kill_while_the_curve_is_cut_leaves_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "curve.jsonl"
+    text = '{"step": 1}\n{"step": 2}\n'
+    path.write_text(text)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"bloomery.train.loop.{place}", kill)
+        cut_curve(path, 1)
+    assert path.read_text() == text
+    assert cut_curve(path, 1) == 1 and path.read_text() == '{"step": 1}\n'

@@ -1,4 +1,5 @@
 """Allocator, precision and compilation: what they decide and how they fall back."""
+
 from __future__ import annotations
 
 import subprocess
@@ -13,7 +14,7 @@ from bloomery.core.log import Log
 from bloomery.core.machine import compiler, has_bf16
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
-from bloomery.train import allocator, precision
+from bloomery.train import allocator, compiled, precision
 from bloomery.train.compiled import PAYS_FROM, compile_blocks, worthwhile
 
 
@@ -30,18 +31,26 @@ def test_precision_follows_the_processor() -> None:
         precision.resolved("float8")
 
 
-def test_compilation_pays_only_for_long_runs() -> None:
-    assert worthwhile("on", 0) and not worthwhile("off", 1e30) and not worthwhile("auto", PAYS_FROM / 2)
+def test_compilation_pays_only_for_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worthwhile("auto", PAYS_FROM) == (compiler() is not None)
+    for found in (None, "/usr/bin/g++"):
+        monkeypatch.setattr(compiled, "compiler", lambda found=found: found)
+        assert not any(worthwhile(wish, 1e30) for wish in ("off", False)) and not worthwhile("auto", PAYS_FROM / 2)
+        assert worthwhile("auto", PAYS_FROM) == bool(found)
+    assert worthwhile("on", 0) and worthwhile(True, 0)
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
+    for wish in ("on", True):
+        with pytest.raises(BadInput, match=r"no C\+\+ compiler.*lm.compile=off"):
+            worthwhile(wish, 0)
 
 
-def test_a_failing_compiler_leaves_an_eager_model_and_one_line(tmp_path: Path) -> None:
+def test_a_failing_compiler_stops_with_one_sentence_that_names_the_mend(tmp_path: Path) -> None:
     net = Transformer(Config(16, 8, 2, 2, 2, 8, 4))
 
     def rehearse() -> None:
         raise RuntimeError("no C++ here\nand a long story")
 
-    assert compile_blocks(net, rehearse, Log(tmp_path / "log.jsonl", quiet=True)) is False
+    with pytest.raises(BadInput, match=r"no C\+\+ here.*--set lm.compile=off") as said:
+        compile_blocks(net, rehearse, Log(tmp_path / "log.jsonl", quiet=True))
+    assert "long story" not in str(said.value) and "\n" not in str(said.value)
     assert net(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 8)
-    said = (tmp_path / "log.jsonl").read_text()
-    assert "no C++ here" in said and "long story" not in said

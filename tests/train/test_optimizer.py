@@ -1,4 +1,5 @@
 """The driver: claims, decay, flat buffers, matrix methods, state."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -43,6 +44,21 @@ class Replacing:
     def direction(self, g, p, s, t, rng):
         s["m"] = s["m"] + g
         return s["m"]
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A toy of scope "element" with one shared number as state, and a direction that depends on it."""
+
+    scope = "element"
+
+    def init(self, like):
+        return {"count": torch.zeros(()), "m": torch.zeros_like(like)}
+
+    def direction(self, g, p, s, t, rng):
+        s["count"] += 1
+        s["m"] += g
+        return s["m"] / s["count"] + p
 
 
 def fill(net: torch.nn.Module, seed: int) -> None:
@@ -121,6 +137,25 @@ def test_state_may_be_replaced_and_chunks_change_nothing(monkeypatch: pytest.Mon
             driver.step(0.1, t)
         results.append(driver.master.clone())
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("method", [Counting(), Whole()], ids=["all", "rest"])
+def test_shared_state_changes_once_a_step_and_decay_covers_matrices_only(monkeypatch: pytest.MonkeyPatch, method) -> None:
+    monkeypatch.setattr(module, "CHUNK", 64)
+    net = Transformer(CFG, Rng((3,)))
+    driver = Optimizer(net, method, Rng((0,)), decay=0.5, rest=Counting())
+    element = {one.name for one in driver.claims if not one.whole}
+    wanted = {name: p.detach().clone() for name, p in net.named_parameters()}
+    total = {name: torch.zeros_like(p) for name, p in wanted.items()}
+    for t in (1, 2, 3):
+        fill(net, t)
+        for name, p in net.named_parameters():
+            total[name] += p.grad
+            wanted[name] = wanted[name] * (0.95 if p.dim() >= 2 else 1.0) - 0.1 * (total[name] / t + wanted[name])
+        driver.collect()
+        driver.step(0.1, t)
+    assert float(driver.states[""]["count"]) == 3
+    assert element and all(torch.allclose(driver.weights()[name], wanted[name], atol=1e-6) for name in element)
 
 
 def test_streamed_gradients_add_up_in_float32_and_load_restores_everything() -> None:

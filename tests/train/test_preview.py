@@ -1,4 +1,5 @@
 """What a step trains on, shown and refused."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -25,7 +25,7 @@ def command(
     from bloomery.core.store import Store
     from bloomery.core.walk import recheck
 
-    opened = Store(store)
+    opened = Store(store, make=False)
     found = opened.get(artifact)
     checks = recheck(found, opened, quiet=as_json)
     if as_json:

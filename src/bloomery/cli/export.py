@@ -22,6 +22,7 @@ def command(
 
     It is read back with transformers and compared; the measured differences are printed.
     """
+    import os
     import shutil
 
     from bloomery.core import recipe as recipes
@@ -31,11 +32,13 @@ def command(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} exists and is not an empty folder; nothing is overwritten, choose another")
-    opened = Store(store)
+    opened = Store(store, make=False)
     found = opened.get(model)
     raw = {"name": f"export-{found.name}", "steps": {"folder": {"stage": "export", "model": f"@{found.name}", "dtype": dtype}}}
     made = run(recipes.parse(raw, f"export of {found.name}"), opened)[0].made
-    shutil.copytree(made.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("log.jsonl", CARD))
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.copytree(made.folder, aside, ignore=shutil.ignore_patterns("log.jsonl", CARD))
+    os.replace(aside, folder)
     for one in made.card["checks"]:
         print(f"holds: {one['name']} {one['value']:.3g} (limit {one['limit']:.3g})")
     print(f"{folder} is ready: transformers.AutoModelForCausalLM.from_pretrained('{folder}')")

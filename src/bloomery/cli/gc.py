@@ -24,7 +24,7 @@ def command(
     from bloomery.core.store import Store
     from bloomery.draw.numbers import size as file_size
 
-    gone = Store(store).collect(dry_run)
+    gone = Store(store, make=False).collect(dry_run)
     if as_json:
         show_json({"removed": name, "bytes": size, "dry_run": dry_run} for name, size in gone)
         return

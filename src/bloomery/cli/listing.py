@@ -19,7 +19,7 @@ def command(store: options.Store = options.STORE, as_json: options.Json = False)
     from bloomery.core.store import Store
     from bloomery.draw.numbers import size as file_size
 
-    found = rows(Store(store))
+    found = rows(Store(store, make=False))
     if as_json:
         show_json(asdict(row) for row in found)
         return

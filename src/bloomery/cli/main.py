@@ -30,7 +30,8 @@ def main() -> None:
 def guarded(arguments: list[str]) -> int:
     """Run one command line; errors that bloomery foresees are one sentence on standard error, the others keep their traceback."""
     try:
-        return typer.main.get_command(app).main(arguments, prog_name="bloomery", standalone_mode=False) or 0
+        code = typer.main.get_command(app).main(arguments, prog_name="bloomery", standalone_mode=False) or 0
+        return said("stopped by Ctrl-C", code) if code == 130 else code
     except BadInput as wrong:
         return said(str(wrong), 2)
     except CheckFailed as wrong:

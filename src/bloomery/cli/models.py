@@ -18,7 +18,7 @@ def open_model(name: str, store: Path) -> Model:
 
     if Path(name).is_dir():
         return load(name)
-    found = Store(store).get(name)
+    found = Store(store, make=False).get(name)
     if found.kind not in ("model", "folder"):
         raise BadInput(f"{found.name} is a {found.kind}, not a model; `bloomery ls` shows the models")
     return load(found.folder)

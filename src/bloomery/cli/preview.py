@@ -32,7 +32,7 @@ def command(
     from bloomery.core.store import Store
     from bloomery.seams import Rng
 
-    opened = Store(store)
+    opened = Store(store, make=False)
     stage, seed, name = (
         of_recipe(Path(what), step, tuple(changes), opened) if what.endswith((".yaml", ".yml")) else of_artifact(what, opened)
     )

@@ -21,6 +21,6 @@ def command(
     """
     from bloomery.core.store import Store
 
-    opened = Store(store)
+    opened = Store(store, make=False)
     for name in artifacts:
         print(f"removed {opened.remove(name).name}")

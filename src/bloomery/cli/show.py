@@ -25,7 +25,7 @@ def command(
     from bloomery.core.store import Store
     from bloomery.core.walk import lineage_of
 
-    opened = Store(store)
+    opened = Store(store, make=False)
     found = opened.get(artifact)
     card = found.card
     if as_json:

@@ -15,8 +15,11 @@ class CheckFailed(Exception):
     """A measured boundary check is outside its limit: the step fails and nothing is published. Exit code 1."""
 
 
-class Interrupted(Exception):
-    """SIGTERM or Ctrl-C arrived and the state was saved: the same command resumes. Exit code 75."""
+class Interrupted(BaseException):
+    """SIGTERM or Ctrl-C arrived: the same command resumes. Exit code 75.
+
+    Like KeyboardInterrupt it is no Exception, so that no `except Exception` on its way takes it for a fault of a document.
+    """
 
 
 def near(name: str, known: list[str]) -> str:

@@ -4,12 +4,17 @@ outcome never depends on the number of workers. `local` uses this machine's proc
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, Protocol
 
 from bloomery.core.machine import threads
@@ -32,11 +37,12 @@ class Local:
             yield from map(function, items)
             return
         kind = "forkserver" if sys.platform == "linux" else "spawn"
-        pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context(kind), initializer=_leave_signals)
+        pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context(kind), initializer=_begin, initargs=(os.getpid(),))
         try:
             waiting: deque = deque()
             for item in items:
-                waiting.append(pool.submit(function, item))
+                with _without_main():
+                    waiting.append(pool.submit(function, item))
                 if len(waiting) >= 4 * self.workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -50,7 +56,31 @@ class Local:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_signals() -> None:
-    """Ctrl-C reaches the whole process group; the parent decides what to do about it."""
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Workers started inside do not import the caller's script again: they need only what is importable by name."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _begin(parent: int) -> None:
+    """A worker leaves Ctrl-C, which reaches the whole group, to the parent, and ends when the parent has ended, even by SIGKILL."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    import psutil
+
+    try:
+        process = psutil.Process(parent)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.2)
+    except psutil.NoSuchProcess:
+        pass
+    os._exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 import typing
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ class Knob:
         from pydantic import ValidationError
 
         try:
+            if isinstance(value, bool) and not {"bool", "dict", "list", "Any"} & set(re.findall(r"\w+", self.annotation)):
+                raise BadInput(f"{place}: {value} is no value here (the knob is {self.annotation})")
             return self.adapter.dump_python(self.adapter.validate_python(value), mode="json")
         except ValidationError as wrong:
             said = wrong.errors()[0]["msg"]

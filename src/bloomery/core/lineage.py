@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.util
 import json
 import platform
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +44,7 @@ def _read(file: Path) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[Path
         else:
             continue
         ours.update(name for name in names if name.split(".")[0] == "bloomery")
-        others.update(name.split(".")[0] for name in names if name.split(".")[0] != "bloomery")
+        others.update(name for name in names if name.split(".")[0] != "bloomery")
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     data = tuple(sorted(beside for beside in file.parent.iterdir() if beside.suffix not in (".py", ".pyc", "") and beside.name in texts))
     return hashlib.sha256(source).hexdigest(), tuple(sorted(ours)), tuple(sorted(others)), data
@@ -60,6 +62,19 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
 def _file(module: str) -> Path | None:
     path = catalog.ROOT.joinpath(*module.split(".")[1:])
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _local_file(module: str, of: str) -> Path | None:
+    """The file of a module that a method from outside imports: one of its own package, or one that is not installed as a package."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    installed = any(part in ("site-packages", "dist-packages") for part in Path(spec.origin).parts)
+    library = Path(spec.origin).is_relative_to(sysconfig.get_paths()["stdlib"])
+    return Path(spec.origin) if module.split(".")[0] == of.split(".")[0] or not (installed or library) else None
 
 
 @dataclass(frozen=True)
@@ -80,9 +95,10 @@ def closure(entries: Iterable[catalog.Entry]) -> Closure:
         digest, ours, others, data = _read(file)
         sources[module] = digest
         sources.update({f"{module}:{one.name}": hashlib.sha256(one.read_bytes()).hexdigest() for one in data})
-        packages.update(others)
-        for name in ours:
-            found = _file(name)
+        packages.update(name.split(".")[0] for name in others)
+        local = [name for name in others if not module.startswith("bloomery.")]
+        for name in (*ours, *local):
+            found = _file(name) if name.startswith("bloomery") else _local_file(name, module)
             if found and name not in sources:
                 waiting[name] = found
     versions = {"python": platform.python_version()} | {name: _version(name) for name in NUMERIC if name in packages}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from bloomery.core.files import write_json
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def remembered(path: Path) -> Machine:
     except (OSError, ValueError, TypeError):
         pass
     machine = measure()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(machine.facts(), indent=1) + "\n")
+    with contextlib.suppress(OSError):  # a full disk is named where it stops a step; here it only means measuring again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, machine.facts())
     return machine

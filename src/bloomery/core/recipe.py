@@ -67,7 +67,8 @@ class Recipe:
     seed: int
     steps: dict[str, Step]  # in an order in which they can run
     raw: dict[str, Any]  # as written, with `extends` and `--set` applied
-    roles: dict[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""  # the file it was read from
 
     def resolved(self) -> dict[str, Any]:
         """Every knob of every step, defaults included: a recipe that gives the same run whatever the defaults become."""
@@ -104,6 +105,7 @@ def load(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if "extends" not in raw:
         return raw
     parent = load(path.parent / str(raw.pop("extends")), (*seen, path.resolve()))
+    parent.pop("name", None)  # a variant is another recipe: its name is its own, or its file's
     return merge(parent, raw)
 
 
@@ -183,9 +185,10 @@ def apply_change(raw: dict[str, Any], change: str) -> None:
     if keys[0] in TOP and keys[0] != "steps":
         node: Any = raw
     else:
-        node, keys = raw.setdefault("steps", {}), keys[1:] if keys[0] == "steps" else keys
-        if keys[0] not in node:
-            raise BadInput(f"--set {change}: there is no step '{keys[0]}'; {near(keys[0], list(node))}")
+        node, keys = raw.get("steps") or {}, keys[1:] if keys[0] == "steps" else keys
+        first = keys[0] if keys else ""
+        if not isinstance(node, Mapping) or first not in node:
+            raise BadInput(f"--set {change}: there is no step '{first}'; {near(first, [str(name) for name in node])}")
     for here, after in pairwise(keys):
         node = _descend(node, here, after, change)
     if isinstance(node, list):
@@ -240,7 +243,9 @@ def parse(raw: dict[str, Any], place: str) -> Recipe:
     written = raw.get("steps")
     if not isinstance(written, Mapping) or not written:
         raise BadInput(f"{place}: a recipe needs `steps:`, a mapping of names to stages")
-    roles = {str(name): value for name, value in (raw.get("roles") or {}).items()}
+    roles = raw.get("roles") or {}
+    if not isinstance(roles, Mapping) or not all(isinstance(one, str) for pair in roles.items() for one in pair):
+        raise BadInput(f"{place}: roles: a mapping of names to models is asked for, such as {{judge: $lm}}, not {roles!r}")
     flat = dict(unroll(written, f"{place}: steps"))
     clash = next((name for name in roles if name in flat), None)
     if clash:
@@ -249,7 +254,7 @@ def parse(raw: dict[str, Any], place: str) -> Recipe:
     name = str(raw.get("name") or Path(place).stem)
     if not re.fullmatch(r"[\w.-]+", name):
         raise BadInput(f"{place}: the name {name!r} may have letters, digits, '.', '_' and '-' only")
-    return Recipe(name, seed, _ordered(steps, place), raw, roles)
+    return Recipe(name, seed, _ordered(steps, place), raw, roles, place)
 
 
 def unroll(steps: Mapping[str, Any], place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -264,7 +269,8 @@ def unroll(steps: Mapping[str, Any], place: str) -> Iterator[tuple[str, Mapping[
             continue
         rounds, inside, start = body["repeat"], body.get("steps"), body.get("start") or {}
         if (
-            not isinstance(rounds, int)
+            not isinstance(start, Mapping)
+            or not isinstance(rounds, int)
             or isinstance(rounds, bool)
             or rounds < 1
             or not isinstance(inside, Mapping)

@@ -31,15 +31,17 @@ def recipe_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "bloomery recipe",
         "type": "object",
-        "required": ["steps"],
         "additionalProperties": False,
+        "if": {"required": ["extends"]},  # a variant states differences, which need not be whole steps
+        "then": {"properties": {"steps": {"additionalProperties": {"type": ["object", "null"]}}}},
+        "else": {"required": ["steps"], "properties": {"steps": {"minProperties": 1, "additionalProperties": {"$ref": "#/$defs/step"}}}},
         "properties": {
             "name": {"type": "string", "pattern": r"^[\w.-]+$"},
             "about": {"type": "string"},
             "seed": {"type": "integer", "default": 0},
             "extends": {"type": "string", "description": "a recipe of which this one states the differences"},
             "roles": {"type": "object", "additionalProperties": {"type": "string"}},
-            "steps": {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/$defs/step"}},
+            "steps": {"type": "object"},
         },
         "$defs": definitions,
     }

@@ -22,6 +22,7 @@ from bloomery.core.errors import BadInput, Busy, near
 from bloomery.core.files import files_below, sha256_file, to_disk, write_json
 
 CARD = "card.json"
+ON_CARD = {"address": str, "stage": str, "kind": str, "step": str, "recipe": str, "made": str, "knobs": dict, "inputs": dict, "files": dict}
 MARK = "BLOOMERY_STORE"
 
 
@@ -58,10 +59,12 @@ class Artifact:
 
 
 class Store:
-    """Opens (and makes) the store at `root`; refuses a folder that holds something else."""
+    """Opens the store at `root`, and makes it unless `make` is off; refuses a folder that holds something else."""
 
-    def __init__(self, root: str | Path):
+    def __init__(self, root: str | Path, make: bool = True):
         self.root = Path(root).expanduser()
+        if not make and not (self.root / MARK).exists():
+            raise BadInput(f"{self.root}: there is no store here; `bloomery run` makes one, --store names another")
         if self.root.exists() and not self.root.is_dir():
             raise BadInput(f"{self.root}: the store must be a folder, and this is a file; choose another with --store")
         if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / MARK).exists():
@@ -77,7 +80,10 @@ class Store:
     # ---- reading
 
     def find(self, stage: str, address: str) -> Artifact | None:
-        """The artifact of an address, None where there is none; a damaged one is an error, never silently used."""
+        """The artifact of an address, None where there is none; one whose files have gone or changed size is an error.
+
+        Contents are compared by `verify`: by `bloomery check`, and by a run before it reads an artifact.
+        """
         folder = self.artifacts / f"{stage}-{address[:16]}"
         if not folder.exists():
             return None
@@ -89,19 +95,27 @@ class Store:
     def open(self, folder: Path) -> Artifact:
         """An artifact with its card; the sizes of its files are compared with the card (`verify` compares contents)."""
         mend = f"`bloomery rm {folder.name}`, then run again"
-        try:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            address, files = card["address"], card["files"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise BadInput(f"{folder.name} is damaged: its card.json is missing or cannot be read; {mend}") from None
-        for name, (size, _) in files.items():
+        card = self.read_card(folder)
+        for name, (size, _) in card["files"].items():
             path = folder / name
             found = path.stat().st_size if path.is_file() else None
             if found != size:
                 raise BadInput(
                     f"{folder.name} is damaged: {name} has {'gone' if found is None else f'{found:,} bytes'}, {size:,} expected; {mend}"
                 )
-        return Artifact(address, folder, card)
+        return Artifact(card["address"], folder, card)
+
+    def read_card(self, folder: Path) -> dict[str, Any]:
+        """The card of an artifact, whatever became of its files."""
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            whole = isinstance(card, dict) and all(isinstance(card.get(name), kind) for name, kind in ON_CARD.items())
+        except (OSError, ValueError):
+            whole = False
+        if not whole:
+            mend = f"`bloomery rm {folder.name}`, then run again"
+            raise BadInput(f"{folder.name} is damaged: its card.json is missing or cannot be read; {mend}")
+        return card
 
     def verify(self, artifact: Artifact) -> list[str]:
         """The names of files whose content is not what the card says."""
@@ -172,7 +186,7 @@ class Store:
     # ---- runs, removal
 
     def record_run(self, recipe: str, resolved: dict[str, Any], made: dict[str, str]) -> None:
-        """The last run of a recipe: step -> artifact name; these and all that they came from are kept by `gc`."""
+        """The last run of a recipe: step -> artifact name, made or still to be made; `gc` keeps these and all that they came from."""
         write_json(self.runs / f"{recipe}.json", {"recipe": resolved, "made": made})
 
     def run_records(self) -> list[dict[str, Any]]:
@@ -180,35 +194,46 @@ class Store:
         found = []
         for path in sorted(self.runs.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
             try:
-                found.append({"name": path.stem, **json.loads(path.read_text(encoding="utf-8"))})
-            except ValueError:
-                raise BadInput(f"{path} is damaged: it is not JSON; remove the file, then run the recipe again") from None
+                record = json.loads(path.read_text(encoding="utf-8"))
+                found.append({"name": path.stem, "made": {str(step): str(made) for step, made in record["made"].items()}})
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise BadInput(f"{path} is damaged: it is no record of a run; remove the file, then run the recipe again") from None
         return found
 
     def kept(self) -> set[str]:
-        """Names of the artifacts that recorded runs need, with everything that those came from."""
-        by_address = {artifact.address: artifact for artifact in self.all()}
-        by_name = {artifact.name: artifact for artifact in by_address.values()}
-        waiting = [by_name[name] for run in self.run_records() for name in run["made"].values() if name in by_name]
+        """Names of artifacts that recorded runs made or will make, with everything that those came from, damaged ones included."""
+        cards = {folder.name: folder for folder in self.artifacts.iterdir()}
+        by_address = {name.partition("-")[2]: name for name in cards}
+        waiting = [name for run in self.run_records() for name in run["made"].values()]
         keep: set[str] = set()
         while waiting:
-            artifact = waiting.pop()
-            if artifact.name not in keep:
-                keep.add(artifact.name)
-                waiting += [by_address[parent] for parent in artifact.parents() if parent in by_address]
+            name = waiting.pop()
+            if name not in keep and name in cards:
+                parents = [address for addresses in self.read_card(cards[name])["inputs"].values() for address in addresses]
+                waiting += [by_address[parent[:16]] for parent in parents if parent[:16] in by_address]
+            keep.add(name)
         return keep
 
     def collect(self, dry: bool = False) -> list[tuple[str, int]]:
-        """Remove artifacts that no recorded run needs, and work that nobody holds; name and bytes of each."""
-        keep, gone = self.kept(), []
-        unneeded = [folder for folder in self.artifacts.iterdir() if folder.name not in keep]
-        idle = [folder for folder in self.work.iterdir() if folder.is_dir() and not self._held(folder.name)]
-        for folder in sorted(unneeded + idle):
-            gone.append((f"{folder.parent.name}/{folder.name}", sum(path.stat().st_size for path in files_below(folder))))
+        """Remove artifacts and unfinished work that no recorded run needs and no process holds; name and bytes of each."""
+        keep = self.kept()
+        gone = [one for folder in sorted(self.artifacts.iterdir()) if folder.name not in keep for one in self._sweep(folder, dry)]
+        for folder in sorted(self.work.iterdir()):
+            if folder.is_dir() and folder.name not in keep:
+                gone += self._sweep(folder, dry)
+        return gone
+
+    def _sweep(self, folder: Path, dry: bool) -> Iterator[tuple[str, int]]:
+        """Discard one folder under the lock of its name; nothing where a process holds that."""
+        with open(self.work / f"{folder.name}.lock", "a", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            yield f"{folder.parent.name}/{folder.name}", sum(path.stat().st_size for path in files_below(folder))
             if not dry:
                 self._discard(folder)
-                (self.work / f"{folder.name}.lock").unlink(missing_ok=True)
-        return gone
+            (self.work / f"{folder.name}.lock").unlink(missing_ok=True)
 
     def remove(self, name: str) -> Path:
         """Remove one artifact; one that others came from is refused, unless it is damaged (its address will be made again)."""
@@ -225,14 +250,6 @@ class Store:
                 raise BadInput(f"{artifact.name} is what {', '.join(users)} came from; remove those first")
         self._discard(folder)
         return folder
-
-    def _held(self, name: str) -> bool:
-        try:
-            with open(self.work / f"{name}.lock", "a", encoding="utf-8") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
 
     def _discard(self, folder: Path) -> None:
         """Out of sight by one rename, then deleted: a kill leaves no half artifact."""

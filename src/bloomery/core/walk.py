@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import errno
+import hashlib
+import importlib.util
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact, Store
 from bloomery.seams import Rng
 
+COVERED = ("stage", "knobs", "seed", "inputs", "outside", "mode", "sources", "versions", "reads")  # of a card, by its address
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -56,18 +59,18 @@ def plan(recipe: Recipe, store: Store, machine: Callable[[], Machine] | None = N
     planned: dict[str, Planned] = {}
     for step in recipe.steps.values():
         inputs = {
-            name: [planned[ref.step].address if ref.step else given(ref, store).address for ref in refs]
+            name: [planned[ref.step].address if ref.step else given(ref, store, step, name).address for ref in refs]
             for name, refs in step.inputs.items()
         }
         card = describe(recipe, step, inputs)
         card["folders"] = {given(ref, store).address: ref.folder for refs in step.inputs.values() for ref in refs if ref.folder}
-        address = lineage.address(
-            {key: card[key] for key in ("stage", "knobs", "seed", "inputs", "outside", "mode", "sources", "versions")}
-        )
+        address = lineage.address({key: card[key] for key in COVERED})
         entry = planned[step.name] = Planned(step, address, {**card, "address": address}, store.find(step.stage.name, address))
         if entry.made is None:
-            entry.stage = build(step, planned, store)
-            entry.forecast = forecast(entry, planned, store, measured)
+            with placed(step):
+                installed(step)
+                entry.stage = build(step, planned, store)
+                entry.forecast = forecast(entry, planned, store, measured)
     return list(planned.values())
 
 
@@ -75,12 +78,10 @@ def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dic
     """The part of a card that is known before the work: all that the address covers."""
     blank = {name: () if step.stage.knobs[name].many else None for name in step.inputs}
     plain = {name: value if step.stage.knobs[name].seam else step.stage.knobs[name].construct(value) for name, value in step.knobs.items()}
-    try:
+    with placed(step):
         light = step.stage.load()(**blank, **plain)
         seen = light.probe() if hasattr(light, "probe") else {}
         mode = light.mode() if hasattr(light, "mode") else {}
-    except (BadInput, ValueError) as wrong:
-        raise BadInput(f"{step.place}: {wrong}") from None
     code = lineage.closure([step.stage, *lineage.methods_of(step.stage, step.knobs)])
     about = {
         "stage": step.stage.name,
@@ -97,13 +98,36 @@ def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dic
         "mode": mode,
         "sources": code.sources,
         "versions": code.versions,
+        "reads": recipe.resolved() if step.stage.class_vars.get("reads_recipe") else {},
+        "resolved": recipe.resolved(),
     }
 
 
-def given(ref: Ref, store: Store) -> Artifact:
+@contextmanager
+def placed(step: Step) -> Iterator[None]:
+    """A refusal in a stage's own words gets the name of its step."""
+    try:
+        yield
+    except (BadInput, ValueError) as wrong:
+        said = str(wrong)
+        raise BadInput(said if said.startswith(step.place) else f"{step.place}: {said}") from None
+
+
+def installed(step: Step) -> None:
+    """Refuse, before any work, a step whose packages are not all there."""
+    missing = [name for name in step.stage.class_vars.get("needs", ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(f"the package {missing[0]} is missing: pip install 'bloomery[all]', or {missing[0]} alone")
+
+
+def given(ref: Ref, store: Store, step: Step | None = None, knob: str = "") -> Artifact:
     """An input that no step of the recipe makes: an artifact of the store, or a folder from outside, addressed by its content."""
     if ref.artifact:
-        return store.get(ref.artifact)
+        found = store.get(ref.artifact)
+        wanted = step.stage.knobs[knob].artifact if step else "*"
+        if wanted not in ("*", found.kind):
+            raise BadInput(f"{step.place}.{knob}: a {wanted} is asked for, and {found.name} is a {found.kind}")
+        return found
     folder = Path(ref.folder)
     files = {str(path.relative_to(folder)): sha256_file(path) for path in files_below(folder)}
     if not files:
@@ -139,19 +163,39 @@ def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | 
     with signals.listening():
         planned = plan(recipe, store)
         room(planned, store)
+        sound(planned, store)
         by_name = {entry.step.name: entry for entry in planned}
+        names = {entry.step.name: f"{entry.step.stage.name}-{entry.address[:16]}" for entry in planned}
+        with named_troubles("the record of the run", store):
+            store.record_run(record_name(recipe), recipe.resolved(), names)
         for entry in planned:
             if entry.made:
                 log.say(f"{entry.step.name}: {entry.made.name} is in the store")
                 continue
             try:
-                with named_troubles(entry, store):
+                with named_troubles(entry.step.place, store):
                     entry.made = make(entry, by_name, recipe, store, executor or Local(), signals, quiet)
             except Busy as busy:
                 raise (Interrupted(str(busy)) if begun else busy) from None
             begun = True
-        store.record_run(recipe.name, recipe.resolved(), {entry.step.name: entry.made.name for entry in planned if entry.made})
+        gone = [entry.step.name for entry in planned if not store.find(entry.step.stage.name, entry.address)]
+        if gone:
+            raise StepFailed(f"{', '.join(gone)}: removed from the store by another command meanwhile; run again")
     return planned
+
+
+def record_name(recipe: Recipe) -> str:
+    """Recipes of one name in different files have records of their own, so that `gc` keeps the results of both."""
+    return f"{recipe.name}-{hashlib.sha256(str(Path(recipe.place).resolve()).encode()).hexdigest()[:8]}"
+
+
+def sound(planned: list[Planned], store: Store) -> None:
+    """Compare, before any work, the artifacts that steps will read with their hashes: damage by hand is never built upon."""
+    read = {address for entry in planned if not entry.made for addresses in entry.card["inputs"].values() for address in addresses}
+    for entry in planned:
+        if entry.made and entry.address in read and (differ := store.verify(entry.made)):
+            name = entry.made.name
+            raise BadInput(f"{name} is damaged: {differ[0]} is not what its card says; `bloomery rm {name}`, then run again")
 
 
 def room(planned: list[Planned], store: Store) -> None:
@@ -175,16 +219,18 @@ def make(
         out = work / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        again = (work / "log.jsonl").exists()
+        meter = Meter(work / "spent.json")
         log = Log(work / "log.jsonl", step.name, quiet)
         rng = Rng((step.seed, stage_name))
-        job = Job(out, work, rng, step.seed, log, executor, store, recipe.resolved(), signals, resumes=int(again))
-        log.say(f"{stage_name}{' goes on' if again else ''}, about {entry.forecast.seconds:,.0f} s")
+        job = Job(out, work, rng, step.seed, log, executor, store, recipe.resolved(), signals, resumes=meter.attempts - 1)
+        log.say(f"{stage_name}{' goes on' if job.resumes else ''}, about {entry.forecast.seconds:,.0f} s")
         stage = build(step, planned, store)
-        with Meter() as meter:
+        with meter:
             stage.run(job)
             stage.check(out, job)
         job.demand()
+        if signals.stopping:
+            raise Interrupted(f"{step.name} stopped by {signals.name}")
         card = finished(entry, job, meter, store)
         log.close()
         shutil.copy(work / "log.jsonl", out / "log.jsonl")
@@ -210,9 +256,8 @@ def finished(entry: Planned, job: Job, meter: Meter, store: Store) -> dict[str, 
 
 
 @contextmanager
-def named_troubles(entry: Planned, store: Store) -> Iterator[None]:
-    """A full disk or memory becomes one sentence with the mend; a stage's own sentence gets the name of its step."""
-    place = entry.step.place
+def named_troubles(place: str, store: Store) -> Iterator[None]:
+    """A full disk or memory becomes one sentence with the mend; a stage's own sentence gets the name of its place."""
     try:
         yield
     except Busy:
@@ -264,6 +309,9 @@ def recheck(artifact: Artifact, store: Store, quiet: bool = False) -> list[dict[
 def rebuilt(artifact: Artifact, store: Store) -> Any:
     """The stage object that made an artifact, from its card."""
     entry = catalog.find("stage", artifact.card["stage"], artifact.name)
+    strange = set(artifact.card["knobs"]) - set(entry.knobs)
+    if strange:
+        raise BadInput(f"{artifact.name} was made by another version of `{entry.name}`, which had {', '.join(strange)}; make it again")
     inputs: dict[str, Any] = {}
     for name, addresses in artifact.inputs.items():
         found = tuple(ancestor(artifact, address, store) for address in addresses)

@@ -3,6 +3,7 @@
 gzip: level 9 of Python's zlib with the gzip header and trailer (18 bytes), what `gzip -9 < file` gives; xz: preset 9 (not extreme)
 with its container and CRC64, what `xz -9 < file` gives. Sizes are those of the compressed file, container included.
 """
+
 from __future__ import annotations
 
 import gzip

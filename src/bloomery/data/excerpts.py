@@ -1,4 +1,5 @@
 """Picking documents, and cutting them where a model could have stopped reading: what tasks that prompt with real text share."""
+
 from __future__ import annotations
 
 import hashlib

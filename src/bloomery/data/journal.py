@@ -1,4 +1,5 @@
 """Finished items of a long piece of work, one JSON line each, which survive a kill."""
+
 from __future__ import annotations
 
 import json

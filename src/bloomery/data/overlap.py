@@ -4,6 +4,7 @@ Source: Brown et al. 2020, "Language Models are Few-Shot Learners", arXiv 2005.1
 Words are runs of letters, digits, underscores and non-ASCII bytes, ASCII letters in lower case, so white space and punctuation
 do not hide a copy. Runs are compared by 64-bit hashes: a false match has odds of (runs compared) / 2^64.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

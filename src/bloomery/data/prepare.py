@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bloomery.seams import Doc, Drop, Edit, Rng, Signal
 
 BATCH = 32_000_000  # bytes of text held at once
 META = ("id", "path", "package", "licence", "source")
+TROUBLE = (MemoryError, OSError)  # of the machine (a full disk, no memory): never the fault of a document, so never a reason to drop one
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,26 @@ def signal_columns(signals: Sequence[tuple[str, Signal]]) -> list[str]:
 
 
 def prepare(item: tuple[int, Task], recipe: Recipe) -> dict[str, Any]:
-    """Make chunk `item`, unless an earlier run has; returns its summary (files, documents and bytes read, rewritten, dropped)."""
+    """Make chunk `item`, unless an earlier run has; returns its summary: names of its files, what was read, rewritten, dropped."""
     number, task = item
-    stem = Path(recipe.folder) / f"chunk-{number:06d}"
-    done = stem.with_suffix(".json")
+    name, folder = f"chunk-{number:06d}", Path(recipe.folder)
+    done = folder / f"{name}.json"
     if done.is_file():
         return json.loads(done.read_text())
     summary: dict[str, Any] = {"files": [], "seen": [0, 0], "rewritten": [0, 0], "dropped": []}
     for batch in _batches(task):
-        _prepare_batch(batch, recipe, f"{stem}-{len(summary['files']):04d}.parquet", summary)
-    part = stem.with_suffix(".part")
-    part.write_text(json.dumps(summary))
-    os.replace(part, done)
+        _prepare_batch(batch, recipe, folder / f"{name}-{len(summary['files']):04d}.parquet", summary)
+    with _aside(done) as part:
+        part.write_text(json.dumps(summary))
     return summary
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` once it is whole; named after the process, as a worker of a killed run may still write."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    yield part
+    os.replace(part, path)
 
 
 def _batches(task: Task) -> Iterator[list[Doc | Broken]]:
@@ -80,7 +89,7 @@ def _size(found: Doc | Broken) -> int:
     return found.bytes if isinstance(found, Broken) else found.meta["bytes"]
 
 
-def _prepare_batch(batch: Sequence[Doc | Broken], recipe: Recipe, file: str, summary: dict[str, Any]) -> None:
+def _prepare_batch(batch: Sequence[Doc | Broken], recipe: Recipe, file: Path, summary: dict[str, Any]) -> None:
     """Edit and measure a batch, write what is left of it to `file`, and add it to the summary."""
     docs: list[Doc] = []
     dropped: list[Broken] = []
@@ -90,8 +99,9 @@ def _prepare_batch(batch: Sequence[Doc | Broken], recipe: Recipe, file: str, sum
         dropped += left
     removed = [len(batch) - len(docs) - len(dropped), sum(map(_size, batch)) - sum(map(_size, docs)) - sum(map(_size, dropped))]
     docs, columns, poisoned = _measured(docs, recipe.signals)
-    write_table(_table(docs, columns, recipe.minhash), file)
-    summary["files"].append(file)
+    with _aside(file) as part:
+        write_table(_table(docs, columns, recipe.minhash), part)
+    summary["files"].append(file.name)  # without its folder, which another working folder calls by another name
     summary["dropped"] += [vars(replace(one, id=one.id or one.path)) for one in (*dropped, *poisoned)]
     summary["seen"] = [summary["seen"][0] + len(batch), summary["seen"][1] + sum(map(_size, batch))]
     summary["rewritten"] = [old + new for old, new in zip(summary["rewritten"], removed, strict=True)]
@@ -118,6 +128,8 @@ def _edited(doc: Doc, recipe: Recipe) -> tuple[list[Doc], list[Broken]]:
         for one in docs:
             try:
                 result = edit.edit(one, None, recipe.rng.child("edit", name, one.id))
+            except TROUBLE:
+                raise
             except Exception as error:  # a poisoned document must not take its batch along
                 dropped.append(_left_out(one, f"{name} failed", f"{type(error).__name__}: {error}"[:200]))
                 continue
@@ -135,12 +147,16 @@ def _measured(docs: list[Doc], signals: Sequence[tuple[str, Signal]]) -> tuple[l
     """Signal columns of all documents; when a signal fails on a batch, the documents at fault are found and left out."""
     try:
         return docs, _columns(docs, signals), []
+    except TROUBLE:
+        raise
     except Exception:
         good, bad = [], []
         for doc in docs:
             try:
                 _columns([doc], signals)
                 good.append(doc)
+            except TROUBLE:
+                raise
             except Exception as error:
                 bad.append(_left_out(doc, "signal failed", f"{type(error).__name__}: {error}"[:200]))
         if not bad:

@@ -82,6 +82,7 @@ class Tokenizer:
             "bos_token": SPECIAL[1],
             "eos_token": SPECIAL[2],
             "clean_up_tokenization_spaces": False,
+            "split_special_tokens": True,  # names of special tokens in a text are plain text there too
             "model_input_names": ["input_ids", "attention_mask"],
         }
         (folder / FILES[1]).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

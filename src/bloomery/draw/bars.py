@@ -1,4 +1,5 @@
 """Horizontal bars with interval whiskers: how scores compare."""
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,5 @@
 """The funnel: what was read, what each reason took away, what is left. A waterfall whose pieces add up to the first bar."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence

@@ -3,6 +3,7 @@
 The wide layout is the layered one (Sugiyama, Tagawa & Toda 1981): longest-path layers, a dummy on every layer that an edge
 passes, order by barycentres. Equal input gives the same picture.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -166,7 +167,7 @@ def _listed(nodes: Sequence[Node], label: str, width: int) -> str:
         if until[node.key] == i:
             continue
         free = next((j for j, end in enumerate(busy) if end <= i), len(busy))
-        busy[free:free + 1] = [until[node.key]]
+        busy[free : free + 1] = [until[node.key]]
         lane[node.key] = free
     left = 12.0 + 11.0 * len(busy)
     parts = []

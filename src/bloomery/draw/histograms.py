@@ -1,4 +1,5 @@
 """Histograms: how documents spread over one number, kept and dropped, with the limits that were set."""
+
 from __future__ import annotations
 
 import math

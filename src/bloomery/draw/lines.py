@@ -1,4 +1,5 @@
 """Line charts: several series over one axis, reference levels, and a cursor that names the values under the pointer."""
+
 from __future__ import annotations
 
 import math

@@ -2,6 +2,7 @@
 
 The space between number and unit, and between thousands, is a narrow no-break space, so that no figure is ever torn apart.
 """
+
 from __future__ import annotations
 
 import math

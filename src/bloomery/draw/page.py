@@ -1,4 +1,5 @@
 """One self-contained page: the style sheets inlined, everything escaped except what draw itself drew."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,5 @@
 """From numbers to places: ranges, ticks at round numbers, their labels."""
+
 from __future__ import annotations
 
 import math

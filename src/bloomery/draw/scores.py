@@ -3,6 +3,7 @@
 A row is one entry of scores.json: task, metric, value, low, high, subject, n, note, and where known unit,
 better (lower or higher) and clean (the value over items that training text does not hold).
 """
+
 from __future__ import annotations
 
 import math

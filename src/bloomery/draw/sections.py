@@ -2,6 +2,7 @@
 
 A card is the card.json of an artifact; cards come in an order in which each follows what it was made from.
 """
+
 from __future__ import annotations
 
 import math
@@ -126,10 +127,7 @@ def _cores(cards: Sequence[Card]) -> int | None:
 def recipe_graph(cards: Sequence[Card]) -> Any:
     """The steps and what flows between them, in three widths."""
     called = names(cards)
-    nodes = [
-        Node(c["address"], called[c["address"]], str(c.get("stage", "")), _took(c), tuple(parents(c)), _tone(c))
-        for c in cards
-    ]
+    nodes = [Node(c["address"], called[c["address"]], str(c.get("stage", "")), _took(c), tuple(parents(c)), _tone(c)) for c in cards]
     sources = {n.key: " and ".join(called[a] for a in n.after if a in called) for n in nodes}
     label = "Recipe: " + ", ".join(n.name + (f" from {sources[n.key]}" if sources[n.key] else "") for n in nodes)
     return markup(svg.fluid(lambda width: graph(nodes, label=label, width=width), *svg.FULL))
@@ -224,8 +222,16 @@ def model(card: Card, curve: Sequence[Mapping[str, Any]], levels: Sequence[tuple
     if facts.get("flops"):
         line += f", {si(facts['flops'], 'FLOP')}"
     large = [
-        _curve(curve, "heldout_bpb", "Held-out bits per byte", "on documents that training never sees, logarithmic", "bits per byte",
-               levels=levels, dots=True, log=True),
+        _curve(
+            curve,
+            "heldout_bpb",
+            "Held-out bits per byte",
+            "on documents that training never sees, logarithmic",
+            "bits per byte",
+            levels=levels,
+            dots=True,
+            log=True,
+        ),
         _curve(curve, "loss", "Training loss", "cross-entropy of the batch", "nats per token", tone=2),
     ]
     little = [

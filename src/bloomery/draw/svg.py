@@ -3,6 +3,7 @@
 Colours and type come from CSS classes and custom properties (`charts.css`), so one drawing serves dark, light and print.
 All lengths are CSS pixels at scale one.
 """
+
 from __future__ import annotations
 
 import re

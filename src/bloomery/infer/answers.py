@@ -1,4 +1,5 @@
 """What a model does with the items of a task: log-probabilities of given text, or completions of prompts."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

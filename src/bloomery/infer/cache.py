@@ -3,6 +3,7 @@
 Shapes: L layers, B rows, K key heads, S slots, E head width, G query heads per key head. Rows of unequal length are padded on
 the left, so that all rows write the same slot; a row's position is its slot minus its padding.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

@@ -4,6 +4,7 @@ Without filters each token is the most likely one; with filters it is drawn from
 own stream of random numbers, so its completion does not depend on the prompts beside it. The prompt is given as a text, which
 the tokenizer encodes with its own special tokens, or as token ids, which are taken as they are.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

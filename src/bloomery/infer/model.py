@@ -1,4 +1,5 @@
 """What `bloomery.load` returns: a network with its tokenizer, ready to score and to generate."""
+
 from __future__ import annotations
 
 import json

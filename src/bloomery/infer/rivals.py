@@ -1,4 +1,5 @@
 """What a language model is compared with: bits of texts under general compressors and under an n-gram model."""
+
 from __future__ import annotations
 
 import math
@@ -48,5 +49,3 @@ def ngram(texts: Sequence[str], tokens: Path, order: int, limit: int) -> list[Bi
     share = "all" if documents == len(shards) else "the first"
     note = f"interpolated modified Kneser-Ney on {share} {used:,} training tokens; end token counted, as for the model"
     return [Bits(f"{order}-gram", bits.tolist(), note)]
-
-

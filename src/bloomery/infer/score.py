@@ -4,6 +4,7 @@ Convention, the same as in training: a sequence is cut into pieces of `context` 
 and its first input is the last token predicted before. So every token but the first is predicted exactly once, by at most
 `context` tokens before it. Pieces are packed into rows that never attend across each other, which changes no number.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence

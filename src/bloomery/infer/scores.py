@@ -3,6 +3,7 @@
 A task's `summary` names its figures `metric`, or `metric@subject` where something else than the model was measured; `.low`,
 `.high` and `.n` stand beside each. `metrics` of a task, where it has one, gives unit and better way ("lower", "higher").
 """
+
 from __future__ import annotations
 
 import math

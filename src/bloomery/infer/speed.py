@@ -1,4 +1,5 @@
 """How fast a model reads and writes: tokens per second of the decoder as users meet it, in this process, with its threads."""
+
 from __future__ import annotations
 
 import time

@@ -2,6 +2,7 @@
 
 Shapes: B rows, T tokens, H query heads, K key heads, G = H / K query heads that share one key head, E head width, S cache slots.
 """
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 """The shape of a model: numbers only, no torch, so that plans and cards can be made without loading anything."""
+
 from __future__ import annotations
 
 import json

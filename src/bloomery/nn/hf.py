@@ -1,4 +1,5 @@
 """Hugging Face folders in and out; only safetensors and JSON are read, nothing is ever unpickled."""
+
 from __future__ import annotations
 
 import json

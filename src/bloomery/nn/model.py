@@ -3,6 +3,7 @@
 Shapes: B rows, T tokens, D width, V vocabulary, H query heads, K key heads, E head width, F feed-forward width.
 Weights may be bf16: norms, rotary positions and softmax are then computed in fp32 all the same.
 """
+
 from __future__ import annotations
 
 from typing import Any

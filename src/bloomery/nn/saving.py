@@ -1,4 +1,5 @@
 """The native folder of a model: `model.json` (the configuration) and `model.safetensors` (fp32, or what the model is in)."""
+
 from __future__ import annotations
 
 import json

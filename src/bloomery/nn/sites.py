@@ -1,4 +1,5 @@
 """Names the places of a model, so that methods never search for modules by string."""
+
 from __future__ import annotations
 
 from torch import nn

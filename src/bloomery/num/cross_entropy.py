@@ -3,6 +3,7 @@
 Shapes: N tokens, D width, V vocabulary, C tokens of a chunk. The gradients of hidden states and head are computed while the
 logits of a chunk are at hand, so that the backward pass only scales them.
 """
+
 from __future__ import annotations
 
 from typing import Any

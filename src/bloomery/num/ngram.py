@@ -16,6 +16,7 @@ A document's first token is context only: it is neither counted nor scored. No n
 Every n-gram seen has a number within its order; a hash table finds it from (number of its first k-1 tokens, last token), a
 pair that fits 63 bits, so nothing is approximated. Up to 2^31 tokens. Legend: N positions or nodes, D documents.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

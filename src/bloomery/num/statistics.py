@@ -5,6 +5,7 @@ clustered data" (whole groups are drawn again). Files of one package resemble ea
 
 Legend: I items, G groups, R draws. Every figure is a ratio of sums, so a draw needs only each group's sums: R x G work, not R x I.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ class Curate:
 
         condition = self._condition()
         summaries = self._prepare(job)
-        chunks = Chunks([file for summary in summaries for file in summary["files"]])
+        chunks = Chunks([job.work / name for summary in summaries for name in summary["files"]])
         funnel = Funnel(chunks.column("bytes"))
         seen = [sum(summary["seen"][k] for summary in summaries) for k in (0, 1)]
         broken = [one for summary in summaries for one in summary["dropped"]]
@@ -177,10 +177,10 @@ class Curate:
                 funnel.drop(f"keep: {clause}", rows[failed[rows] == number])
         if not len(funnel.rows):
             worst = funnel.worst() or {"reason": "nothing", "documents": 0}
-            mend = "loosen `keep`" if worst["reason"].startswith("keep:") else "check the sources"
+            knob, mend = ("keep", "loosen `keep`") if worst["reason"].startswith("keep:") else ("sources", "check the sources")
             total = sum(step["documents"] for step in funnel.steps)
             clause, number = worst["reason"].removeprefix("keep: "), worst["documents"]
-            raise BadInput(f"no documents are left: `{clause}` dropped most, {number} of {total}; {mend}")
+            raise BadInput(f"{knob}: no documents are left: `{clause}` dropped most, {number} of {total}; {mend}")
 
     def _unique(self, funnel: Funnel, chunks: Chunks) -> None:
         """Drop exact duplicates, then near ones."""

@@ -1,4 +1,5 @@
 """Evaluate: what a model is worth on text it has not seen, beside compressors and an n-gram model of the same training text."""
+
 from __future__ import annotations
 
 import json
@@ -44,6 +45,7 @@ class Evaluate:
     copied: float = 0.8  # an item of which this share of 13-word runs stands in training text counts as contaminated
     batch: int = 16  # prompts side by side in the second measurement of speed; 0: speed is not measured
     makes: ClassVar[str] = "scores"
+    needs: ClassVar[tuple] = ("torch",)
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.rivals) - {"gzip", "xz", "ngram"}):

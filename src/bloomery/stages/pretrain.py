@@ -1,4 +1,5 @@
 """Pretraining: token shards in, a language model out."""
+
 from __future__ import annotations
 
 import hashlib
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
 AUDIT = {"silent": "parameters without a gradient", "unmoved": "parameters that never changed", "moved": "frozen parameters that changed"}
 TOKENIZER_BYTES, CURVE_BYTES = 64, 230  # on disk per entry of the vocabulary and per step (measured)
-CHECKED_TOKENS = 16384  # held-out tokens that are scored again from the weights read back
+CHECKED_TOKENS = 16384  # tokens that are scored again from the weights read back
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Pretrain:
     ffn: int = 512  # width of the feed-forward layers
     context: int = 256  # tokens of a row
     tokens: int = 3_000_000  # tokens to train on
-    batch: int = 1024  # tokens per step, rounded down to whole rows
+    batch: int = 1024  # tokens per step, at least a context; rounded down to whole rows
     micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
     rate: float = 2e-3  # peak learning rate
     decay: float = 0.1  # weight decay of matrices
@@ -50,17 +51,20 @@ class Pretrain:
     batching: Batching = "packed"  # which text comes when
     init: Init = "scaled_normal"  # weights before the first step
     precision: Literal["auto", "bfloat16", "float32"] = "auto"  # format of the working weights
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
+    compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
     evaluate_tokens: int = 65536  # held-out tokens of one measurement
     checkpoint_seconds: float = 30.0  # seconds between checkpoints
     checkpoint_steps: int = 0  # also every so many steps; 0 = never
     makes: ClassVar[str] = "model"
+    needs: ClassVar[tuple] = ("torch",)
 
     def __post_init__(self) -> None:
         for name in ("tokens", "batch", "evaluate_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch < self.context:
+            raise ValueError(f"batch must be at least context, one row of {self.context} tokens, got {self.batch}")
         if self.rate <= 0 or self.decay < 0:
             raise ValueError(f"rate must be above 0 and decay not negative, got {self.rate} and {self.decay}")
         if min(self.micro, self.evaluate_every, self.checkpoint_steps) < 0 or self.checkpoint_seconds <= 0:
@@ -74,7 +78,7 @@ class Pretrain:
     @property
     def rows(self) -> int:
         """Rows of a step."""
-        return max(1, self.batch // self.context)
+        return self.batch // self.context
 
     def mode(self) -> dict:
         """What decides the last digits. Known before the vocabulary is, so that a plan can name the address."""
@@ -115,17 +119,20 @@ class Pretrain:
         mode = self.mode()
         allocator.keep_memory()
         torch.set_num_threads(mode["threads"])
-        cfg = self.config(int(self.data.facts["vocab"]))
+        tokenizer = Tokenizer.load(self.data.folder)
+        cfg = self.config(int(self.data.facts.get("vocab") or tokenizer.vocab))  # a folder from outside has no facts
         net = Transformer(cfg)
         self.init.apply(Source(net=net), (), None, job.rng.child("init"))
         dtype = precision.dtype(mode["precision"])
         mover = optimizer.Optimizer(net, self.optimizer, job.rng.child("optimizer"), self.decay, dtype, self.rest)
 
-        feed = self.sound_feed(Tokenizer.load(self.data.folder), job.rng.child("batches"))
-        held = heldout.sample(self.heldout_feed(job), self.evaluate_tokens)
+        feed = self.sound_feed(tokenizer, job.rng.child("batches"))
+        kind, scored = self.scored_feed(job)
+        held = heldout.sample(scored, self.evaluate_tokens) if kind == "heldout" else []
         sizes = heldout.token_bytes(self.data.path("tokenizer.json"), cfg.vocab)
         with job.graceful():
-            fast = mode["compile"] and compiled.compile_blocks(net, lambda: self.rehearse(net, feed), job.log)
+            if mode["compile"]:
+                compiled.compile_blocks(net, lambda: self.rehearse(net, feed), job.log)
             steps = -(-self.tokens // (self.rows * self.context))
             outcome = loop.train(
                 loop.Training(
@@ -142,18 +149,19 @@ class Pretrain:
                     checkpoints=Checkpoints(job.work / "checkpoints"),
                     curve=job.work / "curve.jsonl",
                     log=job.log,
-                    evaluate=lambda: heldout.bits_per_byte(net, held, sizes, fast),
+                    evaluate=(lambda: heldout.bits_per_byte(net, held, sizes, mode["compile"])) if held else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
                     save_every=self.checkpoint_seconds,
                     save_steps=self.checkpoint_steps,
                     stopping=lambda: job.stopping,
-                    mode={**mode, "compile": fast},
+                    mode=mode,
                 )
             )
         if outcome.resumed:
             job.log.event("resumed")
-        job.fact("compiled", fast)
-        job.fact("heldout_sample_bits_per_byte", heldout.bits_per_byte(net, self.checked(job), sizes))
+        job.fact("compiled", mode["compile"])
+        job.fact("heldout_sample_bits_per_byte", None)  # stays so where nothing is held out
+        job.fact(f"{kind}_sample_bits_per_byte", heldout.bits_per_byte(net, self.checked(job), sizes))
         self.write(cfg, mover.weights(), outcome, job)
 
     def feed(self, shards: Any, rng: Rng) -> Any:
@@ -163,21 +171,29 @@ class Pretrain:
         batching = replace(self.batching, row=self.context) if getattr(self.batching, "row", None) == 0 else self.batching
         return Feed(shards, batching, self.view, self.context, micro_rows(self.rows, self.micro, self.context), rng)
 
-    def heldout_feed(self, job: Job) -> Any:
-        """Held-out rows: packed and causal whatever the training does, so that figures compare."""
+    def scored_feed(self, job: Job) -> tuple[str, Any]:
+        """Rows that are only scored: ("heldout", feed), or ("train", feed) where the data hold nothing out.
+
+        Packed and causal whatever the training does, so that figures compare.
+        """
         from bloomery.data.shards import Shards
         from bloomery.methods.batching.packed import Packed
         from bloomery.methods.view.causal import Causal
         from bloomery.train.batches import Feed, micro_rows
 
         micro = micro_rows(self.rows, self.micro, self.context)
-        return Feed(Shards(self.data.path("heldout")), Packed(self.context), Causal(), self.context, micro, job.rng.child("heldout"))
+        for kind in ("heldout", "train"):
+            if self.data.path(kind).is_dir():
+                feed = Feed(Shards(self.data.path(kind)), Packed(self.context), Causal(), self.context, micro, job.rng.child("heldout"))
+                if feed.lengths.any():
+                    break
+        return kind, feed
 
     def checked(self, job: Job) -> list:
-        """The held-out rows that are scored again after writing."""
+        """The rows that are scored again after writing."""
         from bloomery.train.heldout import sample
 
-        return sample(self.heldout_feed(job), min(CHECKED_TOKENS, self.evaluate_tokens))
+        return sample(self.scored_feed(job)[1], min(CHECKED_TOKENS, self.evaluate_tokens))
 
     def rehearse(self, net: Any, feed: Any) -> None:
         """One forward and backward pass over made-up tokens in the run's shapes; leaves no gradient."""
@@ -195,11 +211,14 @@ class Pretrain:
         """The model in float32, its tokenizer, its curve, and what is known of the run."""
         import torch
 
+        from bloomery.data.tokenizer import Tokenizer
         from bloomery.nn.saving import assemble, save
 
         save(assemble(cfg, weights, torch.float32, job.out), job.out)
+        Tokenizer.load(self.data.folder).save(job.out)  # a folder from outside may lack the second of the two files
         for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(self.data.path(name), job.out / name)
+            if self.data.path(name).exists():
+                shutil.copy(self.data.path(name), job.out / name)
         shutil.copy(job.work / "curve.jsonl", job.out / "curve.jsonl")
         job.fact("parameters", cfg.parameters())
         job.fact("tokens", outcome.clock.tokens)
@@ -208,7 +227,7 @@ class Pretrain:
         job.fact("final_loss", outcome.loss)
         job.fact("heldout_bits_per_byte", outcome.clock.seen.get("heldout_bits_per_byte"))
         job.fact("training_seconds", outcome.seconds)
-        job.fact("tokens_per_second", typical_speed(job.out / "curve.jsonl"))
+        job.fact("tokens_per_second", typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds)
         job.fact("weights_sha256", hash_weights(weights))
         job.fact("audit", outcome.audit)
 
@@ -226,8 +245,14 @@ class Pretrain:
         from bloomery.data.shards import Shards
         from bloomery.train import preview
 
+        mend = "name a folder that the tokenize step made from some text"
+        if not self.data.path("train").is_dir():
+            raise BadInput(f"data: {self.data.folder} holds no train/ shards; {mend}")
         shards, clock = Shards(self.data.path("train")), Clock(0, 0, self.rows * self.context, float(self.tokens))
-        wrong = preview.faults(self.feed(shards, rng), clock, tokenizer.bos, tokenizer.eos)
+        looked = self.feed(shards, rng)
+        if not looked.lengths.any():
+            raise BadInput(f"data: {self.data.path('train')} holds no token to train on; {mend}")
+        wrong = preview.faults(looked, clock, tokenizer.bos, tokenizer.eos)
         if wrong:
             raise BadInput("; ".join(wrong))
         return self.feed(shards, rng)
@@ -242,15 +267,17 @@ class Pretrain:
         same = hash_weights(plain(net)) == facts["weights_sha256"]
         job.check("weights read back that differ from the trained ones", 0 if same else 1, 0)
         sizes = token_bytes(made / "tokenizer.json", net.cfg.vocab)
-        again, before = bits_per_byte(net, self.checked(job), sizes), facts["heldout_sample_bits_per_byte"]
+        kind, scored = self.scored_feed(job)
+        what, note = ("held-out", "") if kind == "heldout" else ("training", "; nothing is held out")
+        again, before = bits_per_byte(net, self.checked(job), sizes), facts[f"{kind}_sample_bits_per_byte"]
         drift = abs(again / before - 1)
-        job.check("held-out bits per byte, read back against trained", drift, 0.02, note=f"{again:.4f} against {before:.4f}")
+        job.check(f"{what} bits per byte, read back against trained", drift, 0.02, note=f"{again:.4f} against {before:.4f}{note}")
         audit = facts["audit"] or {}
-        for name, what in AUDIT.items():
+        for name, fault in AUDIT.items():
             names = audit.get(name, [])
-            job.check(what, len(names), 0, note=", ".join(names[:5]) or f"of {audit.get('trained', 0)}")
-        lost = lossy(made / "tokenizer.json", self.heldout_feed(job).shards)
-        job.check("held-out texts that change in decode(encode(x))", lost, 0)
+            job.check(fault, len(names), 0, note=", ".join(names[:5]) or f"of {audit.get('trained', 0)}")
+        lost = lossy(made / "tokenizer.json", scored.shards)
+        job.check(f"{what} texts that change in decode(encode(x))", lost, 0)
 
 
 def hash_weights(weights: dict) -> str:
@@ -262,14 +289,14 @@ def hash_weights(weights: dict) -> str:
     return total.hexdigest()
 
 
-def typical_speed(curve: Path) -> float:
-    """Median of the steps' tokens per second."""
+def typical_speed(curve: Path) -> float | None:
+    """Median of the steps' tokens per second; None where no step is left in the curve."""
     rows = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()]
-    return statistics.median(row["tokens_per_second"] for row in rows)
+    return statistics.median(row["tokens_per_second"] for row in rows) if rows else None
 
 
 def lossy(tokenizer: Path, shards: Any, most: int = 32) -> int:
-    """How many of the first held-out texts, and of some awkward ones, do not come back from decode(encode(x))."""
+    """How many of the first texts, and of some awkward ones, do not come back from decode(encode(x))."""
     from tokenizers import Tokenizer
 
     known = Tokenizer.from_file(str(tokenizer))

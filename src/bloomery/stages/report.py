@@ -1,4 +1,5 @@
 """Report: one self-contained page about artifacts and everything they came from."""
+
 from __future__ import annotations
 
 import ast
@@ -29,6 +30,7 @@ class Report:
     of: tuple[Annotated[Artifact, "*"], ...]  # the artifacts it is about; all that they came from is shown too
     title: str = ""  # heading of the page; empty: the recipe's name
     makes: ClassVar[str] = "report"
+    reads_recipe: ClassVar[bool] = True  # its title and its text are drawn
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """A few seconds, most of them for reading signal columns; the page is small."""

@@ -4,6 +4,7 @@ A training step frees and asks for the same tens of megabytes again and again. B
 pages are cleared by the kernel on first touch: measured on 2 cores, a step took 19% longer so. The same effect as the
 environment variables MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_, without having to start anew.
 """
+
 from __future__ import annotations
 
 import ctypes

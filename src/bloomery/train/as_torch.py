@@ -1,4 +1,5 @@
 """Any method of the optim seam as a plain `torch.optim.Optimizer`, for loops that are not bloomery's."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable

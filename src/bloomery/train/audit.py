@@ -1,4 +1,5 @@
 """After the first steps: every parameter asked to train has had a gradient and has changed, and no other has."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Shapes: B rows of a micro-batch, T tokens of a row.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -3,6 +3,7 @@
 Each is written under a temporary name, brought to the disk and renamed, so a kill at any instant leaves the older ones whole.
 Nothing is pickled. The state carries the hash of the tensors: a folder that does not agree with itself is passed over.
 """
+
 from __future__ import annotations
 
 import json

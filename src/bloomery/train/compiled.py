@@ -1,10 +1,12 @@
-"""Compilation of one block, shared by all layers, where it pays; eager with one said line where it fails."""
+"""Compilation of one block, shared by all layers, where it pays. A failure stops the run: its address says how it was computed."""
+
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bloomery.core.errors import BadInput
 from bloomery.core.log import Log
 from bloomery.core.machine import compiler
 
@@ -15,16 +17,24 @@ PAYS_FROM = 1e13  # training FLOPs: below this, eager is done before the compile
 COLD_SECONDS = 15.0
 
 
-def worthwhile(wish: str, flops: float) -> bool:
-    """Whether a run of so many FLOPs is to be compiled: "on", "off", or "auto": there is a compiler and the run is long enough."""
-    return wish == "on" or (wish == "auto" and flops >= PAYS_FROM and compiler() is not None)
+MEND = 'say `compile: "off"` (for a step called lm: `--set lm.compile=off`)'
 
 
-def compile_blocks(net: nn.Module, rehearse: Callable[[], None], log: Log) -> bool:
+def worthwhile(wish: bool | str, flops: float) -> bool:
+    """Whether a run of so many FLOPs is to be compiled: "on", "off", or "auto": there is a compiler and the run is long enough.
+
+    True only where a C++ compiler is on PATH; BadInput where "on" asks for one that is not there. YAML reads on and off as booleans.
+    """
+    if wish in (True, "on") and compiler() is None:
+        raise BadInput(f"compile: there is no C++ compiler on PATH; install one, or {MEND}")
+    return wish in (True, "on") or (wish == "auto" and flops >= PAYS_FROM and compiler() is not None)
+
+
+def compile_blocks(net: nn.Module, rehearse: Callable[[], None], log: Log) -> None:
     """Compile the blocks of `net` and run `rehearse` (a forward and backward pass in the run's shapes) to pay for it now.
 
-    All blocks share one graph: they have the same code and shapes, and their weights are its inputs. Returns whether the blocks are
-    compiled; a failure leaves them eager and is said in one line.
+    All blocks share one graph: they have the same code and shapes, and their weights are its inputs. A failure leaves them eager and
+    raises BadInput: going on would give eager numbers to an artifact whose address says that they are compiled.
     """
     began = time.perf_counter()
     log.say("compiling one block")
@@ -32,11 +42,9 @@ def compile_blocks(net: nn.Module, rehearse: Callable[[], None], log: Log) -> bo
         for block in net.blocks:
             block.compile(dynamic=False, fullgraph=True)
         rehearse()
-    except Exception as wrong:  # whatever the compiler stumbles over, eager gives the same numbers
+    except Exception as wrong:
         for block in net.blocks:
             block._compiled_call_impl = None
         first = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__)
-        log.say(f"not compiled, training goes on eagerly: {first}")
-        return False
+        raise BadInput(f"compile: the model could not be compiled here ({first[:200]}); {MEND}") from wrong
     log.event("compiled", seconds=round(time.perf_counter() - began, 3))
-    return True

@@ -1,4 +1,5 @@
 """Bits per byte on held-out text while training: whole rows packed from held-out documents, always the same ones."""
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,5 @@
 """The training loop. It reads downward: resume, then per step the batch, gradients, update, measurements, checkpoint."""
+
 from __future__ import annotations
 
 import json
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bloomery.core.errors import CheckFailed, Interrupted
+from bloomery.core.errors import BadInput, CheckFailed, Interrupted
+from bloomery.core.files import to_disk
 from bloomery.core.log import Log
 from bloomery.seams import Backward, Batch, Clock, Loss, Rng, Schedule
 from bloomery.train.audit import Audit
@@ -44,7 +46,7 @@ class Training:
     save_every: float = 30.0  # seconds
     save_steps: int = 0  # also every so many steps; 0 = never
     stopping: Callable[[], bool] = lambda: False
-    mode: dict[str, Any] = field(default_factory=dict)  # numeric mode: a checkpoint of another one is said aloud
+    mode: dict[str, Any] = field(default_factory=dict)  # numeric mode: a checkpoint of another one is refused
     roles: Mapping[str, nn.Module] = field(default_factory=dict)  # further models of the loss
 
 
@@ -127,7 +129,11 @@ def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) ->
 
 
 def resume(run: Training) -> tuple[Clock, Audit, float, float, bool]:
-    """Clock, audit, seconds spent, last loss: from the newest checkpoint, or from zero after the save path has been rehearsed."""
+    """Clock, audit, seconds spent, last loss: from the newest checkpoint, or from zero after the save path has been rehearsed.
+
+    Raises CheckFailed for a checkpoint of another model or seed, BadInput for one of another numeric mode: its run would end in
+    numbers that neither mode gives.
+    """
     found = run.checkpoints.newest()
     if found is None:
         clock = Clock(0, 0, run.batch, float(run.total))
@@ -142,11 +148,16 @@ def resume(run: Training) -> tuple[Clock, Audit, float, float, bool]:
     if state["layout"] != run.optimizer.layout() or state["rng"] != list(run.rng.key):
         raise CheckFailed(f"the checkpoint in {run.checkpoints.folder} belongs to another model or seed; remove that folder to begin anew")
     if state["mode"] != run.mode:
-        run.log.say(f"the checkpoint was made with {state['mode']}, this process has {run.mode}: numbers will differ in the last digits")
+        raise BadInput(
+            f"the checkpoint in {run.checkpoints.folder} was made with {state['mode']} and this process has {run.mode}; "
+            "go on with the former, or remove that folder to begin anew"
+        )
     run.optimizer.load(tensors)
     run.feed.state = state["batching"]
     clock = Clock(**state["clock"])
-    cut_curve(run.curve, clock.step)
+    kept = cut_curve(run.curve, clock.step)
+    if kept < clock.step:
+        run.log.say(f"the curve has lost {clock.step - kept} of its {clock.step} steps; the weights are not touched by that")
     if clock.step:
         run.log.say(f"goes on after step {clock.step} ({clock.tokens:,} of {run.total:,} tokens)")
     return clock, Audit(run.net, run.optimizer, state["audit"]), state["seconds"], state["loss"], clock.step > 0
@@ -170,16 +181,23 @@ def save(run: Training, clock: Clock, audit: Audit, spent: float, loss: float, c
     run.log.event("checkpoint", step=clock.step)
 
 
-def cut_curve(path: Path, step: int) -> None:
-    """Drop what was written after the checkpoint of `step`, a torn last line included."""
+def cut_curve(path: Path, step: int) -> int:
+    """Drop what was written after the checkpoint of `step`, a torn last line included; returns the lines kept.
+
+    Written aside and renamed, so that a kill here leaves the old curve or the new one.
+    """
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             break
-    path.write_text("".join(kept), encoding="utf-8")
+    aside = path.with_name(f"{path.name}.tmp")
+    aside.write_text("".join(kept), encoding="utf-8")
+    to_disk(aside)
+    os.replace(aside, path)
+    return len(kept)
 
 
 def due(run: Training, clock: Clock) -> bool:

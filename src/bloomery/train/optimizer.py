@@ -3,6 +3,7 @@
 All parameters lie in one flat float32 buffer of masters; the network's own tensors are views of it or, in bfloat16, of a flat copy
 in that type. Matrices come first, so weight decay covers a prefix of the buffer.
 """
+
 from __future__ import annotations
 
 import functools
@@ -89,35 +90,41 @@ class Optimizer:
         rng = self.rng.child("step", t)
         for one in self.claims:
             if one.whole:
-                parts = (self._view(flat, one) for flat in (self.grad, self.master))
-                self._move(self.method, *parts, self.states[one.name], rate, one.decayed, t, rng.child(one.name))
+                g, p = (self._view(flat, one) for flat in (self.grad, self.master))
+                self._move(self.method, g, p, p[: len(p) * one.decayed], self.states[one.name], rate, t, rng.child(one.name))
         for start, stop, state in self._chunks():
-            decayed = stop <= self.decayed
-            self._move(self.rest, self.grad[start:stop], self.master[start:stop], state, rate, decayed, t, rng.child(start))
+            g, p = self.grad[start:stop], self.master[start:stop]
+            self._move(self.rest, g, p, p[: max(0, self.decayed - start)], state, rate, t, rng.child(start))
         if self.work is not self.master:
             self.work.copy_(self.master)
         self.grad.zero_()
 
-    def _move(self, method: Optim, g: Tensor, p: Tensor, state: dict[str, Tensor], rate: float, decayed: bool, t: int, rng: Rng) -> None:
+    def _move(self, method: Optim, g: Tensor, p: Tensor, decayed: Tensor, state: dict[str, Tensor], rate: float, t: int, rng: Rng) -> None:
+        """One call of the method; `decayed` is the part of `p` that weight decay covers."""
         direction = method.direction(g, p, state, t, rng)
-        if decayed and self.decay:
-            p.mul_(1 - rate * self.decay)
+        if self.decay:
+            decayed.mul_(1 - rate * self.decay)
         p.sub_(direction, alpha=rate)
 
     def _chunks(self) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
-        """Pieces of the element-wise part with their state: small where the state is one number per parameter."""
+        """Pieces of the element-wise part with their state: small where the state is one number per parameter.
+
+        Any other state belongs to all parameters together: they are then one piece, so that it changes once a step.
+        """
         if "" not in self.states:
             return
         state, end = self.states[""], len(self.master)
-        cut = all(s.shape == (end - self.loose,) for s in state.values())
+        if not all(s.shape == (end - self.loose,) for s in state.values()):
+            yield self.loose, end, state
+            return
         for begin, stop in ((self.loose, max(self.loose, self.decayed)), (max(self.loose, self.decayed), end)):
             for start in range(begin, stop, CHUNK):
                 to = min(start + CHUNK, stop)
-                part = {key: s[start - self.loose : to - self.loose] for key, s in state.items()} if cut else state
+                part = {key: s[start - self.loose : to - self.loose] for key, s in state.items()}
                 held = dict(part)
                 yield start, to, part
                 for key, s in part.items():  # a method may replace its state instead of writing into it
-                    if cut and s is not held[key]:
+                    if s is not held[key]:
                         held[key].copy_(s)
 
     def weights(self) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
 """Which number format the working weights are in. Free of torch, so that a plan can ask."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def resolved(wish: str) -> str:
-    """"auto" becomes bfloat16 where the processor multiplies it in hardware, float32 elsewhere (emulation is slower than float32)."""
+    """ "auto" becomes bfloat16 where the processor multiplies it in hardware, float32 elsewhere (emulation is slower than float32)."""
     if wish == "auto":
         return "bfloat16" if has_bf16() else "float32"
     if wish not in ("bfloat16", "float32"):

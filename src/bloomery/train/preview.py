@@ -1,4 +1,5 @@
 """The exact tokens that a step trains on, and what must never be trained on silently."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """Exact accumulation and clipping."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """Every trained token once per epoch, rows exactly full, the same after any interruption."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """Deviations by kind of layer, independent of the order of parameters."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """The loss method against torch's own cross-entropy, whatever the padding."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """AdamW against torch's own, as a method and as a library."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """Warm-up, stay, decay: closed forms and shape."""
+
 from __future__ import annotations
 
 from itertools import pairwise

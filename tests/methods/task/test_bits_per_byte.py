@@ -1,4 +1,5 @@
 """Bits per byte: a model of known probabilities has known bits."""
+
 from __future__ import annotations
 
 import math

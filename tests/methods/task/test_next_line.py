@@ -1,4 +1,5 @@
 """The next line: exact match, and items that can be answered."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """Parsing completions: what counts, what does not, and that nothing runs."""
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,5 @@
 """Next-token prediction of one piece."""
+
 from __future__ import annotations
 
 import numpy as np

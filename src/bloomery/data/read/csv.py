@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bloomery.core.errors import BadInput
@@ -41,9 +42,15 @@ def tasks(source: Source, limit: int) -> Iterator[Task]:
         yield Task("csv", source.address, (path, name), source.options, limit)
 
 
-def _rows(path: str, encoding: str) -> io.TextIOWrapper:
+@contextmanager
+def _rows(path: str, encoding: str) -> Iterator[io.TextIOWrapper]:
+    """The file as text. BadInput where its bytes are cut or foreign in a way that no single row can be blamed for."""
     name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    return io.TextIOWrapper(files.open_bytes(path), encoding=name, errors="surrogateescape", newline="")
+    try:
+        with io.TextIOWrapper(files.open_bytes(path), encoding=name, errors="surrogateescape", newline="") as handle:
+            yield handle
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not {encoding.upper()} to its end ({error.reason}); mend it, or say its `encoding:`") from None
 
 
 def _reader(path: str, handle: io.TextIOWrapper) -> Any:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import codecs
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from typing import Any, BinaryIO
 
 from bloomery.core.errors import BadInput
@@ -22,24 +25,41 @@ def packing(path: str) -> str | None:
 
 def open_bytes(path: str) -> BinaryIO:
     """The bytes of a plain, .gz or .zst file as a buffered stream."""
-    if packing(path):
+    if kind := packing(path):
         import pyarrow as pa
 
-        return io.BufferedReader(_Stream(pa.input_stream(path, compression=packing(path))), 1 << 20)
+        with sound(path, kind):
+            stream = pa.input_stream(path, compression=kind)
+        return io.BufferedReader(_Stream(stream, path, kind), 1 << 20)
     return open(path, "rb", buffering=1 << 20)
+
+
+@contextmanager
+def sound(path: str, kind: str) -> Iterator[None]:
+    """Inside, what pyarrow says of damaged content becomes BadInput; errors of the system, which have a number, pass."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None):
+            raise
+        cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise BadInput(f"{path} is not a {kind} file, or is damaged ({cause}); write or fetch it again") from None
 
 
 class _Stream(io.RawIOBase):
     """A pyarrow stream as a raw Python stream, so that `readline` with a limit works on it."""
 
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
+    def __init__(self, stream: Any, path: str, kind: str) -> None:
+        self.stream, self.path, self.kind = stream, path, kind
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self.stream.read(len(buffer))
+        with sound(self.path, self.kind):
+            data = self.stream.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
@@ -56,9 +76,6 @@ def head_of(path: str) -> bytes:
     except PermissionError:
         raise BadInput(f"{path} cannot be read: permission denied; change its permissions") from None
     except OSError as error:
-        kind = packing(path)
-        if kind:
-            raise BadInput(f"{path} is not a {kind} file, or is damaged; compress it again") from None
         raise BadInput(f"{path} cannot be read ({error.strerror or error}); check the file") from None
     if not head:
         raise BadInput(f"{path} is empty; remove it from the sources or fill it")
@@ -70,15 +87,36 @@ def check_text(path: str, head: bytes, encoding: str) -> None:
     for mark, name in ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if head.startswith(mark) and not encoding.lower().startswith(WIDE):
             raise BadInput(f"{path} is not {encoding.upper()}; say `encoding: {name}` for this source")
-    try:
-        text = codecs.getincrementaldecoder(encoding)("strict").decode(head, final=len(head) < HEAD)
-    except UnicodeDecodeError as error:
-        if b"\0" in head:
-            raise BadInput(f"{path} is binary (a NUL byte at byte {head.index(0)}), not text; remove it from the sources") from None
-        other = "latin-1" if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "ascii", "utf-8-sig") else "utf-8"
-        raise BadInput(f"{path} is not {encoding.upper()} (byte {error.start}); say `encoding: {other}` for this source") from None
-    if "\0" in text:
-        raise BadInput(f"{path} is binary (a NUL character at character {text.index(chr(0))}), not text; remove it from the sources")
+    _decode(path, [head, b""] if len(head) < HEAD else [head], encoding)
+
+
+def check_whole_text(path: str, encoding: str) -> None:
+    """The same for all of a file, in blocks."""
+    check_text(path, head := head_of(path), encoding)
+    if len(head) == HEAD:
+        with open_bytes(path) as handle:
+            _decode(path, chain(iter(partial(handle.read, 1 << 18), b""), [b""]), encoding)
+
+
+def _decode(path: str, blocks: Iterable[bytes], encoding: str) -> None:
+    """Refuse the first byte that `encoding` does not know and the first NUL; an empty block says that the file ends there."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    read = characters = 0
+    for block in blocks:
+        start = read - len(decoder.getstate()[0])  # the decoder holds back a character that the last block cut
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            if b"\0" in block:
+                nul = read + block.index(0)
+                raise BadInput(f"{path} is binary (a NUL byte at byte {nul}), not text; remove it from the sources") from None
+            other = "latin-1" if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "ascii", "utf-8-sig") else "utf-8"
+            place = f"byte {start + error.start}"
+            raise BadInput(f"{path} is not {encoding.upper()} ({place}); say `encoding: {other}` for this source") from None
+        if "\0" in text:
+            nul = characters + text.index("\0")
+            raise BadInput(f"{path} is binary (a NUL character at character {nul}), not text; remove it from the sources")
+        read, characters = read + len(block), characters + len(text)
 
 
 def check_records(path: str, head: bytes, encoding: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ def _name(source: Source) -> str:
     return os.path.expanduser(source.address.removeprefix("hf://"))
 
 
+@lru_cache(maxsize=64)
+def _commit(name: str) -> str | None:
+    """The newest commit of a data set of the hub, asked for once, so that what is read is what the fingerprint names."""
+    from huggingface_hub import HfApi
+
+    return HfApi().dataset_info(name, timeout=20).sha
+
+
 def _stream(source: Source) -> Any:
     """The rows of the data set as an iterable. Raises BadInput when the library or the data set is out of reach."""
     try:
@@ -29,7 +38,8 @@ def _stream(source: Source) -> Any:
         raise BadInput(f"sources: {source.address} needs the `datasets` library; run `pip install datasets`") from None
     name, options = _name(source), source.options
     try:
-        return datasets.load_dataset(name, options.config or None, split=options.split, streaming=True)
+        revision = None if os.path.isdir(name) else _commit(name)
+        return datasets.load_dataset(name, options.config or None, split=options.split, revision=revision, streaming=True)
     except Exception as error:  # the library raises its own, those of the hub and those of the network
         cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
         mend = "check name, split and config" if os.path.isdir(name) else "check the name, the split and the network"
@@ -70,9 +80,7 @@ def fingerprint(source: Source) -> dict[str, Any]:
                 digest.update(f"{path.relative_to(folder).as_posix()}\0{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
         return {**about, "sha256": digest.hexdigest()}
     try:
-        from huggingface_hub import HfApi
-
-        return {**about, "commit": HfApi().dataset_info(_name(source), timeout=20).sha}
+        return {**about, "commit": _commit(_name(source))}
     except Exception as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise BadInput(f"sources: {source.address}: the hub does not answer: {cause}; check the name and the network") from None

@@ -16,6 +16,7 @@ from bloomery.seams import Doc
 
 fingerprint = fingerprint_files
 PACKED_GROWTH = 4  # about how much larger compressed text becomes
+ESCAPED = 6  # bytes of \u0041 for one byte of text: no JSON string is longer
 
 
 def size(source: Source) -> int:
@@ -93,7 +94,7 @@ def read(task: Task) -> Iterator[Doc | Broken]:
     with files.open_bytes(path) as handle:
         if start:
             handle.seek(start)
-        for line, length in files.lines(handle, 2 * task.limit + (1 << 16)):
+        for line, length in files.lines(handle, ESCAPED * task.limit + (1 << 16)):
             place = f"{name}:{number}"
             if at == 0:
                 line = line.removeprefix(codecs.BOM_UTF8)

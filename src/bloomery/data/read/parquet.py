@@ -16,14 +16,11 @@ ROWS = 256  # rows decoded at a time
 
 
 def _open(path: str) -> Any:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     files.head_of(path)
-    try:
+    with files.sound(path, "Parquet"):
         return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{path} is not a Parquet file or is damaged ({str(error).splitlines()[0]}); write it again") from None
 
 
 def _columns(options: Options) -> list[str]:
@@ -82,7 +79,7 @@ def read(task: Task) -> Iterator[Doc | Broken]:
     file = _open(path)
     columns = [column for column in _columns(task.options) if column in file.schema_arrow.names]
     row = 0
-    for batch in file.iter_batches(batch_size=ROWS, row_groups=[group], columns=columns):
+    for batch in _batches(path, file, group, columns):
         low, high = max(start - row, 0), min(stop - row, batch.num_rows)
         if low < high:
             for k, record in enumerate(_records(batch.slice(low, high - low))):
@@ -94,6 +91,12 @@ def read(task: Task) -> Iterator[Doc | Broken]:
         row += batch.num_rows
         if row >= stop:
             return
+
+
+def _batches(path: str, file: Any, group: int, columns: list[str]) -> Iterator[Any]:
+    """Record batches of one row group. Raises BadInput where the file is damaged."""
+    with files.sound(path, "Parquet"):
+        yield from file.iter_batches(batch_size=ROWS, row_groups=[group], columns=columns)
 
 
 def _records(batch: Any) -> Iterator[dict[str, Any] | Exception]:

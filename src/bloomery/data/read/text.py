@@ -15,14 +15,17 @@ fingerprint = fingerprint_files
 
 
 def check(source: Source) -> None:
-    """Refuse empty, binary or undecodable files, unless the source says `broken: drop` and others are left."""
-    problems = []
+    """Refuse empty, binary or undecodable files, unless the source says `broken: drop` and the heads of others are sound."""
+    problems, stop = [], source.options.broken == "stop"
     for path, _ in source.files:
         try:
-            files.check_text(path, files.head_of(path), source.options.encoding)
+            if stop:
+                files.check_whole_text(path, source.options.encoding)
+            else:
+                files.check_text(path, files.head_of(path), source.options.encoding)
         except BadInput as problem:
             problems.append(problem)
-            if source.options.broken == "stop":
+            if stop:
                 more = "" if len(source.files) == 1 else "; or say `broken: drop` to leave out such files"
                 raise BadInput(f"{problem}{more}") from None
     if len(problems) == len(source.files):
@@ -66,6 +69,6 @@ def read_file(task: Task, path: str, name: str, package: str) -> Doc | Broken:
     except UnicodeDecodeError as error:
         reason = "binary" if b"\0" in data else "other encoding"
         return Broken(reason, name, len(data), f"byte {error.start} is not {task.options.encoding.upper()}", package)
-    except OSError as error:
-        return Broken("unreadable", name, 0, error.strerror or str(error), package)
+    except (OSError, BadInput) as error:
+        return Broken("unreadable", name, 0, getattr(error, "strerror", None) or str(error), package)
     return make(task, name, text, {}, package)

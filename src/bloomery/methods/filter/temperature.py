@@ -1,4 +1,5 @@
 """Sampling temperature."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,4 +1,5 @@
 """Nucleus sampling."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,4 +1,5 @@
 """How many bits a model needs for each byte of held-out text."""
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,5 @@
 """Whether a model writes exactly the line that comes next."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

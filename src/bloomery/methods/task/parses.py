@@ -1,4 +1,5 @@
 """Whether what a model writes after the beginning of a Python file is still Python."""
+
 from __future__ import annotations
 
 import ast

@@ -1,0 +1,90 @@
+"""`hf://` sources."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from bloomery.core.errors import BadInput
+from bloomery.data import sources
+from bloomery.data.documents import Broken
+from bloomery.data.read.hub import _commit
+from bloomery.seams import Doc
+
+LIMIT = 1_000_000
+ROWS = [{"text": f"document {i} naïve 日本", "name": f"n{i}", "group": f"g{i % 3}", "other": i} for i in range(50)]
+
+
+def read(*given, limit: int = LIMIT) -> list[Doc | Broken]:
+    opened = sources.open_sources(list(given))
+    sources.check(opened)
+    return [found for task in sources.tasks(opened, limit) for found in sources.read(task)]
+
+
+def refused(*given) -> str:
+    with pytest.raises(BadInput) as caught:
+        sources.check(sources.open_sources(list(given)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_hub_data_sets_from_a_local_folder(tmp_path):
+    pytest.importorskip("datasets")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    address = f"hf://{folder}?split=train&text=text"
+    found = read({"from": address, "package": "group", "limit": 30})
+    assert [doc.text for doc in found] == [row["text"] for row in ROWS[:30]] and found[4].meta["path"] == "train:5"
+    assert {doc.meta["package"] for doc in found} == {"g0", "g1", "g2"}
+    opened = sources.open_sources([address])
+    before = sources.fingerprint(opened)
+    assert before == sources.fingerprint(opened) and sources.size(opened) > 0
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:5]))
+    assert sources.fingerprint(opened) != before
+    assert "has no column 'content'" in refused(f"hf://{folder}?text=content")
+    assert "cannot be opened" in refused(f"hf://{folder}?split=nothing")
+
+
+def test_the_hub_is_read_at_the_commit_of_the_fingerprint(monkeypatch):
+    datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
+    commits, asked = iter("abc"), []
+
+    def load(name, config, **options):
+        asked.append(options["revision"])
+        return iter([{"text": "one"}])
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", lambda self, name, **options: SimpleNamespace(sha=next(commits)))
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    _commit.cache_clear()
+    opened = sources.open_sources(["hf://someone/something"])
+    sources.check(opened)
+    named = sources.fingerprint(opened)[0]["commit"]
+    assert [doc.text for task in sources.tasks(opened, LIMIT) for doc in sources.read(task)] == ["one"]
+    _commit.cache_clear()
+    assert named == "a" and asked == ["a", "a"]
+
+
+def test_a_hub_out_of_reach_is_one_sentence(monkeypatch):
+    datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.HfApi, "dataset_info", lambda self, name, **options: SimpleNamespace(sha="a"))
+    _commit.cache_clear()
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("no network\nlong trace")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    assert "cannot be opened: no network; check the name, the split and the network" in refused("hf://someone/something")
+    import builtins
+
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "datasets":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert "needs the `datasets` library; run `pip install datasets`" in refused("hf://someone/something")
