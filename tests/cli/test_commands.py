@@ -30,7 +30,7 @@ def test_run_prints_artifacts_and_what_to_try_next(ran, capsys):
     capsys.readouterr()
     assert guarded(["run", str(ran)]) == 0
     out = capsys.readouterr().out
-    assert "1 of 1 hold" in out and "next, try" in out and "bloomery show a" in out
+    assert "1 of 1 hold" in out and "next, try" in out and " show a --store " in out
 
 
 def test_plan_tells_cached_from_new(ran, capsys):

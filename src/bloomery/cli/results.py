@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,9 +37,10 @@ def show_results(planned: list[Planned], store: Path, as_json: bool) -> None:
     report = next((one for one in reversed(made.values()) if one.kind == "report"), None)
     if report:
         print(f"\nreport  {report.path('report.html')}")
+    me = "bloomery" if shutil.which("bloomery") else os.path.relpath(sys.argv[0])
     at = "" if str(store) == "store" else f" --store {store}"
-    tries = [f"bloomery chat {model.name}{at} --prompt 'def read(path):'", f"bloomery export {model.name} my-model{at}"] if model else []
-    tries.append(f"bloomery show {next(iter(made))}{at}" if made else "bloomery --help")
+    tries = [f"{me} chat {model.name}{at} --prompt 'def read(path):'", f"{me} export {model.name} my-model{at}"] if model else []
+    tries.append(f"{me} show {next(iter(made))}{at}" if made else f"{me} --help")
     print("\nnext, try\n" + "\n".join(f"  {one}" for one in tries[:3]))
 
 
