@@ -1,4 +1,4 @@
-"""bloomery: raw text to a served, compressed, measured language model in one recipe.
+"""bloomery: raw text to a measured language model in one recipe.
 
     import bloomery as bl
     made = bl.run("recipes/quickstart.yaml")     # step -> artifact
@@ -10,6 +10,7 @@ Importing this package is light; torch comes with the first model.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+if "OMP_WAIT_POLICY" not in os.environ:
+    # GNU OpenMP's waiting threads spin for milliseconds: alone on the cores that gains nothing (measured, LOG.md), beside other work
+    # it costs most of the speed. Read when torch is loaded, which this package never does at import.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
-def load(where: str | Path) -> Model:
-    """The model in an artifact's folder, a Hugging Face folder or a hub repository; BadInput where there is none."""
+
+def load(where: str | Path | Artifact) -> Model:
+    """The model of an artifact (or its folder), a Hugging Face folder or a hub repository; BadInput where there is none."""
     from bloomery.infer.model import load as load_model
 
-    return load_model(where)
+    return load_model(where if isinstance(where, str | Path) else where.folder)
 
 
 def run(

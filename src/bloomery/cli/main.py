@@ -12,7 +12,7 @@ from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 
 app = typer.Typer(
     name="bloomery",
-    help="Raw text to a served, compressed, measured language model in one recipe.",
+    help="Raw text to a measured language model in one recipe.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,9 +37,7 @@ def guarded(arguments: list[str]) -> int:
     except CheckFailed as wrong:
         return said(str(wrong), 1)
     except Interrupted as wrong:
-        return said(f"{wrong}; the same command goes on from here", 75)
-    except KeyboardInterrupt:
-        return said("stopped by Ctrl-C; the same command goes on from here", 75)
+        return said(str(wrong) if "goes on" in str(wrong) else f"{wrong}; the same command goes on from here", 75)
     except ModuleNotFoundError as wrong:
         if (wrong.name or "").startswith("bloomery"):
             raise

@@ -12,7 +12,7 @@ NAME = "methods"
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="One method: its knobs and its source.")] = "",
+    name: Annotated[str, typer.Argument(help="One method, or one stage: its knobs and its source.")] = "",
     seam: Annotated[str, typer.Option(help="Of one seam only.")] = "",
     as_json: options.Json = False,
 ) -> None:
@@ -21,15 +21,16 @@ def command(
     With its knobs, their defaults and its source.
     """
     from bloomery.cli.tables import show_json, show_table
-    from bloomery.core.catalog import all_methods
+    from bloomery.core.catalog import all_methods, entries
     from bloomery.core.errors import BadInput, near
     from bloomery.seams import SEAMS
 
     if seam and seam not in SEAMS:
         raise BadInput(f"there is no seam '{seam}'; {near(seam, list(SEAMS))}")
-    found = [entry for entry in all_methods() if (not seam or entry.seam == seam) and (not name or entry.name == name)]
+    listed = all_methods() + (list(entries("stage").values()) if name else [])
+    found = [entry for entry in listed if (not seam or entry.seam == seam) and (not name or entry.name == name)]
     if name and not found:
-        raise BadInput(f"there is no method '{name}'; {near(name, [entry.name for entry in all_methods()])}")
+        raise BadInput(f"there is no method '{name}'; {near(name, [entry.name for entry in listed])}")
     if as_json:
         show_json(
             {"seam": one.seam, "name": one.name, "paper": one.paper, "source": one.source, "verdict": None, "summary": one.summary}

@@ -39,4 +39,4 @@ def command(
         ("paper", "name", "seam", "methods", "title"),
         [(one.id, one.name, one.seam, " ".join(here.get(one.id, [])), one.title) for one in found],
     )
-    print(f"\n{sum(one.id in here for one in found)} of {len(found)} papers have a method here")
+    print(f"\n{len(here)} of {len(papers())} papers have a method here")

@@ -22,13 +22,13 @@ def command(
     from bloomery.core.store import Store
     from bloomery.core.walk import plan
 
-    planned = plan(recipes.read(recipe, tuple(changes)), Store(store))
-    rows = [row(entry) for entry in planned]
+    opened = Store(store)
+    rows = [row(entry, opened) for entry in plan(recipes.read(recipe, tuple(changes)), opened)]
     if as_json:
         show_json(rows)
         return
     show_table(COLUMNS, [tuple(written(name, one[name]) for name in COLUMNS) for one in rows], right=COLUMNS[3:])
-    new = [one for one in rows if one["state"] == "to make"]
+    new = [one for one in rows if one["state"] != "cached"]
     if new:
         seconds, disk = sum(one["seconds"] for one in new), sum(one["disk"] for one in new)
         peak = max(one["memory"] for one in new)
@@ -41,19 +41,20 @@ def command(
 COLUMNS = ("step", "stage", "state", "parameters", "tokens", "flops", "memory", "seconds", "disk")
 
 
-def row(entry) -> dict:
+def row(entry, store) -> dict:
     """Predictions of a step that is to be made; measurements of one that the store has."""
     card = entry.made.card if entry.made else None
     cost = card["cost"] if card else {"seconds": entry.forecast.seconds, "peak_memory": entry.forecast.memory, "disk": entry.forecast.disk}
     facts = card["facts"] if card else entry.forecast.facts
-    state = "cached" if card else "to make"
+    name = f"{entry.step.stage.name}-{entry.address[:16]}"
+    state = "cached" if card else "goes on" if (store.work / name).is_dir() else "to make"
     numbers = {"memory": cost["peak_memory"], "seconds": cost["seconds"], "disk": cost["disk"]}
     own = {name: facts.get(name) for name in ("parameters", "tokens", "flops")}
     return {
         "step": entry.step.name,
         "stage": entry.step.stage.name,
         "state": state,
-        "artifact": f"{entry.step.stage.name}-{entry.address[:16]}",
+        "artifact": name,
         **own,
         **numbers,
     }

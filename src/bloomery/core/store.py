@@ -34,6 +34,9 @@ class Artifact:
     folder: Path
     card: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"Artifact({self.name}, {self.kind})"
+
     def path(self, *parts: str) -> Path:
         return self.folder.joinpath(*parts)
 
@@ -140,8 +143,8 @@ class Store:
         if len(found) > 1:
             raise BadInput(f"'{name}' may be any of {', '.join(sorted(found))}; give more of the name")
         if not found:
-            known = list(folders) + [step for run in self.run_records() for step in run["made"]]
-            raise BadInput(f"{self.root}: there is no artifact or step '{name}'; {near(name, known)}")
+            known = {*folders, *(step for run in self.run_records() for step, made in run["made"].items() if made in folders)}
+            raise BadInput(f"{self.root}: there is no artifact or step '{name}'; {near(name, sorted(known))}")
         return self.open(folders[found[0]])
 
     # ---- making

@@ -16,6 +16,7 @@ from bloomery.seams import Edit, Select, Signal
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
+    from bloomery.core.log import Log
     from bloomery.core.machine import Machine
     from bloomery.data.chunks import Chunks
     from bloomery.data.funnel import Funnel
@@ -83,7 +84,7 @@ class Curate:
         funnel = Funnel(chunks.column("bytes"))
         seen = [sum(summary["seen"][k] for summary in summaries) for k in (0, 1)]
         broken = [one for summary in summaries for one in summary["dropped"]]
-        self._left_out(funnel, broken, summaries)
+        self._left_out(funnel, broken, summaries, job.log)
         self._keep(funnel, chunks, condition)
         self._unique(funnel, chunks)
         weights = self._choose(funnel, chunks, job)
@@ -157,12 +158,14 @@ class Curate:
             raise BadInput(f"sources: {', '.join(map(str, self.sources))} hold no documents; check the files")
         return summaries
 
-    def _left_out(self, funnel: Funnel, broken: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any]]) -> None:
+    def _left_out(self, funnel: Funnel, broken: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
         """The first steps of the funnel: documents that could not be read or that an edit dropped, and what edits changed."""
         for reason in dict.fromkeys(one["reason"] for one in broken):
             sizes = [one["bytes"] for one in broken if one["reason"] == reason]
             example = next((f"{one['path']}: {one['note']}" for one in broken if one["reason"] == reason and one["note"]), "")
             funnel.outside(reason, len(sizes), sum(sizes), f"for example {example}" if example else "")
+            if example:
+                log.say(f"{len(sizes)} documents dropped as {reason}, for example {example}")
         if self.edits:
             documents, size = (sum(summary["rewritten"][k] for summary in summaries) for k in (0, 1))
             funnel.outside("rewritten", documents, size, "what edits changed: " + ", ".join(name for name, _ in self._named("edits")))
