@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 if "OMP_WAIT_POLICY" not in os.environ:
-    # GNU OpenMP's waiting threads spin for milliseconds: alone on the cores that gains nothing (measured, LOG.md), beside other work
-    # it costs most of the speed. Read when torch is loaded, which this package never does at import.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # GNU OpenMP's waiting threads spin for milliseconds: alone on the cores that gains little, beside other work it costs most of the
+    # speed (figures in LOG.md). Read when torch is loaded, which this package never does at import.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def load(where: str | Path | Artifact) -> Model:
