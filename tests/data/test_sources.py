@@ -17,19 +17,6 @@ LIMIT = 1_000_000
 ROWS = [{"text": f"document {i} naïve 日本", "name": f"n{i}", "group": f"g{i % 3}", "other": i} for i in range(50)]
 
 
-def read(*given, limit: int = LIMIT) -> list[Doc | Broken]:
-    opened = sources.open_sources(list(given))
-    sources.check(opened)
-    return [found for task in sources.tasks(opened, limit) for found in sources.read(task)]
-
-
-def refused(*given) -> str:
-    with pytest.raises(BadInput) as caught:
-        sources.check(sources.open_sources(list(given)))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def write_jsonl(path: Path, rows=ROWS) -> Path:
     data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     if path.suffix == ".gz":
@@ -61,7 +48,7 @@ def write_parquet(path: Path, rows=ROWS) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.jsonl.gz", "a.jsonl.zst", "a.csv", "a.tsv", "a.parquet"])
-def test_every_table_format_gives_the_same_documents(tmp_path, name):
+def test_every_table_format_gives_the_same_documents(tmp_path, name, read):
     write = write_parquet if "parquet" in name else write_csv if name.endswith("sv") else write_jsonl
     path = write(tmp_path / name)
     found = read({"from": str(path), "id": "name", "package": "group", "licence": "MIT"})
@@ -77,7 +64,7 @@ def test_every_table_format_gives_the_same_documents(tmp_path, name):
 
 
 @pytest.mark.parametrize("chunk", [1, 40, 100, 10**6])
-def test_jsonl_chunks_lose_nothing_and_know_their_lines(tmp_path, monkeypatch, chunk):
+def test_jsonl_chunks_lose_nothing_and_know_their_lines(tmp_path, monkeypatch, chunk, read):
     from bloomery.data.read import jsonl
 
     monkeypatch.setattr(jsonl, "CHUNK", chunk)
@@ -91,7 +78,7 @@ def test_jsonl_chunks_lose_nothing_and_know_their_lines(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("chunk", [1, 300, 10**6])
-def test_parquet_chunks_lose_nothing(tmp_path, monkeypatch, chunk):
+def test_parquet_chunks_lose_nothing(tmp_path, monkeypatch, chunk, read):
     from bloomery.data.read import parquet
 
     monkeypatch.setattr(parquet, "CHUNK", chunk)
@@ -100,7 +87,7 @@ def test_parquet_chunks_lose_nothing(tmp_path, monkeypatch, chunk):
     assert [doc.meta["path"] for doc in found] == [f"a.parquet:{i + 1}" for i in range(50)]
 
 
-def test_text_files_of_a_glob(tmp_path):
+def test_text_files_of_a_glob(tmp_path, read):
     for name in ("pkg/a.txt", "pkg/deep/b.txt", "c.txt", "d.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"text of {name}")
@@ -114,7 +101,7 @@ def test_text_files_of_a_glob(tmp_path):
     assert [source.reader for source in mixed] == ["text", "text"]
 
 
-def test_bad_documents_are_dropped_with_their_place(tmp_path):
+def test_bad_documents_are_dropped_with_their_place(tmp_path, read):
     path = tmp_path / "a.jsonl"
     good = json.dumps({"text": "good"}).encode()
     path.write_bytes(
@@ -146,7 +133,7 @@ def test_bad_documents_are_dropped_with_their_place(tmp_path):
     )
 
 
-def test_a_line_of_fifty_megabytes_is_never_held_whole(tmp_path):
+def test_a_line_of_fifty_megabytes_is_never_held_whole(tmp_path, read):
     import tracemalloc
 
     path = tmp_path / "a.jsonl"
@@ -164,7 +151,7 @@ def test_a_line_of_fifty_megabytes_is_never_held_whole(tmp_path):
     assert peak < 20e6
 
 
-def test_escapes_do_not_make_a_document_too_long(tmp_path):
+def test_escapes_do_not_make_a_document_too_long(tmp_path, read):
     texts = ["\u0430" * 2000, "\U0001f600" * 1000, "a" * 4096, "a" * 4097]
     rows = ["".join(f"\\u{int.from_bytes(unit, 'big'):04x}" for unit in pairs(text)) for text in texts]
     (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{row}", "more": "{"x" * 60000}"}}\n' for row in rows))
@@ -178,7 +165,7 @@ def pairs(text: str) -> list[bytes]:
     return [wide[i : i + 2] for i in range(0, len(wide), 2)]
 
 
-def test_long_documents_of_every_kind(tmp_path):
+def test_long_documents_of_every_kind(tmp_path, read):
     rows = [{"text": "ok"}, {"text": "x" * 5000}, {"text": "é" * 3000}]
     (tmp_path / "a.txt").write_text("x" * 5000)
     for path in (
@@ -193,14 +180,14 @@ def test_long_documents_of_every_kind(tmp_path):
         assert [one.reason for one in found if isinstance(one, Broken)] == ["too long"] * (1 if path.suffix == ".txt" else 2)
 
 
-def test_csv_rows_that_are_none(tmp_path):
+def test_csv_rows_that_are_none(tmp_path, read):
     (tmp_path / "a.csv").write_bytes(b'text,b\n"quoted, ""text""\nover lines",1\n\nonly one field\na,b,c\n\xff,2\nl\xc3\xa4st,3\n')
     found = read(str(tmp_path / "a.csv"))
     assert [one.text for one in found if isinstance(one, Doc)] == ['quoted, "text"\nover lines', "läst"]
     assert [one.path for one in found if isinstance(one, Broken)] == ["a.csv:5", "a.csv:6", "a.csv:7"]
 
 
-def test_whole_files_that_cannot_be_read(tmp_path):
+def test_whole_files_that_cannot_be_read(tmp_path, read, refused):
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "empty.jsonl").write_bytes(b"")
     (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
@@ -280,7 +267,7 @@ def test_damage_in_the_middle_of_a_file_is_one_sentence(tmp_path, name):
         ("utf-16-le", "text".encode("utf-16-le") + b"x", "is not UTF-16-LE (byte 400008)"),
     ],
 )
-def test_text_is_read_to_its_end_before_work(tmp_path, encoding, bad, said):
+def test_text_is_read_to_its_end_before_work(tmp_path, encoding, bad, said, read, refused):
     path = tmp_path / "a.txt"
     path.write_bytes("éa".encode(encoding) * 100_000 + bad)
     assert said in refused({"from": str(path), "encoding": encoding})
@@ -291,7 +278,7 @@ def test_text_is_read_to_its_end_before_work(tmp_path, encoding, bad, said):
     assert read(str(tmp_path / "a.txt"))[:1]  # characters that the blocks cut are whole again
 
 
-def test_a_damaged_compressed_text_stops_or_is_dropped(tmp_path):
+def test_a_damaged_compressed_text_stops_or_is_dropped(tmp_path, read, refused):
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(random.Random(0).randbytes(100_000).hex().encode())[:-9])
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"fine"))
@@ -301,7 +288,7 @@ def test_a_damaged_compressed_text_stops_or_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
-def test_a_column_may_give_the_path(tmp_path, name):
+def test_a_column_may_give_the_path(tmp_path, name, read, refused):
     path = {"a.jsonl": write_jsonl, "a.csv": write_csv, "a.parquet": write_parquet}[name](tmp_path / name)
     assert [one.meta["path"] for one in read({"from": str(path), "path": "name"})] == [row["name"] for row in ROWS]
     assert all(one.meta["path"].startswith(f"{name}:") for one in read(str(path)))
@@ -309,13 +296,13 @@ def test_a_column_may_give_the_path(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
-def test_a_missing_column_names_those_there_are(tmp_path, name):
+def test_a_missing_column_names_those_there_are(tmp_path, name, refused):
     path = {"a.jsonl": write_jsonl, "a.csv": write_csv, "a.parquet": write_parquet}[name](tmp_path / name)
     assert "has no column 'content'; it has text, name, group, other; say `text: NAME`" in refused({"from": str(path), "text": "content"})
     assert "say `package: NAME`" in refused({"from": str(path), "package": "repo"})
 
 
-def test_addresses_and_options_that_are_wrong(tmp_path):
+def test_addresses_and_options_that_are_wrong(tmp_path, refused):
     write_jsonl(tmp_path / "a.jsonl")
     at = f"{tmp_path}/a.jsonl"
     for given, said in [

@@ -7,30 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from bloomery.core.errors import BadInput
 from bloomery.data import sources
-from bloomery.data.documents import Broken
 from bloomery.data.read.hub import _commit
-from bloomery.seams import Doc
 
 LIMIT = 1_000_000
 ROWS = [{"text": f"document {i} naïve 日本", "name": f"n{i}", "group": f"g{i % 3}", "other": i} for i in range(50)]
 
 
-def read(*given, limit: int = LIMIT) -> list[Doc | Broken]:
-    opened = sources.open_sources(list(given))
-    sources.check(opened)
-    return [found for task in sources.tasks(opened, limit) for found in sources.read(task)]
-
-
-def refused(*given) -> str:
-    with pytest.raises(BadInput) as caught:
-        sources.check(sources.open_sources(list(given)))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_hub_data_sets_from_a_local_folder(tmp_path):
+def test_hub_data_sets_from_a_local_folder(tmp_path, read, refused):
     pytest.importorskip("datasets")
     folder = tmp_path / "set"
     folder.mkdir()
@@ -67,7 +51,7 @@ def test_the_hub_is_read_at_the_commit_of_the_fingerprint(monkeypatch):
     assert named == "a" and asked == ["a", "a"]
 
 
-def test_a_hub_out_of_reach_is_one_sentence(monkeypatch):
+def test_a_hub_out_of_reach_is_one_sentence(monkeypatch, refused):
     datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(hub.HfApi, "dataset_info", lambda self, name, **options: SimpleNamespace(sha="a"))
     _commit.cache_clear()
