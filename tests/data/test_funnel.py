@@ -4,7 +4,7 @@ import pytest
 
 from bloomery.core.errors import BadInput
 from bloomery.data.funnel import Funnel, missing, unique
-from bloomery.data.sizes import parse_size, show_size
+from bloomery.data.sizes import parse_size
 
 
 def test_a_funnel_adds_up_and_tells_when_it_does_not():
@@ -31,4 +31,3 @@ def test_sizes():
     for bad in ("", "ten", "-1", "0", "5 apples", True, "1e999", "nan"):
         with pytest.raises(BadInput, match="x: "):
             parse_size(bad, "x")
-    assert show_size(1234567) == "1.2 MB" and show_size(12) == "12 bytes"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,6 @@ class Recipe:
     name: str
     seed: int
     steps: dict[str, Step]  # in an order in which they can run
-    raw: dict[str, Any]  # as written, with `extends` and `--set` applied
-    roles: Mapping[str, str] = field(default_factory=dict)
     place: str = ""  # the file it was read from
 
     def resolved(self) -> dict[str, Any]:
@@ -254,7 +252,7 @@ def parse(raw: dict[str, Any], place: str) -> Recipe:
     name = str(raw.get("name") or Path(place).stem)
     if not re.fullmatch(r"[\w.-]+", name):
         raise BadInput(f"{place}: the name {name!r} may have letters, digits, '.', '_' and '-' only")
-    return Recipe(name, seed, _ordered(steps, place), raw, roles, place)
+    return Recipe(name, seed, _ordered(steps, place), place)
 
 
 def unroll(steps: Mapping[str, Any], place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -18,12 +18,3 @@ def parse_size(text: str | int | float, what: str) -> int:
     if not 1 <= size < 1e18:
         raise BadInput(f"{what}: {text!r} must be at least 1 byte and below an exabyte")
     return int(size)
-
-
-def show_size(size: float) -> str:
-    """A size for people, decimal units: 1234567 -> '1.2 MB'."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(size) < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
