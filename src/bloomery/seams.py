@@ -46,7 +46,8 @@ class Rng:
 
 @dataclass
 class Doc:
-    """One document; `spans` are (start, stop, weight) character ranges to be trained on, empty for all of it."""
+    """One document; `spans` are (start, stop, weight) ranges to be trained on, empty for all of it: characters of `text`, and where
+    a view gets the document, tokens of the piece at hand."""
 
     id: str
     text: str
@@ -74,7 +75,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a task: `want` says what the model does with it."""
+    """One question of a task: `want` says what the model does with it.
+
+    With `messages`, (role, content) pairs that end with the user's, the model's chat template lays the question out; `prompt` is then
+    the same question as plain text, for a model that has no template.
+    """
 
     id: str
     prompt: str
@@ -83,6 +88,7 @@ class Item:
     limit: int = 64  # generate: tokens at most
     stop: tuple[str, ...] = ()  # generate: strings that end a completion
     group: str = ""  # items of one group (package, source) are not independent
+    messages: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ LEVELS = [
     ["cli", "ui"],
     ["lab"],
     ["stages"],
+    ["serve"],
     ["tools"],
     ["methods", "train", "rewrite", "infer"],
     ["num"],

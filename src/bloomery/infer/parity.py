@@ -1,0 +1,49 @@
+"""How far a copy of a model is from it: measured token by token on the same text, whatever program computes the copy's logits.
+
+Shapes: T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Logits = Callable[[Sequence[int]], Tensor]  # token ids -> (T, V); row t scores the token after token t
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Figures over all predicted tokens; nats are natural logarithms."""
+
+    kl: float  # mean Kullback-Leibler divergence from the reference to the copy, nats per token
+    worst: float  # its largest value at one token
+    largest: float  # largest absolute difference of a logit
+    agreement: float  # share of tokens at which both find the same token likeliest
+    nats: float  # mean negative log-likelihood of the text under the copy
+    reference_nats: float  # and under the reference
+    tokens: int  # predictions compared
+
+
+@torch.inference_mode()
+def parity(reference: Logits, copy: Logits, sequences: Sequence[Sequence[int]]) -> Parity:
+    """Both models on every sequence (two tokens at least, no longer than either's context); ValueError where there is none to compare."""
+    kl = worst = largest = agree = nats = reference_nats = 0.0
+    tokens = 0
+    for ids in sequences:
+        if len(ids) < 2:
+            continue
+        p, q = reference(ids)[: len(ids) - 1].double(), copy(ids)[: len(ids) - 1].double()
+        largest = max(largest, float((p - q).abs().max()))
+        agree += float((p.argmax(-1) == q.argmax(-1)).sum())
+        p, q = p.log_softmax(-1), q.log_softmax(-1)
+        each = (p.exp() * (p - q)).sum(-1)
+        wanted = torch.as_tensor(list(ids[1:]), dtype=torch.int64)[:, None]
+        kl, worst = kl + float(each.sum()), max(worst, float(each.max()))
+        nats, reference_nats = nats - float(q.gather(-1, wanted).sum()), reference_nats - float(p.gather(-1, wanted).sum())
+        tokens += len(ids) - 1
+    if not tokens:
+        raise ValueError("there is no sequence of two tokens to compare on")
+    return Parity(kl / tokens, worst, largest, agree / tokens, nats / tokens, reference_nats / tokens, tokens)
