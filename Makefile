@@ -3,18 +3,25 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+LLAMA  := $(VENV)/.llama
+WITHOUT := llama.cpp could not be compiled here: tests that read GGUF files with it are skipped, and say so
 
-.PHONY: quickstart test test-all lint wheel clean
+.PHONY: quickstart test test-all llama lint wheel clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(READY)
 	$(BIN)/bloomery run recipes/quickstart.yaml
 
 test: $(READY)
+	@$(MAKE) --no-print-directory llama || echo "$(WITHOUT)"
 	$(BIN)/python -m pytest -m "not wide"
 
 test-all: $(READY)
+	@$(MAKE) --no-print-directory llama || echo "$(WITHOUT)"
 	$(BIN)/python -m pytest
+
+# llama.cpp's Python package, compiled here (needs a C++ compiler): with it, exported GGUF files are checked by llama.cpp itself.
+llama: $(LLAMA)
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -29,6 +36,11 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once, a few minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)
+
+$(LLAMA): $(READY)
+	@echo "compiling llama.cpp (once, about four minutes on two cores)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama]'
+	@touch $(LLAMA)
 
 clean:
 	rm -rf $(VENV) build dist .wheel src/*.egg-info .pytest_cache .ruff_cache

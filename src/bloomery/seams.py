@@ -89,6 +89,7 @@ class Item:
     stop: tuple[str, ...] = ()  # generate: strings that end a completion
     group: str = ""  # items of one group (package, source) are not independent
     messages: tuple[tuple[str, str], ...] = ()
+    kind: str = ""  # what sort of question it is, where a task has several
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,16 @@ class Grade:
 
 @dataclass
 class Source:
-    """A model with what goes with it: its tokenizer and documents."""
+    """A model with what goes with it: its tokenizer, documents, and conversations.
+
+    A conversation is a Doc whose `text` is the answer; its `meta` holds `messages`, the (role, content) pairs before it, `plain`, the
+    same question as ordinary text, `kind` and `package`.
+    """
 
     net: Any = None
     tokenizer: Any = None
     docs: Sequence[Doc] = ()
+    chats: Sequence[Doc] = ()
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,8 @@ class View(Protocol):
 
 
 class Batching(Protocol):
-    """The global batch as rows of pieces (document, start, stop); `lengths` are trained tokens per document. Free of torch and of ranks."""
+    """The global batch as rows of pieces (document, start, stop); `lengths` are inputs per document, one fewer than its tokens.
+    Free of torch and of ranks."""
 
     def plan(self, lengths: Any, state: Any, clock: Clock, rng: Rng) -> tuple[list[list[tuple[int, int, int]]], Any]: ...
 
@@ -260,20 +267,28 @@ class Init(Protocol):
 
 
 class Adapter(Protocol):
-    """Wraps a site; `merge` returns None where it cannot be merged, which the card says."""
+    """Wraps a site: what it returns takes the unit's place, None leaves it. `parts` are the (name, rows) of the matrices that a fused
+    linear holds one under the other, so that each can be adapted by itself; `merge` returns a plain unit that computes the same, or
+    None where it cannot, which the card says."""
 
-    def wrap(self, unit: nn.Module, site: Site, score: float | None, rng: Rng) -> nn.Module | None: ...
+    def wrap(self, unit: nn.Module, site: Site, parts: Sequence[tuple[str, int]], score: float | None, rng: Rng) -> nn.Module | None: ...
     def merge(self, unit: nn.Module) -> nn.Module | None: ...
 
 
 class Compress(Protocol):
-    """Statistics of one unit, an allocation over units, and the smaller unit."""
+    """Statistics of one unit, an allocation over units, and the smaller unit, whose forward gives what the stored numbers stand for.
 
-    def collect(self, acc: dict[str, Any], x: Tensor, y: Tensor, g: Tensor | None) -> None: ...
+    `reads` names what `collect` looks at; the driver computes nothing else and hands over None for it. `x` and `y` are the unit's
+    inputs and outputs as (rows, width), `g` the loss's gradient there; padding is left out. `knobs` are what `allocate` says of
+    this unit and replace the method's own. `fit` trains a unit against its outputs and `tail` is the rest of the block; both are
+    None where the driver offers none.
+    """
+
+    reads: ClassVar[tuple[str, ...]]  # of "x", "y", "g"
+
+    def collect(self, acc: dict[str, Any], x: Tensor | None, y: Tensor | None, g: Tensor | None) -> None: ...
     def allocate(self, stats: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]]: ...  # optional: knobs per unit
-    def solve(
-        self, unit: nn.Module, acc: dict[str, Any], knobs: dict[str, Any], fit: Callable[..., Any], tail: Callable[..., Any] | None
-    ) -> nn.Module: ...
+    def solve(self, unit: nn.Module, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any) -> nn.Module: ...
 
 
 # ---- measure and use ----------------------------------------------------------------------------------------------------
@@ -301,6 +316,9 @@ class Task(Protocol):
     def items(self, source: Source, rng: Rng) -> Iterator[Item]: ...
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade: ...
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]: ...
+    def compare(
+        self, rows: Sequence[tuple[Item, Episode, Grade]], others: Sequence[tuple[Item, Episode, Grade]], rng: Rng
+    ) -> dict[str, float]: ...  # optional: paired differences, rows minus others, of the same items; else of the mean score
 
 
 class Index(Protocol):

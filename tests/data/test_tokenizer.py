@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.data.tokenizer import SMALLEST, Tokenizer, learn
+from bloomery.data.tokenizer import CHAT_TEMPLATE, SMALLEST, Tokenizer, learn
 from bloomery.stages.tokenize import NASTY
 
 TEXTS = [f"def function_{i}(self, value):\n    return value * {i} + other_value  # <|eos|> naïve 日本\n" for i in range(200)]
@@ -24,7 +24,7 @@ def test_round_trip_of_anything(folder):
     every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000, 97)]))
     for text in (*NASTY, *TEXTS[:5], every):
         ids = tokenizer.encode(text)
-        assert tokenizer.decode(ids) == text and min(ids, default=3) >= 3
+        assert tokenizer.decode(ids) == text and min(ids, default=6) >= 6
     assert tokenizer.encode_batch(list(NASTY)) == [tokenizer.encode(text) for text in NASTY]
     assert tokenizer.decode_batch(tokenizer.encode_batch(list(NASTY))) == list(NASTY)
     assert tokenizer.encode_batch([]) == [] and tokenizer.decode([]) == ""
@@ -34,15 +34,45 @@ def test_transformers_loads_the_same(folder, tmp_path):
     transformers = pytest.importorskip("transformers")
     theirs, ours = transformers.AutoTokenizer.from_pretrained(str(folder)), Tokenizer.load(folder)
     assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id, len(theirs)) == (0, 1, 2, 330)
-    special = ("x = '<|eos|>'", "<|bos|>", "<|pad|><|bos|>a <|eos|>\n")
+    special = ("x = '<|eos|>'", "<|bos|>", "<|pad|><|bos|>a <|eos|>\n", "<|user|>x<|assistant|>")
     for text in (*NASTY, *special, TEXTS[0]):
-        assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
-        assert theirs(text)["input_ids"] == [1, *ours.encode(text)]
+        assert theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] == ours.encode(text)
+        assert theirs(text, split_special_tokens=True)["input_ids"] == [1, *ours.encode(text)]
         assert theirs.decode(ours.encode(text)) == text
-    assert theirs(list(special))["input_ids"] == [[1, *ours.encode(text)] for text in special]
+    assert theirs(list(special), split_special_tokens=True)["input_ids"] == [[1, *ours.encode(text)] for text in special]
+    assert theirs("a <|eos|>")["input_ids"][-1] == 2, "what transformers does with names of special tokens unless told otherwise"
     theirs.save_pretrained(str(tmp_path))
     again = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
-    assert again(special[0])["input_ids"] == [1, *ours.encode(special[0])]
+    assert again(special[0], split_special_tokens=True)["input_ids"] == [1, *ours.encode(special[0])]
+    assert again.get_chat_template() == theirs.get_chat_template() == CHAT_TEMPLATE
+
+
+def test_the_chat_template_in_transformers(folder):
+    transformers = pytest.importorskip("transformers")
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(str(folder)), Tokenizer.load(folder)
+    say = ("Be brief.", "  add 1\n", "    return x + 1\n", "again", "")
+    roles = ("system", "user", "assistant", "user", "assistant")
+    messages = [{"role": role, "content": content} for role, content in zip(roles, say, strict=True)]
+    wanted, trained = [1], [0]
+    for role, content in zip(roles, say, strict=True):
+        answer = role == "assistant"
+        words = [*ours.encode(content), *([2] if answer else [])]
+        wanted += [3 + ("system", "user", "assistant").index(role), *words]
+        trained += [0, *([int(answer)] * len(words))]
+    found = theirs.apply_chat_template(messages, return_assistant_tokens_mask=True)
+    assert found["input_ids"] == wanted and found["assistant_masks"] == trained
+    prompt = theirs.apply_chat_template(messages[:2], add_generation_prompt=True)["input_ids"]
+    assert prompt == wanted[: len(prompt)] and prompt[-1] == 5
+    with pytest.raises(Exception, match="the roles are system, user and assistant, not eos"):
+        theirs.apply_chat_template([{"role": "eos", "content": ""}])
+
+
+def test_a_tokenizer_without_role_tokens_is_still_read(folder, tmp_path):
+    old = json.loads((folder / "tokenizer.json").read_text())
+    old["added_tokens"] = old["added_tokens"][:3]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(old))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert (tokenizer.pad, tokenizer.bos, tokenizer.eos) == (0, 1, 2) and tokenizer.decode(tokenizer.encode("a <|user|>")) == "a <|user|>"
 
 
 def test_learning_is_deterministic_and_ignores_special_names(folder, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bloomery.draw.scores import contests, headline_contest, is_main, results, shown
-from bloomery.draw.sections import levels
+from bloomery.draw.training import levels
 
 
 def row(subject, value, metric="bits_per_byte", task="heldout", **more):

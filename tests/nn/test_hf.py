@@ -68,19 +68,86 @@ def test_a_folder_that_transformers_wrote_is_read(tmp_path, tied):
     assert cfg.rope_base == 777.0 and cfg.norm_eps == 1e-6
 
 
-def test_what_this_decoder_would_compute_differently_is_refused_by_name(tmp_path):
-    make_config = lambda **changes: {  # noqa: E731
-        "architectures": ["LlamaForCausalLM"], "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 48, **changes,
-    }  # fmt: skip
-    assert read_config(make_config(), tmp_path).kv_heads == 4
-    for changes, word in [
-        ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"), ({"rope_scaling": {"rope_type": "llama3"}}, "llama3"),
-        ({"attention_bias": True}, "attention_bias"), ({"mlp_bias": True}, "mlp_bias"), ({"hidden_act": "gelu"}, "gelu"),
-        ({"head_dim": 16}, "head_dim"), ({"hidden_size": None}, "Llama"),
-    ]:  # fmt: skip
-        with pytest.raises(BadInput, match=word):
-            read_config(make_config(**changes), tmp_path)
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 48,
+}  # fmt: skip
+QWEN2, QWEN3 = ({**LLAMA, "architectures": [f"Qwen{n}ForCausalLM"], "num_key_value_heads": 2, "head_dim": 8} for n in (2, 3))
+GPT2 = {"architectures": ["GPT2LMHeadModel"], "vocab_size": 97, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+REFUSED = [
+    (LLAMA, {"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM is not supported"),
+    (LLAMA, {"architectures": None}, "architecture nothing"),
+    (LLAMA, {"architectures": None, "model_type": "qwen4"}, "did you mean qwen3 or qwen2"),
+    (LLAMA, {"model_type": "mistral"}, "architectures says LlamaForCausalLM and model_type mistral"),
+    (LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_type 'llama3'"),
+    (LLAMA, {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type 'linear'"),
+    (LLAMA, {"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "full_attention"),
+    (LLAMA, {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
+    (LLAMA, {"quantization_config": {"bits": 4}}, "quantization_config"),
+    (LLAMA, {"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported, only 'silu'"),
+    (LLAMA, {"hidden_size": None}, "does not describe a LlamaForCausalLM"),
+    (LLAMA, {"vocab_size": 0}, "vocab must be at least 1"),
+    (QWEN2, {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, "sliding_attention in 1 layers"),
+    (
+        QWEN3,
+        {"use_sliding_window": True, "sliding_window": 16, "layer_types": ["full_attention", "sliding_attention"]},
+        "sliding_window 16",
+    ),
+    (QWEN3, {"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
+    (QWEN2, {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
+    (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True"),
+    (GPT2, {"scale_attn_weights": False}, "scale_attn_weights False"),
+    (GPT2, {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn"),
+    (GPT2, {"add_cross_attention": True}, "add_cross_attention"),
+    (GPT2, {"activation_function": "relu"}, "activation_function 'relu' is not supported, only 'gelu_new' or 'gelu_pytorch_tanh'"),
+    (GPT2, {"n_embd": 33}, "multiple of heads"),
+]
+
+
+@pytest.mark.parametrize(("config", "changes", "words"), REFUSED)
+def test_what_this_decoder_would_compute_differently_is_refused_by_name(tmp_path, config, changes, words):
+    assert read_config(config, tmp_path).layers == 2
+    with pytest.raises(BadInput, match=words) as told:
+        read_config({**config, **changes}, tmp_path / "config.json")
+    assert str(told.value).startswith(f"{tmp_path / 'config.json'}")
+
+
+@pytest.mark.parametrize(("config", "name"), [(LLAMA, "Llama"), (QWEN2, "Qwen2"), (QWEN3, "Qwen3"), (GPT2, "GPT2")])
+def test_what_a_config_leaves_out_means_what_it_means_to_transformers(tmp_path, config, name):
+    import transformers
+
+    if name.startswith("Qwen"):
+        config = {k: v for k, v in config.items() if k not in ("head_dim", "num_key_value_heads")} | {"num_attention_heads": 32}
+    if name == "Qwen2":
+        config["hidden_size"] = 64
+    usual = getattr(transformers, f"{name}Config")(**{k: v for k, v in config.items() if k != "architectures"})
+    assert read_config(config, tmp_path) == read_config(json.loads(usual.to_json_string(use_diff=False)), tmp_path)
+
+
+def test_windows_that_no_layer_uses_are_no_obstacle(tmp_path):
+    for changes in ({"use_sliding_window": False, "sliding_window": 16}, {"use_sliding_window": True, "sliding_window": 16}):
+        assert read_config({**QWEN2, **changes}, tmp_path).architecture == "qwen2"  # by default the first 28 layers see everything
+
+
+def test_files_of_the_bare_decoder_and_old_buffers_are_read(tmp_path):
+    net = Transformer(read_config(GPT2, tmp_path), Rng((3,)))
+    to_hf(net, None, tmp_path)
+    weights = {name.removeprefix("transformer."): t for name, t in load_file(tmp_path / "model.safetensors").items()}
+    weights |= {"h.0.attn.bias": torch.ones(1, 1, 64, 64).tril(), "h.0.attn.masked_bias": torch.tensor(-1e4)}
+    save_file(weights, tmp_path / "model.safetensors")
+    _, state = from_hf(tmp_path)
+    assert all(torch.equal(state[name], value) for name, value in plain(net).items())
+
+
+def test_a_tied_head_is_the_embedding_or_refused(tmp_path):
+    net = make(tied=True)
+    to_hf(net, None, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()}, tmp_path / "model.safetensors")
+    assert from_hf(tmp_path)[1].keys() == plain(net).keys()
+    save_file({**weights, "lm_head.weight": weights["model.embed_tokens.weight"] + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(BadInput, match="tie_word_embeddings"):
+        from_hf(tmp_path)
 
 
 def test_bad_folders_are_refused_in_a_sentence(tmp_path):

@@ -159,7 +159,7 @@ def test_same_again(finished, world, tmp_path):
 def test_a_killed_run_goes_on_and_runs_nothing_twice(finished, world, tmp_path, monkeypatch):
     from bloomery.infer.answers import Examinee
 
-    monkeypatch.setattr("bloomery.stages.evaluate.SCORED_TOGETHER", 1000)
+    monkeypatch.setattr("bloomery.infer.exam.SCORED_TOGETHER", 1000)
     monkeypatch.setattr("bloomery.stages.evaluate.WRITTEN_TOGETHER", 2)
     asked: list[str] = []
     signals, whole = Signals(), Examinee.answers

@@ -215,7 +215,7 @@ def test_a_failing_compiler_stops_the_stage_and_its_address_says_what_ran(
     from bloomery.train import compiled
 
     monkeypatch.setattr(compiled, "compiler", lambda: "/usr/bin/g++")
-    monkeypatch.setattr(Pretrain, "rehearse", lambda *_: 1 / 0)
+    monkeypatch.setattr(compiled, "rehearse", lambda *_: 1 / 0)
     one = stage(tokens, compile="on")
     assert one.mode()["compile"] is True
     with pytest.raises(BadInput, match=r"could not be compiled.*--set lm\.compile=off"):

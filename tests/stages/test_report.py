@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bloomery.core.store import Artifact
-from bloomery.stages.report import Report, contents, lineage, read_page
+from bloomery.draw.reading import read_page
+from bloomery.stages.report import Report, contents, lineage
 
 RECIPE = {
     "name": "quickstart",

@@ -68,7 +68,7 @@ def test_shards_hold_every_document_between_begin_and_end(tokens):
         assert shards.total == job.facts[f"{part}_tokens"] and int(shards.bytes.sum()) == job.facts[f"{part}_bytes"]
         for i, text in enumerate(texts):
             ids = shards.document(i)
-            assert ids[0] == 1 and ids[-1] == 2 and ids[1:-1].min(initial=3) >= 3 and tokenizer.decode(ids[1:-1]) == text
+            assert ids[0] == 1 and ids[-1] == 2 and ids[1:-1].min(initial=6) >= 6 and tokenizer.decode(ids[1:-1]) == text
     assert job.facts["vocab"] == 320 and 1 < job.facts["bytes_per_token"] < 10
     assert Shards(folder / "out" / "heldout").table().column("id").to_pylist()[:2] == ["heldout0", "heldout1"]
 
@@ -117,8 +117,8 @@ def test_checks_find_tampered_shards(tokens, tmp_path):
 
 def test_knobs_and_forecast(tokens):
     _, job, stage = tokens
-    for vocab in (258, 0, 1 << 21):
-        with pytest.raises(ValueError, match="vocab must be between 259"):
+    for vocab in (261, 0, 1 << 21):
+        with pytest.raises(ValueError, match="vocab must be between 262"):
             Tokenize(stage.corpus, vocab=vocab)
     with pytest.raises(BadInput, match="sample"):
         Tokenize(stage.corpus, sample="lots")

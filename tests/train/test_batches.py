@@ -61,3 +61,22 @@ def test_padding_and_overflow() -> None:
 
 def test_micro_rows_divide_the_step() -> None:
     assert [micro_rows(rows, wish, 512) for rows, wish in ((8, 0), (64, 0), (6, 4), (7, 3), (5, 9))] == [8, 16, 3, 1, 5]
+
+
+def test_only_marked_tokens_are_trained(tmp_path: Path) -> None:
+    marks = [[(3, 6, 1.0), (8, 10, 0.5)], [(0, 4, 1.0)], [(9, 9, 1.0)]]
+    documents = [({"id": f"d{i}", "bytes": 10, "spans": spans}, np.arange(10) + 100 * i) for i, spans in enumerate(marks)]
+    write_shards(tmp_path, documents, 60000)
+    feed = Feed(Shards(tmp_path), Packed(9), Causal(), 9, 1, Rng((0,)))
+    for step in range(3):
+        (micro,) = feed.next(Clock(step, 0, 9, None))
+        for target, weight in zip(micro.targets.flatten().tolist(), micro.weights.flatten().tolist(), strict=True):
+            wanted = sum(weight for start, stop, weight in marks[target // 100] if start <= target % 100 < stop)
+            assert weight == wanted, target
+
+
+def test_a_piece_outside_all_marks_trains_nothing(tmp_path: Path) -> None:
+    write_shards(tmp_path, [({"id": "d", "bytes": 20, "spans": [(15, 20, 1.0)]}, np.arange(20))], 60000)
+    feed = Feed(Shards(tmp_path), Packed(4), Causal(), 4, 1, Rng((0,)))
+    weights = {tuple(view["targets"]): view["weights"].sum() for start in range(0, 19, 4) for view in feed.views([(0, start, start + 4)], Clock(0, 0, 4, None))}
+    assert [weights[key] for key in sorted(weights)] == [0, 0, 0, 2, 3]

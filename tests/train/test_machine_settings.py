@@ -44,13 +44,14 @@ def test_compilation_pays_only_for_long_runs(monkeypatch: pytest.MonkeyPatch) ->
             worthwhile(wish, 0)
 
 
-def test_a_failing_compiler_stops_with_one_sentence_that_names_the_mend(tmp_path: Path) -> None:
+def test_a_failing_compiler_stops_with_one_sentence_that_names_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Transformer(Config(16, 8, 2, 2, 2, 8, 4))
 
-    def rehearse() -> None:
+    def rehearse(*_: object) -> None:
         raise RuntimeError("no C++ here\nand a long story")
 
+    monkeypatch.setattr(compiled, "rehearse", rehearse)
     with pytest.raises(BadInput, match=r"no C\+\+ here.*--set lm.compile=off") as said:
-        compile_blocks(net, rehearse, Log(tmp_path / "log.jsonl", quiet=True))
+        compile_blocks(net, None, None, Log(tmp_path / "log.jsonl", quiet=True))
     assert "long story" not in str(said.value) and "\n" not in str(said.value)
     assert net(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 8)

@@ -36,7 +36,7 @@ def test_rows_are_what_training_gets(tmp_path):
 
 
 def test_sound_text_has_no_faults(tmp_path):
-    assert preview.faults(feed(tmp_path, GOOD), CLOCK, BOS, EOS) == []
+    assert preview.faults(feed(tmp_path, GOOD), CLOCK, BOS, (EOS,)) == []
 
 
 class Silent(Causal):
@@ -53,4 +53,4 @@ class Silent(Causal):
     ],
 )
 def test_faults_are_named(tmp_path, documents, view, said):
-    assert any(said in one for one in preview.faults(feed(tmp_path, documents, view), CLOCK, BOS, EOS))
+    assert any(said in one for one in preview.faults(feed(tmp_path, documents, view), CLOCK, BOS, (EOS,)))

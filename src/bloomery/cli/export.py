@@ -10,17 +10,28 @@ import typer
 from bloomery.cli import options
 
 NAME = "export"
+TRY = {
+    "huggingface": "transformers.AutoModelForCausalLM.from_pretrained('{folder}')",
+    "compressed-tensors": "transformers.AutoModelForCausalLM.from_pretrained('{folder}')",
+    "gguf": "llama-cli -m {folder}/model.gguf",
+}
 
 
 def command(
     model: Annotated[str, typer.Argument(help="A step or artifact of the store.")],
-    folder: Annotated[Path, typer.Argument(help="A new folder, for transformers' from_pretrained.")],
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    format: Annotated[
+        str, typer.Option(help="huggingface (transformers), gguf (llama.cpp), or compressed-tensors (a compressed model's codes, vLLM).")
+    ] = "huggingface",
+    type: Annotated[str, typer.Option(help="gguf: F32, F16, Q8_0 or Q4_0; the codes of a compressed model are kept.")] = "F16",
+    embedding: Annotated[str, typer.Option(help="gguf: F16 or Q8_0, of the embedding and the head beside Q8_0 or Q4_0.")] = "F16",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16, of dense weights in the other formats.")] = "float32",
+    data: Annotated[str, typer.Option(help="A step or artifact with held-out tokens or chats, which the copy is measured on.")] = "",
     store: options.Store = options.STORE,
 ) -> None:
-    """Write a model as a Hugging Face folder.
+    """Write a model for other programs.
 
-    It is read back with transformers and compared; the measured differences are printed.
+    It is read back with the program it is for and compared; the measured differences are printed.
     """
     import os
     import shutil
@@ -34,11 +45,30 @@ def command(
         raise BadInput(f"{folder} exists and is not an empty folder; nothing is overwritten, choose another")
     opened = Store(store, make=False)
     found = opened.get(model)
-    raw = {"name": f"export-{found.name}", "steps": {"folder": {"stage": "export", "model": f"@{found.name}", "dtype": dtype}}}
+    step = {"stage": "export", "model": f"@{found.name}", "format": format, "dtype": dtype, "type": type, "embedding": embedding}
+    if data:
+        step["data"] = f"@{opened.get(data).name}"
+    raw = {"name": f"export-{found.name}", "steps": {"folder": step}}
     made = run(recipes.parse(raw, f"export of {found.name}"), opened)[0].made
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.copytree(made.folder, aside, ignore=shutil.ignore_patterns("log.jsonl", CARD))
     os.replace(aside, folder)
     for one in made.card["checks"]:
         print(f"holds: {one['name']} {one['value']:.3g} (limit {one['limit']:.3g})")
-    print(f"{folder} is ready: transformers.AutoModelForCausalLM.from_pretrained('{folder}')")
+    for line in described(made.facts.get("copy")):
+        print(line)
+    print(f"{folder} is ready: {TRY[format].format(folder=folder)}")
+
+
+def described(copy: dict | None) -> list[str]:
+    """The fact `copy` in a few lines."""
+    if not copy:
+        return []
+    lines = [
+        f"{copy['label']}: {copy['bytes'] / 1e6:,.1f} MB, {copy['bits_per_weight']:.2f} bits a weight (source {copy['source_bytes'] / 1e6:,.1f} MB)",
+        f"KL {copy['kl']:.3g} nats a token, agreement {copy['agreement']:.2%} over {copy['tokens']:,} predictions ({copy['text']})",
+    ]
+    if copy["decode_tokens_per_second"] and copy["source_decode_tokens_per_second"]:
+        ours = copy["source_decode_tokens_per_second"]
+        lines.append(f"{copy['engine']} writes {copy['decode_tokens_per_second']:,.0f} tokens a second here, bloomery {ours:,.0f}")
+    return [*lines, *([copy["note"]] if copy["note"] else [])]

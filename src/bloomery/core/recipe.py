@@ -13,7 +13,7 @@
         steps: {lm: {stage: pretrain, data: $tokens, start: $last.lm}}
 
 A `$name` is the result of a step (or a role, or `$last.step` and `$round` inside a group), `@name` is an artifact of the store,
-and anything else is a folder from outside.
+and anything else is a folder (or, for conversations, a file) from outside.
 """
 
 from __future__ import annotations
@@ -340,9 +340,9 @@ def _ref(text: str, place: str) -> Ref:
         return Ref(step=text[1:])
     if text.startswith("@"):
         return Ref(artifact=text[1:])
-    if Path(text).expanduser().is_dir():
+    if Path(text).expanduser().exists():
         return Ref(folder=str(Path(text).expanduser()))
-    raise BadInput(f"{place}: '{text}' is neither a step ($name), nor an artifact (@name), nor a folder that exists")
+    raise BadInput(f"{place}: '{text}' is neither a step ($name), nor an artifact (@name), nor a folder or file that exists")
 
 
 def _ordered(steps: dict[str, Step], place: str) -> dict[str, Step]:

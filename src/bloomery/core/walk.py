@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,24 @@ def given(ref: Ref, store: Store, step: Step | None = None, knob: str = "") -> A
             raise BadInput(f"{step.place}.{knob}: a {wanted} is asked for, and {found.name} is a {found.kind}")
         return found
     folder = Path(ref.folder)
-    files = {str(path.relative_to(folder)): sha256_file(path) for path in files_below(folder)}
+    paths = [folder] if folder.is_file() else files_below(folder)
+    files = {path.name if folder.is_file() else str(path.relative_to(folder)): _content(path) for path in paths}
     if not files:
         raise BadInput(f"{folder}: this folder is empty; name one that holds a model or data")
-    return Artifact(lineage.address({"outside": files}), folder, {"kind": "folder", "stage": "outside", "facts": {}, "step": str(folder)})
+    facts = {"bytes": sum(path.stat().st_size for path in paths)}
+    card = {"kind": "folder", "stage": "outside", "facts": facts, "step": str(folder)}
+    return Artifact(lineage.address({"outside": files}), folder, card)
+
+
+def _content(path: Path) -> str:
+    """The hash of a file from outside, computed once for as long as the file does not change."""
+    about = path.stat()
+    return _hashed(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)
+def _hashed(path: Path, size: int, changed: int) -> str:
+    return sha256_file(path)
 
 
 def build(step: Step, planned: Mapping[str, Planned], store: Store) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bloomery.core.rng import digest
-from bloomery.seams import Doc, Rng
+from bloomery.seams import Doc, Rng, Source
 
+TEMPLATE = 24  # tokens that a chat template puts around a question, at most about
 AHEAD = 256  # characters after a cut that may still change how the text before it is split into tokens
 
 
@@ -41,3 +42,23 @@ def line_ends(text: str, start: int, stop: int) -> list[int]:
         found.append(at)
         at = text.find("\n", at + 1, stop)
     return found
+
+
+def asked(source: Source, kinds: Sequence[str], count: int, room: int, rng: Rng) -> Iterator[tuple[Doc, int]]:
+    """The first `count` conversations of `kinds` (all where none is named) in seeded order, each with the tokens of its answer.
+
+    Those that do not fit the model's context are passed over: the question with its template, taken as `TEMPLATE` tokens, and the
+    answer, or `room` tokens where more are to be written.
+    """
+    context = source.net.cfg.context
+    for doc in shuffled([doc for doc in source.chats if not kinds or doc.meta.get("kind") in kinds], rng.child("conversations")):
+        if not count:
+            return
+        size = len(source.tokenizer.encode(doc.text))
+        question = max(
+            sum(len(source.tokenizer.encode(content)) for _, content in doc.meta["messages"]),
+            len(source.tokenizer.encode(doc.meta["plain"])),
+        )
+        if size and question + max(size, room) + TEMPLATE <= context:
+            count -= 1
+            yield doc, size

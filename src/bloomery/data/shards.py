@@ -2,7 +2,8 @@
 
 A folder holds `tokens-00000.npy`, `tokens-00001.npy`, ... (uint16 or uint32, the same type in all) and `documents.parquet`
 (id, package, path, start = global offset of the first token, tokens, bytes = UTF-8 bytes of the text). A document may cross
-from one file into the next.
+from one file into the next. Where only parts of documents are to be trained, a column `spans` lists them: (start, stop, weight),
+counted in tokens of the document.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Shards:
 
         columns = pq.read_table(table, columns=["start", "tokens", "bytes"])
         self.starts, self.lengths, self.bytes = (columns[name].to_numpy().astype(np.int64, copy=False) for name in columns.column_names)
+        self.spanned = "spans" in pq.read_schema(table).names
+        self._spans = pq.read_table(table, columns=["spans"])["spans"].combine_chunks() if self.spanned else None
         self._maps = [_map(file) for file in files]
         self._edges = np.concatenate([[0], np.cumsum([len(part) for part in self._maps])]).astype(np.int64)
         self.total = int(self.lengths.sum())
@@ -53,6 +56,12 @@ class Shards:
     def document(self, i: int) -> np.ndarray:
         """All tokens of document `i`, with its begin and end tokens."""
         return self.span(int(self.starts[i]), int(self.starts[i] + self.lengths[i]))
+
+    def spans(self, i: int) -> list[tuple[int, int, float]]:
+        """What is trained of document `i`, as token ranges with weights; an empty list stands for all of it."""
+        if self._spans is None:
+            return []
+        return [(span["start"], span["stop"], span["weight"]) for span in self._spans[i].as_py()]
 
     def piece(self, i: int, start: int, stop: int) -> np.ndarray:
         """Tokens `start` to `stop` of document `i`, counted from its first token and cut at its end."""
@@ -92,7 +101,8 @@ def write_shards(
     vocab: int,
     shard_tokens: int = SHARD_TOKENS,
 ) -> dict[str, int]:
-    """Write documents as shards; each is ({"id", "package", "path", "bytes"}, token ids with begin and end).
+    """Write documents as shards; each is ({"id", "package", "path", "bytes"}, token ids with begin and end), the former with "spans"
+    in all of them or in none.
 
     Ids are stored as uint16 where `vocab` fits, else uint32. Returns {"documents", "tokens", "bytes"}. No documents at all
     make valid shards of length 0.
@@ -106,10 +116,13 @@ def write_shards(
     dtype = np.dtype(np.uint16 if vocab <= 1 << 16 else np.uint32)
     rows: dict[str, list[Any]] = {name: [] for name in ("id", "package", "path", "start", "tokens", "bytes")}
     waiting: list[np.ndarray] = []
+    spans: list[list[dict[str, Any]]] = []
     held = total = files = 0
     for meta, ids in documents:
         for name in ("id", "package", "path"):
             rows[name].append(str(meta.get(name, "")))
+        if "spans" in meta:
+            spans.append([{"start": int(start), "stop": int(stop), "weight": float(weight)} for start, stop, weight in meta["spans"]])
         for name, value in (("start", total), ("tokens", len(ids)), ("bytes", int(meta["bytes"]))):
             rows[name].append(value)
         waiting.append(np.asarray(ids).astype(dtype, copy=False))
@@ -123,5 +136,8 @@ def write_shards(
         np.save(folder / f"tokens-{files:05d}.npy", np.concatenate(waiting) if waiting else np.empty(0, dtype))
     kinds = {"id": pa.string(), "package": pa.string(), "path": pa.string()}
     table = pa.table({name: pa.array(column, kinds.get(name, pa.int64())) for name, column in rows.items()})
+    if spans:
+        kind = pa.list_(pa.struct({"start": pa.int64(), "stop": pa.int64(), "weight": pa.float32()}))
+        table = table.append_column("spans", pa.array(spans, kind))
     write_table(table, folder / "documents.parquet")
     return {"documents": len(rows["id"]), "tokens": total, "bytes": int(sum(rows["bytes"]))}

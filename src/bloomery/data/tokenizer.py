@@ -12,9 +12,29 @@ from typing import Any
 
 from bloomery.core.errors import BadInput
 
-SPECIAL = ("<|pad|>", "<|bos|>", "<|eos|>")  # their places are their ids
+ROLES = ("system", "user", "assistant")
+SPECIAL = ("<|pad|>", "<|bos|>", "<|eos|>", *(f"<|{role}|>" for role in ROLES))  # their places are their ids
 SMALLEST = len(SPECIAL) + 256  # every byte has a token, so that any text can be written
 FILES = ("tokenizer.json", "tokenizer_config.json")
+# Begin token, then the token of each role before what it says, and the end token after each answer, which is what is trained.
+CHAT_TEMPLATE = """\
+{{- bos_token }}
+{%- for message in messages %}
+{%- if message['role'] not in ['system', 'user', 'assistant'] %}
+{{- raise_exception('the roles are system, user and assistant, not ' + message['role']) }}
+{%- endif %}
+{{- '<|' + message['role'] + '|>' }}
+{%- if message['role'] == 'assistant' %}
+{%- generation %}
+{{- message['content'] + eos_token }}
+{%- endgeneration %}
+{%- else %}
+{{- message['content'] }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|assistant|>' }}
+{%- endif %}"""
 
 
 class Tokenizer:
@@ -23,7 +43,7 @@ class Tokenizer:
     pad, bos, eos = 0, 1, 2
 
     def __init__(self, inner: Any) -> None:
-        """Wrap a `tokenizers.Tokenizer` whose special tokens are those of SPECIAL."""
+        """Wrap a `tokenizers.Tokenizer` that has at least the first three of SPECIAL; one of another tool may lack the roles."""
         inner.encode_special_tokens = True  # as plain text, which is what documents are
         inner.no_padding()
         inner.no_truncation()
@@ -73,7 +93,11 @@ class Tokenizer:
         return self.inner.decode_batch([list(map(int, ids)) for ids in many], skip_special_tokens=False)
 
     def save(self, folder: str | Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json."""
+        """Write tokenizer.json and tokenizer_config.json, which holds the chat template: every tool reads it there.
+
+        In transformers names of special tokens within a text become special ids, unless `split_special_tokens=True` is said:
+        as a setting of the tokenizer that would make plain text of what the chat template writes, too.
+        """
         folder = Path(folder)
         self.inner.save(str(folder / FILES[0]))
         config = {
@@ -82,7 +106,7 @@ class Tokenizer:
             "bos_token": SPECIAL[1],
             "eos_token": SPECIAL[2],
             "clean_up_tokenization_spaces": False,
-            "split_special_tokens": True,  # names of special tokens in a text are plain text there too
+            "chat_template": CHAT_TEMPLATE,
             "model_input_names": ["input_ids", "attention_mask"],
         }
         (folder / FILES[1]).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

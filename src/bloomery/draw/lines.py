@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.draw import svg
+from bloomery.draw.axes import foot, grid
 from bloomery.draw.numbers import number, si
 from bloomery.draw.scales import Scale, labels, spread
 
@@ -67,7 +68,7 @@ def line_chart(
     low_x, high_x = spread((p[0] for s in shown for p in s.points), log_x, air=0)
     across = Scale(low_x, high_x, left, right, log_x)
     return svg.picture(
-        width, height, label, legend, *_grid(places, marks, names, left, right), *_foot(across, x, height - 34, right),
+        width, height, label, legend, *grid(places, marks, names, left, right), *foot(across, x, height - 34, right),
         *(_level(one, places, left, right) for one in levels), *_lines(shown, across, places),
         *_level_names(levels, places, right, width), *_cursors(shown, across, top, height - 34, x, width), kind="lines",
     )  # fmt: skip
@@ -92,29 +93,6 @@ def _legend(series: Sequence[Series], unit: str, width: int) -> tuple[str, float
         parts += [swatch, svg.text(svg.fit(one.name, width - 24), at + 22, line)]
         at += need
     return "".join(parts), line + 13
-
-
-def _grid(places: Scale, marks: Sequence[float], names: Sequence[str], left: float, right: float) -> Iterator[str]:
-    for mark, name in zip(marks, names, strict=True):
-        y = places(mark)
-        yield svg.tag("line", x1=left, x2=right, y1=y, y2=y, class_="grid")
-        yield svg.text(name, left - 8, y + 4, "tick y", "end")
-    yield svg.tag("rect", x=left, y=places.stop, width=right - left, height=places.start - places.stop, class_="frame")
-
-
-def _foot(across: Scale, name: str, bottom: float, right: float) -> Iterator[str]:
-    yield svg.tag("line", x1=across.start, x2=across.stop, y1=bottom, y2=bottom, class_="axis")
-    marks = across.ticks(max(2, int((across.stop - across.start) // 70)))
-    until = right - svg.measure(name) - 10  # the axis name stands at the right end of the line of tick labels
-    reached = 0.0
-    for mark, shown in zip(marks, labels(marks), strict=True):
-        x, half = across(mark), svg.measure(shown) / 2
-        middle = max(x, half)
-        if middle + half < until and middle - half >= reached:
-            yield svg.tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="axis")
-            yield svg.text(shown, middle, bottom + 19, "tick x", "middle")
-            reached = middle + half + 8
-    yield svg.text(name, right, bottom + 19, "unit", "end")
 
 
 def _lines(series: Sequence[Series], across: Scale, places: Scale) -> Iterator[str]:

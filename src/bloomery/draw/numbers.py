@@ -40,6 +40,13 @@ def number(value: float, digits: int = 3) -> str:
     return (MINUS if value < 0 else "") + text
 
 
+def signed(value: float) -> str:
+    """A difference with its sign and two decimals at least: 1.234 -> '+1.23', 0.0312 -> '+0.031'; nearer to zero than 0.00005 is 0."""
+    if not math.isfinite(value) or abs(value) < 5e-5:
+        return DASH if not math.isfinite(value) else "0"
+    return ("+" if value > 0 else "") + number(value, 3 if abs(value) >= 1 else 2)
+
+
 def si(value: float, unit: str = "", digits: int = 3) -> str:
     """A magnitude with a decimal prefix: 3412000 -> '3.41 M', 7.7e6 bytes -> '7.7 MB' with unit 'B'."""
     if not math.isfinite(value):
@@ -88,10 +95,17 @@ def percent(share: float, digits: int = 2) -> str:
     """A share of one in percent: 0.2034 -> '20 %'; small shares keep `digits` significant digits, never '0 %' by rounding."""
     if not math.isfinite(share):
         return DASH
-    value = share * 100
+    value = round(share * 100, 10)
     if value and abs(value) < 0.01:
         return f"<{THIN}0.01{THIN}%" if value > 0 else f">{THIN}{MINUS}0.01{THIN}%"
     return number(value, digits) + THIN + "%"
+
+
+def nearly(share: float) -> str:
+    """A share that is near one, in percent with one decimal, never rounded up to all: 0.99999 -> '99.9 %'."""
+    if not math.isfinite(share):
+        return DASH
+    return f"{100 if share >= 1 else math.floor(share * 1000 + 1e-9) / 10:.{0 if share >= 1 else 1}f}{THIN}%".replace("-", MINUS)
 
 
 def plain(value: object) -> str:

@@ -26,10 +26,11 @@ def render(**values: Any) -> str:
     """The report page; a value that the template needs and does not get is an error, not a blank."""
     import jinja2
 
-    world = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False, keep_trailing_newline=True)
+    world = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False, keep_trailing_newline=True
+    )
     world.filters.update(count=numbers.count)
-    template = world.from_string((HERE / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(style=markup(style()), **values)
+    return world.get_template("report.html.j2").render(style=markup(style()), **values)
 
 
 def standalone(svg: str) -> str:

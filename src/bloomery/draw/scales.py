@@ -86,7 +86,7 @@ def labels(values: Sequence[float]) -> list[str]:
         return [_tidy(si(v, digits=4)) if v else "0" for v in values]
     if unequal:
         return [f"{v:g}" for v in values]
-    if largest < 1e-3 or largest >= 1e18:
+    if largest < 1e-4 or largest >= 1e18:
         digits = max(2, math.floor(math.log10(largest)) - math.floor(math.log10(step)) + 1) if largest and step else 2
         return [number(v, digits) if v else "0" for v in values]
     power = min(15, max(0, 3 * math.floor(math.log10(largest) / 3))) if largest >= 10_000 else 0

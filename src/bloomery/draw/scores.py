@@ -14,11 +14,13 @@ from typing import Any
 
 from bloomery.draw import svg
 from bloomery.draw.bars import Bar, bar_chart
-from bloomery.draw.numbers import DASH, count, number, percent, plain, seconds, si, size
+from bloomery.draw.cards import real
+from bloomery.draw.numbers import DASH, MINUS, THIN, count, number, percent, plain, seconds, si, signed, size
 from bloomery.draw.page import markup
 
 Row = Mapping[str, Any]
-RIVAL = re.compile(r"gzip|zlib|\bxz\b|lzma|zstd|bzip2|brotli|n?-?gram|unigram|baseline|random|chance|always|reference|\breal\b", re.I)
+CHANGE = re.compile(r"_change(?:_from_(.+))?$")  # ends the name of a paired difference, and of what it is from where that is not `before`
+RIVAL = re.compile(r"^before\b|gzip|zlib|\bxz\b|lzma|zstd|bzip2|brotli|n?-?gram|unigram|baseline|random|chance|always|reference|\breal\b", re.I)
 LOWER = re.compile(r"bits|bpb|loss|perplexity|error|seconds|latency|bytes$|size|disk|memory", re.I)
 HIGHER = re.compile(r"per_second|per second|speed|accuracy|exact|parse|match|share|pass|next_line|rate$|f1|score", re.I)
 
@@ -64,6 +66,11 @@ def is_main(row: Row) -> bool:
     return not RIVAL.search(str(row.get("subject", "")))
 
 
+def is_before(row: Row) -> bool:
+    """Whether a row is about the model as it was before, or another one that was asked the same."""
+    return str(row.get("subject", "")).startswith("before")
+
+
 def contests(rows: Sequence[Row]) -> list[Contest]:
     """Rows with finite values, gathered by metric where its subjects differ, otherwise by task and metric."""
     good = [r for r in rows if isinstance(r.get("value"), (int, float)) and math.isfinite(r["value"])]
@@ -90,6 +97,7 @@ def headline_contest(found: Sequence[Contest]) -> Contest | None:
 def results(rows: Sequence[Row]) -> dict[str, Any]:
     """Charts of every contest with at least two sides, and the whole table."""
     drawn = [one for one in contests(rows) if len(one.rows) > 1 and not all(is_main(r) for r in one.rows)]
+    drawn = [one for one in drawn if not CHANGE.search(one.metric) and not all(is_main(r) or is_before(r) for r in one.rows)]
     widths = svg.FULL if len(drawn) == 1 else svg.HALF
     clean = any(r.get("clean") is not None for r in rows)
     return {"charts": [_chart(one, widths) for one in drawn], "rows": [_row(r) for r in rows], "clean": clean}
@@ -107,12 +115,13 @@ def _chart(one: Contest, widths: tuple[int, ...]) -> dict[str, Any]:
 
 def _row(row: Row) -> dict[str, Any]:
     metric = str(row.get("metric", ""))
-    ends = [shown(row, row.get(k)) for k in ("low", "high") if isinstance(row.get(k), (int, float))]
+    words = shown_change if CHANGE.search(metric) else shown
+    ends = [words(row, row.get(k)) for k in ("low", "high") if isinstance(row.get(k), (int, float))]
     n = row.get("n")
     return {
         "subject": str(row.get("subject", "")), "metric": metric.replace("_", " "),
         "task": "" if row.get("task") in (None, "", metric) else str(row["task"]).replace("_", " "),
-        "value": shown(row, row.get("value")), "clean": "" if row.get("clean") is None else shown(row, row["clean"]),
+        "value": words(row, row.get("value")), "clean": "" if row.get("clean") is None else words(row, row["clean"]),
         "interval": f"{ends[0]} to {ends[1]}" if len(ends) == 2 else "",
         "n": count(n) if isinstance(n, (int, float)) else "", "note": str(row.get("note") or ""), "main": is_main(row),
     }  # fmt: skip
@@ -134,3 +143,17 @@ def shown(row: Row, value: Any) -> str:
     if unit == "share" or (re.search(r"share|accuracy|exact|parse|match|pass|next_line", metric) and 0 <= value <= 1):
         return percent(value, 3)
     return number(value)
+
+
+def shown_change(row: Row, value: Any) -> str:
+    """A difference with its sign; of shares in percentage points."""
+    if real(value) is None:
+        return DASH
+    if str(row.get("unit") or "") == "share":
+        return f"{points(value)}{THIN}points"
+    return signed(value)
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", MINUS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -37,21 +38,38 @@ class Answer:
 
 
 class Examinee:
-    """A model that answers the items of tasks; `tokenizer` is the plain one that tasks see."""
+    """A model that answers the items of tasks; `tokenizer` is the plain one that tasks see.
 
-    def __init__(self, model: Model) -> None:
+    Items with messages are laid out by the model's chat template, or with `plain` asked as ordinary text.
+    """
+
+    def __init__(self, model: Model, plain: bool = False) -> None:
         """Raises BadInput where the tokenizer names no token that ends a document."""
-        self.model, self.tokenizer = model, PlainTokenizer(model.tokenizer)
+        self.model, self.tokenizer, self.plain = model, PlainTokenizer(model.tokenizer), plain
         self.begin, self.end = begin_and_end(model.ids)
 
+    def chats(self, item: Item) -> bool:
+        """Whether an item is laid out by the chat template."""
+        return bool(item.messages) and not self.plain
+
     def prompt(self, item: Item) -> list[int]:
-        """The begin token and the prompt's tokens."""
-        return [self.begin, *self.tokenizer.encode(item.prompt)]
+        """The conversation up to its answer, or the begin token and the prompt's tokens."""
+        return self.model.question(item.messages) if self.chats(item) else [self.begin, *self.tokenizer.encode(item.prompt)]
 
     def document(self, item: Item) -> tuple[list[int], int]:
-        """A scored item as training saw it, begin prompt target end, and the position from which tokens are scored."""
+        """A scored item as training saw it, begin prompt target end, and the position from which tokens are scored.
+
+        Of an answer the end is left out, because as ordinary text it has none. There, prompt and answer are encoded in one: a token
+        that holds the end of the one and the beginning of the other counts as the answer's.
+        """
         prompt = self.prompt(item)
-        return [*prompt, *self.tokenizer.encode(item.target), self.end], len(prompt)
+        if not item.messages:
+            return [*prompt, *self.tokenizer.encode(item.target), self.end], len(prompt)
+        if self.chats(item):
+            return [*prompt, *self.tokenizer.encode(item.target)], len(prompt)
+        whole = self.tokenizer.encode(item.prompt + item.target)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole, prompt[1:])))
+        return [self.begin, *whole], 1 + shared
 
     def answers(self, items: Sequence[Item], filters: Sequence[Filter], rng: Rng, rows: int = 32) -> list[Answer]:
         """One answer per item, in order. Greedy without filters; `rows` prompts are decoded at a time."""

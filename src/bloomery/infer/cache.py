@@ -25,8 +25,11 @@ class Cache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.slots, self.used, self.group = slots, 0, cfg.heads // cfg.kv_heads
         self.padding = torch.tensor(padding, device=device) if any(padding) else None
-        self._table = widen(*rotary(torch.arange(slots, device=device)[None], cfg.head_width, cfg.rope_base))
+        self.learned = cfg.context if cfg.positions == "learned" else 0  # rows of the table of positions; 0: tokens are rotated
+        self._order = torch.arange(slots, device=device)[None]
+        self._table = (None, None) if self.learned else widen(*rotary(self._order, cfg.head_width, cfg.rope_base))
         self.cos = self.sin = self._table[0]
+        self.positions: Tensor | None = None  # of the new tokens, (B or 1, T), where positions are learned
         self.documents: Tensor | None = None  # of the first tokens: 0, and -1 where a row is padded
         self.mask: Tensor | None = None
         self.fresh = False
@@ -47,12 +50,7 @@ class Cache:
         if end > self.slots:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.slots} slots")
         self.fresh = self.used == 0 and length > 1
-        cos, sin = self._table
-        if self.padding is None:
-            self.cos, self.sin = cos[:, self.used : end], sin[:, self.used : end]
-        else:
-            position = (torch.arange(self.used, end, device=cos.device) - self.padding[:, None]).clamp_(min=0)
-            self.cos, self.sin = cos[0][position], sin[0][position]
+        self._place(end)
         if self.fresh:
             self.documents = None if self.padding is None else self._documents(length)
         elif length == 1:
@@ -64,6 +62,22 @@ class Cache:
         self._new_keys, self._new_values = (whole[..., self.used : end, :].transpose(2, 3).unbind() for whole in (self.keys, self.values))
         yield
         self.used = end
+
+    def _place(self, end: int) -> None:
+        """Where the new tokens stand: cosine and sine, or positions to look up."""
+        new = slice(self.used, end)
+        position = self._order[:, new]
+        if self.padding is not None:
+            position = (position - self.padding[:, None]).clamp_(min=0)
+        if self.learned:
+            last = int(position[:, -1].min())
+            if last >= self.learned:
+                raise ValueError(f"position {last} is past the {self.learned} positions that the model has learned")
+            self.positions = position.clamp(max=self.learned - 1)  # of rows that have ended beside a longer one: no one reads them
+        elif self.padding is None:
+            self.cos, self.sin = (table[:, new] for table in self._table)
+        else:
+            self.cos, self.sin = (table[0][position] for table in self._table)
 
     def _documents(self, length: int) -> Tensor:
         slot = torch.arange(length, device=self.keys.device)

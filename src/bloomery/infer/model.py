@@ -15,8 +15,10 @@ from torch import Tensor
 
 from bloomery.core.catalog import build_method
 from bloomery.core.errors import BadInput
+from bloomery.data.chat.template import ChatTemplate
 from bloomery.infer.decoder import Completion, Decoder
 from bloomery.infer.score import log_probabilities
+from bloomery.nn import peft
 from bloomery.nn.hf import TOKENIZER_FILES, from_hf, special_ids
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import assemble
@@ -28,13 +30,17 @@ HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 class Model:
-    """`.net` is an nn.Module, `.tokenizer` a `tokenizers.Tokenizer`, `.ids` the special tokens it names."""
+    """`.net` is an nn.Module, `.tokenizer` a `tokenizers.Tokenizer`, `.ids` the special tokens it names, `.template` its chat template
+    or None."""
 
     def __init__(self, net: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
+        """`folder` holds the tokenizer's files."""
         self.net, self.tokenizer, self.folder = net, tokenizer, folder
         self.ids = special_ids(folder)
+        self.template = ChatTemplate.load(folder)
         end = self.ids.get("eos_token")
-        self.decoder = Decoder(net, tokenizer, _end_ids(folder) | ({end} if end is not None else set()))
+        stops = _end_ids(folder) | ({end} if end is not None else set())
+        self.decoder = Decoder(net, tokenizer, stops | set(self.template.stops if self.template else ()))
 
     def encode(self, text: str, end: bool = False) -> list[int]:
         """Token ids with the special tokens that the tokenizer adds, and the end token where asked for."""
@@ -63,6 +69,12 @@ class Model:
         prompts = [prompts] if isinstance(prompts, str) else prompts
         chosen = sampling(temperature, top_k, top_p) if filters is None else filters
         return self.decoder.generate(prompts, limit, chosen, stop, Rng((seed, "generate")), **more)
+
+    def question(self, messages: Sequence[Any]) -> list[int]:
+        """Token ids of a conversation up to where the answer begins, by the model's chat template; BadInput where it has none."""
+        if self.template is None:
+            raise BadInput(f"{self.folder} has no chat template; tune the model on conversations, or give it plain text")
+        return self.template.prompt(messages)
 
     def stream(
         self, prompt: str | Sequence[int], limit: int = 512, temperature: float = 0.0, top_k: int | None = None,
@@ -101,14 +113,22 @@ def load(where: str | Path, dtype: torch.dtype = torch.float32) -> Model:
     folder = Path(where)
     if not folder.is_dir():
         folder = _download(str(where))
-    if (folder / "model.json").is_file():
+    words = folder
+    if (folder / "adapter_config.json").is_file():
+        base = load(peft.base_of(folder), dtype)
+        net, words = base.net, folder if (folder / "tokenizer.json").is_file() else base.folder
+        peft.apply(net, folder)
+    elif (folder / "model.json").is_file():
         net = load_native(folder, dtype)
     elif (folder / "config.json").is_file():
         cfg, state = from_hf(folder)
         net = assemble(cfg, state, dtype, folder)
     else:
+        made = next((path.name for path in folder.glob("*.gguf")), None)
+        if made:
+            raise BadInput(f"{folder} holds {made}, a file for llama.cpp; name the model that it was made from")
         raise BadInput(f"{folder} holds neither model.json nor config.json; give a model's folder or a hub id such as owner/name")
-    return Model(net, read_tokenizer(folder), folder)
+    return Model(net.eval(), read_tokenizer(words), words)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -71,6 +71,34 @@ def rival_rows(name: str, task: Task, mine: Sequence[Graded], rival: Bits, seen:
     return [*rows_of(name, task, theirs, seen, rng, rival.subject, rival.note), gap]
 
 
+def change_rows(
+    name: str, task: Task, mine: Sequence[Graded], other: Sequence[Graded], subject: str, seen: AbstractSet[str], rng: Rng
+) -> list[dict[str, Any]]:
+    """Paired differences on the same items, the model's figures minus the other's: `<metric>_change`, or of the mean score where a
+    task does not compare itself. The unit and the better way are the metric's own."""
+    clean = [i for i, (item, _, _) in enumerate(mine) if item.id not in seen]
+    whole = compared(task, mine, other, rng)
+    twin = compared(task, [mine[i] for i in clean], [other[i] for i in clean], rng) if clean else {}
+    found = []
+    for metric in (key for key in whole if not key.endswith(SUFFIXES)):
+        unit, better = getattr(task, "metrics", {}).get(metric, ("", ""))
+        low, high, n = (whole[metric + suffix] for suffix in SUFFIXES)
+        against = "" if subject == "before" else " from plain text"
+        note, hidden = f"model minus {subject}, item by item", len(mine) - len(clean)
+        label = f"{metric}_change{against.replace(' ', '_')}"
+        found.append(row(name, label, "model", whole[metric], low, high, n, unit, better, twin.get(metric), hidden, note))
+    return found
+
+
+def compared(task: Task, mine: Sequence[Graded], other: Sequence[Graded], rng: Rng) -> dict[str, float]:
+    """The task's own paired differences, or that of the mean score under its first metric's name."""
+    if hasattr(task, "compare"):
+        return task.compare(mine, other, rng)
+    scores = [[grade.score for _, _, grade in graded] for graded in (mine, other)]
+    metric = next(iter(getattr(task, "metrics", {"score": ()})))
+    return paired(*scores, [1.0] * len(mine), [item.group for item, _, _ in mine], rng).named(metric)
+
+
 def advantage(mine: Sequence[Graded], theirs: Sequence[Graded], rng: Rng) -> Any:
     """Bits per byte of a rival minus the model's, as an interval: what is hard for both cancels."""
     bits = [[grade.parts["bits"] for _, _, grade in graded] for graded in (theirs, mine)]

@@ -47,19 +47,24 @@ def visible(documents_BT: Tensor | None, start: int, stop: int, device: torch.de
     return seen & (documents_BT[:, start:stop, None] == documents_BT[:, None, :stop])
 
 
+def fused(documents_BT: Tensor | None) -> bool:
+    """Whether `attend` uses torch's fused kernel: whole rows without gradients."""
+    return documents_BT is None and not torch.is_grad_enabled()
+
+
 def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None) -> Tensor:
-    """Causal attention within documents, (B, T, H x E); `q` is already scaled by E ** -0.5.
+    """Causal attention within documents, (B, T, H x E); `q` is already scaled by E ** -0.5, unless rows are `fused`.
 
     Padding (document -1) sees the padding before it and itself, so no row is ever empty. The group of query heads that share a
     key head are rows of one product, so keys and values are never repeated.
 
-    Whole rows without gradients go through torch's fused kernel, which is what transformers uses: sums in another order alone make
-    a trained model's logits differ from theirs by more than 1e-5 in fp32.
+    The fused kernel, which scales by itself, is what transformers uses: sums in another order alone make a trained model's logits
+    differ from theirs by more than 1e-5 in fp32.
     """
     B, T, H, E = q_BTHE.shape
-    if documents_BT is None and not torch.is_grad_enabled():
+    if fused(documents_BT):
         q, k, v = (z.transpose(1, 2) for z in (q_BTHE, k_BTKE, v_BTKE))
-        out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=k.shape[1] != H)
+        out = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=k.shape[1] != H)
         return out.transpose(1, 2).reshape(B, T, H * E)
     K = k_BTKE.shape[2]
     G = H // K

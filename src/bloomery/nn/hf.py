@@ -14,10 +14,12 @@ from torch import Tensor
 
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
+from bloomery.nn.mapping import Architecture, Tensors, expect
+from bloomery.nn.maps import gpt2, llama, qwen2, qwen3
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import plain
 
-ARCHITECTURES = ("LlamaForCausalLM",)
+MAPS: tuple[Architecture, ...] = (gpt2, llama, qwen2, qwen3)  # named here, so that the address of a step covers their source
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 ROLES = ("bos_token", "eos_token", "pad_token")
 
@@ -25,51 +27,56 @@ ROLES = ("bos_token", "eos_token", "pad_token")
 # ---- names --------------------------------------------------------------------------------------------------------------
 
 
-def names(cfg: Config) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Native name -> the Hugging Face tensors whose rows it holds in order, and their numbers of rows (empty: one tensor, as it is)."""
-    query, key = cfg.heads * cfg.head_width, cfg.kv_heads * cfg.head_width
-    table: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {"embed.weight": (("model.embed_tokens.weight",), ())}
-    for i in range(cfg.layers):
-        ours, theirs = f"blocks.{i}", f"model.layers.{i}"
-        table |= {
-            f"{ours}.mixer_norm.weight": ((f"{theirs}.input_layernorm.weight",), ()),
-            f"{ours}.mixer.qkv.weight": (tuple(f"{theirs}.self_attn.{x}_proj.weight" for x in "qkv"), (query, key, key)),
-            f"{ours}.mixer.out.weight": ((f"{theirs}.self_attn.o_proj.weight",), ()),
-            f"{ours}.mlp_norm.weight": ((f"{theirs}.post_attention_layernorm.weight",), ()),
-            f"{ours}.mlp.gate_up.weight": ((f"{theirs}.mlp.gate_proj.weight", f"{theirs}.mlp.up_proj.weight"), (cfg.ffn, cfg.ffn)),
-            f"{ours}.mlp.down.weight": ((f"{theirs}.mlp.down_proj.weight",), ()),
-        }
-    table["norm.weight"] = (("model.norm.weight",), ())
-    if not cfg.tied:
-        table["head.weight"] = (("lm_head.weight",), ())
-    return table
+def architecture(name: str) -> Architecture:
+    """The map of an entry of "architectures" or of a "model_type"; BadInput names what is near where there is none."""
+    for one in MAPS:
+        if name in (one.ARCHITECTURE, one.MODEL_TYPE):
+            return one
+    names = [one.MODEL_TYPE if name.islower() else one.ARCHITECTURE for one in MAPS]
+    raise BadInput(f"architecture {name} is not supported; {near(name, names)}")
+
+
+def tensors(cfg: Config) -> dict[str, Tensors]:
+    """Native name -> the Hugging Face tensors that it holds."""
+    return architecture(cfg.architecture).tensors(cfg)
 
 
 def to_theirs(cfg: Config, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Native weights under Hugging Face names: fused rows are taken apart, no number changes."""
     theirs: dict[str, Tensor] = {}
-    for ours, (parts, rows) in names(cfg).items():
-        pieces = state[ours].split(rows) if rows else (state[ours],)
-        theirs |= {name: piece.contiguous() for name, piece in zip(parts, pieces, strict=True)}
+    for ours, held in tensors(cfg).items():
+        pieces = state[ours].split(held.rows) if held.rows else (state[ours],)
+        theirs |= {name: turned(piece, held).contiguous() for name, piece in zip(held.names, pieces, strict=True)}
     return theirs
 
 
 def to_ours(cfg: Config, theirs: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
     """The way back; BadInput if a tensor is missing or one is left that the architecture does not know."""
-    ours: dict[str, Tensor] = {}
-    left = {name for name in theirs if not name.endswith("rotary_emb.inv_freq")}
-    for name, (parts, _) in names(cfg).items():
-        missing = [part for part in parts if part not in theirs]
+    known, ours = architecture(cfg.architecture), {}
+    theirs = {name: t for name, t in theirs.items() if not name.endswith(known.BUFFERS)}
+    if not any(name.startswith(known.PREFIX) for name in theirs):
+        theirs = {name if name.startswith("lm_head.") else known.PREFIX + name: t for name, t in theirs.items()}
+    left = set(theirs)
+    for name, held in tensors(cfg).items():
+        missing = [part for part in held.names if part not in theirs]
         if missing:
             raise BadInput(f"{where} holds no tensor {missing[0]}; the download is incomplete or config.json belongs to another model")
-        ours[name] = torch.cat([theirs[part] for part in parts]) if len(parts) > 1 else theirs[parts[0]]
-        left.difference_update(parts)
-    if cfg.tied:
-        left.discard("lm_head.weight")
+        parts = [turned(theirs[part], held) for part in held.names]
+        ours[name] = (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
+        left.difference_update(held.names)
+    if cfg.tied and "lm_head.weight" in left:
+        left.remove("lm_head.weight")
+        if not theirs["lm_head.weight"].equal(ours["embed.weight"]):
+            raise BadInput(f"{where} holds an lm_head.weight of its own and config.json says tie_word_embeddings; correct the config")
     if left:
-        what = f"{len(left)} tensors that {ARCHITECTURES[0]} does not know, such as {min(left)}"
+        what = f"{len(left)} tensors that {known.ARCHITECTURE} does not know, such as {min(left)}"
         raise BadInput(f"{where} holds {what}; its config.json names the wrong architecture")
     return ours
+
+
+def turned(t: Tensor, held: Tensors) -> Tensor:
+    """A matrix as the other side stores it; vectors stay as they are."""
+    return t.t() if held.transposed and t.dim() == 2 else t
 
 
 # ---- out ----------------------------------------------------------------------------------------------------------------
@@ -89,23 +96,30 @@ def special_ids(folder: Path | None) -> dict[str, int]:
 
 def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a folder that `transformers` loads: config, weights in `dtype`, generation defaults and the tokenizer's files."""
-    cfg, ids = net.cfg, {f"{role}_id": i for role, i in special_ids(tokenizer_folder).items()}
+    ids = {f"{role}_id": i for role, i in special_ids(tokenizer_folder).items()}
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": cfg.vocab, "hidden_size": cfg.width,
-        "num_hidden_layers": cfg.layers, "num_attention_heads": cfg.heads, "num_key_value_heads": cfg.kv_heads,
-        "head_dim": cfg.head_width, "intermediate_size": cfg.ffn, "hidden_act": "silu", "max_position_embeddings": cfg.context,
-        "rms_norm_eps": cfg.norm_eps, "rope_theta": cfg.rope_base, "rope_parameters": {"rope_type": "default", "rope_theta": cfg.rope_base},
-        "tie_word_embeddings": cfg.tied, "attention_bias": False, "mlp_bias": False, "use_cache": True,
+        **write_config(net.cfg), "use_cache": True,
         "dtype": str(dtype).removeprefix("torch."), "torch_dtype": str(dtype).removeprefix("torch."),
         **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")), **ids,
     }  # fmt: skip
     _write(out / "config.json", config)
     _write(out / "generation_config.json", {"_from_model_config": True, **ids})
-    weights = {name: t.to(dtype) for name, t in to_theirs(cfg, plain(net)).items()}
+    weights = {name: t.to(dtype) for name, t in to_theirs(net.cfg, plain(net)).items()}
     save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
     for name in TOKENIZER_FILES if tokenizer_folder is not None else ():
         if (tokenizer_folder / name).is_file():
             shutil.copyfile(tokenizer_folder / name, out / name)
+
+
+def write_config(cfg: Config) -> dict[str, Any]:
+    """The entries of config.json that decide what is computed; BadInput where the architecture has no word for it."""
+    known = architecture(cfg.architecture)
+    config = {"architectures": [known.ARCHITECTURE], "model_type": known.MODEL_TYPE, **known.write(cfg)}
+    told = read_config(config, Path("config.json"))
+    lost = [name for name, value in vars(cfg).items() if getattr(told, name) != value]
+    if lost:
+        raise BadInput(f"{known.ARCHITECTURE} cannot say {lost[0]} {getattr(cfg, lost[0])!r}; give the model another architecture")
+    return config
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -127,32 +141,19 @@ def from_hf(folder: Path) -> tuple[Config, dict[str, Tensor]]:
 
 
 def read_config(config: dict[str, Any], where: Path) -> Config:
-    """A Llama configuration of any transformers version; BadInput for whatever this decoder would compute differently."""
-    architecture = (config.get("architectures") or [config.get("model_type", "nothing")])[0]
-    if architecture not in (*ARCHITECTURES, "llama"):
-        raise BadInput(f"{where}: architecture {architecture} is not supported; {near(architecture, list(ARCHITECTURES))}")
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    odd = {
-        "rope_type": (kind, "default"), "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-        "attention_bias": (config.get("attention_bias", False), False), "mlp_bias": (config.get("mlp_bias", False), False),
-    }  # fmt: skip
-    for name, (given, wanted) in odd.items():
-        if given != wanted:
-            raise BadInput(f"{where}: {name} {given!r} is not supported, only {wanted!r}; choose another model")
+    """The configuration of any transformers version; BadInput for whatever our decoder would compute differently."""
+    kind = config.get("model_type")
+    name = (config.get("architectures") or [kind or "nothing"])[0]
     try:
-        heads = config["num_attention_heads"]
-        cfg = Config(
-            vocab=config["vocab_size"], width=config["hidden_size"], layers=config["num_hidden_layers"], heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads, ffn=config["intermediate_size"],
-            context=config.get("max_position_embeddings", 2048), norm_eps=config.get("rms_norm_eps", 1e-6),
-            rope_base=float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0), tied=config.get("tie_word_embeddings", False),
-        )  # fmt: skip
+        known = architecture(name)
+        if kind not in (None, known.MODEL_TYPE):
+            raise BadInput(f"architectures says {name} and model_type {kind}, which is not the same model; correct one of them")
+        expect(config, quantization_config=(None,), is_encoder_decoder=(False,))
+        return known.read(config)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{where} does not describe a Llama model ({error!r}); compare it with the model's page") from error
-    if (config.get("head_dim") or cfg.head_width) != cfg.head_width:
-        raise BadInput(f"{where}: head_dim {config['head_dim']} other than hidden_size / num_attention_heads is not supported")
-    return cfg
+        raise BadInput(f"{where} does not describe a {name} model ({error!r}); compare it with the model's page") from error
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

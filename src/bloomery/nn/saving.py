@@ -1,8 +1,11 @@
-"""The native folder of a model: `model.json` (the configuration) and `model.safetensors` (fp32, or what the model is in)."""
+"""The native folder of a model: `model.json` (the configuration) and `model.safetensors` (fp32, or what the model is in), with packed
+linears and `quantization.json` where the model was compressed (see nn/packed.py)."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,26 +14,59 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bloomery.core.errors import BadInput
+from bloomery.nn import packed
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 
 
 def plain(net: Transformer) -> dict[str, Tensor]:
-    """The weights by name, on the CPU and contiguous; a tied head is left out, since it is the embedding."""
+    """The weights by name, dense, on the CPU and contiguous; a tied head is left out, since it is the embedding."""
     state = {name: p.detach().cpu().contiguous() for name, p in net.state_dict().items()}
     if net.cfg.tied:
         del state["head.weight"]
     return state
 
 
-def save(net: Transformer, folder: Path) -> None:
-    """Writes `model.json` and `model.safetensors` into `folder`, which must exist."""
+def save(net: Transformer, folder: Path, skipped: Mapping[str, str] | None = None, rest: torch.dtype | None = None) -> None:
+    """Writes `model.json` and `model.safetensors` into `folder`, which must exist; quantized linears are packed.
+
+    `skipped` says of a compressed model why layers were left as they are; `rest` is the type in which their matrices are stored.
+    ValueError rather than a file that would be read back as other numbers.
+    """
+    state = plain(net)
+    small = {name: unit.packed for name, unit in net.named_modules() if isinstance(unit, packed.Quantized)}
+    for name, one in small.items():
+        weight = state.pop(f"{name}.weight")
+        if not weight.equal(one.dense().cpu().to(weight.dtype)):
+            raise ValueError(f"the weight of {name} is no longer what its codes stand for; put a plain linear in its place")
+    if rest is not None:
+        state = {name: lossless(name, t, rest) if t.dim() > 1 else t for name, t in state.items()}
+    state |= {f"{name}.{part}": t for name, one in small.items() for part, t in one.tensors().items()}
     net.cfg.write(folder / "model.json")
-    save_file(plain(net), str(folder / "model.safetensors"), metadata={"format": "pt"})
+    save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    if small:
+        packed.write(folder, small, skipped or {})
+
+
+def lossless(name: str, t: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same numbers in another type; ValueError where the type does not hold them."""
+    other = t.to(dtype)
+    if not other.to(t.dtype).equal(t):
+        raise ValueError(f"{name} holds numbers that {dtype} does not; round it before saving")
+    return other
+
+
+def digest(net: Transformer) -> str:
+    """sha256 over names, types, shapes and bytes of the dense weights."""
+    total = hashlib.sha256()
+    for name, t in sorted(plain(net).items()):
+        total.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
+        total.update(t.view(torch.uint8).numpy() if t.dim() else bytes())
+    return total.hexdigest()
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
-    """The model in `folder`, ready for inference, its weights in `dtype`; BadInput if the folder is incomplete or damaged."""
+    """The model in `folder` with dense weights in `dtype`, ready for inference; BadInput if the folder is incomplete or damaged."""
     folder = Path(folder)
     try:
         cfg = Config.read(folder / "model.json")
@@ -39,6 +75,11 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
         raise BadInput(f"{folder} is not a complete bloomery model ({error}); make it again or give another folder") from error
     except (TypeError, ValueError, json.JSONDecodeError) as error:
         raise BadInput(f"{folder / 'model.json'} does not describe a model: {error}") from error
+    small = packed.take(folder, state)
+    doubled = sorted(f"{name}.weight" for name in small if f"{name}.weight" in state)
+    if doubled:
+        raise BadInput(f"{folder} holds {doubled[0]} both packed and dense; make the model again")
+    state |= {f"{name}.weight": one.dense().to(dtype) for name, one in small.items()}
     return assemble(cfg, state, dtype, folder)
 
 

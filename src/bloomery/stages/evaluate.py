@@ -22,21 +22,23 @@ if TYPE_CHECKING:
     from bloomery.infer.answers import Examinee
     from bloomery.infer.rivals import Bits
 
-SCORED_TOGETHER = 1 << 16  # characters of scored text in one batch, about; a batch is what a kill can cost
-WRITTEN_TOGETHER = 32  # completions in one batch
 SAMPLES = 6  # completions of each task kept for reading
-CHECKED = 3  # items of each task computed once more in another way
+BEFORE, PLAIN = "before", "before, plain text"  # subjects: the model compared with, by the chat template and in ordinary text
+
+WRITTEN_TOGETHER = 32  # completions side by side
 
 Asked = dict[str, tuple[Task, list[Item]]]
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model on held-out text, against compressors and an n-gram model, with intervals."""
+    """Measure a model on held-out text and conversations, against compressors, an n-gram model or another model, with intervals."""
 
     model: Annotated[Artifact, "model"]  # what is measured
-    corpus: Annotated[Artifact, "corpus"]  # whose held-out documents are asked, and whose training documents must not hold them
-    tokens: Annotated[Artifact, "tokens"]  # whose training tokens the n-gram model is fitted on
+    corpus: Annotated[Artifact | None, "corpus"] = None  # whose held-out documents are asked; its training documents must not hold them
+    tokens: Annotated[Artifact | None, "tokens"] = None  # whose training tokens the n-gram model is fitted on
+    chats: Annotated[Artifact | None, "*"] = None  # whose held-out conversations are asked: a chats artifact, or a tuned model's own
+    against: Annotated[Artifact | None, "model"] = None  # another model asked the same, such as the one before tuning; same tokens
     tasks: tuple[Task, ...] = ("bits_per_byte", "parses", "next_line")  # what is asked
     filters: tuple[Filter, ...] = ()  # how completions are sampled; none: greedy
     rivals: tuple[str, ...] = ("gzip", "xz", "ngram")  # what bits per byte are compared with
@@ -61,31 +63,32 @@ class Evaluate:
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """Forward passes over the text asked for, completions, compressors, the n-gram model; rates as measured on two cores."""
-        facts = {name: found.facts for name, found in inputs.items()}
-        parameters = facts["model"].get("parameters") or 5e6
+        facts = {name: inputs[name].facts if name in inputs else {} for name in ("model", "corpus", "tokens", "chats")}
+        parameters = facts["model"].get("parameters") or (facts["model"].get("bytes") or 2e7) / 4
         per_byte = 1 / (facts["tokens"].get("bytes_per_token") or 3.0)
         held_out = facts["corpus"].get("heldout_bytes") or 1e6
         text = sum(min(getattr(task, "bytes", 0), held_out) for task in self.tasks)
         steps = sum(getattr(task, "count", 0) * getattr(task, "limit", 0) / WRITTEN_TOGETHER for task in self.tasks)
-        read = sum(getattr(task, "count", 0) * getattr(task, "prompt", 0) for task in self.tasks)
-        flops = 2 * parameters * (text * per_byte + read + steps * WRITTEN_TOGETHER)
+        read = sum(getattr(task, "count", 0) * getattr(task, "prompt", 150) for task in self.tasks)
+        models = 3 if "against" in inputs else 1  # the other one is asked conversations in two ways
+        flops = 2 * parameters * (text * per_byte + read + steps * WRITTEN_TOGETHER) * models
         fitted = min(self.ngram_tokens, facts["tokens"].get("train_tokens") or 0) * ("ngram" in self.rivals)
-        seconds = flops / (0.3 * machine.matmul_flops.get("float32", 1e11)) + 0.008 * steps + 5e-7 * fitted
+        seconds = flops / (0.3 * machine.matmul_flops.get("float32", 1e11)) + 0.008 * steps * models + 5e-7 * fitted
         seconds += 6e-6 * text * ("xz" in self.rivals) + 3 * (self.batch > 0) + 6
-        return Forecast(seconds, memory=8e8 + 8 * parameters + 80 * fitted, disk=1e6 + 200 * steps, facts={"flops": flops})
+        return Forecast(seconds, memory=8e8 + 8 * parameters * models + 80 * fitted, disk=1e6 + 200 * steps, facts={"flops": flops})
 
     # ---- run
 
     def run(self, job: Job) -> None:
-        """Ask the model, ask its rivals, look for contamination, write the scores. Finished items survive a kill."""
-        from bloomery.infer.answers import Examinee, graded
-        from bloomery.infer.model import load
-        from bloomery.infer.scores import rival_rows, rows_of
+        """Ask the model, the one compared with, and rivals; look for contamination; write the scores. Finished items survive a kill."""
+        from bloomery.infer.answers import graded
+        from bloomery.infer.scores import change_rows, rival_rows, rows_of
 
-        examinee = Examinee(load(self.model.folder))
+        seats = self._seats()
+        examinee = seats["model"]
         asked = self._asked(examinee, job.rng)
         with job.graceful():
-            told = {name: self._ask(examinee, name, task, items, job) for name, (task, items) in asked.items()}
+            told = {subject: self._told(subject, seat, asked, job) for subject, seat in seats.items()}
             rivals = {name: self._rivals(name, items, job) for name, (task, items) in asked.items() if compares(task)}
         speed = self._speed(examinee, asked) if self.batch else []
         seen = self._contaminated(asked, job)
@@ -93,15 +96,37 @@ class Evaluate:
         scores: list[dict[str, Any]] = []
         for name, (task, items) in asked.items():
             rng = job.rng.child("summary", name)
-            mine = [graded(item, row) for item, row in zip(items, told[name], strict=True)]
-            scores += rows_of(name, task, mine, seen[name], rng, "model", self._conditions(task, examinee.model.net.cfg.context))
+            rows = {subject: each[name] for subject, each in told.items() if name in each}
+            answers = {subject: [graded(item, row) for item, row in zip(items, found, strict=True)] for subject, found in rows.items()}
+            conditions = self._conditions(task, items, examinee.model.net.cfg.context)
+            for subject, found in answers.items():
+                scores += rows_of(name, task, found, seen[name], rng, subject, conditions)
+            for subject in answers.keys() - {"model"}:
+                scores += change_rows(name, task, answers["model"], answers[subject], subject, seen[name], rng)
             for rival in rivals.get(name, ()):
-                scores += rival_rows(name, task, mine, rival, seen[name], rng)
+                scores += rival_rows(name, task, answers["model"], rival, seen[name], rng)
         self._write(job, asked, told, seen, scores + speed + self._sizes())
+
+    def _seats(self) -> dict[str, Examinee]:
+        """Who is asked, by subject; the model compared with is asked conversations by the same template, and in plain text."""
+        from bloomery.infer.answers import Examinee
+        from bloomery.infer.model import load
+
+        model = load(self.model.folder)
+        if self.chats is not None and model.template is None:
+            raise BadInput(f"chats: {self.model.name} has no chat template; tune it on conversations first")
+        if self.against is None:
+            return {"model": Examinee(model)}
+        other = load(self.against.folder)
+        if other.net.cfg.vocab != model.net.cfg.vocab or other.tokenizer.get_vocab() != model.tokenizer.get_vocab():
+            raise BadInput(f"against: {self.against.name} has other tokens than {self.model.name}; compare models of one tokenizer")
+        other.template = model.template
+        other.decoder.stop_ids |= model.decoder.stop_ids
+        return {"model": Examinee(model), BEFORE: Examinee(other), PLAIN: Examinee(other, plain=True)}
 
     def _asked(self, examinee: Examinee, rng: Rng) -> Asked:
         """Every task by name with its items; a task that finds none is left out, and it is an error where none finds any."""
-        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus))
+        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats))
         asked = {name: (task, list(task.items(source, rng.child("items", name)))) for name, task in named(self.tasks).items()}
         for name, (task, items) in asked.items():
             if task.subject != "model":
@@ -109,32 +134,34 @@ class Evaluate:
             if twice := [one for one, count in Counter(item.id for item in items).items() if count > 1]:
                 raise BadInput(f"the task {name} gives the id {twice[0]!r} to more than one item; ids must differ")
         if not any(items for _, items in asked.values()):
-            raise BadInput(f"{self.corpus.name} holds no held-out document that {', '.join(asked)} can ask about; hold out more")
+            texts = " and ".join(one.name for one in (self.corpus, self.chats) if one) or "neither corpus nor chats"
+            raise BadInput(
+                f"{texts} holds nothing held out that {', '.join(asked)} can ask about; hold out more, or name `corpus` or `chats`"
+            )
         return {name: one for name, one in asked.items() if one[1]}
 
-    def _ask(self, examinee: Examinee, name: str, task: Task, items: Sequence[Item], job: Job) -> list[dict[str, Any]]:
-        """What is kept of every item's answer. Batches are fixed beforehand, so that a resumed run computes the same numbers."""
-        from bloomery.data.journal import Journal
-        from bloomery.infer.answers import kept
+    def _told(self, subject: str, seat: Examinee, asked: Asked, job: Job) -> dict[str, list[dict[str, Any]]]:
+        """What is kept of every answer, by task. In plain text only conversations are asked: all else is plain already."""
+        from bloomery.infer.exam import ask
 
-        journal = Journal(job.work / "items" / f"{name}.jsonl")
-        with job.log.progress(name, total=len(items), unit="items") as bar:
-            for number, batch in enumerate(batches(items)):
-                if job.stopping:
-                    raise Interrupted(f"stopped after {len(journal.rows)} of {len(items)} items of {name}; run again to go on from there")
-                if not all(item.id in journal for item in batch):
-                    found = examinee.answers(batch, self.filters, job.rng.child("answers", name, number), WRITTEN_TOGETHER)
-                    journal.add([kept(item, one, task.grade(item, one.episode, None)) for item, one in zip(batch, found, strict=True)])
-                bar.advance(len(batch))
-        return [journal.rows[item.id] for item in items]
+        told, ending = {}, {"model": "", BEFORE: ".before", PLAIN: ".before-plain"}[subject]
+        for name, (task, items) in asked.items():
+            if subject != PLAIN or any(item.messages for item in items):
+                file, rng = job.work / "items" / f"{name}{ending}.jsonl", job.rng.child("answers", name)
+                label = name if subject == "model" else f"{name}, {subject}"
+                told[name] = ask(seat, label, task, items, self.filters, WRITTEN_TOGETHER, file, job, rng)
+        return told
 
     def _rivals(self, name: str, items: Sequence[Item], job: Job) -> list[Bits]:
         """Bits of the same texts under each rival."""
         from bloomery.data.journal import Journal
         from bloomery.infer import rivals
 
+        if self.tokens is None and "ngram" in self.rivals:
+            job.log.say("no n-gram model: `tokens` names nothing that it could be fitted on")
         texts, journal = [item.target for item in items], Journal(job.work / "rivals" / f"{name}.jsonl")
-        for rival in self.rivals:
+        chosen = [rival for rival in self.rivals if rival != "ngram" or self.tokens is not None]
+        for rival in chosen:
             if job.stopping:
                 raise Interrupted(f"stopped before {rival}; run again to go on from there")
             if rival not in journal:
@@ -145,31 +172,26 @@ class Evaluate:
                         found = rivals.compressed(rival, texts, job.executor)
                     journal.add([{"id": rival, "found": [vars(one) for one in found]}])
                     bar.advance(len(texts))
-        return [rivals.Bits(**one) for rival in self.rivals for one in journal.rows[rival]["found"]]
+        return [rivals.Bits(**one) for rival in chosen for one in journal.rows[rival]["found"]]
 
     def _contaminated(self, asked: Asked, job: Job) -> dict[str, set[str]]:
         """By task, the ids of items whose text stands in training documents; the whole training text is read."""
-        import pyarrow.parquet as pq
-
         from bloomery.data.overlap import seen_shares
 
         texts = [f"{item.prompt}\n{item.target}" for _, items in asked.values() for item in items]
-        with job.log.progress("training text", unit="documents") as bar, pq.ParquetFile(self.corpus.path("train.parquet")) as train:
-
-            def groups() -> Iterator[list[str]]:
-                for batch in train.iter_batches(512, columns=["text"]):
-                    yield batch.column(0).to_pylist()
-                    bar.advance(len(batch))
-
-            shares = iter(seen_shares(texts, groups()).tolist())
+        with job.log.progress("training text", unit="documents") as bar:
+            shares = iter(seen_shares(texts, training_text((self.corpus, self.chats), bar)).tolist())
         return {name: {item.id for item in items if next(shares) >= self.copied} for name, (_, items) in asked.items()}
 
-    def _conditions(self, task: Task, context: int) -> str:
+    def _conditions(self, task: Task, items: Sequence[Item], context: int) -> str:
         """How the model was asked, for the score's note."""
+        if items[0].messages and items[0].want == "score":
+            return "fp32; the question by the chat template, the answer's tokens without its end"
         if compares(task):
             return f"fp32; the end token counts; every {context} tokens of a document start anew"
         how = ", ".join(map(repr, self.filters)) or "greedy"
-        return f"{how}; prompt of at most {getattr(task, 'prompt', '?')} tokens, completion of at most {getattr(task, 'limit', '?')}"
+        prompt = "the chat template" if items[0].messages else f"prompt of at most {getattr(task, 'prompt', '?')} tokens"
+        return f"{how}; {prompt}, completion of at most {getattr(task, 'limit', '?')}"
 
     def _speed(self, examinee: Examinee, asked: Asked) -> list[dict[str, Any]]:
         """Prompt and decode tokens per second, one prompt and a batch."""
@@ -201,17 +223,19 @@ class Evaluate:
             rows.append(row("size", "weight_bits_per_parameter", "model", 8 * weights / parameters, unit="bits", better="lower"))
         return rows
 
-    def _write(self, job: Job, asked: Asked, told: dict[str, list[dict]], seen: dict[str, set[str]], scores: list[dict[str, Any]]) -> None:
+    def _write(
+        self, job: Job, asked: Asked, told: dict[str, dict[str, list[dict]]], seen: dict[str, set[str]], scores: list[dict[str, Any]]
+    ) -> None:
         """scores.json, samples.jsonl, items/<task>.jsonl, and the model's own figures as facts."""
         write_json(job.out / "scores.json", {"scores": scores})
         (job.out / "items").mkdir()
         samples: list[dict[str, Any]] = []
         for name, (_, items) in asked.items():
-            rows = [{**row, "contaminated": row["id"] in seen[name]} for row in told[name]]
-            write_lines(job.out / "items" / f"{name}.jsonl", rows)
-            for item, row in [(item, row) for item, row in zip(items, rows, strict=True) if item.want == "generate"][:SAMPLES]:
-                about = {"completion": row["text"], "reference": item.target, "grade": row["score"]}
-                samples.append({"task": name, "id": item.id, "prompt": item.prompt, **about})
+            for subject, ending in (("model", ""), (BEFORE, ".before"), (PLAIN, ".before-plain")):
+                if name in told.get(subject, {}):
+                    rows = [{**row, "contaminated": row["id"] in seen[name]} for row in told[subject][name]]
+                    write_lines(job.out / "items" / f"{name}{ending}.jsonl", rows)
+            samples += sampled(name, items, told)
         write_lines(job.out / "samples.jsonl", samples)
         for one in scores:
             if one["subject"] == "model" and one["value"] is not None:
@@ -224,10 +248,9 @@ class Evaluate:
 
     def check(self, made: Path, job: Job) -> None:
         """Every item was graded once; some are computed again alone, and by a forward pass without packing or cache."""
-        from bloomery.infer.answers import Examinee
-        from bloomery.infer.model import load
+        from bloomery.infer.exam import choice_gap, kept_nats, round_trip, sample, scored_again
 
-        examinee = Examinee(load(self.model.folder))
+        examinee = self._seats()["model"]
         lossy, alone, plain, choice = 0, 0.0, 0.0, 0.0
         for name, (_, items) in self._asked(examinee, job.rng).items():
             rows = read_lines(made / "items" / f"{name}.jsonl")
@@ -236,7 +259,7 @@ class Evaluate:
             lossy += sum(not round_trip(examinee, item) for item in items if item.want == "score")
             again, by_id = sample(items), {row["id"]: row for row in rows}
             for item, row in [(item, by_id[item.id]) for item in items if item.id in again and item.id in by_id]:
-                if item.want == "score" and "bits" in row["parts"]:
+                if item.want == "score" and kept_nats(row) is not None:
                     found = scored_again(examinee, item, row)
                     alone, plain = max(alone, found[0]), max(plain, found[1])
                 elif item.want == "generate" and not self.filters and row["ids"] and not row["dropped"]:
@@ -262,62 +285,59 @@ def named(tasks: Sequence[Task]) -> dict[str, Task]:
     return found
 
 
-def held_out(corpus: Artifact) -> list[Doc]:
+def held_out(corpus: Artifact | None) -> list[Doc]:
     """The held-out documents, in file order."""
     import pyarrow.parquet as pq
 
+    if corpus is None:
+        return []
     table = pq.read_table(corpus.path("heldout.parquet"), columns=["id", "text", "path", "package"])
     return [Doc(row["id"], row["text"], {"path": row["path"], "package": row["package"]}) for row in table.to_pylist()]
 
 
-def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Items in order, scored ones by characters and completions by number."""
-    batch: list[Item] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) >= WRITTEN_TOGETHER if item.want == "generate" else sum(len(one.target) for one in batch) >= SCORED_TOGETHER:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def conversations(chats: Artifact | None) -> list[Doc]:
+    """The held-out conversations, each as its last answer with the messages before it."""
+    from bloomery.data.chat.read import read_chats
+
+    if chats is None:
+        return []
+    found = []
+    for one in read_chats(chats.path("heldout.parquet")).conversations:
+        *messages, (_, answer) = one.messages
+        plain = one.plain or "\n\n".join(text for _, text in messages) + "\n\n"
+        about = {"messages": tuple(messages), "plain": plain, "kind": one.kind, "package": one.package}
+        found.append(Doc(one.id, answer, about))
+    return found
 
 
-def sample(items: Sequence[Item]) -> set[str]:
-    """Ids of a short, a middling and a longer item, none of the longest."""
-    ordered = sorted(items, key=lambda item: (len(item.prompt) + len(item.target), item.id))
-    return {ordered[len(ordered) * k // 4].id for k in range(CHECKED)}
+def training_text(artifacts: Sequence[Artifact | None], bar: Any) -> Iterator[list[str]]:
+    """All training documents and conversations, some at a time."""
+    import pyarrow.parquet as pq
+
+    for one in artifacts:
+        if one is None or not one.path("train.parquet").is_file():
+            continue
+        with pq.ParquetFile(one.path("train.parquet")) as train:
+            column = "text" if "text" in train.schema_arrow.names else "messages"
+            for batch in train.iter_batches(512, columns=[column]):
+                rows = batch.column(0).to_pylist()
+                yield rows if column == "text" else ["\n".join(message["content"] for message in row) for row in rows]
+                bar.advance(len(batch))
 
 
-def round_trip(examinee: Examinee, item: Item) -> bool:
-    """Whether the tokens of a scored text give the text back: bits of another text would be worth nothing."""
-    return examinee.tokenizer.decode(examinee.tokenizer.encode(item.target)) == item.target
-
-
-def scored_again(examinee: Examinee, item: Item, row: dict[str, Any]) -> tuple[float, float]:
-    """Differences in nats per token from the score kept: of the item scored alone, and of plain forward passes."""
-    import math
-
-    import torch
-
-    (ids, start), step, model = examinee.document(item), examinee.model.net.cfg.context, examinee.model
-    kept = -row["parts"]["bits"] * math.log(2)
-    alone = float(model.score([ids])[0][start - 1 :].astype("float64").sum())
-    plain = 0.0
-    for at in range(0, len(ids) - 1, step):
-        given, wanted = ids[at : at + step], torch.tensor(ids[at + 1 : at + step + 1])
-        logp = model.logits(given[: len(wanted)]).double().log_softmax(-1).gather(-1, wanted[:, None])[:, 0]
-        plain += float(logp[max(0, start - 1 - at) :].sum())
-    return abs(kept - alone) / row["tokens"], abs(kept - plain) / row["tokens"]
-
-
-def choice_gap(examinee: Examinee, item: Item, ids: Sequence[int]) -> float:
-    """How far below the best logit the tokens written stand at most, by one forward pass over prompt and completion."""
-    import torch
-
-    prompt = examinee.prompt(item)
-    logits = examinee.model.logits([*prompt, *ids[:-1]])[len(prompt) - 1 :]
-    chosen = logits.gather(-1, torch.tensor(ids)[:, None])[:, 0]
-    return float((logits.max(-1).values - chosen).max())
+def sampled(name: str, items: Sequence[Item], told: dict[str, dict[str, list[dict]]]) -> list[dict[str, Any]]:
+    """Some completions of a task for reading, with those of the model compared with, asked in the way that suits it better."""
+    found = []
+    other = told.get(PLAIN, {}).get(name) or told.get(BEFORE, {}).get(name)
+    for number, (item, row) in enumerate(zip(items, told["model"][name], strict=True)):
+        if item.want == "generate" and len(found) < SAMPLES:
+            prompt = "\n".join(text for _, text in item.messages) if item.messages else item.prompt
+            about = {"completion": row["text"], "reference": item.target, "grade": row["score"]}
+            if other:
+                how = "in plain text" if item.messages else "alike"
+                about["before"] = {"completion": other[number]["text"], "grade": other[number]["score"], "asked": how}
+            found.append({"task": name, "id": item.id, "kind": item.kind, "prompt": prompt, **about})
+    return found
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +14,12 @@ from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
 from bloomery.nn.config import Config
 from bloomery.seams import Backward, Batching, Clock, Init, Loss, Optim, Rng, Schedule, Source, View
+from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
 
 EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
-AUDIT = {"silent": "parameters without a gradient", "unmoved": "parameters that never changed", "moved": "frozen parameters that changed"}
 TOKENIZER_BYTES, CURVE_BYTES = 64, 230  # on disk per entry of the vocabulary and per step (measured)
 CHECKED_TOKENS = 16384  # tokens that are scored again from the weights read back
 
@@ -132,7 +130,7 @@ class Pretrain:
         sizes = heldout.token_bytes(self.data.path("tokenizer.json"), cfg.vocab)
         with job.graceful():
             if mode["compile"]:
-                compiled.compile_blocks(net, lambda: self.rehearse(net, feed), job.log)
+                compiled.compile_blocks(net, feed, self.loss, job.log)
             steps = -(-self.tokens // (self.rows * self.context))
             outcome = loop.train(
                 loop.Training(
@@ -195,28 +193,17 @@ class Pretrain:
 
         return sample(self.scored_feed(job)[1], min(CHECKED_TOKENS, self.evaluate_tokens))
 
-    def rehearse(self, net: Any, feed: Any) -> None:
-        """One forward and backward pass over made-up tokens in the run's shapes; leaves no gradient."""
-        from bloomery.train.batches import lay, stack
-
-        row = lay([], self.context)
-        row["weights"][:] = 1
-        row["documents"][:] = 0
-        micro = stack([row] * feed.micro)
-        terms = self.loss.terms({"net": net}, micro, {}, feed.rng.child("rehearsal"))
-        sum(terms.values()).backward()
-        net.zero_grad(set_to_none=True)
-
     def write(self, cfg: Config, weights: dict, outcome: Any, job: Job) -> None:
         """The model in float32, its tokenizer, its curve, and what is known of the run."""
         import torch
 
         from bloomery.data.tokenizer import Tokenizer
+        from bloomery.nn.hf import TOKENIZER_FILES
         from bloomery.nn.saving import assemble, save
 
         save(assemble(cfg, weights, torch.float32, job.out), job.out)
         Tokenizer.load(self.data.folder).save(job.out)  # a folder from outside may lack the second of the two files
-        for name in ("tokenizer.json", "tokenizer_config.json"):
+        for name in TOKENIZER_FILES:
             if self.data.path(name).exists():
                 shutil.copy(self.data.path(name), job.out / name)
         shutil.copy(job.work / "curve.jsonl", job.out / "curve.jsonl")
@@ -225,7 +212,7 @@ class Pretrain:
         job.fact("steps", outcome.clock.step)
         job.fact("flops", outcome.clock.tokens * cfg.flops_per_token(self.context))
         job.fact("final_loss", outcome.loss)
-        job.fact("heldout_bits_per_byte", outcome.clock.seen.get("heldout_bits_per_byte"))
+        job.fact("heldout_bits_per_byte", outcome.clock.seen.get("heldout_bpb"))
         job.fact("training_seconds", outcome.seconds)
         job.fact("tokens_per_second", typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds)
         job.fact("weights_sha256", hash_weights(weights))
@@ -252,7 +239,7 @@ class Pretrain:
         looked = self.feed(shards, rng)
         if not looked.lengths.any():
             raise BadInput(f"data: {self.data.path('train')} holds no token to train on; {mend}")
-        wrong = preview.faults(looked, clock, tokenizer.bos, tokenizer.eos)
+        wrong = preview.faults(looked, clock, tokenizer.bos, (tokenizer.eos,))
         if wrong:
             raise BadInput("; ".join(wrong))
         return self.feed(shards, rng)
@@ -272,27 +259,9 @@ class Pretrain:
         again, before = bits_per_byte(net, self.checked(job), sizes), facts[f"{kind}_sample_bits_per_byte"]
         drift = abs(again / before - 1)
         job.check(f"{what} bits per byte, read back against trained", drift, 0.02, note=f"{again:.4f} against {before:.4f}{note}")
-        audit = facts["audit"] or {}
-        for name, fault in AUDIT.items():
-            names = audit.get(name, [])
-            job.check(fault, len(names), 0, note=", ".join(names[:5]) or f"of {audit.get('trained', 0)}")
+        check_audit(facts["audit"], job)
         lost = lossy(made / "tokenizer.json", scored.shards)
         job.check(f"{what} texts that change in decode(encode(x))", lost, 0)
-
-
-def hash_weights(weights: dict) -> str:
-    """sha256 over names, shapes and bytes in the order of names."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        total.update(tensor.contiguous().numpy().tobytes())
-    return total.hexdigest()
-
-
-def typical_speed(curve: Path) -> float | None:
-    """Median of the steps' tokens per second; None where no step is left in the curve."""
-    rows = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()]
-    return statistics.median(row["tokens_per_second"] for row in rows) if rows else None
 
 
 def lossy(tokenizer: Path, shards: Any, most: int = 32) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.data.sizes import parse_size
+from bloomery.data.tokenizer import SMALLEST, SPECIAL
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
@@ -29,6 +30,7 @@ NASTY = (
     "a",
     "  leading and trailing  ",
     "<|bos|>x<|eos|><|pad|>",
+    "<|user|>a<|assistant|>b<|system|>",
     "<|eos|>",
     "naïve café",
     "e\u0301",
@@ -54,8 +56,9 @@ class Tokenize:
     makes: ClassVar[str] = "tokens"
 
     def __post_init__(self) -> None:
-        if not 259 <= self.vocab <= 1 << 20:
-            raise ValueError(f"vocab must be between 259 (256 bytes and 3 special tokens) and 1048576, not {self.vocab}")
+        if not SMALLEST <= self.vocab <= 1 << 20:
+            wanted = f"between {SMALLEST} (256 bytes and {len(SPECIAL)} special tokens) and 1048576"
+            raise ValueError(f"vocab must be {wanted}, not {self.vocab}")
         parse_size(self.sample, "sample")
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
@@ -99,7 +102,8 @@ class Tokenize:
             wrong, seen, size = _differences(tokenizer, shards[part], self.corpus.path(f"{part}.parquet"), at_most)
             job.check(f"{part} documents that decode differently", wrong, 0, note=f"of {seen}")
             job.check(f"{part} bytes not in the shards", abs(size - int(shards[part].bytes.sum())), 0)
-        nasty = sum(tokenizer.decode(tokenizer.encode(text)) != text or any(i < 3 for i in tokenizer.encode(text)) for text in NASTY)
+        encoded = {text: tokenizer.encode(text) for text in NASTY}
+        nasty = sum(tokenizer.decode(ids) != text or min(ids, default=len(SPECIAL)) < len(SPECIAL) for text, ids in encoded.items())
         job.check("nasty strings that decode differently or become special", nasty, 0, note=f"of {len(NASTY)}")
         job.check("tokens missing from the vocabulary", abs(tokenizer.vocab - self.vocab), 0)
 
@@ -155,7 +159,7 @@ def _differences(tokenizer: Tokenizer, shards: Any, path: Path, at_most: int | N
             size += len(text.encode())
             if row % step == 0:
                 ids = shards.document(row)
-                framed = len(ids) >= 2 and ids[0] == tokenizer.bos and ids[-1] == tokenizer.eos and not (ids[1:-1] < 3).any()
+                framed = len(ids) >= 2 and ids[0] == tokenizer.bos and ids[-1] == tokenizer.eos and not (ids[1:-1] < len(SPECIAL)).any()
                 wrong += not framed or tokenizer.decode(ids[1:-1].tolist()) != text
                 seen += 1
             row += 1

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bloomery.data.shards import Shards
-from bloomery.seams import Batch, Batching, Clock, Rng, View
+from bloomery.seams import Batch, Batching, Clock, Doc, Rng, View
 
 Rows = list[list[tuple[int, int, int]]]
 COLUMNS = {  # type, and what padding holds
@@ -49,8 +49,15 @@ class Feed:
         seen = []
         for document, start, stop in row:
             ids = self.shards.piece(document, start, stop + 1)
-            seen += self.view.view(ids, None, clock, self.rng.child("view", clock.step, document, start))
+            seen += self.view.view(ids, self.marked(document, start, len(ids)), clock, self.rng.child("view", clock.step, document, start))
         return seen
+
+    def marked(self, document: int, start: int, length: int) -> Doc | None:
+        """What is to be trained of a piece, where the shards say so; ranges outside it become empty, so that none means all."""
+        if not self.shards.spanned:
+            return None
+        cut = [(max(0, a - start), min(length, b - start), weight) for a, b, weight in self.shards.spans(document)]
+        return Doc(str(document), "", spans=[(min(a, length), max(min(a, length), b), weight) for a, b, weight in cut])
 
     def names(self) -> list[str]:
         """Ids of the documents in the last step."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bloomery.core.errors import BadInput
@@ -12,6 +11,9 @@ from bloomery.core.machine import compiler
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from bloomery.seams import Loss
+    from bloomery.train.batches import Feed
 
 PAYS_FROM = 1e13  # training FLOPs: below this, eager is done before the compiler (measured: 12 s cold on 2 cores) has paid for itself
 COLD_SECONDS = 15.0
@@ -30,8 +32,8 @@ def worthwhile(wish: bool | str, flops: float) -> bool:
     return wish in (True, "on") or (wish == "auto" and flops >= PAYS_FROM and compiler() is not None)
 
 
-def compile_blocks(net: nn.Module, rehearse: Callable[[], None], log: Log) -> None:
-    """Compile the blocks of `net` and run `rehearse` (a forward and backward pass in the run's shapes) to pay for it now.
+def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log) -> None:
+    """Compile the blocks of `net` and rehearse a forward and backward pass in the shapes of `feed`, to pay for it now.
 
     All blocks share one graph: they have the same code and shapes, and their weights are its inputs. A failure leaves them eager and
     raises BadInput: going on would give eager numbers to an artifact whose address says that they are compiled.
@@ -41,10 +43,22 @@ def compile_blocks(net: nn.Module, rehearse: Callable[[], None], log: Log) -> No
     try:
         for block in net.blocks:
             block.compile(dynamic=False, fullgraph=True)
-        rehearse()
+        rehearse(net, feed, loss)
     except Exception as wrong:
         for block in net.blocks:
             block._compiled_call_impl = None
         first = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__)
         raise BadInput(f"compile: the model could not be compiled here ({first[:200]}); {MEND}") from wrong
     log.event("compiled", seconds=round(time.perf_counter() - began, 3))
+
+
+def rehearse(net: nn.Module, feed: Feed, loss: Loss) -> None:
+    """One forward and backward pass over made-up tokens in the run's shapes; leaves no gradient."""
+    from bloomery.train.batches import lay, stack
+
+    row = lay([], feed.context)
+    row["weights"][:] = 1
+    row["documents"][:] = 0
+    terms = loss.terms({"net": net}, stack([row] * feed.micro), {}, feed.rng.child("rehearsal"))
+    sum(terms.values()).backward()
+    net.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""Bits per byte on held-out text while training: whole rows packed from held-out documents, always the same ones."""
+"""Bits per byte, or nats per trained token, of held-out text while training: rows of held-out documents, always the same ones."""
 
 from __future__ import annotations
 
@@ -43,12 +43,22 @@ def bits_per_byte(net: nn.Module, batches: Sequence[Batch], sizes: np.ndarray, c
     `compiled` blocks run with gradients on, because their forward pass for training is at hand and another would have to be
     compiled; nothing is kept of it.
     """
-    nats = counted = 0.0
+    counted = sum(float((sizes[batch.targets.numpy()] * batch.weights.numpy()).sum()) for batch in batches)
+    return _nats(net, batches, compiled) / math.log(2) / max(counted, 1.0)
+
+
+def nats_per_token(net: nn.Module, batches: Sequence[Batch], compiled: bool = False) -> float:
+    """Mean negative log-likelihood of the trained targets, by their weights."""
+    return _nats(net, batches, compiled) / max(sum(float(batch.weights.sum()) for batch in batches), 1e-9)
+
+
+def _nats(net: nn.Module, batches: Sequence[Batch], compiled: bool) -> float:
+    """Weighted sum over all targets."""
+    nats = 0.0
     with torch.set_grad_enabled(compiled):
         for batch in batches:
             hidden_BTD = net(batch.inputs, batch.positions, batch.documents).detach()
             hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
             head_VD = net.head_weight.detach()
             nats += float(linear_cross_entropy(hidden_ND, head_VD, batch.targets.reshape(-1), batch.weights.reshape(-1)))
-            counted += float((sizes[batch.targets.numpy()] * batch.weights.numpy()).sum())
-    return nats / math.log(2) / max(counted, 1.0)
+    return nats

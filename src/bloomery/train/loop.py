@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from bloomery.train.audit import Audit
 from bloomery.train.batches import COLUMNS, Feed
 from bloomery.train.checkpoint import Checkpoints
 from bloomery.train.optimizer import Optimizer
+
+UNITS = {"heldout_bpb": "bits/byte", "heldout_nats": "nats/token"}
 
 
 @dataclass
@@ -41,7 +43,8 @@ class Training:
     checkpoints: Checkpoints
     curve: Path  # one JSON line per step
     log: Log
-    evaluate: Callable[[], float] | None = None  # held-out bits per byte
+    evaluate: Callable[[], float] | None = None  # a figure of held-out text
+    figure: Literal["heldout_bpb", "heldout_nats"] = "heldout_bpb"  # which one: bits per byte, or nats per trained token
     evaluate_every: int = 0  # steps; 0 = only after the last
     save_every: float = 30.0  # seconds
     save_steps: int = 0  # also every so many steps; 0 = never
@@ -83,8 +86,8 @@ def train(run: Training) -> Outcome:
             took = time.perf_counter() - began
             row = {"step": clock.step, "tokens": clock.tokens, "rate": rate, **numbers, "tokens_per_second": round(tokens / took, 1)}
             if due(run, clock):
-                row["heldout_bpb"] = run.evaluate()
-                clock = replace(clock, seen={**clock.seen, "heldout_bits_per_byte": row["heldout_bpb"]})
+                row[run.figure] = run.evaluate()
+                clock = replace(clock, seen={**clock.seen, run.figure: row[run.figure]})
             spent += time.perf_counter() - began
             curve.write(json.dumps({**row, "seconds": round(spent, 3)}) + "\n")
             bar.advance(tokens, note(row))
@@ -220,5 +223,5 @@ def join(micros: list[Batch]) -> Batch:
 
 def note(row: Mapping[str, Any]) -> str:
     """What is worth reading while it trains."""
-    heldout = f", held out {row['heldout_bpb']:.3f} bits/byte" if "heldout_bpb" in row else ""
+    heldout = "".join(f", held out {row[name]:.3f} {unit}" for name, unit in UNITS.items() if name in row)
     return f"loss {row['loss']:.3f}{heldout}, {row['tokens_per_second']:,.0f} tokens/s"

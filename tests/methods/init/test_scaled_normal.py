@@ -31,6 +31,17 @@ def test_deviations() -> None:
     assert wide["blocks.0.mlp.down.weight"].std().item() == pytest.approx(0.5 / 256**0.5 / 8**0.5, rel=0.05)
 
 
+def test_gains_and_biases() -> None:
+    cfg = Config(64, 16, 2, 2, 2, 32, 8, norm="layer", positions="learned", gated=False, qkv_bias=True, out_bias=True, mlp_bias=True)
+    weights = filled(cfg, ScaledNormal())
+    assert weights["positions.weight"].std().item() == pytest.approx(16**-0.5, rel=0.2)
+    assert weights["blocks.0.mlp.up.weight"].std().item() == pytest.approx(0.7 / 16**0.5, rel=0.1)
+    assert weights["blocks.0.mlp.down.weight"].std().item() == pytest.approx(0.7 / 32**0.5 / 4**0.5, rel=0.1)
+    vectors = {name: p for name, p in weights.items() if p.dim() == 1}
+    assert all(bool((p == (0 if name.endswith("bias") else 1)).all()) for name, p in vectors.items())
+    assert sum(name.endswith("bias") for name in vectors) == 6 * 2 + 1
+
+
 def test_same_name_same_numbers_whatever_else_there_is() -> None:
     small, deep = filled(Config(64, 16, 1, 2, 2, 32, 8), ScaledNormal()), filled(Config(64, 16, 3, 2, 2, 32, 8), ScaledNormal())
     assert torch.equal(small["blocks.0.mixer.qkv.weight"], deep["blocks.0.mixer.qkv.weight"])

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bloomery.methods.task.parses import Parses, parsed
+from bloomery.data.python_text import parsed
+from bloomery.methods.task.parses import Parses
 from bloomery.seams import Doc, Episode, Grade, Item, Rng, Source
 
 RNG = Rng((3,))

@@ -20,7 +20,7 @@ class ScaledNormal:
     Costs: nothing.
     """
 
-    std: float = 0.0  # deviation of embedding and head; 0 = 1 / sqrt(width)
+    std: float = 0.0  # deviation of embeddings and head; 0 = 1 / sqrt(width)
     fan_in: float = 0.7  # linear layers of the blocks have deviation fan_in / sqrt(inputs); 0 = they have `std` as well
 
     def __post_init__(self) -> None:
@@ -30,11 +30,11 @@ class ScaledNormal:
 
     @torch.no_grad()
     def apply(self, into: Source, sources: Sequence[Source], tools: Tools | None, rng: Rng) -> None:
-        """Fill every parameter of `into.net`: vectors (gains) with 1, matrices with normal numbers."""
+        """Fill every parameter of `into.net`: gains with 1, biases with 0, matrices with normal numbers."""
         linear = {f"{site.name}.weight": site for site, _ in sites(into.net) if site.kind == "linear"}
         for name, p in into.net.named_parameters():
             if p.dim() < 2:
-                p.fill_(1.0)
+                p.fill_(0.0 if name.endswith(".bias") else 1.0)
                 continue
             std = self.std or p.shape[1] ** -0.5
             if name in linear:

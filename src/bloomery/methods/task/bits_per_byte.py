@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.data.excerpts import shuffled
-from bloomery.num.statistics import ratio
+from bloomery.num.statistics import paired, ratio
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 
@@ -49,3 +49,11 @@ class BitsPerByte:
         """All bits over all bytes, with an interval clustered by group."""
         bits, size = ([grade.parts[name] for _, _, grade in rows] for name in ("bits", "bytes"))
         return ratio(bits, size, [item.group for item, _, _ in rows], rng).named("bits_per_byte")
+
+    def compare(
+        self, rows: Sequence[tuple[Item, Episode, Grade]], others: Sequence[tuple[Item, Episode, Grade]], rng: Rng
+    ) -> dict[str, float]:
+        """The difference of the same figures, negative where `rows` need fewer bits."""
+        bits = [[grade.parts["bits"] for _, _, grade in graded] for graded in (rows, others)]
+        size, groups = [grade.parts["bytes"] for _, _, grade in rows], [item.group for item, _, _ in rows]
+        return paired(*bits, size, groups, rng).named("bits_per_byte")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.rng import python_rng
 from bloomery.data.excerpts import continuation, line_ends, prompt_tokens, shuffled
+from bloomery.data.python_text import goes_on, parsed
 from bloomery.num.statistics import mean
 from bloomery.seams import Doc, Episode, Grade, Item, Rng, Source, Tools
 
@@ -63,34 +61,11 @@ class Parses:
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where the completion parses, else 0; part `real` says the same of the real continuation."""
-        score = self._passes(item.prompt, episode.text, episode.ended == "stop")
-        return Grade(float(score), {"real": float(self._passes(item.prompt, item.target, False))})
-
-    def _passes(self, prompt: str, completion: str, ended: bool) -> bool:
-        """`ended`: the model said that the document ends here, so the last line is whole."""
-        lines = [line + "\n" for line in (completion + "\n" if ended else completion).split("\n")[:-1]]
-        written = sum(not line.isspace() for line in lines)
-        need, text = max(1, math.ceil(self.keep * written)), prompt
-        texts = [text := text + line for line in lines]
-        while lines and written >= need:
-            if parsed(texts.pop()):
-                return True
-            written -= not lines.pop().isspace()
-        return False
+        score = goes_on(item.prompt, episode.text, episode.ended == "stop", self.keep)
+        return Grade(float(score), {"real": float(goes_on(item.prompt, item.target, False, self.keep))})
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The model's share and that of real text, with intervals clustered by group."""
         groups = [item.group for item, _, _ in rows]
         model = mean([grade.score for _, _, grade in rows], groups, rng)
         return model.named("parses") | mean([grade.parts["real"] for _, _, grade in rows], groups, rng).named("parses@reference text")
-
-
-def parsed(text: str) -> bool:
-    """Whether `text` is a Python module by syntax alone; nothing is executed, and absurd nesting is no Python."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True

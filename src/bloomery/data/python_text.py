@@ -1,0 +1,35 @@
+"""Whether text is Python, by syntax alone: nothing is ever executed."""
+
+from __future__ import annotations
+
+import ast
+import math
+import warnings
+
+
+def parsed(text: str) -> bool:
+    """Whether `text` is a Python module; absurd nesting is no Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return True
+
+
+def goes_on(prompt: str, completion: str, ended: bool, keep: float) -> bool:
+    """Whether a completion parses together with its prompt.
+
+    One that was cut ends in the middle of something, so trailing lines may be left off, as long as the share `keep` of its lines that
+    are not blank (and at least one) remains. `ended`: the writer said that the text ends here, so the last line is whole.
+    """
+    lines = [line + "\n" for line in (completion + "\n" if ended else completion).split("\n")[:-1]]
+    written = sum(not line.isspace() for line in lines)
+    need, text = max(1, math.ceil(keep * written)), prompt
+    texts = [text := text + line for line in lines]
+    while lines and written >= need:
+        if parsed(texts.pop()):
+            return True
+        written -= not lines.pop().isspace()
+    return False

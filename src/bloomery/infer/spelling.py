@@ -1,0 +1,101 @@
+"""Token ids to text, one token at a time: whole characters only, and never what may turn into a stop string."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Sequence
+from typing import Any
+
+BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # how vocabularies of SentencePiece name single bytes
+
+
+class Spelling:
+    """The text of one completion as its tokens arrive; what `decode` makes of all tokens at once.
+
+    `text` holds whole characters; `starts` says for each token how many of them came before it. Each step decodes the few tokens
+    since the last whole character but one, so the work does not grow with the text.
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+        self.tokenizer, self.stop = tokenizer, tuple(stop)
+        self.ids: list[int] = []
+        self.starts: list[int] = []
+        self.text = ""
+        self.stopped = False
+        self._from = self._read = 0
+        self._known = ""  # the text of tokens _from .. _read
+
+    def add(self, token: int) -> None:
+        """One more token; `stopped` turns true where the text now holds a stop string, and `text` ends before it."""
+        self.starts.append(len(self.text))
+        self.ids.append(token)
+        piece = self._decode(self.ids[self._from :])
+        if len(piece) > len(self._known) and not piece.endswith("\ufffd"):
+            self._grow(piece)
+
+    def end(self) -> None:
+        """Takes in what is left: half a character at the end becomes the replacement character."""
+        piece = self._decode(self.ids[self._from :])
+        if len(piece) > len(self._known) and not self.stopped:
+            self._grow(piece)
+
+    def _grow(self, piece: str) -> None:
+        before = len(self.text)
+        self.text += piece[len(self._known) :]
+        self._from, self._read = self._read, len(self.ids)
+        self._known = self._decode(self.ids[self._from : self._read])
+        at = [found for word in self.stop if (found := self.text.find(word, max(0, before - len(word) + 1))) >= 0]
+        if at:
+            self.text, self.stopped = self.text[: min(at)], True
+
+    def safe(self) -> int:
+        """Characters that can be shown now: the end may still become a stop string."""
+        held = (k for word in self.stop for k in range(min(len(word) - 1, len(self.text)), 0, -1) if self.text.endswith(word[:k]))
+        return len(self.text) if self.stopped else len(self.text) - max(held, default=0)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
+class Pieces:
+    """What single tokens are called: their bytes, and a name that is text where the bytes are and `bytes:\\xe2\\x80` elsewhere."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.special = {i: str(token.content) for i, token in tokenizer.get_added_tokens_decoder().items()}
+        self.letters = letters() if "ByteLevel" in type(tokenizer.decoder).__name__ else None
+
+    def bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for; a special token's are its name."""
+        word = self.special.get(token)
+        if word is not None:
+            return word.encode()
+        word = self.tokenizer.id_to_token(token) or ""
+        if self.letters is not None:
+            return b"".join(self.letters.get(letter, letter.encode()) for letter in word)
+        single = BYTE.fullmatch(word)
+        return bytes([int(single[1], 16)]) if single else word.replace("\u2581", " ").encode()
+
+    def name(self, token: int) -> str:
+        """Different for tokens of different bytes, so that alternatives can be told apart."""
+        raw = self.bytes(token)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+    def starts(self, ids: Sequence[int]) -> list[int]:
+        """How many whole characters come before each token; special tokens have no length."""
+        decoder, length, found = codecs.getincrementaldecoder("utf-8")("replace"), 0, []
+        for token in ids:
+            found.append(length)
+            length += 0 if token in self.special else len(decoder.decode(self.bytes(token)))
+        return found
+
+
+def letters() -> dict[str, bytes]:
+    """The letter that byte-level vocabularies write for each byte; Radford et al. 2019 (GPT-2)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): bytes([byte]) for byte in plain} | {chr(256 + i): bytes([byte]) for i, byte in enumerate(rest)}

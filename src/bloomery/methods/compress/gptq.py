@@ -1,0 +1,126 @@
+"""Rounding weights column by column, the error of each made good by the columns after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.nn.packed import Packed, Quantized
+from bloomery.num.grids import Fitted, Grid, inverse, value
+
+
+@dataclass(frozen=True)
+class GPTQ:
+    """Round column by column, and let the columns still open make good what each rounding does to the layer's output.
+
+    P239 Frantar et al. 2022, arXiv 2210.17323
+    Differs: a column that no input reached keeps its rounded weight rather than 0; damping is raised until the Hessian can be
+    factored; with order "activation" scales are fixed beforehand, so codes stay in place and need no permutation.
+    Costs: X^T X of every layer's inputs, I^3 for its factor, O x I^2 for the columns; one matrix (I, I) in fp32 at a time.
+    """
+
+    bits: int = 4  # of a weight, 2 to 8
+    group: int = 32  # inputs that share a scale; -1 = all; where it does not divide the inputs, the last group is narrower
+    symmetric: bool = True  # zero at code 0; false stores a zero for each group
+    search: int = 0  # narrower ranges tried for each group, for the least squared error; 0 = none
+    damp: float = 0.01  # added to the Hessian's diagonal, as a share of its mean
+    order: Literal["activation", "plain"] = "activation"  # columns with the largest inputs first, or from left to right
+    block: int = 128  # columns after which the rest of the matrix is brought up to date
+    reads: ClassVar[tuple[str, ...]] = ("x",)
+
+    def __post_init__(self) -> None:
+        self.grid  # noqa: B018 - its knobs are checked when it is made
+        if self.damp <= 0 or self.block < 1:
+            raise ValueError(f"damp must be above 0 and block at least 1, got {self.damp} and {self.block}")
+
+    @property
+    def grid(self) -> Grid:
+        """The grids that weights are rounded to."""
+        return Grid(self.bits, self.group, self.symmetric, self.search)
+
+    def collect(self, acc: dict[str, Any], x: Tensor, y: Tensor | None, g: Tensor | None) -> None:
+        """Adds inputs `x` (rows, I) to the running mean of X^T X, in fp32."""
+        x, seen = x.float(), acc.get("rows", 0)
+        acc["rows"] = rows = seen + len(x)
+        if "hessian" not in acc:
+            acc["hessian"] = torch.zeros(x.shape[1], x.shape[1], device=x.device)
+        acc["hessian"].mul_(seen / max(rows, 1)).addmm_(x.T, x, alpha=1 / max(rows, 1))
+
+    @torch.no_grad()
+    def solve(
+        self, unit: nn.Linear, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any
+    ) -> Quantized:
+        """The linear on its grid; ValueError where no input was collected or an input was not finite."""
+        if "hessian" not in acc:
+            raise ValueError("gptq needs inputs of the layer and was given none; calibrate on sequences that reach it")
+        own: GPTQ = replace(self, **knobs)
+        codes, (scale, zero) = gptq(unit.weight.float(), acc["hessian"], own.grid, own.damp, own.order == "activation", own.block)
+        small = Packed(codes, scale, zero, own.bits, own.grid.width(codes.shape[1]), method="gptq")
+        return Quantized(small, unit.bias, unit.weight.dtype)
+
+
+def gptq(
+    w_OI: Tensor, hessian_II: Tensor, grid: Grid, damp: float = 0.01, activation: bool = True, block: int = 128
+) -> tuple[Tensor, Fitted]:
+    """int8 codes (O, I) and their scales for a weight whose inputs have the second moments `hessian_II`; computed in the weight's type.
+
+    With U upper triangular and U^T U = H^-1, rounding column j by e leaves the least output error when every later column k
+    changes by -e U_jk / U_jj. Columns lie in rows here, since each is read as a whole.
+    """
+    columns, width = w_OI.shape[1], grid.width(w_OI.shape[1])
+    importance = hessian_II.diagonal().clone()
+    order = importance.argsort(descending=True, stable=True) if activation else torch.arange(columns, device=w_OI.device)
+    u_II = factor(hessian_II[order][:, order].to(w_OI.dtype), damp)
+    w_IO = w_OI.T[order].contiguous()
+    codes_IO = torch.empty_like(w_IO, dtype=torch.int8)
+    step = columns if width == columns else max(width, block // width * width)  # a group is never cut by a block
+    step = block if activation else step  # with scales known beforehand it may be
+    found = [grid.fit(w_OI)] if activation else []
+    scale_GO, inverse_GO, zero_GO = lines(found[0], w_OI.dtype) if activation else (None, None, None)
+    for start in range(0, columns, step):
+        stop = min(start + step, columns)
+        w_JO, u_JJ = w_IO[start:stop], u_II[start:stop, start:stop]
+        error_JO = torch.empty_like(w_JO)
+        for j, column in enumerate(order[start:stop].tolist()):
+            if not activation and column % width == 0:  # the group's scales are taken from its weights as they now are
+                found.append(grid.fit(w_JO[j : j + width].T))
+                scale_GO, inverse_GO, zero_GO = lines(found[-1], w_OI.dtype)
+            at = column // width if activation else 0
+            zero = None if zero_GO is None else zero_GO[at]
+            codes = grid.codes(w_JO[j], inverse_GO[at], zero)
+            codes_IO[start + j] = codes
+            error_JO[j] = (w_JO[j] - value(codes, scale_GO[at], zero)) / u_JJ[j, j]
+            w_JO[j + 1 :].addr_(u_JJ[j, j + 1 :], error_JO[j], alpha=-1)
+        w_IO[stop:].addmm_(u_II[start:stop, stop:].T, error_JO, alpha=-1)
+    codes_OI = torch.empty_like(codes_IO).index_copy_(0, order, codes_IO).T.contiguous()
+    scale, zero = (torch.cat(parts, dim=1) if parts[0] is not None else None for parts in zip(*found, strict=True))
+    return codes_OI, (scale, zero)
+
+
+def lines(fitted: Fitted, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Scale, its inverse and zero, a group to a row."""
+    scale, zero = fitted
+    scale_GO = scale.T.contiguous().to(dtype)
+    return scale_GO, inverse(scale_GO, dtype), None if zero is None else zero.T.contiguous().to(dtype)
+
+
+def factor(hessian_II: Tensor, damp: float) -> Tensor:
+    """U upper triangular with U^T U = (H + damping)^-1; inputs never seen count as independent. ValueError for numbers that are not finite.
+
+    H = R R^T with R upper triangular is a Cholesky factor read backwards, and U = R^-1: one factor and no inverse of H.
+    """
+    if not bool(hessian_II.isfinite().all()):
+        raise ValueError("the inputs of a layer are not finite; the model or its calibration data are damaged")
+    eye = torch.eye(len(hessian_II), dtype=hessian_II.dtype, device=hessian_II.device)
+    diagonal = hessian_II.diagonal()
+    mean = diagonal.sum() / max(1, int((diagonal > 0).sum()))
+    mean = mean if mean > 0 else torch.ones_like(mean)
+    hessian_II = hessian_II + torch.where(diagonal > 0, 0, mean).diag()
+    for more in (1, 10, 100, 1000):
+        low, failed = torch.linalg.cholesky_ex((hessian_II + eye * (damp * more * mean)).flip(0, 1))
+        if not int(failed):
+            return torch.linalg.solve_triangular(low.flip(0, 1), eye, upper=True)
+    raise ValueError("the second moments of a layer's inputs are not positive; the calibration data are damaged")

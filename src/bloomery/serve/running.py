@@ -1,0 +1,183 @@
+"""The server as a whole: in a thread for tests and other programs (`running`), or in the foreground until a signal (`serve`)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from bloomery.core.errors import BadInput
+from bloomery.infer.engine import Engine
+from bloomery.infer.model import Model, load
+from bloomery.serve.app import build
+from bloomery.serve.connection import Connection
+from bloomery.serve.gate import Gate, loopback
+from bloomery.serve.service import Service
+
+HARD = 64  # connections above the limit that still get a refusal in words
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a server is set up. Beyond loopback it needs a key."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any that is free
+    slots: int = 8  # requests answered at a time
+    queue: int = 32  # requests that may wait
+    key: str = ""
+    name: str = ""  # of the model; "": its folder's
+    exact: bool = True  # answers do not depend on company to the last bit; False: a lone request is faster
+    body_bytes: int = 1 << 20
+    body_seconds: float = 30.0
+    head_seconds: float = 10.0
+    write_seconds: float = 30.0
+    keep_seconds: int = 15  # an idle connection is kept so long
+    connections: int = 128
+    drain_seconds: float = 30.0
+    log: Callable[[str], None] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.key and not loopback(self.host):
+            where = f"{self.host} can be reached from other machines"
+            raise BadInput(f"{where}: give a key (--api-key or BLOOMERY_API_KEY), or bind to 127.0.0.1")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, but signals are the caller's business, and stopping leaves no connection behind."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self.engine, self.ready = engine, threading.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.to_thread(self.engine.close)  # whoever still waits is told now
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A server that is set up, with its parts."""
+
+    url: str
+    service: Service
+    server: Server
+    socket: socket.socket
+    options: Options
+
+
+def setup(model: Model, engine: Engine, options: Options) -> Host:
+    """Binds the address (BadInput if it is taken) and puts the parts together."""
+    service = Service(model, engine, options.name or model.folder.name)
+    limits = {"head_seconds": options.head_seconds, "write_seconds": options.write_seconds, "most": options.connections + HARD}
+    gate: Any = None
+
+    async def entry(scope: Any, receive: Any, send: Any) -> None:
+        await gate(scope, receive, send)
+
+    config = uvicorn.Config(
+        entry, http=type("Limited", (Connection,), limits), ws="none", lifespan="off", interface="asgi3", loop="asyncio", log_config=None,
+        log_level="critical", access_log=False, proxy_headers=False, server_header=False, timeout_keep_alive=options.keep_seconds,
+        timeout_graceful_shutdown=2, h11_max_incomplete_event_size=32768,
+    )  # fmt: skip
+    server = Server(config, engine)
+    app = build(service, options.body_bytes, options.body_seconds)
+    gate = Gate(app, service, options.key, lambda: len(server.server_state.connections) > options.connections, options.log)
+    try:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        bound = socket.create_server((options.host, options.port), family=family, backlog=256)
+    except OSError as error:
+        raise BadInput(f"{options.host}:{options.port} cannot be bound ({error.strerror}); choose another --port or --host") from None
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    return Host(f"http://{shown}:{bound.getsockname()[1]}", service, server, bound, options)
+
+
+@contextmanager
+def hosting(model: Model | str | Path, **options: Any) -> Iterator[Host]:
+    """A server in a thread of its own, with its parts at hand; `options` are the fields of Options."""
+    model = model if isinstance(model, Model) else load(model)
+    chosen = Options(**options)
+    with Engine(model.net, model.tokenizer, chosen.slots, chosen.queue, chosen.exact) as engine:
+        host = setup(model, engine, chosen)
+        thread = threading.Thread(target=lambda: asyncio.run(host.server.serve([host.socket])), name="bloomery-serve", daemon=True)
+        thread.start()
+        while not host.server.ready.wait(0.05):
+            if not thread.is_alive():
+                raise RuntimeError("the server did not start")
+        try:
+            yield host
+        finally:
+            host.server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def running(model: Model | str | Path, **options: Any) -> Iterator[str]:
+    """A server in a thread on a free loopback port; gives its address without a path, such as `http://127.0.0.1:40123`."""
+    with hosting(model, **options) as host:
+        yield host.url
+
+
+def serve(model: Model, options: Options, say: Callable[[str], None], greet: Callable[[Host], None]) -> None:
+    """Serves until SIGTERM or Ctrl-C, then drains: running requests may finish for `drain_seconds`. A second signal ends at once."""
+    with Engine(model.net, model.tokenizer, options.slots, options.queue, options.exact) as engine:
+        host = setup(model, engine, options)
+        asyncio.run(_until_signal(host, say, greet))
+    say("stopped")
+
+
+async def _until_signal(host: Host, say: Callable[[str], None], greet: Callable[[Host], None]) -> None:
+    loop, server, service = asyncio.get_running_loop(), host.server, host.service
+    told = asyncio.Event()
+
+    def stop() -> None:
+        if service.draining:
+            server.should_exit = server.force_exit = True
+        else:
+            service.draining = True
+            busy = service.engine.active + service.engine.waiting
+            say(f"stopping: {busy} requests may finish within {host.options.drain_seconds:.0f} s; once more to stop at once")
+            told.set()
+
+    async def drain() -> None:
+        await told.wait()
+        deadline = time.monotonic() + host.options.drain_seconds
+        while time.monotonic() < deadline and server.server_state.tasks:
+            await asyncio.sleep(0.05)
+        server.should_exit = True
+
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, stop)
+    draining = loop.create_task(drain())
+    greeting = loop.create_task(_greet(host, greet))
+    try:
+        await server.serve([host.socket])
+    finally:
+        draining.cancel()
+        greeting.cancel()
+
+
+async def _greet(host: Host, greet: Callable[[Host], None]) -> None:
+    while not host.server.started:
+        await asyncio.sleep(0.01)
+    greet(host)

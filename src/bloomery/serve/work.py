@@ -1,0 +1,84 @@
+"""The bridge between the engine's thread and the server's event loop: one client's requests, and the watch over its connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+from starlette.requests import Request
+
+from bloomery.infer.asks import Ask, End, Piece
+from bloomery.infer.engine import Engine
+from bloomery.serve.errors import Gone, Refused
+
+
+class Work:
+    """The jobs of one HTTP request. `async for` gives (which, Piece or End) until all have ended.
+
+    Raises Gone as soon as the client hangs up. `close` frees the slots of what has not ended; it must be called.
+    """
+
+    def __init__(self, engine: Engine, asks: Sequence[Ask], request: Request) -> None:
+        """Raises what `Engine.submit` raises."""
+        self.engine, self.left, self.closed = engine, len(asks), False
+        self.loop, self.events = asyncio.get_running_loop(), asyncio.Queue()
+        self.jobs = engine.submit(asks, [partial(self._hear, which) for which in range(len(asks))])
+        self.watch = self.loop.create_task(self._watch(request))
+
+    def _hear(self, which: int, event: Piece | End) -> None:
+        """Called by the engine; the loop may be gone, which the engine takes for a hang-up."""
+        self.loop.call_soon_threadsafe(self.events.put_nowait, (which, event))
+
+    async def _watch(self, request: Request) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        self._cancel()
+        self.events.put_nowait((0, None))
+
+    def __aiter__(self) -> AsyncIterator[tuple[int, Piece | End]]:
+        return self
+
+    async def __anext__(self) -> tuple[int, Piece | End]:
+        if not self.left:
+            raise StopAsyncIteration
+        which, event = await self.events.get()
+        if event is None:
+            raise Gone
+        if isinstance(event, End):
+            self.left -= 1
+            if event.reason == "failed":
+                raise Refused(500, f"the request failed: {event.error}")
+        return which, event
+
+    def _cancel(self) -> None:
+        if not self.closed:
+            self.closed = True
+            for job in self.jobs:
+                if not job.ended:
+                    self.engine.cancel(job)
+
+    def close(self) -> None:
+        self._cancel()
+        self.watch.cancel()
+
+
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+    """The body, of `limit` bytes at most, within `seconds`; Refused (413, 408) beyond, Gone if the client leaves."""
+    parts: list[bytes] = []
+    size = int(request.headers.get("content-length", 0))
+    try:
+        async with asyncio.timeout(seconds):
+            while size <= limit:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise Gone
+                parts.append(message["body"])
+                size = sum(map(len, parts))
+                if not message.get("more_body"):
+                    break
+    except TimeoutError:
+        raise Refused(408, f"the body did not arrive within {seconds:.0f} seconds") from None
+    if size > limit:
+        raise Refused(413, f"the body is larger than {limit} bytes", code="request_too_large")
+    return b"".join(parts)

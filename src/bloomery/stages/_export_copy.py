@@ -1,0 +1,91 @@
+"""What every format of `export` has in common: the texts it is tried on, and the figures of the copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bloomery.core.job import Job
+    from bloomery.core.store import Artifact
+    from bloomery.infer.parity import Parity
+    from bloomery.nn.model import Transformer
+
+COUNT, LENGTH = 16, 512  # held-out sequences that a copy is measured on, and their tokens at most
+SAMPLES = (
+    "", " ", "def read(path):\n    return path.read_text()\n", "\tfor i in range(10):\r\n\t\tprint(i)  \n\n\n", "naïve café, Straße, ½ ≤ ∞",
+    "日本語のテキスト 👩‍👩‍👧", "e\u0301\u200b\ufeff", "x" * 200, "don't  stop I'LL 3.14159e-10 0xFF", "\x00\x01\x7f",
+    "x = '<|eos|>' + '<|bos|>'",
+)  # fmt: skip
+
+
+def real_text() -> str:
+    """Text that every machine has: a module of the standard library."""
+    import heapq
+    import inspect
+
+    return inspect.getsource(heapq)[:20000]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Token ids that a copy is measured on, and where they came from in words."""
+
+    ids: list[list[int]]
+    text: str
+
+
+def sequences(model: Artifact, data: Artifact | None, tokenizer: Any, context: int, seed: int) -> Sequences:
+    """Held-out tokens of `data`, or without it those of a module of the standard library; BadInput where there are none."""
+    from bloomery.core.errors import BadInput
+
+    length = min(context, LENGTH)
+    if data is None:
+        ids = tokenizer.encode(real_text()).ids
+        rows = [ids[i : i + length] for i in range(0, COUNT * length, length)]
+        return Sequences([row for row in rows if len(row) > 1], "the source of Python's heapq, no held-out text")
+    from bloomery.data.samples import samples
+
+    found = [[int(i) for i in one] for one in samples(data.folder, "heldout", COUNT, length, model.folder, seed)]
+    if not found:
+        raise BadInput(f"{data.name} holds no held-out sequence of two tokens; give one with held-out documents")
+    return Sequences(found, f"held-out tokens of {data.name}")
+
+
+def logits(net: Transformer) -> Callable[[Sequence[int]], Any]:
+    """One sequence in, (T, V) out, in the type of the net."""
+    import torch
+
+    def score(ids: Sequence[int]) -> Any:
+        with torch.inference_mode():
+            return net.logits(net(torch.as_tensor(ids, dtype=torch.int64)[None]))[0]
+
+    return score
+
+
+def decode_speed(net: Transformer, tokenizer: Any, ids: Sequence[int]) -> float:
+    """Greedy tokens per second of our decoder, for one prompt."""
+    from bloomery.infer.decoder import Decoder
+    from bloomery.infer.speed import speeds
+
+    return speeds(Decoder(net, tokenizer), ids, batch=1)["decode"]
+
+
+def tell_copy(
+    job: Job, source: Artifact, weights: Path, parameters: int, found: Parity, *, label: str, engine: str, text: str, note: str = "",
+    speed: float | None = None, source_speed: float | None = None,
+) -> None:  # fmt: skip
+    """The fact `copy`: how large the copy is, how near to its source, and how fast."""
+    size = weights.stat().st_size
+    job.fact(
+        "copy",
+        {
+            "label": label, "of": source.name, "bytes": size, "source_bytes": source.path("model.safetensors").stat().st_size,
+            "bits_per_weight": 8 * size / parameters, "nats": found.nats, "source_nats": found.reference_nats, "kl": found.kl,
+            "worst_kl": found.worst, "agreement": found.agreement, "tokens": found.tokens, "text": text,
+            "decode_tokens_per_second": speed, "source_decode_tokens_per_second": source_speed, "engine": engine, "note": note,
+        },
+    )  # fmt: skip

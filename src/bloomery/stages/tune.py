@@ -1,0 +1,334 @@
+"""Tuning: a model and conversations in, a model that answers out; the loss is on the answers alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from bloomery.core.errors import BadInput
+from bloomery.core.job import Forecast, Job
+from bloomery.core.machine import Machine, threads
+from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View
+from bloomery.train.record import check_audit, hash_weights, typical_speed
+
+if TYPE_CHECKING:
+    from bloomery.core.store import Artifact
+    from bloomery.data.chat.template import ChatTemplate
+    from bloomery.infer.model import Model
+    from bloomery.train.conversations import Conversations
+
+EFFICIENCY = {True: 0.35, False: 0.15}  # share of the measured matmul speed that a step reaches, compiled or not (measured)
+LONGEST = 2048  # a row's inputs at most, where no context is given
+DRIFT = 0.02  # of held-out nats between the working precision and fp32
+ALSO = {"embed": "embed.", "head": "head.", "norms": "norm"}  # what may be trained beside an adapter, and how its names are found
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Fine-tune a model on conversations, all of it or through an adapter, the loss on the answers alone."""
+
+    model: Annotated[Artifact, "model"]  # what is tuned: a step, or a folder such as a Hugging Face one
+    data: Annotated[Artifact, "chats"]  # conversations: a step, or a file or folder of messages, ShareGPT, Alpaca or prompt/completion
+    adapter: Adapter | None = None  # small trained parts beside frozen weights; none: every weight is trained
+    train_also: tuple[str, ...] = ()  # trained whole beside an adapter: embed, head, norms
+    template: str = ""  # chat template: a .jinja file; empty = the model's own, or a plain one where it has none
+    context: int = 0  # inputs of a row; 0 = as many as the longest conversation needs and the model can read
+    long: Literal["drop", "cut"] = "drop"  # what becomes of a conversation longer than the context
+    epochs: float = 1.0  # passes over the conversations
+    batch: int = 4096  # inputs per step, padding counted; rounded down to whole rows
+    micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
+    rate: float = 2e-4  # peak learning rate
+    decay: float = 0.0  # weight decay of matrices
+    optimizer: Optim = "adamw"  # direction of a step
+    rest: Optim = "adamw"  # what moves the parameters that an optimizer of matrices leaves
+    schedule: Schedule = "wsd"  # share of the rate over the run
+    backward: Backward = "autograd"  # forward and backward pass
+    loss: Loss = "cross_entropy"  # what is minimised
+    view: View = "causal"  # what a conversation trains on
+    batching: Batching = "whole"  # which conversation comes when
+    heldout: float = 0.05  # share of the conversations kept for measuring, where the data hold none out
+    measured: int = 400  # held-out conversations at most that are measured before and after
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # format of the working weights
+    compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
+    evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
+    checkpoint_seconds: float = 30.0  # seconds between checkpoints
+    checkpoint_steps: int = 0  # also every so many steps; 0 = never
+    makes: ClassVar[str] = "model"
+    needs: ClassVar[tuple] = ("torch",)
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0 or self.rate <= 0 or self.decay < 0:
+            raise ValueError(f"epochs and rate must be above 0 and decay not negative, got {self.epochs}, {self.rate} and {self.decay}")
+        if self.batch < 1 or self.measured < 1 or not 0 <= self.heldout < 1:
+            raise ValueError("batch and measured must be at least 1, heldout at least 0 and below 1")
+        if min(self.context, self.micro, self.evaluate_every, self.checkpoint_steps) < 0 or self.checkpoint_seconds <= 0:
+            raise ValueError("context, micro, evaluate_every and checkpoint_steps must not be negative, checkpoint_seconds must be above 0")
+        if odd := [name for name in self.train_also if name not in ALSO]:
+            raise ValueError(f"train_also may name {', '.join(ALSO)}, not {odd[0]}")
+        if self.train_also and self.adapter is None:
+            raise ValueError("train_also is for adapters; without one every weight is trained")
+
+    def probe(self) -> dict:
+        """The template's content, where it is a file."""
+        from bloomery.data.chat.template import template_text
+
+        return {"template": template_text(self.template)} if self.template else {}
+
+    def mode(self) -> dict:
+        """What decides the last digits; whether it pays to compile is known before the data are, from the knob alone."""
+        from bloomery.train.compiled import PAYS_FROM, worthwhile
+        from bloomery.train.precision import resolved
+
+        return {"precision": resolved(self.precision), "compile": worthwhile(self.compile, PAYS_FROM / 2), "threads": threads()}
+
+    def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
+        """From the matmul speed measured on this machine and the share of it that the loop was measured to reach."""
+        model, data, mode = inputs["model"].facts, inputs["data"].facts, self.mode()
+        parameters = float(model.get("parameters") or (model.get("bytes") or 2e7) / 4)
+        size = float(data.get("train_bytes") or data.get("bytes") or 1e6)
+        tokens = self.epochs * size / 3.0
+        forward = 2.0 if self.adapter is None else 1.4  # a frozen weight needs no gradient of its own
+        speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
+        seconds = 3 * forward * parameters * tokens / (speed * EFFICIENCY[mode["compile"]]) + 6.0
+        state = 26.0 if self.adapter is None else 7.0
+        disk = (4 if self.adapter is None else 0.3) * parameters + size + 1e6
+        facts = {"parameters": parameters, "tokens": tokens, "work_disk": (36 if self.adapter is None else 4) * parameters}
+        return Forecast(seconds, 6e8 + state * parameters + 400 * self.batch * 64, disk, facts)
+
+    # ---- run
+
+    def run(self, job: Job) -> None:
+        """Read, lay out, measure, train, write, measure again."""
+        import torch
+
+        from bloomery.infer.model import load
+        from bloomery.train import allocator, compiled, heldout, loop, precision
+        from bloomery.train.checkpoint import Checkpoints
+
+        mode = self.mode()
+        allocator.keep_memory()
+        torch.set_num_threads(mode["threads"])
+        model = load(self.model.folder)
+        with job.log.progress("laying out conversations", unit="conversations") as bar:
+            laid = self.laid(model, job.work / "laid", job.rng, bar.advance)
+        for reason, count in laid.facts["conversations_dropped"].items():
+            job.log.say(f"left out: {count} ({reason})")
+        job.log.say(f"{laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
+        feed = self.sound_feed(laid, model, job.rng.child("batches"))
+        before = nats(model, laid, self.measured)
+        mover = self.mover(model, precision.dtype(mode["precision"]), job)
+        rows, total = self.rows(laid), max(1, round(self.epochs * laid.trained))
+        held = self.feed(laid, "heldout", job.rng.child("heldout")) if laid.heldout else None
+        scored = heldout.sample(held, 32 * laid.context) if held else []
+        steps = -(-self.epochs * laid.facts["inputs_per_epoch"] // (rows * laid.context))
+        with job.graceful():
+            if mode["compile"]:
+                compiled.compile_blocks(model.net, feed, self.loss, job.log)
+            outcome = loop.train(
+                loop.Training(
+                    net=model.net,
+                    feed=feed,
+                    loss=self.loss,
+                    backward=self.backward,
+                    optimizer=mover,
+                    schedule=self.schedule,
+                    rate=self.rate,
+                    total=total,
+                    batch=rows * laid.context,
+                    rng=job.rng.child("train"),
+                    checkpoints=Checkpoints(job.work / "checkpoints"),
+                    curve=job.work / "curve.jsonl",
+                    log=job.log,
+                    evaluate=(lambda: heldout.nats_per_token(model.net, scored, mode["compile"])) if scored else None,
+                    figure="heldout_nats",
+                    evaluate_every=self.evaluate_every or max(1, int(steps) // 6),
+                    save_every=self.checkpoint_seconds,
+                    save_steps=self.checkpoint_steps,
+                    stopping=lambda: job.stopping,
+                    mode=mode,
+                )
+            )
+        if outcome.resumed:
+            job.log.event("resumed")
+        job.fact("compiled", mode["compile"])
+        self.write(model, mover.weights(), outcome, laid, job)
+        if laid.heldout:
+            compare(before, nats(load(job.out), laid, self.measured), laid, job)
+
+    def mover(self, model: Model, dtype: Any, job: Job) -> Any:
+        """What moves the trained parameters: all, or the adapter's and those of `train_also`."""
+        from bloomery.rewrite.adapters import attach
+        from bloomery.train.optimizer import Optimizer
+
+        if self.adapter is not None:
+            names = attach(model.net, self.adapter, job.rng.child("adapter"))
+            if not names:
+                raise BadInput(f"adapter: {self.adapter} fits no layer of this model; name other targets")
+            if "head" in self.train_also and model.net.cfg.tied:
+                raise BadInput("train_also: the head of this model is its embedding; say embed alone")
+            for name, p in model.net.named_parameters():
+                also = any(name.startswith(ALSO[one]) or (one == "norms" and "norm." in name) for one in self.train_also)
+                p.requires_grad_(p.requires_grad or also)
+            job.fact("adapted", names)
+        return Optimizer(model.net, self.optimizer, job.rng.child("optimizer"), self.decay, dtype, self.rest)
+
+    def write(self, model: Model, weights: dict, outcome: Any, laid: Conversations, job: Job) -> None:
+        """The model or its adapter, its tokenizer with the template, the held-out conversations, and what is known of the run."""
+        import torch
+
+        from bloomery.data.chat.read import write_chats
+        from bloomery.nn import peft
+        from bloomery.nn.saving import assemble, save
+
+        net = model.net.float()
+        if self.adapter is None:
+            state = {**weights}
+            save(assemble(net.cfg, state, torch.float32, job.out), job.out)
+        else:
+            parameters = dict(net.named_parameters())
+            for name, weight in weights.items():
+                parameters[name].data = weight
+            peft.save(net, job.out, str(self.model.folder.resolve()))
+        copy_words(self.model.folder, job.out, laid.template)
+        write_chats(job.out / "heldout.parquet", [one for one, _ in laid.heldout])
+        shutil.copy(job.work / "curve.jsonl", job.out / "curve.jsonl")
+        facts = {
+            "parameters": net.cfg.parameters(),
+            "trained_parameters": sum(weight.numel() for weight in weights.values()),
+            "adapter": None if self.adapter is None else repr(self.adapter),
+            "tokens": outcome.clock.tokens,
+            "steps": outcome.clock.step,
+            "final_loss": outcome.loss,
+            "training_seconds": outcome.seconds,
+            "tokens_per_second": typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds,
+            "heldout_nats": outcome.clock.seen.get("heldout_nats"),
+            "weights_sha256": hash_weights(weights),
+            "audit": outcome.audit,
+            **laid.facts,
+        }
+        for name, value in facts.items():
+            job.fact(name, value)
+
+    # ---- rows
+
+    def laid(self, model: Model, folder: Path, rng: Rng, advance: Any = lambda _: None) -> Conversations:
+        """Both parts of the data as the model's tokens."""
+        from bloomery.train.conversations import lay_out
+
+        cfg = model.net.cfg
+        if self.context > cfg.context:
+            raise BadInput(f"context: the model reads {cfg.context} tokens at most, not {self.context}; say less")
+        shape = (self.context, min(cfg.context, LONGEST), cfg.vocab)
+        if self.batch < (self.context or 1):
+            raise BadInput(f"batch: it must be at least one row of {self.context} inputs, got {self.batch}")
+        return lay_out(self.data.folder, folder, model.folder, self.template, shape, self.long, self.heldout, rng.child("split"), advance)
+
+    def rows(self, laid: Conversations) -> int:
+        """Rows of a step."""
+        return max(1, self.batch // laid.context)
+
+    def clock(self, laid: Conversations) -> Clock:
+        """Before step 1."""
+        return Clock(0, 0, self.rows(laid) * laid.context, float(max(1, round(self.epochs * laid.trained))))
+
+    def feed(self, laid: Conversations, part: str, rng: Rng) -> Any:
+        """Rows of a part; the held-out ones are laid alike whatever the training does, so that figures compare."""
+        from bloomery.methods.batching.whole import Whole
+        from bloomery.methods.view.causal import Causal
+
+        how = (self.batching, self.view) if part == "train" else (Whole(), Causal())
+        return laid.feed(part, *how, self.rows(laid), self.micro, rng)
+
+    def sound_feed(self, laid: Conversations, model: Model, rng: Rng) -> Any:
+        """The training rows, after a look at the first ones; BadInput where tokens would be trained on wrongly."""
+        from bloomery.train import preview
+
+        begin = model.ids.get("bos_token")
+        doubled = begin if begin not in laid.template.stops else None  # one token for both stands between turns
+        wrong = preview.faults(self.feed(laid, "train", rng), self.clock(laid), doubled, laid.template.stops)
+        if wrong:
+            raise BadInput("; ".join(wrong))
+        return self.feed(laid, "train", rng)
+
+    # ---- preview
+
+    def preview(self, rng: Rng, most: int) -> Iterator[list[tuple[str, int, float]]]:
+        """The first rows of step 1 as (text of the token, id, weight); BadInput for what must never be trained on silently."""
+        import tempfile
+
+        from bloomery.infer.model import load
+        from bloomery.train import preview
+
+        model = load(self.model.folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            laid = self.laid(model, Path(scratch), rng)
+            feed = self.sound_feed(laid, model, rng.child("batches"))
+            for row in preview.rows(feed, self.clock(laid), most):
+                tokens = [(token, weight) for piece in row for token, weight in zip(piece.ids, piece.weights, strict=True)]
+                yield [(model.tokenizer.decode([token], skip_special_tokens=False), token, weight) for token, weight in tokens]
+
+    # ---- check
+
+    def check(self, made: Path, job: Job) -> None:
+        """Weights read back are the trained ones, and score as they did; the trained tokens spell the answers; the audit holds."""
+        from bloomery.infer.model import load
+
+        facts = job.facts or json.loads((made / "card.json").read_text(encoding="utf-8"))["facts"]
+        model = load(made)
+        state = dict(model.net.named_parameters())
+        if self.adapter is None:
+            from bloomery.nn.saving import plain
+
+            state = plain(model.net)
+        else:
+            state = {name: p for name, p in state.items() if p.requires_grad}
+        job.check("weights read back that differ from the trained ones", int(hash_weights(state) != facts["weights_sha256"]), 0)
+        check_audit(facts["audit"], job)
+        laid, part = self.laid(load(self.model.folder), job.work / "checked", job.rng), "train"
+        if laid.heldout:
+            part = "heldout"
+        wrong, seen = laid.misspelt(model.tokenizer, part)
+        job.check("answers that their trained tokens do not spell", wrong, 0, note=f"of {seen}")
+        job.check("conversations whose end is not trained", laid.endless(part), 0, note=f"of {len(getattr(laid, part))}")
+        if laid.heldout:
+            again = nats(model, laid, self.measured)
+            found = sum(each for each, _ in again) / sum(tokens for _, tokens in again)
+            drift = abs(found / facts["answer_nats_after"] - 1)
+            job.check("held-out nats per answer token, read back against measured", drift, 1e-5, note=f"{found:.4f}")
+
+
+def nats(model: Model, laid: Conversations, most: int) -> list[tuple[float, float]]:
+    """(nats, tokens) of the answers of each of the first `most` held-out conversations, in fp32."""
+    from bloomery.infer.score import log_probabilities
+    from bloomery.train.conversations import sums
+
+    chosen = laid.heldout[:most]
+    return sums(log_probabilities(model.net, [ids for _, (ids, _) in chosen], context=laid.context), chosen)
+
+
+def copy_words(source: Path, out: Path, template: ChatTemplate) -> None:
+    """The tokenizer's files, what ends an answer, and the template that was trained with."""
+    from bloomery.nn.hf import TOKENIZER_FILES
+
+    for name in (*TOKENIZER_FILES, "generation_config.json"):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    template.save(out)
+
+
+def compare(before: list[tuple[float, float]], after: list[tuple[float, float]], laid: Conversations, job: Job) -> None:
+    """Held-out answer nats before and after, and their paired difference with an interval clustered by package."""
+    from bloomery.num.statistics import paired, ratio
+
+    tokens = [weight for _, weight in before]
+    groups = [one.package or one.id for one, _ in laid.heldout[: len(before)]]
+    rng = job.rng.child("interval")
+    summed = {"before": [each for each, _ in before], "after": [each for each, _ in after]}
+    for name, each in summed.items():
+        job.fact(f"answer_nats_{name}", ratio(each, tokens, groups, rng).value)
+    change = paired(summed["after"], summed["before"], tokens, groups, rng)
+    job.fact("answer_nats_change", {"value": change.value, "low": change.low, "high": change.high, "n": change.n, "groups": change.groups})

@@ -1,0 +1,231 @@
+import threading
+import time
+
+import pytest
+import torch
+
+from bloomery.core.errors import BadInput
+from bloomery.data.tokenizer import learn
+from bloomery.infer import engine as engines
+from bloomery.infer.asks import Ask, End, Full, Piece, TooLong
+from bloomery.infer.decoder import Decoder
+from bloomery.infer.engine import Engine
+from bloomery.infer.model import sampling
+from bloomery.infer.score import log_probabilities
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.seams import Rng
+
+torch.set_num_threads(1)
+WORDS = learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 270).inner
+SEED = Rng((5, "generate"))
+
+
+def make(context: int = 96, **changes) -> Transformer:
+    shape = {"vocab": 270, "width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 48, "context": context}
+    net = Transformer(Config(**{**shape, **changes}), Rng((4,)))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(6.0) if p.dim() > 1 else None
+    return net.eval()
+
+
+NET = make()
+DECODER = Decoder(NET, WORDS, [2])
+PROMPTS = ["def f(", "some", "x", "return some more words and more words and some", "words " * 9, "1", "(x)", "and"]
+WARM = sampling(1.2, 100, 0.95)
+
+
+class Listener:
+    """Collects what is delivered; `end()` waits for the last."""
+
+    def __init__(self, on_piece=None) -> None:
+        self.events, self.done, self.on_piece = [], threading.Event(), on_piece
+
+    def __call__(self, event) -> None:
+        self.events.append(event)
+        if isinstance(event, End):
+            self.done.set()
+        elif self.on_piece:
+            self.on_piece()
+
+    def end(self) -> End:
+        assert self.done.wait(20)
+        return self.events[-1]
+
+
+def ask(prompt: str, **more) -> Ask:
+    more.setdefault("stop_ids", frozenset({2}))
+    return Ask(tuple(WORDS.encode(prompt).ids), **more)
+
+
+def run(engine: Engine, asks: list[Ask]) -> list[Listener]:
+    listeners = [Listener() for _ in asks]
+    engine.submit(asks, listeners)
+    for one in listeners:
+        one.end()
+    return listeners
+
+
+def idle(engine: Engine) -> bool:
+    deadline = time.monotonic() + 5
+    while (engine.active or engine.waiting or engine._rows) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return not (engine.active or engine.waiting or engine._rows)
+
+
+def asks_of(filters, live=False, stop=("e", "xy")) -> list[Ask]:
+    return [
+        ask(p, limit=10 + 5 * i, filters=filters, rng=SEED.child("prompt", i), stop=stop, live=live, logprobs=3)
+        for i, p in enumerate(PROMPTS)
+    ]
+
+
+@pytest.mark.parametrize("filters", [(), WARM], ids=["greedy", "sampled"])
+def test_company_changes_nothing_and_the_decoder_gives_the_same(filters):
+    with Engine(NET, WORDS, slots=3, queue=20) as engine:
+        together = [one.end() for one in run(engine, asks_of(filters))]
+        alone = [run(engine, [one])[0].end() for one in asks_of(filters)]
+        assert [one.ids for one in together] == [one.ids for one in alone]
+        assert [(one.text, one.reason) for one in together] == [(one.text, one.reason) for one in alone]
+        mixed = [one for pair in zip(asks_of(filters), asks_of(sampling(0.7)), strict=True) for one in pair]
+        assert [one.end().ids for one in run(engine, mixed)][::2] == [one.ids for one in alone]
+        assert idle(engine)
+    for i, one in enumerate(together):
+        want = DECODER.generate([""] * i + [PROMPTS[i]], 10 + 5 * i, filters, ["e", "xy"], SEED, rows=1)[i]
+        assert (one.text, one.ids, one.reason) == (want.text, want.ids, want.ended)
+    assert {one.reason for one in together} == {"stop", "limit"}
+
+
+def test_pieces_joined_are_the_text_and_hold_no_stop_string():
+    asked = asks_of(WARM, live=True, stop=("re", "e x", "(("))
+    with Engine(NET, WORDS, slots=4, queue=20) as engine:
+        for one in run(engine, asked):
+            *pieces, end = one.events
+            assert "".join(piece.text for piece in pieces) == end.text and all(piece.text for piece in pieces)
+            assert not any(word in end.text for word in ("re", "e x", "(("))
+            told = [token for piece in pieces for token in piece.tokens]
+            assert told == list(end.tokens[: len(told)]) and len(end.tokens) - len(told) <= 1
+        assert len(pieces) > 3
+
+
+@torch.inference_mode()
+def test_log_probabilities_are_those_of_the_model():
+    prompt = "return some more words" * 3
+    with Engine(NET, WORDS) as engine:
+        end = run(engine, [ask(prompt, limit=12, logprobs=4, echo=True, filters=WARM)])[0].end()
+        read = run(engine, [ask(prompt, limit=0, logprobs=0, echo=True)])[0].end()
+    ids = [*WORDS.encode(prompt).ids, *end.ids]
+    want = torch.from_numpy(log_probabilities(NET, [ids])[0])
+    told = [*end.prompt, *end.tokens]
+    assert [token.id for token in told] == ids and told[0].logp is None
+    torch.testing.assert_close(torch.tensor([token.logp for token in told[1:]]), want, rtol=0, atol=2e-5)
+    best = NET.logits(NET(torch.tensor([ids]))[0, :-1]).log_softmax(-1).topk(4)
+    for token, indices, values in zip(told[1:], best.indices, best.values, strict=True):
+        assert [one for one, _ in token.top] == indices.tolist()
+        torch.testing.assert_close(torch.tensor([logp for _, logp in token.top]), values, rtol=0, atol=2e-5)
+    assert (read.text, read.ids, read.reason) == ("", (), "limit") and all(not token.top for token in read.prompt)
+    assert [token.id for token in read.prompt] == WORDS.encode(prompt).ids
+
+
+def test_a_prompt_read_in_portions_gives_the_same(monkeypatch):
+    with Engine(NET, WORDS) as engine:
+        whole = run(engine, asks_of(WARM))
+        monkeypatch.setattr(engines, "PORTION", 7)
+        monkeypatch.setattr(engines, "HEAD_ROWS", 3)
+        parts = run(engine, asks_of(WARM))
+        echoed = run(engine, [ask(PROMPTS[3], limit=0, echo=True)])[0].end()
+    assert [one.end().ids for one in whole] == [one.end().ids for one in parts]
+    want = log_probabilities(NET, [WORDS.encode(PROMPTS[3]).ids])[0].tolist()
+    assert [token.logp for token in echoed.prompt[1:]] == pytest.approx(want, abs=2e-5)
+
+
+def test_room_and_limits():
+    with Engine(NET, WORDS, slots=2, queue=1) as engine:
+        assert len(run(engine, [Ask((1,) * 90, limit=50)])[0].end().ids) == 6
+        assert run(engine, [Ask((1,) * 96, limit=0)])[0].end().reason == "limit"
+        with pytest.raises(TooLong, match="context is 96 tokens, and the prompt has 96"):
+            engine.submit([Ask((1,) * 96, limit=1)], [Listener()])
+        for bad, says in ((Ask(()), "holds no tokens"), (Ask((270,)), "holds token 270"), (Ask((1,), limit=-1), "not be negative")):
+            with pytest.raises(BadInput, match=says):
+                engine.submit([bad], [Listener()])
+        with pytest.raises(BadInput, match="4 completions in one request are more than the 3 places"):
+            engine.submit([ask("x")] * 4, [Listener()] * 4)
+        assert idle(engine)
+    with pytest.raises(RuntimeError, match="does not run"):
+        engine.submit([ask("x")], [Listener()])
+
+
+def test_a_full_line_refuses_and_cancelling_frees():
+    gate = threading.Event()
+    held = [Listener(on_piece=gate.wait) for _ in range(4)]
+    long = [ask("some", limit=60, live=True, stop_ids=frozenset(), rng=SEED.child(i)) for i in range(4)]
+    with Engine(NET, WORDS, slots=2, queue=2) as engine:
+        jobs = engine.submit(long, held)
+        with pytest.raises(Full) as full:
+            engine.submit([ask("x")], [Listener()])
+        assert full.value.seconds > 0
+        engine.cancel(jobs[3])  # waits, so its place is free at once
+        late = Listener()
+        engine.submit([ask("x", limit=3)], [late])
+        engine.cancel(jobs[0])
+        gate.set()
+        assert len(late.end().ids) <= 3 and len(held[1].end().ids) == 60
+        held[2].end()
+        assert idle(engine) and not held[0].done.is_set() and not held[3].events
+
+
+def test_one_bad_request_fails_alone():
+    class Broken:
+        reads = ("logits:net",)
+
+        def filter(self, tokens_BT, seen):
+            raise ArithmeticError("no")
+
+    def deaf(event):
+        raise OSError("gone")
+
+    with Engine(NET, WORDS, slots=4) as engine:
+        fine, odd = Listener(), Listener()
+        engine.submit([ask("some", limit=40), ask("x", filters=(Broken(),)), ask("x", live=True)], [fine, odd, deaf])
+        assert odd.end().reason == "failed" and "ArithmeticError in the filters" in odd.end().error
+        assert fine.end().reason in ("stop", "limit") and fine.end().ids == DECODER.generate(["some"], 40)[0].ids
+        assert idle(engine)
+
+
+def test_a_bug_in_the_step_fails_the_running_ones_and_the_engine_goes_on(monkeypatch, capfd):
+    net = make()
+    with Engine(net, WORDS, slots=2) as engine:
+        real, calls = net.logits, []
+
+        def failing(hidden):
+            calls.append(1)
+            if len(calls) == 6:
+                raise ZeroDivisionError("a bug")
+            return real(hidden)
+
+        monkeypatch.setattr(net, "logits", failing)
+        ends = [one.end() for one in run(engine, [ask("some", limit=50, stop_ids=frozenset()) for _ in range(2)])]
+        assert [end.reason for end in ends] == ["failed"] * 2 and "ZeroDivisionError" in ends[0].error
+        again = run(engine, [ask("some", limit=20)])[0].end()
+        assert again.ids == DECODER.generate(["some"], 20)[0].ids and idle(engine)
+    assert "a bug" in capfd.readouterr().err
+
+
+def test_numbers_that_are_none_fail_the_request():
+    net = make()
+    with torch.no_grad():
+        net.norm.weight.fill_(float("nan"))
+    with Engine(net, WORDS) as engine:
+        ends = [one.end() for one in run(engine, [ask("some", filters=filters) for filters in ((), WARM)])]
+    assert [end.error for end in ends] == ["the model gave no number"] * 2
+
+
+def test_closing_fails_what_is_left():
+    gate = threading.Event()
+    listeners = [Listener(on_piece=gate.set), Listener(), Listener()]
+    with Engine(NET, WORDS, slots=1) as engine:
+        engine.submit([ask("some", limit=80, live=True, stop_ids=frozenset(), rng=SEED.child(i)) for i in range(3)], listeners)
+        gate.wait()
+    assert {one.end().reason for one in listeners[1:]} == {"failed"} and not engine.alive
+    assert isinstance(listeners[0].events[0], Piece)

@@ -1,0 +1,232 @@
+"""Every supported architecture against transformers: a new one is a file in nn/maps, its name in hf.MAPS and a line in MODELS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bloomery.core.errors import BadInput
+from bloomery.infer.cache import Cache
+from bloomery.infer.decoder import Decoder
+from bloomery.infer.score import log_probabilities
+from bloomery.nn import maps
+from bloomery.nn.config import Config
+from bloomery.nn.hf import MAPS, from_hf, tensors, to_hf
+from bloomery.nn.model import Transformer
+from bloomery.nn.saving import assemble, load, plain, save
+from bloomery.nn.sites import sites
+from bloomery.seams import Rng
+
+torch.set_num_threads(1)
+
+SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+ROTARY = {**SIZES, "num_key_value_heads": 2, "intermediate_size": 48, "rope_parameters": {"rope_type": "default", "rope_theta": 5e3}}
+NARROW = {**SIZES, "hidden_size": 30, "num_attention_heads": 6, "n_inner": 44}
+MODELS = {
+    "llama": ("llama", {**ROTARY, "tie_word_embeddings": True}),
+    "llama, untied, one key head": ("llama", {**ROTARY, "num_key_value_heads": 1, "tie_word_embeddings": False}),
+    "llama, biases, wide heads": ("llama", {**ROTARY, "attention_bias": True, "mlp_bias": True, "head_dim": 12}),
+    "qwen2": ("qwen2", {**ROTARY, "rms_norm_eps": 2e-5, "tie_word_embeddings": True}),
+    "qwen2, untied, all heads": ("qwen2", {**ROTARY, "num_key_value_heads": 4, "tie_word_embeddings": False}),
+    "qwen3, wide heads": ("qwen3", {**ROTARY, "head_dim": 16, "tie_word_embeddings": True}),
+    "qwen3, untied, biases": ("qwen3", {**ROTARY, "head_dim": 8, "attention_bias": True, "tie_word_embeddings": False}),
+    "gpt2": ("gpt2", SIZES),
+    "gpt2, untied, odd heads": ("gpt2", {**NARROW, "tie_word_embeddings": False}),
+}  # fmt: skip
+IDS = torch.randint(0, 97, (3, 64), generator=torch.Generator().manual_seed(0))
+
+
+def make(kind: str, entries: dict, dtype: torch.dtype = torch.float32):
+    """A model of transformers in which every parameter matters: gains, biases and matrices are far from where they begin."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    config = AutoConfig.for_model(kind, bos_token_id=None, eos_token_id=None, pad_token_id=None, **entries)
+    net = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.normal_(0.0, 0.1).add_(0.0 if p.dim() > 1 else 0.5)
+    return net.to(dtype)
+
+
+@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
+def pair(request, tmp_path_factory):
+    """Folder, the model of transformers that was saved there, and ours read from it."""
+    folder, theirs = tmp_path_factory.mktemp("hf"), make(*request.param)
+    theirs.save_pretrained(folder)
+    cfg, state = from_hf(folder)
+    assert cfg.architecture == request.param[0]
+    return folder, theirs, assemble(cfg, state, torch.float32, folder)
+
+
+def test_every_map_is_looked_up_and_tested():
+    files = {path.stem for path in Path(maps.__path__[0]).glob("*.py")} - {"__init__"}
+    assert files == {one.MODEL_TYPE for one in MAPS} == {kind for kind, _ in MODELS.values()}
+
+
+def test_the_logits_are_those_of_transformers(pair):
+    _, theirs, net = pair
+    with torch.no_grad():
+        want = theirs(IDS).logits
+        found = {"whole rows": net(IDS), "documents": net(IDS, documents_BT=torch.zeros_like(IDS))}
+    found["gradients"] = net(IDS)
+    assert want.std() > 0.2
+    for path, hidden in found.items():
+        assert (net.logits(hidden) - want).abs().max() < 1e-5, path
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "entries"), MODELS.values(), ids=MODELS)
+def test_there_and_back_is_bitwise(tmp_path, kind, entries, dtype):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    theirs, first, second = make(kind, entries, dtype), tmp_path / "first", tmp_path / "second"
+    theirs.save_pretrained(first)
+    cfg, state = from_hf(first)
+    second.mkdir()
+    to_hf(assemble(cfg, state, dtype, first), None, second, dtype)
+    one, other = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    assert one.keys() == other.keys()
+    for name, t in one.items():
+        assert other[name].dtype == t.dtype == dtype and other[name].shape == t.shape and other[name].equal(t), name
+    again, info = AutoModelForCausalLM.from_pretrained(second, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert type(again) is type(theirs) and again.dtype == dtype
+    with torch.inference_mode():
+        assert again(IDS).logits.equal(AutoModelForCausalLM.from_pretrained(first).eval()(IDS).logits)
+    told = [AutoConfig.from_pretrained(folder).to_dict() for folder in (first, second)]
+    differ = {name for name in told[0].keys() | told[1].keys() if told[0].get(name) != told[1].get(name)}
+    assert differ <= {"_name_or_path", "n_ctx"}, {name: [one.get(name) for one in told] for name in differ}
+    assert from_hf(second)[0] == cfg
+
+
+@torch.inference_mode()
+def test_greedy_text_is_that_of_transformers(pair):
+    _, theirs, net = pair
+
+    class Silent:
+        def decode(self, ids, skip_special_tokens=True):
+            return ""
+
+    prompts = [IDS[0, :40].tolist(), IDS[1, :5].tolist(), IDS[2, :1].tolist()]
+    found = Decoder(net, Silent()).generate(prompts, 34)
+    assert [one.dropped for one in found] == [8, 0, 0]  # the first ends at the end of the context while the others go on
+    for prompt, completion in zip(prompts, found, strict=True):
+        given = torch.tensor([prompt[-32:]])
+        want = theirs.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=len(completion.ids), do_sample=False)
+        assert list(completion.ids) == want[0, given.shape[1] :].tolist()
+        assert len(completion.ids) == (32 if completion.dropped else 34)
+
+
+@pytest.mark.parametrize("cuts", [[64], [1] * 64, [30, 34], [25, 1, 1, 20, 17]])
+@torch.inference_mode()
+def test_a_cache_gives_the_hidden_states_of_one_pass(pair, cuts):
+    net, padding = pair[2], [0, 9, 24]
+    for pads in ([0, 0, 0], padding):
+        cache, at, found = Cache(net.cfg, 64, pads, torch.float32), 0, []
+        for cut in cuts:
+            found.append(net(IDS[:, at : at + cut], cache=cache))
+            at += cut
+        found = torch.cat(found, 1)
+        for row, pad in enumerate(pads):
+            torch.testing.assert_close(found[row, pad:], net(IDS[row : row + 1, pad:])[0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_packed_documents_give_the_logits_of_each_alone(pair):
+    net, at = pair[2], 0
+    documents = torch.tensor([[0] * 7 + [1] + [2] * 30 + [3] * 21 + [-1] * 5])
+    packed = net.logits(net(IDS[:1], documents_BT=documents))
+    for length in (7, 1, 30, 21):
+        torch.testing.assert_close(packed[:, at : at + length], net.logits(net(IDS[:1, at : at + length])), rtol=1e-5, atol=1e-5)
+        at += length
+    assert not packed.isnan().any()
+
+
+def test_a_text_longer_than_the_context_is_scored_in_pieces(pair):
+    net, ids = pair[2], IDS.flatten()[:150]
+    found = log_probabilities(net, [ids.numpy(), ids[:20].numpy()])
+    with torch.no_grad():
+        want = net.logits(net(ids[None, 64:128]))[0].log_softmax(-1).gather(-1, ids[65:129, None])[:, 0]
+    torch.testing.assert_close(torch.from_numpy(found[0][64:128]), want, rtol=1e-5, atol=2e-5)
+
+
+def test_parameters_are_counted_as_the_configuration_says(pair):
+    _, theirs, net = pair
+    assert net.cfg.parameters() == sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in theirs.parameters())
+    linears = sum(module.weight.numel() for site, module in sites(net) if site.kind in ("linear", "head"))
+    assert net.cfg.matmul_parameters() == linears
+    assert net.cfg.flops_per_token(10) == 6 * linears + 60 * net.cfg.layers * net.cfg.heads * net.cfg.head_width
+
+
+def test_every_parameter_has_one_site_and_one_place_in_the_table(pair):
+    net = pair[2]
+    owned = [p for site, module in sites(net) if site.kind in ("linear", "norm", "embed", "head") for p in module.parameters()]
+    assert {id(p) for p in owned} == {id(p) for p in net.parameters()}
+    assert all(net.get_submodule(site.name) is module for site, module in sites(net))
+    assert tensors(net.cfg).keys() == plain(net).keys()
+    shapes = {name: net.get_parameter(name).shape[0] for name in tensors(net.cfg)}
+    assert all(not held.rows or sum(held.rows) == shapes[name] for name, held in tensors(net.cfg).items())
+
+
+def test_the_native_folder_gives_the_model_back(pair, tmp_path):
+    net = pair[2]
+    save(net, tmp_path)
+    back = load(tmp_path)
+    assert back.cfg == net.cfg and all(t.equal(plain(back)[name]) for name, t in plain(net).items())
+
+
+def test_new_weights_have_gains_of_one_and_biases_of_zero(pair):
+    for name, p in Transformer(pair[2].cfg, Rng((1,))).named_parameters():
+        if p.dim() > 1:
+            assert p.std() > 0, name
+        else:
+            assert p.eq(0.0 if name.endswith(".bias") else 1.0).all(), name
+
+
+def test_all_layers_share_one_compiled_graph(pair):
+    from torch._dynamo.testing import CompileCounter
+
+    net, counter = pair[2], CompileCounter()
+    want = net(IDS)
+    net.requires_grad_(True)
+    torch._dynamo.reset()
+    for block in net.blocks:
+        block.compile(backend=counter, dynamic=False, fullgraph=True)
+    try:
+        torch.testing.assert_close(net(IDS), want, rtol=1e-5, atol=1e-5)
+        assert counter.frame_count == 1
+    finally:
+        for block in net.blocks:
+            block._compiled_call_impl = None
+
+
+def test_learned_positions_end_with_the_table(pair):
+    net = pair[2]
+    if net.cfg.positions == "rotary":
+        assert net(torch.cat((IDS, IDS), 1)).shape[1] == 128
+        return
+    with pytest.raises(ValueError, match="position 127 is past the 64 positions"):
+        net(torch.cat((IDS, IDS), 1))
+    halves = torch.tensor([[0] * 64 + [1] * 64] * 3)
+    assert net(torch.cat((IDS, IDS), 1), documents_BT=halves).shape[1] == 128
+    cache = Cache(net.cfg, 80, [0], torch.float32)
+    with torch.inference_mode():
+        net(IDS[:1], cache=cache)
+        with pytest.raises(ValueError, match="position 64 is past the 64 positions"):
+            net(IDS[:1, :1], cache=cache)
+
+
+def test_what_an_architecture_cannot_say_is_not_written(tmp_path):
+    shape = {"vocab": 31, "width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "ffn": 24, "context": 32}
+    for changes, word in [
+        ({"qk_norm": True}, "LlamaForCausalLM cannot say qk_norm True"), ({"architecture": "qwen2"}, "cannot say qkv_bias False"),
+        ({"architecture": "gpt2"}, "GPT2LMHeadModel cannot say"), ({"architecture": "qwen4"}, "qwen4 is not supported; did you mean"),
+        ({"qkv_bias": True}, "cannot say out_bias False"),
+    ]:  # fmt: skip
+        with pytest.raises(BadInput, match=word):
+            to_hf(Transformer(Config(**shape, **changes)), None, tmp_path)
+        assert not list(tmp_path.iterdir())

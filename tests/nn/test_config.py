@@ -1,0 +1,33 @@
+import json
+
+import pytest
+
+from bloomery.nn.config import Config
+
+SHAPE = {"vocab": 31, "width": 16, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 24, "context": 32}
+
+
+def test_seven_numbers_are_a_llama_and_old_files_say_the_same(tmp_path):
+    cfg = Config(*SHAPE.values())
+    assert (cfg.architecture, cfg.norm, cfg.positions, cfg.activation, cfg.head_width) == ("llama", "rms", "rotary", "silu", 4)
+    assert cfg.gated and cfg.tied and not (cfg.qkv_bias or cfg.out_bias or cfg.mlp_bias or cfg.qk_norm)
+    (tmp_path / "model.json").write_text(json.dumps({**SHAPE, "rope_base": 10000.0, "norm_eps": 1e-5, "tied": True}))
+    assert Config.read(tmp_path / "model.json") == cfg
+
+
+def test_what_is_written_is_read(tmp_path):
+    cfg = Config(**SHAPE, architecture="qwen3", qk_norm=True, head_width=6, tied=False)
+    cfg.write(tmp_path / "model.json")
+    assert Config.read(tmp_path / "model.json") == cfg
+    assert (cfg.query_width, cfg.key_width) == (24, 12)
+
+
+def test_shapes_that_are_none_are_refused():
+    for changes, words in [
+        ({"ffn": 0}, "ffn must be at least 1"), ({"width": 18}, "multiple of heads"), ({"kv_heads": 3}, "multiple of kv_heads"),
+        ({"head_width": 5}, "even for rotary positions"), ({"head_width": -2}, "negative"), ({"norm": "batch"}, "one of rms, layer"),
+        ({"positions": "none"}, "rotary, learned"), ({"activation": "relu"}, "activation must be one of"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            Config(**{**SHAPE, **changes})
+    assert Config(**SHAPE, head_width=5, positions="learned").query_width == 20

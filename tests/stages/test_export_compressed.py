@@ -1,0 +1,81 @@
+"""The compressed-tensors format of `export`: codes that transformers reads back."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bloomery.core.errors import BadInput, CheckFailed
+from bloomery.core.job import Job
+from bloomery.core.store import Artifact
+from bloomery.data.tokenizer import learn
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.nn.packed import Packed, Quantized
+from bloomery.nn.saving import save
+from bloomery.seams import Rng
+from bloomery.stages.export import Export
+
+torch.set_num_threads(1)
+SHAPE = dict(vocab=280, width=64, layers=1, heads=4, kv_heads=2, ffn=96, context=64)
+
+
+def job(out) -> Job:
+    out.mkdir(exist_ok=True)
+    return Job(out, out, Rng((0, "export")), 0, log=None, executor=None, store=None, recipe={}, signals=None)
+
+
+def model(folder, cfg: Config, bits: int = 4, group: int = 32, zeros: bool = False, kept: str = "head") -> Artifact:
+    """A random compressed model; linears whose name ends with `kept` stay dense."""
+    learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 270).save(folder)
+    net, draw, edge = Transformer(cfg, Rng((7,))), torch.Generator().manual_seed(0), 1 << (bits - 1) if bits else 0
+    for name, unit in list(net.named_modules()) if bits else []:
+        if isinstance(unit, torch.nn.Linear) and name != "head" and not name.endswith(kept):
+            rows, columns = unit.weight.shape
+            wide = min(group, columns)
+            codes = torch.randint(-edge, edge, (rows, columns), generator=draw).to(torch.int8)
+            zero = torch.randint(-edge, edge, (rows, columns // wide), generator=draw).to(torch.int8) if zeros else None
+            scale = torch.rand(rows, columns // wide, generator=draw).half() * 0.3 / edge
+            net.set_submodule(name, Quantized(Packed(codes, scale, zero, bits, wide), unit.bias))
+    save(net, folder)
+    return Artifact("0" * 64, folder, {"kind": "model", "stage": "compress", "facts": {"parameters": net.cfg.parameters()}})
+
+
+@pytest.mark.parametrize(
+    ("cfg", "knobs", "dtype"),
+    [
+        (Config(**SHAPE), {}, "float32"),
+        (Config(**SHAPE), {"zeros": True}, "float32"),
+        (Config(**SHAPE, architecture="qwen2", qkv_bias=True, tied=False), {"bits": 8, "kept": "mlp.down"}, "float32"),
+        (Config(**SHAPE, architecture="qwen3", qk_norm=True, head_width=32), {"group": 999}, "bfloat16"),
+    ],
+    ids=["llama", "zeros", "qwen2-8-bit-one-left-dense", "qwen3-channels-bfloat16"],
+)
+def test_transformers_computes_what_we_do(tmp_path, cfg, knobs, dtype):
+    source, made = model(tmp_path, cfg, **knobs), job(tmp_path / "out")
+    stage = Export(source, format="compressed-tensors", dtype=dtype)
+    stage.run(made)
+    stage.check(made.out, made)
+    made.demand()
+    assert len(made.checks) == 6
+    copy = made.facts["copy"]
+    assert made.facts["codes"].startswith("lossless: codes kept") and copy["engine"] == "transformers"
+    assert copy["kl"] < (1e-10 if dtype == "float32" else 1e-3) and copy["agreement"] > 0.95
+    assert copy["bytes"] < 0.6 * 4 * cfg.parameters()
+
+
+def test_a_changed_scale_fails(tmp_path):
+    source, made = model(tmp_path, Config(**SHAPE)), job(tmp_path / "out")
+    stage = Export(source, format="compressed-tensors")
+    stage.run(made)
+    weights = load_file(made.out / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight_scale"][3, 1] *= 1.5
+    save_file(weights, made.out / "model.safetensors", metadata={"format": "pt"})
+    stage.check(made.out, made)
+    with pytest.raises(CheckFailed, match="largest logit difference to transformers"):
+        made.demand()
+
+
+def test_a_dense_model_is_refused(tmp_path):
+    stage = Export(model(tmp_path, Config(**SHAPE), bits=0), format="compressed-tensors")
+    with pytest.raises(BadInput, match="give what a compress step made"):
+        stage.run(job(tmp_path / "out"))

@@ -1,0 +1,229 @@
+"""The tune stage: what is trained, what is measured, what is refused, and the same result after a stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bloomery.core import catalog
+from bloomery.core.errors import BadInput, CheckFailed, Interrupted
+from bloomery.core.job import Forecast, Job
+from bloomery.core.log import Log
+from bloomery.core.machine import Machine
+from bloomery.core.rng import torch_rng
+from bloomery.core.signals import Signals
+from bloomery.core.store import Artifact
+from bloomery.data.chat.read import Conversation, write_chats
+from bloomery.data.tokenizer import learn
+from bloomery.infer.model import load
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.nn.saving import save
+from bloomery.seams import Rng
+from bloomery.stages import tune
+from bloomery.stages.tune import Tune
+
+SMALL = {"epochs": 6.0, "batch": 256, "context": 64, "rate": 2e-2, "compile": "off", "precision": "float32", "checkpoint_steps": 1}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "threads", lambda: 1)
+
+
+def said(i: int) -> tuple[tuple[str, str], ...]:
+    """A conversation with a rule that can be learnt: the answer names the colour that the question's letter stands for."""
+    letter, colour = (("a", "red"), ("b", "blue"), ("c", "green"))[i % 3]
+    return (("user", f"number {i * 7 % 50} letter {letter}"), ("assistant", f"the colour is {colour}"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model with random weights and a tokenizer with a template; conversations of our own, and in a file of OpenAI messages."""
+    root = tmp_path_factory.mktemp("tune")
+    model, chats = root / "model", root / "chats"
+    model.mkdir(), chats.mkdir()
+    every = [Conversation(f"c{i}", said(i), package=f"p{i % 6}", kind="colour", plain=said(i)[0][1]) for i in range(72)]
+    tokenizer = learn([text for one in every for _, text in one.messages] * 4, 300)
+    tokenizer.save(model)
+    net = Transformer(Config(vocab=300, width=32, layers=2, heads=2, kv_heads=1, ffn=48, context=64))
+    for p in net.parameters():
+        if p.dim() > 1:
+            p.data.normal_(0, 0.1, generator=torch_rng(Rng((3,))))
+    save(net, model)
+    write_chats(chats / "train.parquet", [one for one in every if one.package not in ("p4", "p5")])
+    write_chats(chats / "heldout.parquet", [one for one in every if one.package in ("p4", "p5")])
+    rows = [{"messages": [{"role": role, "content": text} for role, text in one.messages]} for one in every]
+    (root / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"model": model, "chats": chats, "file": root / "talk.jsonl"}
+
+
+def stage(world: dict[str, Path], data: Path | None = None, **knobs) -> Tune:
+    entry = catalog.find("stage", "tune", "here")
+    methods = {
+        k.name: None if knobs.get(k.name, k.default) is None else catalog.build_method(k.seam, knobs.pop(k.name, k.default))
+        for k in entry.knobs.values() if k.seam
+    }  # fmt: skip
+    inputs = [Artifact(str(i) * 64, path, {"kind": "", "facts": {}}) for i, path in enumerate((world["model"], data or world["chats"]))]
+    knobs.pop("adapter", None)
+    return Tune(*inputs, **methods, **{**SMALL, **knobs})
+
+
+def job(folder: Path, signals: Signals | None = None) -> Job:
+    for name in ("out", "work"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    log = Log(folder / "work" / "log.jsonl", quiet=True)
+    return Job(folder / "out", folder / "work", Rng((0, "tune")), 0, log, None, None, {}, signals or Signals())
+
+
+def made(one: Tune, folder: Path) -> Job:
+    work = job(folder)
+    one.run(work)
+    one.check(work.out, work)
+    return work
+
+
+@pytest.mark.parametrize("adapter", [None, {"lora": {"rank": 4, "alpha": 16.0}}])
+def test_it_learns_to_answer_and_every_check_holds(world: dict[str, Path], tmp_path: Path, adapter) -> None:
+    source = {name: p.clone() for name, p in load(world["model"]).net.named_parameters()}
+    work = made(stage(world, adapter=adapter, epochs=24.0 if adapter else 6.0), tmp_path)
+    work.demand()
+    facts = work.facts
+    assert facts["answer_nats_after"] < 0.6 * facts["answer_nats_before"]
+    change = facts["answer_nats_change"]
+    assert change["low"] <= change["value"] <= change["high"] < 0 and change["groups"] == 2 and change["n"] == 24
+    assert change["value"] == pytest.approx(facts["answer_nats_after"] - facts["answer_nats_before"])
+    model = load(work.out)
+    (said_now,) = model.generate([model.question(said(0)[:1])], limit=12)
+    assert said_now.ended == "stop" and said_now.text.startswith("the colour is")
+    base = dict(load(world["model"]).net.named_parameters())
+    assert all(torch.equal(source[name], base[name]) for name in source)
+    if adapter:
+        assert facts["trained_parameters"] < 0.5 * facts["parameters"] and (work.out / "adapter_model.safetensors").is_file()
+    else:
+        assert facts["trained_parameters"] == facts["parameters"] and (work.out / "model.safetensors").is_file()
+
+
+def test_only_answers_and_their_ends_are_trained(world: dict[str, Path]) -> None:
+    one = stage(world)
+    for row in one.preview(Rng((0, "tune")), 3):
+        trained = "".join(token for token, _, weight in row if weight > 0)
+        assert set(trained.split("<|eos|>")) <= {"the colour is red", "the colour is blue", "the colour is green", ""}
+        assert trained.count("<|eos|>") == sum(token == "<|user|>" for token, _, _ in row) > 0
+
+
+def test_conversations_from_outside_are_split_and_the_format_is_stated(world: dict[str, Path], tmp_path: Path) -> None:
+    from bloomery.data.chat.read import read_chats
+
+    work = made(stage(world, world["file"], heldout=0.25, epochs=1.0), tmp_path)
+    work.demand()
+    assert "messages" in work.facts["data_format"]
+    counts = work.facts["conversations"]
+    assert sum(counts.values()) == 72 and 8 <= counts["heldout"] <= 30
+    assert len(read_chats(work.out / "heldout.parquet").conversations) == counts["heldout"]
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(world: dict[str, Path], tmp_path: Path) -> None:
+    whole = made(stage(world, epochs=2.0), tmp_path / "whole")
+    asked = 0
+
+    class Stops(Signals):
+        @property
+        def stopping(self) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > 3
+
+        @stopping.setter
+        def stopping(self, value: bool) -> None:
+            pass
+
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        stage(world, epochs=2.0).run(job(tmp_path / "cut", Stops()))
+    again = made(stage(world, epochs=2.0), tmp_path / "cut")
+    assert again.facts["weights_sha256"] == whole.facts["weights_sha256"]
+    assert again.facts["answer_nats_after"] == whole.facts["answer_nats_after"]
+
+
+def test_the_same_answers_are_seen_in_any_micro_batch(world: dict[str, Path], tmp_path: Path) -> None:
+    """Gradients of a step do not depend on how its rows are cut into micro-batches."""
+    losses = []
+    for micro in (1, 4):
+        work = job(tmp_path / str(micro))
+        stage(world, epochs=0.4, micro=micro).run(work)
+        losses.append([json.loads(line)["loss"] for line in (work.out / "curve.jsonl").read_text().splitlines()])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_long_conversations_are_dropped_or_cut_and_counted(world: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"prompt": f"letter {i}", "completion": "word " * (60 if i % 4 == 0 else 3)} for i in range(40)]
+    file = tmp_path / "talk.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    work = made(stage(world, file, heldout=0.2, epochs=1.0), tmp_path / "drop")
+    dropped = sum(count for reason, count in work.facts["conversations_dropped"].items() if "too long" in reason)
+    assert dropped == 10 and sum(work.facts["conversations"].values()) == 30
+    cut = made(stage(world, file, heldout=0.2, epochs=1.0, long="cut"), tmp_path / "cut")
+    assert sum(cut.facts["conversations"].values()) == 40
+    with pytest.raises(BadInput, match="no conversation to train on.*too long for the context"):
+        stage(world, file, context=8, batch=64).run(job(tmp_path / "none"))
+
+
+def test_what_cannot_be_is_refused_in_one_sentence(world: dict[str, Path], tmp_path: Path) -> None:
+    for knobs, said_so in (
+        ({"train_also": ("embed",)}, "train_also is for adapters"),
+        ({"train_also": ("heads",), "adapter": "lora"}, "train_also may name embed, head, norms"),
+        ({"epochs": 0.0}, "epochs and rate must be above 0"),
+        ({"heldout": 1.0}, "heldout at least 0 and below 1"),
+    ):
+        with pytest.raises(ValueError, match=said_so):
+            stage(world, **knobs)
+    with pytest.raises(BadInput, match="the chat template cannot be read"):
+        stage(world, template=str(tmp_path / "none.jinja")).probe()
+    with pytest.raises(BadInput, match="reads 64 tokens at most, not 128"):
+        stage(world, context=128).run(job(tmp_path / "long"))
+    with pytest.raises(BadInput, match="the head of this model is its embedding"):
+        stage(world, adapter="lora", train_also=("head",)).run(job(tmp_path / "tied"))
+
+
+def test_an_adapter_may_train_the_embedding_whole(world: dict[str, Path], tmp_path: Path) -> None:
+    work = made(stage(world, adapter={"lora": {"rank": 2}}, train_also=("embed", "norms"), epochs=1.0), tmp_path)
+    work.demand()
+    base, now = (dict(load(folder).net.named_parameters()) for folder in (world["model"], work.out))
+    assert not torch.equal(base["embed.weight"], now["embed.weight"])
+
+
+def test_a_template_of_ones_own_is_used_and_kept(world: dict[str, Path], tmp_path: Path) -> None:
+    file = tmp_path / "odd.jinja"
+    file.write_text(
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}A: {% generation %}{{ m.content }}{{ eos_token }}"
+        "{% endgeneration %}{% else %}Q: {{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}A: {% endif %}"
+    )
+    work = made(stage(world, template=str(file), epochs=1.0), tmp_path)
+    work.demand()
+    assert work.facts["template"] == "odd.jinja"
+    assert load(work.out).tokenizer.decode(load(work.out).question(said(0)[:1]), skip_special_tokens=False).startswith("<|bos|>Q: number 0")
+
+
+def test_damage_is_noticed(world: dict[str, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    one = stage(world, epochs=1.0)
+    work = made(one, tmp_path)
+    state = load_file(str(work.out / "model.safetensors"))
+    state["blocks.0.mixer.out.weight"][0, 0] += 0.5
+    save_file(state, str(work.out / "model.safetensors"), metadata={"format": "pt"})
+    work.checks.clear()
+    one.check(work.out, work)
+    with pytest.raises(CheckFailed, match="weights read back that differ"):
+        work.demand()
+
+
+def test_the_forecast_knows_a_step_and_a_folder(world: dict[str, Path]) -> None:
+    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11})
+    ours = {"model": Forecast(facts={"parameters": 3_443_136}), "data": Forecast(facts={"train_bytes": 2e6})}
+    outside = {"model": Forecast(facts={"bytes": 4e8}), "data": Forecast(facts={"bytes": 2e6})}
+    small, big = stage(world).forecast(ours, machine), stage(world, adapter="lora").forecast(outside, machine)
+    assert 0 < small.seconds < big.seconds and big.disk < 4e8 and big.facts["parameters"] == 1e8
