@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,13 +222,20 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name):
 
 @pytest.fixture(scope="module")
 def held_out() -> Source:
-    """A tokenizer and Python files long enough to be cut, each in a package of its own or of two."""
+    """A tokenizer, Python files long enough to be cut, each in a package of its own or of two, and conversations about functions."""
     from bloomery.data.tokenizer import learn
 
     body = ["import os", "", "def area(w, h):", "    size = w * h", "    return size", "", "class Shape:", "    sides = 4", ""]
     texts = ["\n".join(line.replace("4", str(i)) for line in body * 4) for i in range(8)]
     docs = [Doc(f"d{i}", text, {"path": f"{i}.py", "package": f"p{i // 2}"}) for i, text in enumerate(texts)]
-    return Source(net=None, tokenizer=learn(texts * 3, 290), docs=docs)
+    chats = []
+    for i in range(12):
+        kind, plain = ("body", "docstring", "signature")[i % 3], f'def size_{i}(w):\n    """Give {i}."""\n'
+        answer = {"body": f"    return {i}", "docstring": f"Give {i}.", "signature": f"def size_{i}(w):"}[kind]
+        about = {"messages": (("user", plain),), "plain": plain, "kind": kind, "package": f"p{i % 2}"}
+        chats.append(Doc(f"c{i}", answer, about))
+    net = SimpleNamespace(cfg=SimpleNamespace(context=512))
+    return Source(net, learn(texts * 3, 290), docs, chats)
 
 
 def answers(item, tokenizer) -> list[Episode]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bloomery.draw.numbers import count, number, percent, plain, seconds, si, size
+from bloomery.draw.numbers import count, nearly, number, percent, plain, seconds, si, signed, size
 
 
 def spaced(text: str) -> str:
@@ -86,3 +86,17 @@ def test_plain():
         and plain([1, "é"]) == '[1, "é"]'
         and plain(2.31e-7) == "2.31×10⁻⁷"
     )
+
+
+@pytest.mark.parametrize(
+    "value, text", [(1.234, "+1.23"), (-0.0312, "−0.031"), (1e-6, "0"), (-2.0, "−2.00"), (math.nan, "–"), (-12.34, "−12.3")]
+)
+def test_signed(value, text):
+    assert signed(value) == text
+
+
+@pytest.mark.parametrize(
+    "share, text", [(1.0, "100\u202f%"), (0.99999, "99.9\u202f%"), (0.931, "93.1\u202f%"), (0.0, "0.0\u202f%"), (math.inf, "–")]
+)
+def test_a_share_near_one_is_never_rounded_up(share, text):
+    assert nearly(share) == text

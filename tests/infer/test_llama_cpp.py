@@ -15,7 +15,7 @@ from bloomery.nn.model import Transformer
 from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-SHAPE = dict(vocab=300, width=64, layers=2, heads=4, kv_heads=2, ffn=96, context=64)
+SHAPE = {"vocab": 300, "width": 64, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 96, "context": 64}
 CONFIGS = {
     "llama": Config(**SHAPE),
     "llama-biases": Config(**SHAPE, tied=False, qkv_bias=True, out_bias=True, mlp_bias=True),
@@ -113,6 +113,6 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch, capfd):
     with pytest.raises(BadInput, match="there is no file"):
         LlamaCpp(tmp_path / "x.gguf")
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(BadInput, match=r"llama\.cpp does not load .*x\.gguf"):
+    with pytest.raises(BadInput, match=r"llama\.cpp does not load .*x\.gguf: gguf_init"):
         LlamaCpp(tmp_path / "x.gguf")
     assert capfd.readouterr().err == ""

@@ -16,7 +16,7 @@ from bloomery.nn.packed import Packed
 from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-SHAPE = dict(vocab=270, width=64, layers=1, heads=4, kv_heads=2, ffn=96, context=64)
+SHAPE = {"vocab": 270, "width": 64, "layers": 1, "heads": 4, "kv_heads": 2, "ffn": 96, "context": 64}
 
 
 def packed_of(rows: int, columns: int, bits: int = 4, group: int = 32, zeros: bool = False, seed: int = 0) -> Packed:

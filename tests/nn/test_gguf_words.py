@@ -96,13 +96,17 @@ def test_what_llama_cpp_would_do_otherwise_is_refused_by_name(tmp_path, changes,
 
 
 def test_other_refusals(tmp_path):
-    with pytest.raises(BadInput, match="holds no tokenizer.json"):
+    with pytest.raises(BadInput, match=r"holds no tokenizer\.json"):
         read_words(tmp_path, SIZE)
     make(tmp_path)
     with pytest.raises(BadInput, match="the model has 100 tokens"):
         read_words(tmp_path, 100)
     (tmp_path / "tokenizer_config.json").write_text("{}")
     with pytest.raises(BadInput, match="names no eos_token"):
+        read_words(tmp_path, SIZE)
+    edit(tmp_path, model=json.loads((tmp_path / "tokenizer.json").read_text())["model"] | {"merges": []})
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))
+    with pytest.raises(BadInput, match="has no merges"):
         read_words(tmp_path, SIZE)
     make(tmp_path, "llama-bpe")
     model = json.loads((tmp_path / "tokenizer.json").read_text())["model"]

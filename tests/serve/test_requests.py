@@ -119,9 +119,10 @@ def test_unknown_fields_name_near_ones():
 SCALARS = st.none() | st.booleans() | st.integers(-3, 300) | st.floats(-2, 3) | st.text(max_size=6) | st.sampled_from([1e308, 2**64])
 VALUES = st.recursive(SCALARS, lambda one: st.lists(one, max_size=3) | st.dictionaries(st.text(max_size=3), one, max_size=2), max_leaves=5)
 FIELDS = [*CompletionRequest.model_fields, "messages", "tools", "logit_bias", "user", "content", "role"]
+MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "x"]), "content": st.text(max_size=9)})
 PLAIN = {
     "prompt": st.text(max_size=8) | st.lists(st.integers(0, 300), max_size=5),
-    "messages": st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "x"]), "content": st.text(max_size=9)}), max_size=3),
+    "messages": st.lists(MESSAGE, max_size=3),
     "temperature": st.floats(0, 2), "top_p": st.floats(0, 1), "top_k": st.integers(-1, 300), "n": st.integers(1, 3),
     "logprobs": st.integers(0, 20) | st.booleans(), "echo": st.booleans(), "stop": st.text(min_size=1, max_size=3), "stream": st.booleans(),
 }  # fmt: skip

@@ -20,7 +20,7 @@ from bloomery.nn.hf import to_hf
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import load, save
 from bloomery.seams import Rng
-from bloomery.stages.chain import FILE, Chain, differing, hops_of, source_of
+from bloomery.stages.chain import FILE, Chain, differing, hops_of, limits_of, source_of
 
 torch.set_num_threads(1)
 WORDS = ["def f(x):\n    return x + 1\n", "some words and some more words"] * 20
@@ -156,6 +156,42 @@ def test_the_source_is_found_in_the_lineage_not_by_the_order(store, way):
     (_, last) = hops_of((lm, chat, stranger), store, False)
     assert (last.source, last.kind) == (chat, "copy")
     assert hops_of((lm, chat), store, True)[-1].source == chat
+
+
+def test_a_gguf_file_is_run_by_llama_cpp_and_compared_with_what_it_was_made_from(store, way, tmp_path):
+    pytest.importorskip("llama_cpp")
+    from bloomery.nn import gguf
+    from bloomery.nn.gguf_words import read_words
+
+    def write(out: Path) -> None:
+        net = load(way[2].folder)
+        entries = gguf.contents(net, {}, "F16", "F16")
+        gguf.write(out / "model.gguf", net.cfg, entries, read_words(way[2].folder, 270), "F16", "merged")
+
+    file = put(store, "export", "file", {"model": [way[2]]}, write, "folder")
+    at, stage = job(store, tmp_path / "out"), chain(*way, file)
+    stage.run(at)
+    stage.check(at.out, at)
+    at.demand()
+    hop = at.facts["hops"][-1]
+    assert (hop["from"], hop["to"], hop["kind"]) == ("merged", "file", "export gguf")
+    assert 0 < hop["kl"] < 1e-5 and hop["texts"] == at.facts["hops"][1]["texts"] and hop["limits"]["agreement"] == 0.99
+
+
+def test_limits_follow_from_what_a_copy_says_of_itself(way, tmp_path):
+    (tmp_path / "quantization.json").write_text(json.dumps({"linears": {"a": {"bits": 4}, "b": {"bits": 4}}}))
+
+    def told(kind, **card):
+        return limits_of(kind, Artifact("0" * 64, tmp_path, {"facts": {}, **card}), way[0])[0]
+
+    assert told("compress")["kl"] == pytest.approx(25 / 256, rel=1e-2)
+    assert "kl" not in told("tune") and told("merge")["kl"] == 1e-6 and told("serve")["largest"] == 1e-3
+    assert told("export huggingface")["kl"] < told("export huggingface", knobs={"dtype": "bfloat16"})["kl"]
+    sure = told("export gguf", facts={"type": "Q4_0", "codes": "lossless: codes kept in all 42 quantized matrices"})
+    again = told("export gguf", facts={"type": "Q4_0", "codes": "quantized from dense weights"})
+    assert sure["kl"] == 1e-3 < again["kl"] and sure["agreement"] == 0.98
+    assert told("export gguf", facts={"type": "F32"})["kl"] < told("export gguf", facts={"type": "F16"})["kl"] < sure["kl"]
+    assert all(told(kind)["token_ids_differ"] == 0 for kind in ("tune", "merge", "compress", "serve", "copy"))
 
 
 def test_what_cannot_be_compared_is_said(store, way, tmp_path):

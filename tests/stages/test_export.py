@@ -58,6 +58,36 @@ def test_every_check_holds_and_the_folder_is_a_model(tmp_path, model, dtype):
         assert all(t.dtype == torch.bfloat16 for t in load_file(made.out / "model.safetensors").values())
 
 
+def test_the_copy_is_measured(tmp_path, model):
+    made = job(tmp_path / "out")
+    stage = Export(model, dtype="bfloat16")
+    stage.run(made)
+    stage.check(made.out, made)
+    copy = made.facts["copy"]
+    assert copy["engine"] == "transformers" and copy["label"] == "Hugging Face, bfloat16" and copy["of"] == model.name
+    assert 1e-9 < copy["kl"] < 1e-3 and copy["worst_kl"] >= copy["kl"] and copy["nats"] == pytest.approx(copy["source_nats"], abs=0.05)
+    assert copy["bytes"] == (made.out / "model.safetensors").stat().st_size < copy["source_bytes"]
+    assert copy["bits_per_weight"] == 8 * copy["bytes"] / Config.read(model.folder / "model.json").parameters()
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
+def test_other_architectures_are_compared_in_the_same_way(tmp_path, architecture):
+    learn(["some words and some more words"] * 20, 262).save(tmp_path)
+    shape = {"vocab": 264, "width": 32, "layers": 1, "heads": 4, "ffn": 48, "context": 64, "architecture": architecture}
+    own = {
+        "qwen3": {"kv_heads": 2, "qk_norm": True, "head_width": 16},
+        "gpt2": {
+            "kv_heads": 4, "norm": "layer", "positions": "learned", "gated": False, "activation": "gelu_tanh", "qkv_bias": True,
+            "out_bias": True, "mlp_bias": True,
+        },
+    }[architecture]  # fmt: skip
+    save(Transformer(Config(**shape, **own), Rng((7,))), tmp_path)
+    made, stage = job(tmp_path / "out"), Export(Artifact("2" * 64, tmp_path, {"kind": "model", "facts": {}}))
+    stage.run(made)
+    stage.check(made.out, made)
+    made.demand()
+
+
 def test_transformers_generates_the_same_tokens(tmp_path, model):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

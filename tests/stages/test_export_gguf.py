@@ -22,7 +22,7 @@ from bloomery.stages import _export_gguf
 from bloomery.stages.export import Export
 
 torch.set_num_threads(1)
-SHAPE = dict(vocab=280, width=64, layers=2, heads=4, kv_heads=2, ffn=96, context=64)
+SHAPE = {"vocab": 280, "width": 64, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 96, "context": 64}
 CONFIGS = {
     "llama": Config(**SHAPE),
     "qwen3": Config(**SHAPE, architecture="qwen3", qk_norm=True, head_width=32, tied=False),
@@ -130,7 +130,7 @@ def test_rows_in_the_wrong_order_fail(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gguf, "places", unturned)
     made = done(tmp_path / "out", Export(source, format="gguf", type="F16"))
-    with pytest.raises(CheckFailed, match="KL from our decoder to llama.cpp"):
+    with pytest.raises(CheckFailed, match=r"KL from our decoder to llama\.cpp"):
         made.demand()
 
 

@@ -1,58 +1,36 @@
-"""What the report reads out of expressions, columns and curves."""
+"""What the report reads out of an artifact's files, whole or cut short."""
 
 from __future__ import annotations
 
-import pytest
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from bloomery.core.store import Artifact
 from bloomery.stages import report
-from bloomery.stages.report import balance, bins, limits_of
 
 
-def test_balance():
-    rows = [{"part": "in", "bytes": 10}, {"part": "drop", "bytes": 3}, {"part": "out", "bytes": 6}]
-    assert balance(rows, "bytes") == 1
+def test_lines_and_objects(tmp_path):
+    (tmp_path / "curve.jsonl").write_text('{"step": 1}\n[1]\n{"text": "a\u2028b"}\n{"st', encoding="utf-8")
+    assert report.json_lines(tmp_path / "curve.jsonl") == [{"step": 1}, {"text": "a\u2028b"}]
+    (tmp_path / "half.json").write_text('{"a": ')
+    (tmp_path / "list.json").write_text("[1]")
+    assert [report.json_object(tmp_path / name) for name in ("none.json", "half.json", "list.json")] == [{}, {}, {}]
 
 
-@pytest.mark.parametrize(
-    "keep, limits",
-    [
-        (
-            "length.words >= 20 and repetition.duplicate_lines < 0.3",
-            {"length.words": [(">=", 20.0)], "repetition.duplicate_lines": [("<", 0.3)]},
-        ),
-        (" 0.1 <\n a <= 2", {"a": [(">", 0.1), ("<=", 2.0)]}),
-        ("a > -1 or b > 2", {}),
-        ("not a > 1", {}),
-        ("a + b > 1 and c > 3", {"c": [(">", 3.0)]}),
-        ("", {}),
-        ("a >", {}),
-        ("f(x) > 1", {}),
-        ("document.bytes > 5", {"bytes": [(">", 5.0)]}),
-        ("a == 3 and path != 'x'", {}),
-    ],
-)
-def test_limits_of_keep(keep, limits):
-    assert limits_of(keep) == limits
+def test_scores_have_words(tmp_path):
+    (tmp_path / "scores.json").write_text('{"scores": [{"metric": null, "value": 1}, 3, {"task": ["a"]}]}')
+    rows = report.scores_of(Artifact("a", tmp_path, {}))
+    assert [row["metric"] for row in rows] == ["", ""] and rows[0]["value"] == 1 and rows[1]["task"] == "['a']"
 
 
-def test_bins_count_everything_once():
-    import numpy as np
-
-    r = np.random.default_rng(0)
-    kept, dropped = r.lognormal(3, 2, 1000), r.lognormal(1, 2, 200)
-    one = bins(kept, dropped, [("<", 1e9)])
-    assert sum(one["kept"]) == 1000 and sum(one["dropped"]) == 200 and one["log"]
-    assert one["edges"][-1] < 1e8  # a limit far away does not squeeze the picture
-    assert bins(np.empty(0), np.empty(0), []) is None
-    same = bins(np.full(5, 3.0), np.empty(0), [])
-    assert sum(same["kept"]) == 5 and same["edges"][0] < 3 < same["edges"][-1]
-
-
-def test_reading_curves_and_grades(tmp_path):
-    (tmp_path / "curve.jsonl").write_text('{"step": 1}\n[1]\n{"st')
-    assert report.json_lines(tmp_path / "curve.jsonl") == [{"step": 1}]
-    assert (
-        report.grade_text({"next_line": 1, "parts": [1]}) == "next line 1"
-        and report.grade_text(0.5) == "grade 0.5"
-        and report.grade_text(None) == ""
-    )
+def test_conversations(tmp_path):
+    artifact = Artifact("a", tmp_path, {})
+    assert report.conversations(artifact) is None
+    said = [[{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}] for i in range(4)]
+    pq.write_table(pa.table({"kind": ["x", "y", "x", None], "messages": said}), tmp_path / "train.parquet")
+    pq.write_table(pa.table({"kind": ["x"], "messages": said[3:]}), tmp_path / "heldout.parquet")
+    counts, examples = report.conversations(artifact)
+    assert counts == {"heldout": {"x": 1}, "train": {"x": 2, "y": 1, "": 1}}
+    assert [(e["kind"], e["messages"][0][1]) for e in examples] == [("x", "q3"), ("y", "q1"), ("", "q3")]
+    pq.write_table(pa.table({"id": ["1"]}), tmp_path / "train.parquet")
+    assert report.conversations(artifact)[0]["train"] == {"": 1}

@@ -84,7 +84,8 @@ def chats(made: Artifact, hostile: str) -> None:
     for part, n in (("train", 300), ("heldout", 40)):
         kinds = [("signature", "docstring", "complete", "explain")[i * i % 7 % 4] for i in range(n)]
         told = [
-            [{"role": "user", "content": f"Write the {k} of merge.{hostile}"}, {"role": "assistant", "content": CODE + hostile}] for k in kinds
+            [{"role": "user", "content": f"Write the {k} of merge.{hostile}"}, {"role": "assistant", "content": CODE + hostile}]
+            for k in kinds
         ]
         table = {"id": [f"{part}{i}" for i in range(n)], "package": ["p"] * n, "path": ["a.py"] * n, "kind": kinds, "plain": [""] * n}
         pq.write_table(pa.table({**table, "messages": told}), made.path(f"{part}.parquet"))
@@ -93,8 +94,16 @@ def chats(made: Artifact, hostile: str) -> None:
 def tuned_curve() -> str:
     r, rows = random.Random(3), []
     for step in range(1, 241):
-        row = {"step": step, "tokens": step * 4096, "loss": 1.5 + 1.3 * math.exp(-step / 40) + r.gauss(0, 0.09), "rate": 2e-4 * min(1, step / 20)}
-        rows.append({**row, "tokens_per_second": 21_000 + r.gauss(0, 500)} | ({"heldout_nats": 1.6 + math.exp(-step / 40)} if step % 40 == 0 else {}))
+        row = {
+            "step": step,
+            "tokens": step * 4096,
+            "loss": 1.5 + 1.3 * math.exp(-step / 40) + r.gauss(0, 0.09),
+            "rate": 2e-4 * min(1, step / 20),
+        }
+        rows.append(
+            {**row, "tokens_per_second": 21_000 + r.gauss(0, 500)}
+            | ({"heldout_nats": 1.6 + math.exp(-step / 40)} if step % 40 == 0 else {})
+        )
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
@@ -106,21 +115,44 @@ def row(task, metric, subject, value, low=None, high=None, n=240, unit="nats/tok
 def scores(shift: float) -> list[dict]:
     share = {"unit": "share", "better": "higher", "n": 96}
     found = []
-    for name, before, plain, after in (("answer_nats", 4.21, 2.66, 1.62), ("answer_nats_signature", 3.9, 2.2, 1.18), ("answer_nats_explain", 4.6, 3.1, 3.02)):
+    for name, before, plain, after in (
+        ("answer_nats", 4.21, 2.66, 1.62),
+        ("answer_nats_signature", 3.9, 2.2, 1.18),
+        ("answer_nats_explain", 4.6, 3.1, 3.02),
+    ):
         after += shift
-        found += [row("answer_nats", name, s, v, v - 0.09, v + 0.09) for s, v in (("model", after), ("before", before), ("before, plain text", plain))]
+        found += [
+            row("answer_nats", name, s, v, v - 0.09, v + 0.09)
+            for s, v in (("model", after), ("before", before), ("before, plain text", plain))
+        ]
         for ending, value in (("", after - before), ("_from_plain_text", after - plain)):
-            found.append(row("answer_nats", f"{name}_change{ending}", "model", value, value - 0.12, value + 0.12, note="model minus before, item by item"))
+            found.append(
+                row(
+                    "answer_nats",
+                    f"{name}_change{ending}",
+                    "model",
+                    value,
+                    value - 0.12,
+                    value + 0.12,
+                    note="model minus before, item by item",
+                )
+            )
     for name, before, after in (("signature_exact", 0.0, 0.21), ("answer_parses", 0.91, 0.88)):
         found += [row(name, name, s, v, max(0, v - 0.08), v + 0.08, **share) for s, v in (("model", after), ("before, plain text", before))]
-        found.append(row(name, f"{name}_change_from_plain_text", "model", after - before, after - before - 0.09, after - before + 0.09, **share))
+        found.append(
+            row(name, f"{name}_change_from_plain_text", "model", after - before, after - before - 0.09, after - before + 0.09, **share)
+        )
     return [*found, row("size", "weights_on_disk", "model", 13_760_112, unit="bytes", n=1)]
 
 
 def sample(i: int, hostile: str) -> dict:
     question = f"Write a function merge(left, right) that merges two sorted lists, number {i}.{hostile}"
     written = CODE.replace("<=", "<") if i else CODE.replace("side.pop(0)", "side.pop()") + "\n".join(f"# {j}" for j in range(40))
-    before = {"completion": "\n\n\ndef merge(left, right):\n    return left + right\n" if i != 2 else hostile, "grade": 0.0, "asked": "in plain text"}
+    before = {
+        "completion": "\n\n\ndef merge(left, right):\n    return left + right\n" if i != 2 else hostile,
+        "grade": 0.0,
+        "asked": "in plain text",
+    }
     about = {"reference": CODE + hostile, "grade": {"parses": 1.0, "exact": 0.0}, "before": before}
     return {"task": "answer_parses", "id": str(i), "kind": "complete", "prompt": question, "completion": written, **about}
 
@@ -149,22 +181,39 @@ def walk(shelf: Shelf, lm: Artifact, tokens: Artifact, hostile: str = "") -> dic
     """Conversations, tuning, merging, three copies, exports, two evaluations and a chain on top of a pretrained model."""
     asked = shelf.put("chats", "synthesize", "chats", {"tokens": [tokens]}, {"conversations": 340})
     chats(asked, hostile)
-    tuned = shelf.put("tuned", "tune", "model", {"model": [lm], "data": [asked]}, {"parameters": 3_412_992, "tokens": 983_040, "steps": 240}, 96)
+    tuned = shelf.put(
+        "tuned", "tune", "model", {"model": [lm], "data": [asked]}, {"parameters": 3_412_992, "tokens": 983_040, "steps": 240}, 96
+    )
     tuned.path("curve.jsonl").write_text(tuned_curve())
-    merged = shelf.put("merged", "merge", "model", {"model": [tuned]}, {"copy": copy("adapter merged", tuned.name, 13.76, 32.3, 2.884, 2e-12, 1.0, source=(14.31, 2.884))})
+    merged = shelf.put(
+        "merged",
+        "merge",
+        "model",
+        {"model": [tuned]},
+        {"copy": copy("adapter merged", tuned.name, 13.76, 32.3, 2.884, 2e-12, 1.0, source=(14.31, 2.884))},
+    )
     two = (13.76, 2.884)
     made = {"chats": asked, "tuned": tuned, "merged": merged}
     for step, label, mb, bits, nats, kl, agreement, scale in (
-        ("rtn", "RTN 4-bit, groups of 32", 4.61, 10.8, 2.931, 0.0413, 0.902, 0.06), ("gptq", "GPTQ 4-bit, groups of 32", 4.61, 10.8, 2.907, 0.0213, 0.931, 0.035),
+        ("rtn", "RTN 4-bit, groups of 32", 4.61, 10.8, 2.931, 0.0413, 0.902, 0.06),
+        ("gptq", "GPTQ 4-bit, groups of 32", 4.61, 10.8, 2.907, 0.0213, 0.931, 0.035),
         ("gptq3", f"GPTQ 3-bit, groups of 32{hostile}", 4.19, 9.8, 3.022, 0.124, 0.82, 0.085),
     ):  # fmt: skip
         note = f"no speed-up here: weights are turned dense when loaded{hostile}"
         fact = copy(label, merged.name, mb, bits, nats, kl, agreement, source=two, speed=403.0, note=note)
         skipped = {"embed": f"tied to the head{hostile}", "head": f"tied to the head{hostile}"}
-        made[step] = shelf.put(step, "compress", "model", {"model": [merged]}, {"copy": fact, "layers": layers(scale, int(label[5]) if step != "rtn" else 4), "skipped": skipped})
+        made[step] = shelf.put(
+            step,
+            "compress",
+            "model",
+            {"model": [merged]},
+            {"copy": fact, "layers": layers(scale, int(label[5]) if step != "rtn" else 4), "skipped": skipped},
+        )
     for step, of, label, mb, bits, nats, kl, agreement, speed in (
-        ("folder", "merged", "Hugging Face, fp32", 13.76, 32.3, 2.884, 1e-12, 1.0, None), ("gguf", "merged", "GGUF Q8_0", 3.9, 9.1, 2.8846, 1.4e-4, 0.994, 1310.0),
-        ("gguf16", "merged", "GGUF F16", 7.1, 16.6, 2.8841, 2e-6, 0.999, 980.0), ("gguf4", "merged", "GGUF Q4_0", 2.4, 5.6, 2.962, 0.071, 0.871, 1490.0),
+        ("folder", "merged", "Hugging Face, fp32", 13.76, 32.3, 2.884, 1e-12, 1.0, None),
+        ("gguf", "merged", "GGUF Q8_0", 3.9, 9.1, 2.8846, 1.4e-4, 0.994, 1310.0),
+        ("gguf16", "merged", "GGUF F16", 7.1, 16.6, 2.8841, 2e-6, 0.999, 980.0),
+        ("gguf4", "merged", "GGUF Q4_0", 2.4, 5.6, 2.962, 0.071, 0.871, 1490.0),
         ("gguf of gptq", "gptq", "GGUF Q8_0 of GPTQ 4-bit", 3.9, 9.1, 2.9079, 2e-4, 0.991, 1305.0),
     ):  # fmt: skip
         engine = "transformers" if step == "folder" else "llama.cpp"
@@ -204,7 +253,8 @@ def test_second_half(tmp_path):
         assert f'<section id="{section}">' in page and f'href="#{section}"' in page, section
     words = " ".join(read_page(page).text.split())
     for said in (
-        "2.66 → 1.62", "change −1.04, interval −1.16 to −0.92", "3.90 MB", "3.7 × smaller", "5 of 5", "largest KL where it is limited: 0.021",
+        "2.66 → 1.62", "change −1.04, interval −1.16 to −0.92", "3.90 MB", "3.7 × smaller", "5 of 5",
+        "largest KL where it is limited: 0.021",
         "no speed-up here", "Copies of lm", "Copies of tuned", "GGUF Q8_0 of GPTQ 4-bit", "tied to the head", "All 5 hops hold.",
         "then tuned to answer", "300 conversations to tune on, 40 held out, of 3 kinds", "asked in plain text", "+21.0 points",
     ):  # fmt: skip

@@ -167,7 +167,7 @@ def test_long_conversations_are_dropped_or_cut_and_counted(world: dict[str, Path
     assert dropped == 10 and sum(work.facts["conversations"].values()) == 30
     cut = made(stage(world, file, heldout=0.2, epochs=1.0, long="cut"), tmp_path / "cut")
     assert sum(cut.facts["conversations"].values()) == 40
-    with pytest.raises(BadInput, match="no conversation to train on.*too long for the context"):
+    with pytest.raises(BadInput, match=r"no conversation to train on.*too long for the context"):
         stage(world, file, context=8, batch=64).run(job(tmp_path / "none"))
 
 

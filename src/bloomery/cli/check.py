@@ -86,7 +86,7 @@ COLUMNS = ("", "hop", "what", "other ids", "KL", "worst KL", "agreement", "same 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """A hop as a row of the table."""
     limit = row["limits"].get("kl")
-    bound = "" if limit is None else f" of {limit:.0e}" if limit < 1e-3 else f" of {limit:g}"
+    bound = "" if limit is None else f" of {limit:.2g}"
     return (
         "holds" if row["ok"] else "FAILS", f"{row['from']} to {row['to']}", row["what"], f"{row['token_ids_differ']} of {row['texts']}",
         f"{row['kl']:.2e}{bound}", f"{row['worst_kl']:.2e}", f"{100 * row['agreement']:.2f}%",
@@ -139,8 +139,10 @@ def made_from(found: Artifact, store: Store) -> list[Artifact]:
 
 def text_of(way: Sequence[Artifact]) -> Artifact | None:
     """The held-out text to compare on: the last chats on the way, else the last tokens, else none."""
+    from bloomery.data.samples import has
+
     for kind in ("chats", "tokens"):
-        found = [one for one in way if one.kind == kind]
+        found = [one for one in way if one.kind == kind and has(one.folder, "heldout")]
         if found:
             return found[-1]
     return None

@@ -25,7 +25,7 @@ def command(
     ] = "huggingface",
     type: Annotated[str, typer.Option(help="gguf: F32, F16, Q8_0 or Q4_0; the codes of a compressed model are kept.")] = "F16",
     embedding: Annotated[str, typer.Option(help="gguf: F16 or Q8_0, of the embedding and the head beside Q8_0 or Q4_0.")] = "F16",
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16, of dense weights in the other formats.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16, of dense weights in the other formats.")] = "float32",
     data: Annotated[str, typer.Option(help="A step or artifact with held-out tokens or chats, which the copy is measured on.")] = "",
     store: options.Store = options.STORE,
 ) -> None:
@@ -64,8 +64,9 @@ def described(copy: dict | None) -> list[str]:
     """The fact `copy` in a few lines."""
     if not copy:
         return []
+    size, source = copy["bytes"] / 1e6, copy["source_bytes"] / 1e6
     lines = [
-        f"{copy['label']}: {copy['bytes'] / 1e6:,.1f} MB, {copy['bits_per_weight']:.2f} bits a weight (source {copy['source_bytes'] / 1e6:,.1f} MB)",
+        f"{copy['label']}: {size:,.1f} MB, {copy['bits_per_weight']:.2f} bits a weight (source {source:,.1f} MB)",
         f"KL {copy['kl']:.3g} nats a token, agreement {copy['agreement']:.2%} over {copy['tokens']:,} predictions ({copy['text']})",
     ]
     if copy["decode_tokens_per_second"] and copy["source_decode_tokens_per_second"]:

@@ -30,13 +30,14 @@ def command(
 
     Completions, chat completions and models under /v1, streams too. Ctrl-C lets running requests finish, then stops.
     """
-    from bloomery.serve.running import Options, serve
+    from bloomery.serve.options import Options
 
     named = name or (Path(model).resolve().name if Path(model).is_dir() else model)
     log = Log()
     chosen = Options(host, port, slots, queue, api_key, named, exact, drain_seconds=drain, log=log)
 
     from bloomery.cli.models import open_model
+    from bloomery.serve.running import serve
 
     serve(open_model(model, store), chosen, log, lambda hosted: greet(hosted, log))
 

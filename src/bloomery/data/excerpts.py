@@ -50,7 +50,7 @@ def asked(source: Source, kinds: Sequence[str], count: int, room: int, rng: Rng)
     Those that do not fit the model's context are passed over: the question with its template, taken as `TEMPLATE` tokens, and the
     answer, or `room` tokens where more are to be written.
     """
-    context = source.net.cfg.context
+    context = source.net.cfg.context if source.chats else 0
     for doc in shuffled([doc for doc in source.chats if not kinds or doc.meta.get("kind") in kinds], rng.child("conversations")):
         if not count:
             return

@@ -94,6 +94,13 @@ def _clipped(mine: Sequence[str], start: int, wanted: Sequence[str]) -> dict[str
         for block in SequenceMatcher(None, mine, wanted, autojunk=False).get_matching_blocks():
             known.update(i for i in range(block.a, block.a + block.size) if mine[i].strip())
     shown = [
-        {"text": line if len(line) <= WIDE else line[:WIDE] + "…", "same": i in known} for i, line in enumerate(mine[: start + SHOWN]) if i >= start
+        {"text": line if len(line) <= WIDE else line[:WIDE] + "…", "same": i in known}
+        for i, line in enumerate(mine[: start + SHOWN])
+        if i >= start
     ]
-    return {"lines": shown, "above": min(start, len(mine)), "below": max(0, len(mine) - start - SHOWN), "empty": not any(s.strip() for s in mine)}
+    return {
+        "lines": shown,
+        "above": min(start, len(mine)),
+        "below": max(0, len(mine) - start - SHOWN),
+        "empty": not any(s.strip() for s in mine),
+    }

@@ -18,9 +18,9 @@ def grid(places: Scale, marks: Sequence[float], names: Sequence[str], left: floa
 
 
 def foot(across: Scale, name: str, bottom: float, right: float) -> Iterator[str]:
-    """The level axis: marks that do not touch each other, and the name of the axis at the right end of their line."""
+    """The level axis: marks that do not touch each other, and its name at the right end of their line; steps are whole numbers."""
     yield svg.tag("line", x1=across.start, x2=across.stop, y1=bottom, y2=bottom, class_="axis")
-    marks = across.ticks(max(2, int((across.stop - across.start) // 70)))
+    marks = [m for m in across.ticks(max(2, int((across.stop - across.start) // 70))) if name != "step" or float(m).is_integer()]
     until = right - svg.measure(name) - 10
     reached = 0.0
     for mark, shown in zip(marks, labels(marks), strict=True):

@@ -49,6 +49,17 @@ def real(value: Any) -> float | None:
     return float(value)
 
 
+def origin(cards: Sequence[Card], card: Card | None, kind: str) -> Card | None:
+    """The last of a kind that a card came from, else the last of that kind at all."""
+    by_address = {c.get("address"): c for c in cards}
+    waiting, seen = [card] if card else [], []
+    while waiting:
+        above = [by_address[a] for a in parents(waiting.pop()) if a in by_address]
+        waiting += [c for c in above if c not in seen]
+        seen += above
+    return last([c for c in cards if c in seen], kind) or last(cards, kind)
+
+
 def trained(cards: Sequence[Card]) -> Card | None:
     """The model that was trained first: the one the text was read for. Failing that, the last model."""
     return next((c for c in cards if c.get("kind") == "model" and "tokens" in facts(c)), None) or last(cards, "model")

@@ -1,6 +1,7 @@
 """The chain of copies of one model, each hop measured: chain.json holds text and hops.
 
-A hop: from, to, what, token_ids_differ, kl, worst_kl, agreement, greedy_equal, greedy_total, greedy_odd, largest, tokens, note, example, limits, ok.
+A hop: from, to, what, token_ids_differ, kl, worst_kl, agreement, greedy_equal, greedy_total, greedy_odd, largest, tokens, note,
+example, limits, ok.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def holds(hops: Sequence[Mapping[str, Any]]) -> str:
         return f"{count(len(hops))} hops, none of them judged."
     if not bad:
         return f"All {count(len(judged))} hops hold." if len(judged) > 1 else "The hop holds."
-    return f"{count(len(bad))} of {count(len(judged))} hops fail: " + ", ".join(f"{h.get('from', '')} to {h.get('to', '')}" for h in bad) + "."
+    return (
+        f"{count(len(bad))} of {count(len(judged))} hops fail: " + ", ".join(f"{h.get('from', '')} to {h.get('to', '')}" for h in bad) + "."
+    )
 
 
 def _lines(hop: Mapping[str, Any]) -> tuple[str, ...]:
@@ -80,7 +83,9 @@ def _row(hop: Mapping[str, Any]) -> dict[str, Any]:
     def told(field: str, words: Any = lambda v: number(v, 2)) -> tuple[str, str]:
         value, limit = real(hop.get(field)), real(limits.get(field))
         sign = "at least" if field in ("agreement", "greedy_equal") else "limit"
-        return DASH if value is None else words(value), "" if limit is None else f"{sign} {words(limit) if field == 'agreement' else plain(limit)}"
+        return DASH if value is None else words(
+            value
+        ), "" if limit is None else f"{sign} {words(limit) if field == 'agreement' else plain(limit)}"
 
     greedy = told("greedy_equal", count)
     known = {"token_ids_differ", "kl", "worst_kl", "agreement", "greedy_equal", "greedy_odd", "largest"}

@@ -105,11 +105,17 @@ def _chart(unit: str, better: str, rows: Sequence[Row], every: Sequence[Row], wi
         both = pair(row, every)
         way = base(row)[1].removeprefix("before").removeprefix(", ")
         sides = f"{both.before}{f' in {way}' if way else ''} → {both.after}" if both else f"from {way}" if way else ""
-        name = name if len({str(r.get("task")) for r, n in zip(rows, names, strict=True) if n == name}) == 1 else f"{name}, {row.get('task')}"
+        name = (
+            name if len({str(r.get("task")) for r, n in zip(rows, names, strict=True) if n == name}) == 1 else f"{name}, {row.get('task')}"
+        )
         found.append(Change(name, row["value"] * scale, *ends, shown_change(row, row["value"]), _ends(row), sides))
     unit_words = {"share": "percentage points", "": "change"}.get(unit, unit)
     sides = [verdict(c, better) for c in found]
-    said = [f"{sides.count(k)} {word}" for k, word in (("gain", "better"), ("loss", "worse"), ("even", "undecided")) if k in sides] if better else []
+    said = (
+        [f"{sides.count(k)} {word}" for k, word in (("gain", "better"), ("loss", "worse"), ("even", "undecided")) if k in sides]
+        if better
+        else []
+    )
     label = f"Change in {unit_words}: " + "; ".join(f"{c.name} {c.shown} {c.ends}" for c in found)
     drawn = svg.fluid(lambda width: interval_chart(found, label=label, better=better, width=width), *widths)
     note = f"after minus before, on the same items; {', '.join(said)}" if said else "after minus before, on the same items"
@@ -146,4 +152,3 @@ def _cell(row: Row | None) -> dict[str, str]:
     low, high = real(row.get("low")), real(row.get("high"))
     ends = "" if low is None or high is None else f"{shown(row, low)} to {shown(row, high)}"
     return {"value": shown(row, row["value"]), "ends": ends}
-

@@ -173,12 +173,14 @@ def _chart(marks: Sequence[Mark], one: Family, root: str, plain: bool) -> Any:
     nats = one.source("source_nats") if plain else 0.0
     told = any(m.tone == "source" for m in marks)
     level = None if nats is None else ("" if told else root, nats)
-    name = "nats per held-out token" if plain else "nats per held-out token more than its source"
+    token = "held-out token" if "held-out tokens" in one.members[0].text or "held-out chats" in one.members[0].text else "token"
+    name = f"nats per {token}" if plain else f"nats per {token} more than its source"
     label = "Size against quality: " + "; ".join(m.words for m in marks)
 
     def draw(width: int) -> str:
         return scatter(
-            scaled, label=label, x=f"{unit} of weights{', logarithmic' if logarithmic and width > 500 else ''}", y=f"{name}, lower is better",
+            scaled, label=label, x=f"{unit} of weights{', logarithmic' if logarithmic and width > 500 else ''}",
+            y=f"{name}, lower is better",
             log_x=logarithmic, level=level, width=width, height=340 if width < 900 else 380,
         )  # fmt: skip
 
@@ -200,7 +202,8 @@ def _row(c: Copy, one: Family, steps: Mapping[str, str], best: bool) -> dict[str
     about = [f"{c.step} from {above}" if above else c.step if c.step != c.label else "", str(c.fact.get("engine") or "")]
     worst = c.get("worst_kl")
     return {
-        "address": c.address, "label": c.label, "about": " · ".join(p for p in about if p), "tone": "main" if best else "other", "note": str(c.fact.get("note") or ""),
+        "address": c.address, "label": c.label, "about": " · ".join(p for p in about if p),
+        "tone": "main" if best else "other", "note": str(c.fact.get("note") or ""),
         "size": _told(c.get("bytes"), size), "bits": _told(c.get("bits_per_weight"), lambda v: number(v, 3)),
         "nats": _told(c.get("nats"), lambda v: number(v, 4)), "change": DASH if c.change is None else signed(c.change),
         "kl": _told(c.get("kl"), lambda v: number(v, 2)), "worst": f"worst {number(worst, 2)}" if worst is not None else "",

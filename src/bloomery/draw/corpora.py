@@ -7,21 +7,25 @@ from typing import Any
 
 from bloomery.draw import svg
 from bloomery.draw.bars import Bar, bar_chart
-from bloomery.draw.cards import Card
+from bloomery.draw.cards import Card, facts, real
 from bloomery.draw.funnels import Stratum, funnel_chart, strata
 from bloomery.draw.histograms import Layer, Limit, histogram, limit_text
 from bloomery.draw.numbers import count, size
 from bloomery.draw.page import markup
 
+FIRST = 6  # histograms shown at once; all that have a limit are
+
 
 def corpus(card: Card, called: str, funnel: Mapping[str, Any], spreads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Funnel and histograms of one corpus. A spread: name, edges, kept, dropped, log, limits [(sign, value)]."""
     rows = strata(funnel)
+    drawn = sorted((_spread(one) for one in spreads), key=lambda h: not h["limits"])
+    first = max(FIRST, sum(h["limits"] for h in drawn))
     label = "Funnel: " + "; ".join(f"{r.name} {count(r.documents)} documents, {size(r.bytes)}" for r in rows)
     return {
         "step": called, "name": card["address"], "rows": rows, "sum": _sum(rows), "keep": (card.get("knobs") or {}).get("keep") or "",
         "funnel": markup(svg.fluid(lambda width: funnel_chart(rows, label=label, width=width), *svg.FULL)),
-        "histograms": [_spread(one) for one in spreads], "dropped": any(any(one["dropped"]) for one in spreads),
+        "histograms": drawn[:first], "more": drawn[first:], "dropped": any(any(one["dropped"]) for one in spreads),
     }  # fmt: skip
 
 
@@ -42,7 +46,7 @@ def _spread(one: Mapping[str, Any]) -> dict[str, Any]:
     beyond = f"limit {' and '.join(away)} lies beyond the axis" if away else ""
     note = "; ".join(p for p in ("logarithmic" if one["log"] else "", beyond) if p)
     chart = histogram(one["edges"], layers, label=label, limits=limits, log_x=one["log"])
-    return {"name": shown, "note": note, "chart": markup(chart)}
+    return {"name": shown, "note": note, "chart": markup(chart), "limits": bool(limits)}
 
 
 # ---- conversations -------------------------------------------------------------------------------------------------------
@@ -50,7 +54,7 @@ def _spread(one: Mapping[str, Any]) -> dict[str, Any]:
 SHOWN = 1_600  # characters of a message shown
 
 
-def chats(called: str, counts: Mapping[str, Mapping[str, int]], examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def chats(card: Card, called: str, counts: Mapping[str, Mapping[str, int]], examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Conversations by kind (`counts`: train and heldout -> kind -> number), and the first of each kind, message by message."""
     train, held = counts.get("train", {}), counts.get("heldout", {})
     kinds = sorted({*train, *held}, key=lambda k: (-train.get(k, 0) - held.get(k, 0), k))
@@ -62,9 +66,19 @@ def chats(called: str, counts: Mapping[str, Mapping[str, int]], examples: Sequen
     line = f"{count(sum(train.values()))} conversations to tune on, {count(sum(held.values()))} held out"
     drawn = svg.fluid(lambda width: bar_chart(bars, label=label, unit="conversations", width=width), *svg.FULL)
     return {
-        "step": called, "line": f"{line}, of {count(len(kinds))} kind{'s' if len(kinds) != 1 else ''}.",
+        "step": called, "line": f"{line}, of {count(len(kinds))} kind{'s' if len(kinds) != 1 else ''}.", "left": _left(card),
         "chart": markup(drawn) if len(bars) > 1 else "", "examples": [_example(one) for one in examples],
     }  # fmt: skip
+
+
+def _left(card: Card) -> str:
+    """What was left out and why, both parts together, from the facts train_dropped and heldout_dropped."""
+    reasons: dict[str, float] = {}
+    for part in ("train", "heldout"):
+        found = facts(card).get(f"{part}_dropped")
+        for why, number in found.items() if isinstance(found, Mapping) else ():
+            reasons[str(why)] = reasons.get(str(why), 0) + (real(number) or 0)
+    return ", ".join(f"{count(n)} {why}" for why, n in sorted(reasons.items(), key=lambda r: (-r[1], r[0])) if n)
 
 
 def _kind(kind: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bloomery.draw.cards import Card, facts, last, real, total, trained
+from bloomery.draw.cards import Card, facts, origin, real, total, trained
 from bloomery.draw.chains import hops_of
 from bloomery.draw.changes import pairs
 from bloomery.draw.copies import KEEPS, smallest
@@ -24,7 +24,8 @@ def headline(results: Sequence[Rows]) -> Contest | None:
 
 def lede(cards: Sequence[Card], results: Sequence[Rows]) -> list[str]:
     """Up to two sentences: what was made from what in what time; how the model stands against gzip."""
-    model, corpus = trained(cards), last(cards, "corpus")
+    model = trained(cards)
+    corpus = origin(cards, model, "corpus")
     made = _model_words(model) if model else ""
     text = _corpus_words(corpus) if corpus else ""
     tuned = ", then tuned to answer" if model and any(c.get("stage") == "tune" for c in cards) else ""
@@ -43,10 +44,12 @@ def lede(cards: Sequence[Card], results: Sequence[Rows]) -> list[str]:
     return [s[0].upper() + s[1:] + ("" if s.endswith(".") else ".") for s in sentences if s]
 
 
-def figures(cards: Sequence[Card], results: Sequence[Rows], chains: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """The headline figures, results (main) first; those that the lineage does not have are left out."""
+def figures(cards: Sequence[Card], results: Sequence[Rows], chains: Sequence[Mapping[str, Any]] = ()) -> list[list[dict[str, Any]]]:
+    """The headline figures, results (main) in a row of their own where there are several; what the lineage does not have is left out."""
     found = [one for one in (_bits(results), _tuned(results) or _tuning(cards), _smallest(cards), _chain(chains)) if one]
-    return [{"main": True, "tone": "", **one} for one in found] + [{"main": False, "tone": "", **one} for one in _counted(cards)]
+    reached = [{"main": True, "tone": "", **one} for one in found]
+    counted = [{"main": False, "tone": "", **one} for one in _counted(cards)]
+    return [row for row in ([reached, counted] if len(reached) > 1 else [reached + counted]) if row]
 
 
 def _bits(results: Sequence[Rows]) -> dict[str, Any] | None:
@@ -99,13 +102,18 @@ def _chain(chains: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     note = f"largest KL where it is limited: {number(worst, 2)}" if worst is not None else ""
     fails = ", ".join(f"{h.get('from', '')} to {h.get('to', '')}" for h in judged if not h["ok"])
     value = f"{count(held)} of {count(len(judged))}"
-    return {"name": "hops of the chain that hold", "value": value, "note": f"fails: {fails}" if fails else note, "tone": "bad" if fails else ""}
+    return {
+        "name": "hops of the chain that hold",
+        "value": value,
+        "note": f"fails: {fails}" if fails else note,
+        "tone": "bad" if fails else "",
+    }
 
 
 def _counted(cards: Sequence[Card]) -> list[dict[str, Any]]:
     """Sizes, time and checks."""
     found: list[dict[str, Any]] = []
-    model, corpus = facts(trained(cards)), facts(last(cards, "corpus"))
+    model, corpus = facts(trained(cards)), facts(origin(cards, trained(cards), "corpus"))
     if real(model.get("parameters")) is not None:
         found.append({"name": "parameters", "value": si(model["parameters"]), "note": ""})
     if real(model.get("tokens")) is not None:

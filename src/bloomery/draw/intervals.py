@@ -39,7 +39,9 @@ def interval_chart(changes: Sequence[Change], *, label: str, better: str = "", w
     stacked = width < 420
     row = 66.0 if stacked else ROW
     tail = max((max(svg.measure(c.shown, 13), svg.measure(c.ends)) for c in changes), default=0.0) + 14
-    left = 0.0 if stacked else min(width * 0.4, max((max(svg.measure(c.name, 13), svg.measure(c.sides)) for c in changes), default=0.0) + 18)
+    left = (
+        0.0 if stacked else min(width * 0.4, max((max(svg.measure(c.name, 13), svg.measure(c.sides)) for c in changes), default=0.0) + 18)
+    )
     right = width if stacked else width - tail
     across = Scale(*_range(changes), left + 4, right - 4)
     bottom = HEAD + row * max(1, len(changes))

@@ -24,7 +24,9 @@ def fields(cards: Sequence[Card]) -> list[dict[str, Any]]:
     full: dict[str, float] = {}
     for _, rows in shown:
         if rows:
-            full[_measure(rows)] = max([full.get(_measure(rows), 0.0), *(v for r in rows if (v := real(r.get(_measure(rows)))) is not None)])
+            full[_measure(rows)] = max(
+                [full.get(_measure(rows), 0.0), *(v for r in rows if (v := real(r.get(_measure(rows)))) is not None)]
+            )
     return [_field(c, called[c["address"]], rows, full) for c, rows in shown]
 
 
@@ -59,7 +61,9 @@ def _field(card: Card, called: str, rows: Sequence[Mapping[str, Any]], full: Map
     title = "; ".join(f"{name} of block {block} {number(v, 2)}" for (name, block), (v, _) in cells.items())
 
     def draw(width: int) -> str:
-        return field(list(linears), columns, cells, label=f"{MEASURES[measure]}: {title}", over="block", full=full.get(measure, 0.0), width=width)
+        return field(
+            list(linears), columns, cells, label=f"{MEASURES[measure]}: {title}", over="block", full=full.get(measure, 0.0), width=width
+        )
 
     return {
         "step": called, "label": label, "chart": markup(svg.fluid(draw, *svg.HALF)) if cells else "",

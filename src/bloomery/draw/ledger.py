@@ -26,7 +26,11 @@ def checks(cards: Sequence[Card]) -> dict[str, Any]:
         group["bad"], of = fails, f"{count(len(group['rows']))} check{'s' if len(group['rows']) != 1 else ''}"
         group["line"] = f"{of}, {f'{count(fails)} fail' if fails else 'all hold' if len(group['rows']) > 1 else 'holds'}"
     said = f"All {count(len(rows))} checks hold." if not bad else f"{count(bad)} of {count(len(rows))} checks fail."
-    return {"groups": groups, "folded": len(rows) > FOLDED, "line": f"Measured equalities at the borders between steps. {said}" if rows else "No checks are recorded."}
+    return {
+        "groups": groups,
+        "folded": len(rows) > FOLDED,
+        "line": f"Measured equalities at the borders between steps. {said}" if rows else "No checks are recorded.",
+    }
 
 
 def cost(cards: Sequence[Card]) -> dict[str, Any]:
@@ -48,7 +52,11 @@ def cost(cards: Sequence[Card]) -> dict[str, Any]:
                      **{k: [pairs[k][2](merge[k](v)) if v else DASH for v in whole[k]] for k in pairs}})  # fmt: skip
     told = [c for c in cards if (c.get("forecast") or {}).get("seconds")]
     took, thought = total(told, "seconds"), sum(c["forecast"]["seconds"] for c in told)
-    times = f", {number(took / thought, 2)} times the prediction{'' if len(told) == len(cards) else ' where there is one'}" if took and thought else ""
+    times = (
+        f", {number(took / thought, 2)} times the prediction{'' if len(told) == len(cards) else ' where there is one'}"
+        if took and thought
+        else ""
+    )
     line = f"In all {seconds(total(cards, 'seconds'))}{times}." if total(cards, "seconds") else ""
     return {"rows": rows, "line": line}
 

@@ -44,6 +44,8 @@ def signed(value: float) -> str:
     """A difference with its sign and two decimals at least: 1.234 -> '+1.23', 0.0312 -> '+0.031'; nearer to zero than 0.00005 is 0."""
     if not math.isfinite(value) or abs(value) < 5e-5:
         return DASH if not math.isfinite(value) else "0"
+    if float(value).is_integer() and abs(value) < 10:
+        return f"{value:+.2f}".replace("-", MINUS)
     return ("+" if value > 0 else "") + number(value, 3 if abs(value) >= 1 else 2)
 
 

@@ -8,6 +8,10 @@ from typing import Any
 from bloomery.draw import numbers
 
 HERE = Path(__file__).parent
+TEMPLATES = (  # named here, so that a step's address covers them
+    "report.html.j2", "report_steps.html.j2", "report_data.html.j2", "report_training.html.j2", "report_scores.html.j2",
+    "report_samples.html.j2", "report_copies.html.j2", "report_ledger.html.j2",
+)  # fmt: skip
 
 
 def style() -> str:
@@ -26,11 +30,10 @@ def render(**values: Any) -> str:
     """The report page; a value that the template needs and does not get is an error, not a blank."""
     import jinja2
 
-    world = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False, keep_trailing_newline=True
-    )
+    parts = jinja2.DictLoader({name: (HERE / name).read_text(encoding="utf-8") for name in TEMPLATES})
+    world = jinja2.Environment(loader=parts, autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     world.filters.update(count=numbers.count)
-    return world.get_template("report.html.j2").render(style=markup(style()), **values)
+    return world.get_template(TEMPLATES[0]).render(style=markup(style()), **values)
 
 
 def standalone(svg: str) -> str:

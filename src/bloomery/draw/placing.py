@@ -112,9 +112,7 @@ def _cheapest(x, y, wide, tall, frame, busy, lines) -> tuple[float, Spot] | None
 def _covers(box: Box, a: tuple[float, float], b: tuple[float, float]) -> bool:
     """Whether a line passes under a box, by points along it."""
     steps = max(2, int(math.dist(a, b) / 6))
-    return any(
-        box.touches(Box(a[0] + (b[0] - a[0]) * i / steps - 1, a[1] + (b[1] - a[1]) * i / steps - 1, 2, 2)) for i in range(steps + 1)
-    )
+    return any(box.touches(Box(a[0] + (b[0] - a[0]) * i / steps - 1, a[1] + (b[1] - a[1]) * i / steps - 1, 2, 2)) for i in range(steps + 1))
 
 
 def _cross(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float], d: tuple[float, float]) -> bool:

@@ -20,7 +20,9 @@ from bloomery.draw.page import markup
 
 Row = Mapping[str, Any]
 CHANGE = re.compile(r"_change(?:_from_(.+))?$")  # ends the name of a paired difference, and of what it is from where that is not `before`
-RIVAL = re.compile(r"^before\b|gzip|zlib|\bxz\b|lzma|zstd|bzip2|brotli|n?-?gram|unigram|baseline|random|chance|always|reference|\breal\b", re.I)
+RIVAL = re.compile(
+    r"^before\b|gzip|zlib|\bxz\b|lzma|zstd|bzip2|brotli|n?-?gram|unigram|baseline|random|chance|always|reference|\breal\b", re.I
+)
 LOWER = re.compile(r"bits|bpb|loss|perplexity|error|seconds|latency|bytes$|size|disk|memory", re.I)
 HIGHER = re.compile(r"per_second|per second|speed|accuracy|exact|parse|match|share|pass|next_line|rate$|f1|score", re.I)
 

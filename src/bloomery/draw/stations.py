@@ -68,8 +68,13 @@ def _level(row: Sequence[Hop], first: int, y: float, box: float, gap: float, aga
     for i, hop in enumerate(row, first + 1):
         x, tone = i * (box + gap), _tone(hop)
         start, stop, middle = x - gap + 6, x - 6, y + 22
-        parts = [svg.title(hop.words), svg.tag("line", x1=start, x2=stop - 6, y1=middle, y2=middle, class_=f"way {tone}"),
-                 svg.tag("path", d=f"M{stop - 8:.1f} {middle - 5:.1f}L{stop:.1f} {middle:.1f}L{stop - 8:.1f} {middle + 5:.1f}z", class_=f"tip {tone}")]
+        parts = [
+            svg.title(hop.words),
+            svg.tag("line", x1=start, x2=stop - 6, y1=middle, y2=middle, class_=f"way {tone}"),
+            svg.tag(
+                "path", d=f"M{stop - 8:.1f} {middle - 5:.1f}L{stop:.1f} {middle:.1f}L{stop - 8:.1f} {middle + 5:.1f}z", class_=f"tip {tone}"
+            ),
+        ]
         if hop.ok is not None:
             parts.append(svg.text("✓" if hop.ok else "✗", (start + stop) / 2, middle - 8, f"sign {tone}", "middle"))
         parts += [svg.text(text, (start + stop) / 2, middle + 20 + LINE * j, "soft", "middle") for j, text in enumerate(hop.lines)]
@@ -85,7 +90,12 @@ def _station(name: str, x: float, y: float, box: float, again: bool = False) -> 
         lines = [name[:cut], name[cut + 1 :]]
     first = y + 22 + 4.5 - 8 * (len(lines) - 1)
     words = [svg.text(svg.fit(t, box - 12, 13), x + box / 2, first + 16 * i, "name", "middle") for i, t in enumerate(lines)]
-    return svg.tag("g", svg.title(name), svg.tag("rect", x=x + 0.5, y=y + 0.5, width=box - 1, height=43, rx=4, class_="box cached" if again else "box"), *words)
+    return svg.tag(
+        "g",
+        svg.title(name),
+        svg.tag("rect", x=x + 0.5, y=y + 0.5, width=box - 1, height=43, rx=4, class_="box cached" if again else "box"),
+        *words,
+    )
 
 
 def _tone(hop: Hop) -> str:
@@ -102,8 +112,15 @@ def _upright(rows: Sequence[Sequence[Hop]], label: str, width: float) -> str:
         for hop in row:
             tall = max(34.0, LINE * len(hop.lines) + 16)
             tone, x = _tone(hop), 24.0
-            bits = [svg.title(hop.words), svg.tag("line", x1=x, x2=x, y1=y + 5, y2=y + tall - 10, class_=f"way {tone}"),
-                    svg.tag("path", d=f"M{x - 5:.1f} {y + tall - 12:.1f}L{x:.1f} {y + tall - 4:.1f}L{x + 5:.1f} {y + tall - 12:.1f}z", class_=f"tip {tone}")]
+            bits = [
+                svg.title(hop.words),
+                svg.tag("line", x1=x, x2=x, y1=y + 5, y2=y + tall - 10, class_=f"way {tone}"),
+                svg.tag(
+                    "path",
+                    d=f"M{x - 5:.1f} {y + tall - 12:.1f}L{x:.1f} {y + tall - 4:.1f}L{x + 5:.1f} {y + tall - 12:.1f}z",
+                    class_=f"tip {tone}",
+                ),
+            ]
             if hop.ok is not None:
                 bits.append(svg.text("✓" if hop.ok else "✗", x + 14, y + tall / 2 + 4, f"sign {tone}"))
             first = y + (tall - LINE * len(hop.lines)) / 2 + 12

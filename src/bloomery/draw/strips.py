@@ -40,7 +40,9 @@ def field(
 
 def _cell(value: float, words: str, x: float, y: float, wide: float, share: float, told: bool) -> str:
     parts = [svg.title(words), svg.tag("rect", x=x + 1, y=y + 1, width=max(1.0, wide - 2), height=CELL - 2, class_="under")]
-    parts.append(svg.tag("rect", x=x + 1, y=y + 1, width=max(1.0, wide - 2), height=CELL - 2, class_="cell", fill_opacity=round(share * 0.6, 3)))
+    parts.append(
+        svg.tag("rect", x=x + 1, y=y + 1, width=max(1.0, wide - 2), height=CELL - 2, class_="cell", fill_opacity=round(share * 0.6, 3))
+    )
     if told:
         parts.append(svg.text(number(value, 2), x + wide / 2, y + CELL / 2 + 4, "digits", "middle"))
     return svg.tag("g", *parts)

@@ -55,7 +55,9 @@ def _loss(curve: Rows, widths: tuple[int, ...]) -> dict[str, Any] | None:
 
 def _series(curve: Rows, field: str, name: str = "", tone: int = 1, dots: bool = False) -> Series:
     points = [
-        (float(r["step"]), float(r[field])) for r in curve if isinstance(r.get(field), (int, float)) and isinstance(r.get("step"), (int, float))
+        (float(r["step"]), float(r[field]))
+        for r in curve
+        if isinstance(r.get(field), (int, float)) and isinstance(r.get("step"), (int, float))
     ]
     return Series(name or field, points, tone, dots=dots and len(points) <= 60)
 

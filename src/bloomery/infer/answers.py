@@ -53,8 +53,13 @@ class Examinee:
         return bool(item.messages) and not self.plain
 
     def prompt(self, item: Item) -> list[int]:
-        """The conversation up to its answer, or the begin token and the prompt's tokens."""
-        return self.model.question(item.messages) if self.chats(item) else [self.begin, *self.tokenizer.encode(item.prompt)]
+        """The conversation up to its answer, or the begin token and the prompt's tokens.
+
+        Of a conversation in plain text the last line feed is left to the answer: tokens break before it.
+        """
+        if self.chats(item):
+            return self.model.question(item.messages)
+        return [self.begin, *self.tokenizer.encode(item.prompt.removesuffix("\n") if item.messages else item.prompt)]
 
     def document(self, item: Item) -> tuple[list[int], int]:
         """A scored item as training saw it, begin prompt target end, and the position from which tokens are scored.

@@ -22,7 +22,7 @@ from bloomery.core.machine import threads
 LONGEST = 4096  # tokens of context at most, unless more are asked for: logits of all positions are kept
 SMALL = 64 << 20  # bytes of a file below which one thread is used: others would cost more in waiting than they compute
 F32 = 0  # ggml's number of the type
-ERROR = 3  # ggml's log levels: none 0, info 1, warning 2, error 3, debug 4
+ERROR = 4  # ggml's log levels: debug 1, info 2, warning 3, error 4
 KEPT: list[Any] = []  # what C calls back must not be freed
 
 

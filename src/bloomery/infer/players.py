@@ -6,10 +6,12 @@ Shapes: T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import io
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,6 +68,7 @@ class Native:
         self.model, self.name, self.note = model, name, note
         self.vocab, self.context = self.model.net.cfg.vocab, self.model.net.cfg.context
         self.ends = frozenset(self.model.decoder.stop_ids)
+        self.written: dict[tuple[int, ...], list[int]] = {}
         self.decoder = Decoder(self.model.net, self.model.tokenizer)  # without end tokens: what comes after one is compared too
 
     def encode(self, text: str) -> list[int]:
@@ -79,7 +82,10 @@ class Native:
         return self.model.logits(ids).float()
 
     def greedy(self, ids: Sequence[int], limit: int) -> list[int]:
-        return list(self.decoder.generate([list(ids)], limit)[0].ids)
+        key = (*(int(i) for i in ids), limit)
+        if key not in self.written:  # asked again for every copy that is made from this one
+            self.written[key] = list(self.decoder.generate([list(ids)], limit)[0].ids)
+        return list(self.written[key])
 
     def close(self) -> None:
         del self.model, self.decoder
@@ -97,8 +103,9 @@ class Transformers:
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        self.net = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
-        self.words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with redirect_stderr(io.StringIO()):  # progress bars of compressed-tensors, which nothing else turns off
+            self.net = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+            self.words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         logging.set_verbosity(verbosity)
         config = self.net.config
         self.name, self.note, self.vocab = name or Path(folder).name, "", config.vocab_size

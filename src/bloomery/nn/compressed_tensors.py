@@ -26,8 +26,8 @@ WHOLE = "channel"  # one scale for a row
 def write(net: Transformer, packed: Mapping[str, Packed], tokenizer_folder: Path, out: Path, dtype: torch.dtype = torch.float32) -> None:
     """The folder, its dense weights in `dtype`. BadInput for what the format cannot say.
 
-    Scales stay fp16. Where there are zeros they are in `dtype`: transformers opens such folders only with `dequantize=True`, which
-    computes in the type of the scales, so that fp16 would round every weight.
+    Scales stay fp16. Where there are zeros they are fp32: transformers opens such folders only with `dequantize=True`, which computes
+    in the type of the scales, so that fp16 would round every weight.
     """
     refuse(net, packed)
     hf.to_hf(net, tokenizer_folder, out, dtype)
@@ -35,7 +35,7 @@ def write(net: Transformer, packed: Mapping[str, Packed], tokenizer_folder: Path
     schemes: dict[tuple[int, int, bool], list[str]] = {}
     for native, one in packed.items():
         for name, rows in _rows(net, native).items():
-            weights |= {f"{name}.{part}": t for part, t in _parts(one, rows, dtype).items()}
+            weights |= {f"{name}.{part}": t for part, t in _parts(one, rows).items()}
             schemes.setdefault(_scheme(one), []).append(name)
     save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
@@ -92,9 +92,9 @@ def _rows(net: Transformer, native: str) -> dict[str, slice]:
     return found
 
 
-def _parts(one: Packed, rows: slice, dtype: torch.dtype) -> dict[str, Tensor]:
+def _parts(one: Packed, rows: slice) -> dict[str, Tensor]:
     """The stored tensors of some rows; zeros are packed along the rows, as the format wants them."""
-    codes, scale = one.codes_OI[rows], one.scale_OG[rows].to(torch.float16 if one.zero_OG is None else dtype)
+    codes, scale = one.codes_OI[rows], one.scale_OG[rows].to(torch.float16 if one.zero_OG is None else torch.float32)
     found = {"weight_packed": pack(codes, one.bits), "weight_scale": scale, "weight_shape": torch.tensor(codes.shape)}
     if one.zero_OG is not None:
         found["weight_zero_point"] = pack(one.zero_OG[rows].t(), one.bits).t()
@@ -113,4 +113,3 @@ def _theirs(net: Transformer, native: str, t: Tensor) -> dict[str, Tensor]:
     held = hf.tensors(net.cfg)[native]
     pieces = t.split(held.rows) if held.rows else (t,)
     return {name: piece.contiguous() for name, piece in zip(held.names, pieces, strict=True)}
-

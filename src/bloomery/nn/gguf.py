@@ -34,7 +34,7 @@ EXACT, ROUNDED, KEPT, QUANTIZED = "exact", "rounded", "codes kept", "quantized"
 
 @dataclass(frozen=True)
 class Place:
-    """Rows of a native tensor as one tensor of the file; `heads` > 0: ggml turns neighbours where we turn halves, so rows are re-ordered."""
+    """Rows of a native tensor as one tensor of the file; `heads` > 0: ggml turns neighbours where we turn halves, so rows move."""
 
     name: str
     start: int
@@ -260,7 +260,7 @@ def wrong_keys(cfg: Config, words: Words, keys: Mapping[str, Any]) -> list[str]:
     wanted: dict[str, Any] = {f"{cfg.architecture}.{key}": value for key, value in hyperparameters(cfg).items()}
     wanted |= {"general.architecture": cfg.architecture, "tokenizer.ggml.pre": words.pre, "tokenizer.ggml.tokens": words.tokens}
     wanted |= {"tokenizer.ggml.token_type": words.types, "tokenizer.ggml.add_bos_token": words.begins}
-    wanted |= {"tokenizer.chat_template": words.template, "tokenizer.ggml.merges": words.merges or None}
+    wanted |= {"tokenizer.chat_template": words.template, "tokenizer.ggml.merges": words.merges}
     wanted |= {f"tokenizer.ggml.{GGML_ROLES[role]}_token_id": i for role, i in words.ids.items()}
     return [key for key, value in wanted.items() if not _equal(keys.get(key), value)]
 

@@ -56,6 +56,8 @@ def read_words(folder: Path, vocab: int) -> Words:
     first, last = _template(read.get("post_processor"), file)
     ids = _ids(folder, tokens, first, last, file)
     merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
+    if not merges:
+        raise BadInput(f"{file} has no merges, and llama.cpp opens no such file; learn a larger vocabulary")
     form = _normalizer(read.get("normalizer"), file)
     return Words(tokens, types, merges, pre, ids, first is not None, last is not None, chat_template(folder), form)
 

@@ -77,8 +77,9 @@ class LoraLinear(nn.Module):
         x_NI = x.reshape(-1, self.in_features)
         y_NO = self.base(x_NI)
         if self.dropout and self.training:
-            self.seed.add_(1)
             x_NI = dropped(x_NI, self.seed, self.dropout)
+            if not torch.compiler.is_compiling():  # a compiled backward pass may compute the mask once more, from the seed as it is then
+                self.seed.add_(1)
         a_RI = (torch.cat(list(self.a.values())) if len(self.ranks) > 1 else next(iter(self.a.values()))).to(x.dtype)
         inner = iter(F.linear(x_NI, a_RI).split(self.ranks, dim=-1))
         outer = iter(self.b.values())
@@ -116,9 +117,9 @@ def number(rng: Rng) -> int:
 
 
 def reseed(net: nn.Module, rng: Rng) -> None:
-    """Let the dropout of every adapter depend on `rng` alone; a loop does so before each micro-batch, so that a resumed run repeats it.
+    """Let the dropout of every adapter depend on `rng` alone: a loop does so before each micro-batch, so that a resumed run repeats it.
 
-    Between two calls each forward pass drops others.
+    A compiled net drops the same places until it is called again, an eager one others in each forward pass.
     """
     for name, unit in net.named_modules():
         if isinstance(unit, LoraLinear) and unit.dropout:

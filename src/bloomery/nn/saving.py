@@ -61,7 +61,7 @@ def digest(net: Transformer) -> str:
     total = hashlib.sha256()
     for name, t in sorted(plain(net).items()):
         total.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
-        total.update(t.view(torch.uint8).numpy() if t.dim() else bytes())
+        total.update(t.view(torch.uint8).numpy() if t.dim() else b"")
     return total.hexdigest()
 
 

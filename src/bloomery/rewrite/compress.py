@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,7 +98,8 @@ class Walk:
             made: list[Any] = []
             while len(made) < len(self.batches):
                 before, made = len(self.waiting), []
-                for self.now, batch in enumerate(self.batches):
+                for number, batch in enumerate(self.batches):
+                    self.now = number
                     try:
                         made.append(batch.run())
                     except Stop:
@@ -188,7 +190,7 @@ def compress(
         for number, block in enumerate(net.blocks):
             at = f"blocks.{number}."
             names = [name.removeprefix(at) for name in chosen if linears[name] == number]
-            batches = [Batch(lambda one=one: one.through(block), one.counts) for one in states]
+            batches = [Batch(partial(block, one.x_BTD, *one.shared), one.counts) for one in states]
             for one, x in zip(states, Walk(method, batches, done).through(block, names, at), strict=True):
                 one.x_BTD = x
     return outcome
@@ -203,7 +205,7 @@ def compress_linears(
     chosen, outcome.skipped = choose(names, skip)
     walk = Walk(method, [Batch(run) for run in runs], outcome.layers.append)
     walk.through(module, chosen)
-    outcome.skipped |= {name: "no calibration input reached it" for name in walk.waiting}
+    outcome.skipped |= dict.fromkeys(walk.waiting, "no calibration input reached it")
     (log or Log(quiet=True)).event("compressed", layers=len(outcome.layers), skipped=len(outcome.skipped))
     return outcome
 
@@ -235,9 +237,6 @@ class State:
     x_BTD: Tensor
     shared: tuple[Any, ...]
     counts: Tensor | None  # (B, T) bool: what is no padding
-
-    def through(self, block: nn.Module) -> Tensor:
-        return block(self.x_BTD, *self.shared)
 
 
 def entering(net: Transformer, sequences: Sequence[Sequence[int]]) -> Iterator[State]:

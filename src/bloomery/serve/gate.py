@@ -9,11 +9,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bloomery.serve.errors import Gone, Refused
+from bloomery.serve.options import loopback
 from bloomery.serve.service import Service
 
 OPEN = ("/health",)  # needs no key, and is answered while the server drains
@@ -78,13 +78,6 @@ def local(host: str) -> bool:
     """Whether a Host header names loopback: a page in a browser that was led here by a name of its own is turned away."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return not name or loopback(name)
-
-
-def loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def line(scope: Scope, status: int, seconds: float) -> str:

@@ -48,7 +48,7 @@ class Work:
         if isinstance(event, End):
             self.left -= 1
             if event.reason == "failed":
-                raise Refused(500, f"the request failed: {event.error}")
+                raise Refused(500 if self.engine.alive else 503, f"the request failed: {event.error}")
         return which, event
 
     def _cancel(self) -> None:

@@ -151,6 +151,10 @@ def check_tokens(words: Any, ids: dict[str, list[int]], begin: int | None, job: 
 
 def open_theirs(folder: Path, dequantize: bool = False) -> tuple[Any, Any, int]:
     """The model in fp32 and the tokenizer as transformers loads them, and how many tensors did not match."""
+    import contextlib
+    import io
+    import warnings
+
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -163,10 +167,14 @@ def open_theirs(folder: Path, dequantize: bool = False) -> tuple[Any, Any, int]:
         from transformers import CompressedTensorsConfig
 
         how["quantization_config"] = CompressedTensorsConfig(dequantize=True)
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **how)
+    # compressed-tensors draws its bars without asking, the last of them at the first token that the model sees
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **how)
+        model.eval()(torch.zeros(1, 1, dtype=torch.int64))
     words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     logging.set_verbosity(verbosity)
-    return model.eval(), words, sum(len(info[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return model, words, sum(len(info[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
 def batches(cfg: Any, ids: list[int], job: Job) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FILE = "chain.json"
 SERVER = "server"
+NATIVE = ("model.json", "adapter_config.json")  # what a folder of our own holds
 TEXTS = (
     " ", "def read(path):\n    return path.read_text()\n", "\tfor i in range(10):\r\n\t\tprint(i)  \n\n\n", "naïve café, Straße, ½ ≤ ∞",
     "日本語のテキスト 👩‍👩‍👧", "x" * 200, "don't  stop I'LL 3.14159e-10 0xFF", "x = '<|eos|>' + '<|bos|>'",
@@ -57,9 +58,9 @@ class Chain:
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """Two forward passes over the sequences per hop, some tokens one by one, and the imports; rates as measured on two cores."""
         parameters = float(inputs["of"].facts.get("parameters") or 5e6)
-        passes = 2 * (len(self.of) + self.server)
-        flops = passes * self.count * self.length * 2 * parameters
-        seconds = 6 + 1.0 * passes + flops / (0.2 * machine.matmul_flops.get("float32", 1e11))
+        hops = max(1, len(self.of) - 1 + self.server)
+        flops = 2 * hops * self.count * self.length * 2 * parameters
+        seconds = 6 + 2 * hops + flops / (0.2 * machine.matmul_flops.get("float32", 1e11))
         return Forecast(seconds=seconds, memory=8e8 + 12 * parameters, disk=2e4)
 
     def run(self, job: Job) -> None:
@@ -89,7 +90,10 @@ class Chain:
         with Table() as table:
             for hop in hops:
                 source, copy = table.pair(hop)
-                rows.append(row_of(hop, compare(source, copy, given), called(self.of)))
+                try:
+                    rows.append(row_of(hop, compare(source, copy, given), called(self.of)))
+                except ValueError as wrong:
+                    raise BadInput(f"{source.name} to {copy.name} cannot be compared on {text}: {wrong}; give other data") from None
         return {"hops": rows, "text": text}
 
 
@@ -122,7 +126,7 @@ def hops_of(of: Sequence[Artifact], store: Store | None, server: bool) -> list[H
         limits, note = limits_of(kind, copy, source)
         hops.append(Hop(source, copy, kind, what(copy, kind), limits, note))
     if server:
-        served = next((one for one in reversed(of) if one.path("model.json").is_file()), None)
+        served = next((one for one in reversed(of) if any(one.path(name).is_file() for name in NATIVE)), None)
         if served is None:
             raise BadInput("server: none of the copies is a model of our own that can be served; say `server: false`")
         hops.append(Hop(served, None, "serve", "served over HTTP", *limits_of("serve", served, served)))
@@ -131,8 +135,7 @@ def hops_of(of: Sequence[Artifact], store: Store | None, server: bool) -> list[H
 
 def is_model(one: Artifact) -> bool:
     """Whether an artifact's folder holds a model in any form."""
-    names = ("model.json", "adapter_config.json", "config.json")
-    return any(one.path(name).is_file() for name in names) or any(one.folder.glob("*.gguf"))
+    return any(one.path(name).is_file() for name in (*NATIVE, "config.json")) or any(one.folder.glob("*.gguf"))
 
 
 def source_of(copy: Artifact, before: Sequence[Artifact], store: Store | None) -> Artifact | None:
@@ -321,7 +324,9 @@ def material(of: Sequence[Artifact], data: Artifact | None, count: int, length: 
 
         text = f"held-out {data.kind} of {data.card.get('step') or data.name}"
         sequences = [[int(i) for i in one] for one in samples(data.folder, "heldout", count, length, folder, seed)]
-    plain = [tokenizer.decode(one, skip_special_tokens=True) for one in sequences]
+    if not sequences:
+        raise BadInput(f"{data.name if data else text} holds no held-out sequence of two tokens; give data with held-out documents")
+    plain = [tokenizer.decode(one[: 1 + len(one) // 2], skip_special_tokens=True) for one in sequences]
     chats = [[{"role": role, "content": said} for role, said in one] for one in CHATS] + conversations(data, count)
     return Material([*TEXTS, *plain], chats, sequences), text
 

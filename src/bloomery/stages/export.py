@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from bloomery.core.machine import Machine
     from bloomery.core.store import Artifact
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "F32": 4.0, "F16": 2.0, "Q8_0": 34 / 32, "Q4_0": 18 / 32}  # of a weight
+BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "F32": 4.0, "F16": 2.0, "Q8_0": 34 / 32, "Q4_0": 18 / 32}  # of a weight
 PACKAGES = {"huggingface": ("transformers",), "gguf": ("gguf",), "compressed-tensors": ("transformers", "compressed_tensors")}
 
 
@@ -24,7 +26,7 @@ class Export:
     model: Annotated[Artifact, "model"]  # what is written
     data: Annotated[Artifact | None, "*"] = None  # tokens or chats whose held-out part the copy is measured on
     format: Literal["huggingface", "gguf", "compressed-tensors"] = "huggingface"  # for transformers, for llama.cpp, or codes for vLLM
-    dtype: Literal["float32", "bfloat16"] = "float32"  # huggingface, compressed-tensors: of dense weights; bfloat16 rounds
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # huggingface, compressed-tensors: of dense weights; 16 bits round
     type: Literal["F32", "F16", "Q8_0", "Q4_0"] = "F16"  # gguf: of the matrices; a compressed model's 8 or 4 bit codes are kept
     embedding: Literal["F16", "Q8_0"] = "F16"  # gguf: of the embedding and the head where the type is Q8_0 or Q4_0
     makes: ClassVar[str] = "folder"
@@ -48,20 +50,20 @@ class Export:
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """The weights on disk; in memory ours, theirs and one copy; the import of transformers is most of the time.
 
-        BadInput where the format's package is missing, or the model is known and the format cannot hold it.
+        BadInput where the format's package is missing, or the model is there and has no codes to write.
         """
         self.demand()
+        if self.format == "compressed-tensors" and self.model is not None and not self.model.path("quantization.json").is_file():
+            raise BadInput(f"{self.model.name} is not compressed, and compressed-tensors holds codes: give what a compress step made")
         parameters = float(inputs["model"].facts.get("parameters") or 0)
         disk = BYTES[self.type if self.format == "gguf" else self.dtype] * parameters + 1e6
         facts = {"parameters": parameters, "bytes": disk}
-        return Forecast(seconds=10 + 16 * parameters / 1e9, memory=6e8 + 12 * parameters, disk=disk, facts=facts)
+        return Forecast(
+            seconds=10 + 16 * parameters / 1e9, memory=6e8 + (20 if self.format == "gguf" else 12) * parameters, disk=disk, facts=facts
+        )
 
     def demand(self) -> None:
         """BadInput where a package of the format is missing."""
-        import importlib.util
-
-        from bloomery.core.errors import BadInput
-
         missing = [name for name in PACKAGES[self.format] if importlib.util.find_spec(name) is None]
         if missing:
             raise BadInput(f"the package {missing[0]} is missing: pip install 'bloomery[all]', or {missing[0].replace('_', '-')} alone")

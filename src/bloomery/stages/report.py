@@ -108,7 +108,7 @@ def contents(made: Sequence[Artifact], recipe: Mapping[str, Any], title: str = "
             corpora.corpus(a.card, called[a.address], json_object(a.path("funnel.json")), spreads(a))
             for a in made if a.kind == "corpus" and a.path("funnel.json").is_file()
         ],
-        "chats": [corpora.chats(called[a.address], *found) for a in made if a.kind == "chats" and (found := conversations(a))],
+        "chats": [corpora.chats(a.card, called[a.address], *found) for a in made if a.kind == "chats" and (found := conversations(a))],
         "models": training(made, called, rows),
         **scores(made, called, rows),
         "copies": copies.panels(cards), "layers": layers.fields(cards),
@@ -149,11 +149,12 @@ def scores(made: Sequence[Artifact], called: Mapping[str, str], rows: Mapping[st
     several = len(evaluations) > 1
     limit = max(6, SAMPLES // max(1, len(evaluations)))
     told = [(called[a.address], samples(json_lines(a.path("samples.jsonl"))[:limit])) for a in made if a.kind == "scores"]
+    shown = [
+        {**results(rows[a.address]), "step": called[a.address] if several else "", "of": of(a), "changes": changes.charts(rows[a.address])}
+        for a in evaluations
+    ]
     return {
-        "results": [
-            {**results(rows[a.address]), "step": called[a.address] if several else "", "of": of(a), "changes": changes.charts(rows[a.address])}
-            for a in evaluations
-        ],
+        "results": shown,
         "comparison": changes.comparison([(of(a) or called[a.address], rows[a.address]) for a in evaluations]) if several else None,
         "samples": [{"step": step, "rows": shown} for step, shown in told if shown],
     }  # fmt: skip

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 from bloomery.core.files import to_disk
 from bloomery.core.log import Log
+from bloomery.nn.lora import reseed
 from bloomery.seams import Backward, Batch, Clock, Loss, Rng, Schedule
 from bloomery.train.audit import Audit
 from bloomery.train.batches import COLUMNS, Feed
@@ -113,6 +114,7 @@ def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) ->
     place = {id(micro): i for i, micro in enumerate(micros)}
 
     def value(net: nn.Module, micro: Batch) -> Tensor:
+        reseed(net, rng.child("dropout", place.get(id(micro), -1)))
         terms = run.loss.terms({**roles, "net": net}, micro, seen, rng.child("loss", place.get(id(micro), -1)))
         return sum(term / (weights[name] or 1.0) for name, term in terms.items())
 

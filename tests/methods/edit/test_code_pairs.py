@@ -48,11 +48,11 @@ def test_exact():
     code = "    # times\n    if w:\n        return w * h  # done\n\n    return 0"
     text = "Area of it.\n\nIn squares."
     top = f'@property\n{sign}\n    """Area of it.\n\n    In squares.\n    """'
-    assert body.text == code and body.meta["plain"] == top and question(body) == f"Write the body of this function.\n\n{top}"
+    assert body.text == code and body.meta["plain"] == f"{top}\n" and question(body) == f"Write the body of this function.\n\n{top}"
     assert docstring.text == text and question(docstring) == f"Write the docstring of this function.\n\n@property\n{sign}\n{code}"
     assert docstring.meta["plain"] == f'@property\n{sign}\n{code}\n\n\n{sign}\n    """'
     assert signature.text == sign and question(signature) == f"Write the signature of Shape.area.\n\n{text}"
-    assert signature.meta["plain"] == "# Shape.area: Area of it.\n#\n# In squares."
+    assert signature.meta["plain"] == "# Shape.area: Area of it.\n#\n# In squares.\n"
     assert body.id == "d:3:body" and (body.meta["path"], body.meta["package"], body.meta["line"]) == ("p.py", "q", 3)
 
 
@@ -64,7 +64,7 @@ def test_only_what_can_be_asked_is():
             ...
         def refused(x):
             """Says three."""
-            raise NotImplementedError
+            raise NotImplemented
         def undocumented(x):
             return x
         def alone():
@@ -88,7 +88,7 @@ def test_only_what_can_be_asked_is():
     }
     assert {name for name in found if "body" in name} == {f"body {name}" for name in ("second", "told", "quotes", "after")}
     assert {name for name in found if "docstring" in name} == {"docstring after"}
-    assert found["docstring after"].text == "Says \\eight." and found["body after"].meta["plain"].endswith('r"""Says \\eight."""  # here')
+    assert found["docstring after"].text == "Says \\eight." and found["body after"].meta["plain"].endswith('r"""Says \\eight."""  # here\n')
 
 
 def test_strings_of_several_lines_stay_what_they_are():
@@ -150,7 +150,7 @@ def test_parts_make_the_function_again_and_nothing_leaks(path):
         if one.meta["kind"] == "body":
             bodies += 1
             assert bare(ast.parse(f"{written}\n{one.text}").body[0]) == bare(ast.parse(ast.unparse(node)).body[0])
-            assert f"{one.meta['plain']}\n{one.text}" == f"{written}\n{one.text}" and "".join(one.text.split()) in "".join(source.split())
+            assert f"{one.meta['plain']}{one.text}" == f"{written}\n{one.text}" and "".join(one.text.split()) in "".join(source.split())
         elif one.meta["kind"] == "docstring":
             again = ast.parse(written).body[0]
             assert one.text == ast.get_docstring(node) and ast.get_docstring(again) is None and one.text not in asked
@@ -159,6 +159,6 @@ def test_parts_make_the_function_again_and_nothing_leaks(path):
         else:
             again = ast.parse(f"{one.text} pass").body[0]
             assert ast.dump(again.args) == ast.dump(node.args) and again.name == node.name and type(again) is type(node)
-            assert all(line.startswith("#") for line in one.meta["plain"].split("\n"))
+            assert all(line.startswith("#") for line in one.meta["plain"].splitlines())
     assert not nodes or made
     assert bodies >= 0.8 * sum(len(node.body) > 2 for node in nodes.values())

@@ -18,7 +18,7 @@ from bloomery.data.read import files
 ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst", ".parquet")
 ABOUT = ("id", "package", "path", "kind", "plain")
 HELD_OUT = ("heldout", "held_out", "validation", "valid", "val", "test", "dev", "eval")
-BESIDES = ("card.json", "funnel.json", "dataset_infos.json", "dataset_info.json")
+BESIDES = ("card.json", "counts.json", "funnel.json", "dataset_infos.json", "dataset_info.json")
 LONGEST = 1 << 26  # bytes of a line: one conversation
 EXAMPLES = 3  # places kept for each reason
 

@@ -50,9 +50,7 @@ class GPTQ:
         acc["hessian"].mul_(seen / max(rows, 1)).addmm_(x.T, x, alpha=1 / max(rows, 1))
 
     @torch.no_grad()
-    def solve(
-        self, unit: nn.Linear, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any
-    ) -> Quantized:
+    def solve(self, unit: nn.Linear, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any) -> Quantized:
         """The linear on its grid; ValueError where no input was collected or an input was not finite."""
         if "hessian" not in acc:
             raise ValueError("gptq needs inputs of the layer and was given none; calibrate on sequences that reach it")

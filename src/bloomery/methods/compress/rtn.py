@@ -39,9 +39,7 @@ class RTN:
         """Nothing is needed."""
 
     @torch.no_grad()
-    def solve(
-        self, unit: nn.Linear, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any
-    ) -> Quantized:
+    def solve(self, unit: nn.Linear, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any) -> Quantized:
         """The linear on its grid."""
         grid, w_OI = replace(self, **knobs).grid, unit.weight.float()
         scale, zero = fitted = grid.fit(w_OI)

@@ -39,7 +39,7 @@ class CodePairs:
     def edit(self, doc: Doc, tools: Tools | None, rng: Rng) -> list[Doc] | Drop:
         """Conversations in the order of the code, `meta` with kind, messages, plain, name and line; Drop where it is no Python.
 
-        `plain` is what stands before the answer in a module; the line feed before the answer is not in it, as tokens break before it.
+        `plain` is what stands directly before the answer in a module.
         """
         lines = doc.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         try:
@@ -62,11 +62,11 @@ class CodePairs:
         asked: dict[str, tuple[str, str, str]] = {}  # kind: question, plain, answer
         if not trivial(node) and (parts := Parts.of(node, lines)):
             top, alone = f"{head}\n{parts.docstring}", f"{head}\n{parts.body}"
-            asked["body"] = (f"Write the body of this function.\n\n{top}", top, parts.body)
+            asked["body"] = (f"Write the body of this function.\n\n{top}", f"{top}\n", parts.body)
             if '"""' not in text and text.split("\n")[0] not in alone and not documented(alone):
                 asked["docstring"] = (f"Write the docstring of this function.\n\n{alone}", f'{alone}\n\n\n{sign}\n{INDENT}"""', text)
         comment = "\n".join(f"# {line}".rstrip() for line in f"{name}: {text}".split("\n"))
-        asked["signature"] = (f"Write the signature of {name}.\n\n{text}", comment, sign)
+        asked["signature"] = (f"Write the signature of {name}.\n\n{text}", f"{comment}\n", sign)
         for kind, (question, plain, answer) in asked.items():
             if kind in self.kinds and len(question) <= self.question and len(answer) <= self.answer and "\n" not in sign:
                 messages = [["user", question], ["assistant", answer]]

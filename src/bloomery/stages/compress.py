@@ -1,0 +1,198 @@
+"""Compress: a model with fewer bits for each weight, and how far it is from the one it came from."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from bloomery.core.errors import BadInput
+from bloomery.core.job import Forecast
+from bloomery.core.machine import threads
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    from bloomery.core.job import Job
+    from bloomery.core.machine import Machine
+    from bloomery.core.store import Artifact
+    from bloomery.infer.model import Model
+
+COMPARED = 16384  # tokens on which the copy is compared with its source, where there are as many
+LONGEST = 2048  # tokens of a sequence at most, where the knob leaves it open
+AGREES = {8: 0.95, 7: 0.95, 6: 0.9, 5: 0.8, 4: 0.6, 3: 0.3, 2: 0.0}  # least share of tokens on which both find the same token likeliest
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Store a model's linears in few bits, calibrated on text, and measure what that costs."""
+
+    model: Annotated[Artifact, "model"]  # what is made smaller
+    data: Annotated[Artifact, "*"]  # tokens or chats: calibrated on their training part, compared on their held-out part
+    method: Compress = "gptq"  # how the codes are chosen: a method of the seam compress
+    samples: int = 128  # sequences to calibrate on
+    length: int = 0  # tokens of a sequence at most; 0 = the context, at most 2048
+    skip: tuple[str, ...] = ()  # patterns of linears that stay as they are, such as blocks.0.* or *.down
+    rest: Literal["float16", "bfloat16", "float32"] = "float16"  # type in which the other matrices are stored, the embedding above all
+    agreement: float = -1.0  # least share of equal greedy tokens; -1 = by bits, such as 0.95 at 8 and 0.6 at 4
+    makes: ClassVar[str] = "model"
+    needs: ClassVar[tuple] = ("torch",)
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.length < 0 or self.length == 1:
+            raise ValueError(f"samples must be at least 1 and length 0 or at least 2, got {self.samples} and {self.length}")
+        if not -1 <= self.agreement <= 1:
+            raise ValueError(f"agreement must be a share, or -1, got {self.agreement}")
+
+    def mode(self) -> dict:
+        """Everything is computed in fp32; the number of threads may change its last digit."""
+        return {"precision": "float32", "threads": threads()}
+
+    def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
+        """Calibration is a forward pass, as much again for statistics; then both models read the compared text and write a little."""
+        facts = inputs["model"].facts
+        parameters, context = float(facts.get("parameters") or 5e6), self.length or int(facts.get("context") or 256)
+        bits = getattr(self.method, "bits", 8)
+        tokens = self.samples * context
+        seconds = 6 + 2 * parameters * (2.5 * tokens + 3 * COMPARED) / (0.4 * machine.matmul_flops.get("float32", 1e11))
+        disk = parameters * (bits + 1) / 8 + 2e6
+        memory = 6e8 + 13 * parameters + min(2.2e9, 60 * tokens * math.sqrt(parameters / 12))
+        return Forecast(seconds=seconds, memory=memory, disk=disk, facts={**facts, "bits": bits})
+
+    # ---- run
+
+    def run(self, job: Job) -> None:
+        """Draw, compress, write, read back, and time both models at writing."""
+        import torch
+
+        from bloomery.infer.model import load
+        from bloomery.nn.hf import TOKENIZER_FILES
+        from bloomery.nn.saving import digest, save
+        from bloomery.rewrite.compress import compress
+
+        torch.set_num_threads(threads())
+        source, copy = load(self.model.folder), load(self.model.folder)
+        texts = self.calibration(copy, job)
+        began = time.perf_counter()
+        outcome = compress(copy.net, self.method, texts, self.skip, getattr(torch, self.rest), job.log)
+        job.fact("compress_seconds", time.perf_counter() - began)
+        save(copy.net, job.out, outcome.skipped, getattr(torch, self.rest))
+        for name in TOKENIZER_FILES:
+            if (self.model.folder / name).is_file():
+                shutil.copyfile(self.model.folder / name, job.out / name)
+        job.fact("weights_sha256", digest(copy.net))
+        job.fact("layers", [vars(layer) for layer in outcome.layers])
+        job.fact("skipped", outcome.skipped)
+        job.fact("parameters", copy.net.cfg.parameters())
+        job.fact("context", copy.net.cfg.context)
+        job.fact("calibration_tokens", sum(len(ids) for ids in texts))
+        back = load(job.out)
+        job.fact("logit_difference_read_back", largest_difference(copy, back, texts))
+        job.fact("decode_tokens_per_second", {"copy": pace(back, texts[0]), "source": pace(source, texts[0])})
+
+    def calibration(self, model: Model, job: Job) -> list[ndarray]:
+        """Sequences of the training part."""
+        from bloomery.data.samples import has, samples
+
+        part = "train" if has(self.data.folder, "train") else "heldout"
+        found = samples(self.data.folder, part, self.samples, self.cut(model), self.model.folder, job.seed)
+        return self.sound(found, model)
+
+    def compared(self, model: Model, job: Job) -> tuple[list[ndarray], str]:
+        """Held-out sequences of 16k tokens together or all there are, and where they are from."""
+        from bloomery.data.samples import has, samples
+
+        part, what = ("heldout", "held-out") if has(self.data.folder, "heldout") else ("train", "training")
+        found = samples(self.data.folder, part, COMPARED // 2, self.cut(model), self.model.folder, job.seed + 1)
+        enough, total = [], 0
+        for ids in self.sound(found, model):
+            enough.append(ids)
+            total += len(ids)
+            if total >= COMPARED:
+                break
+        return enough, f"{what} {self.data.kind or 'text'} of {self.data.name}"
+
+    def cut(self, model: Model) -> int:
+        """Tokens of a sequence at most."""
+        context = model.net.cfg.context
+        if self.length > context:
+            raise BadInput(f"length {self.length} is more than the model's context of {context}; give 0 or at most {context}")
+        return self.length or min(context, LONGEST)
+
+    def sound(self, sequences: list[ndarray], model: Model) -> list[ndarray]:
+        """The same sequences; BadInput where there are none or they were made with another vocabulary."""
+        if not sequences:
+            raise BadInput(f"{self.data.folder} holds no text of two tokens; give another artifact as data")
+        if max(int(ids.max()) for ids in sequences) >= model.net.cfg.vocab:
+            raise BadInput(
+                f"{self.data.name} holds token ids past the model's vocabulary of {model.net.cfg.vocab}; give data of its tokenizer"
+            )
+        return sequences
+
+    # ---- check
+
+    def check(self, made: Path, job: Job) -> None:
+        """The folder holds exactly what was solved, every linear is accounted for, and the copy still speaks like its source."""
+        from bloomery.infer.model import load
+        from bloomery.infer.parity import parity
+        from bloomery.nn import packed
+        from bloomery.nn.saving import digest
+        from bloomery.nn.sites import sites
+
+        facts = job.facts or json.loads((made / "card.json").read_text(encoding="utf-8"))["facts"]
+        source, copy, small = load(self.model.folder), load(made), packed.read(made)
+        job.check("weights read back that differ from the solved ones", int(digest(copy.net) != facts["weights_sha256"]), 0)
+        job.check("largest logit difference of the copy read back", facts["logit_difference_read_back"], 0, note="to the model in memory")
+        linears = [site.name for site, _ in sites(copy.net) if site.kind == "linear"]
+        lost = [name for name in linears if name not in small and name not in packed.skipped(made)]
+        note = ", ".join(lost[:3]) or f"of {len(linears)}"
+        job.check("share of linears neither compressed nor named as skipped", len(lost) / len(linears), 0, note=note)
+
+        texts, where = self.compared(source, job)
+        found = parity(source.logits, copy.logits, texts)
+        bits = min(one.bits for one in small.values())
+        least = AGREES[bits] if self.agreement < 0 else self.agreement
+        agrees, note = found.agreement >= least, f"at least {least:g} wanted at {bits} bits, {found.tokens} tokens"
+        job.check("share of greedy tokens equal to the source's", found.agreement, least, ok=agrees, note=note)
+        note = f"nats per token; {found.nats:.4f} against {found.reference_nats:.4f}"
+        job.check("KL divergence from the source that is not finite", int(not math.isfinite(found.kl)), 0, note=note)
+        sizes = weights_bytes(made), weights_bytes(self.model.folder)
+        job.check("bytes of the copy for each byte of its source", sizes[0] / sizes[1], 1)
+        pace = facts["decode_tokens_per_second"]
+        about = {
+            "label": label(self.method, small), "of": self.model.name, "bytes": sizes[0], "source_bytes": sizes[1],
+            "bits_per_weight": 8 * sizes[0] / copy.net.cfg.parameters(), "nats": found.nats, "source_nats": found.reference_nats,
+            "kl": found.kl, "worst_kl": found.worst, "agreement": found.agreement, "tokens": found.tokens, "text": where,
+            "decode_tokens_per_second": pace["copy"], "source_decode_tokens_per_second": pace["source"], "engine": "bloomery, fp32",
+            "note": "no speed-up here: weights are turned dense when loaded",
+        }  # fmt: skip
+        job.fact("copy", about)
+
+
+def label(method: Any, small: dict[str, Any]) -> str:
+    """What the copy is called in tables, such as `GPTQ 4-bit, groups of 32`."""
+    bits = "/".join(str(one) for one in sorted({one.bits for one in small.values()}))
+    groups = sorted({one.group for one in small.values()})
+    wide = "whole rows" if getattr(method, "group", 0) == -1 else f"groups of {groups[-1]}"
+    return f"{type(method).__name__} {bits}-bit, {wide}" + ("" if all(one.zero_OG is None for one in small.values()) else ", asymmetric")
+
+
+def weights_bytes(folder: Path) -> int:
+    """Bytes of a model's weights, of all shards."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def largest_difference(a: Model, b: Model, texts: list[ndarray]) -> float:
+    """Largest absolute difference of a logit on the first few sequences."""
+    return max(float((a.logits(ids) - b.logits(ids)).abs().max()) for ids in texts[:4])
+
+
+def pace(model: Model, ids: ndarray) -> float:
+    """Tokens per second written for one prompt."""
+    from bloomery.infer.speed import speeds
+
+    return speeds(model.decoder, ids.tolist(), batch=1, repeats=2)["decode"]

@@ -1,0 +1,68 @@
+"""Families of copies, what is comparable, which is the smallest that keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from bloomery.draw.copies import families, found, panels, smallest
+
+SIZE = {"bytes": 100, "source_bytes": 400, "agreement": 0.95, "text": "t", "source_nats": 3.0}
+
+
+def card(step, of, nats=3.1, **more):
+    return {
+        "address": step * 4,
+        "name": f"x-{step}",
+        "step": step,
+        "facts": {"copy": {"label": step.upper(), "of": of, "nats": nats, **SIZE, **more}},
+    }
+
+
+def test_a_copy_of_a_copy_belongs_to_the_first_source():
+    cards = [
+        card("a", "x-lm"),
+        card("b", "x-a", 3.2, source_nats=3.1, source_bytes=100),
+        card("c", "x-tuned"),
+        card("d", "x-a", text="other"),
+    ]
+    groups = families(found(cards))
+    assert [(g.root, [m.step for m in g.members]) for g in groups] == [("x-lm", ["a", "b"]), ("x-tuned", ["c"]), ("x-a", ["d"])]
+    assert groups[0].comparable() and groups[0].parents["bbbb"].step == "a" and groups[0].source("source_bytes") == 400
+
+
+def test_circles_end():
+    assert sum(len(g.members) for g in families(found([card("a", "x-b"), card("b", "x-a"), card("c", "x-c")]))) == 3
+
+
+def test_sources_measured_on_other_tokens_are_not_compared():
+    cards = [card("a", "x-lm"), card("b", "x-lm", 2.4, source_nats=2.35)]
+    assert not families(found(cards))[0].comparable()
+    (panel,) = panels(cards)
+    assert "more than its source" in panel["chart"] and "other tokens" in panel["note"]
+    assert "more than its source" not in panels([card("a", "x-lm"), card("b", "x-lm", 3.05)])[0]["chart"]
+
+
+@pytest.mark.parametrize(
+    "speed, said", [(100.0, "0.50\u202f×: no speed-up here"), (208.0, "1.0\u202f×: no speed-up here"), (600.0, "3\u202f×")]
+)
+def test_no_speed_up_is_said(speed, said):
+    (panel,) = panels([card("a", "x-lm", decode_tokens_per_second=speed, source_decode_tokens_per_second=200.0)])
+    assert panel["rows"][1]["against"] == said and panel["rows"][0]["speed"] == "200"
+
+
+def test_smallest_copy_that_keeps():
+    cards = [
+        card("a", "x-lm", bytes=90),
+        card("b", "x-lm", bytes=50, agreement=0.6),
+        card("c", "x-lm", bytes=200),
+        card("d", "x-lm", bytes=395),
+    ]
+    copy, ratio = smallest(cards)
+    assert copy.step == "a" and ratio == pytest.approx(400 / 90)
+    assert smallest([card("b", "x-lm", agreement=0.6), card("d", "x-lm", bytes=395)]) is None and smallest([]) is None
+
+
+def test_the_table_has_every_copy_and_the_source_first():
+    rows = panels([card("a", "x-lm", bytes=90), card("b", "x-lm", bytes=None), card("c", "x-lm", 3.0, bytes=200)])[0]["rows"]
+    assert [r["label"] for r in rows] == ["x-lm", "C", "A", "B"] and rows[1]["change"] == "0" and rows[2]["change"] == "+0.10"
+    assert [r["tone"] for r in rows] == ["source", "main", "main", "other"]
