@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bloomery.draw.answers import LEAD, SHOWN, grade_text, samples
+from bloomery.draw.answers import LEAD, SHOWN, grade_text, samples, squeezed
 
 
 def three(before: str, after: str, reference: str | None = "", prompt: str = "Write it.") -> dict:
@@ -52,3 +52,8 @@ def test_no_reference_two_columns():
 
 def test_grades():
     assert grade_text({"next_line": 1, "parts": [1]}) == "next line 1" and grade_text(0.5) == "grade 0.5" and grade_text(None) == ""
+
+
+def test_runs_of_empty_lines_are_counted():
+    assert squeezed("a\n\n\n\nb\n\n \n\t\n\n") == "a\n\n\n\nb\n[4 empty lines]" and squeezed("\n" * 30) == "[30 empty lines]"
+    assert three("\n" * 30, "x")["columns"][0]["lines"][0]["text"] == "[30 empty lines]"

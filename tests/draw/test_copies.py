@@ -35,11 +35,12 @@ def test_circles_end():
 
 
 def test_sources_measured_on_other_tokens_are_not_compared():
-    cards = [card("a", "x-lm"), card("b", "x-lm", 2.4, source_nats=2.35)]
-    assert not families(found(cards))[0].comparable()
+    cards = [{"address": "l", "name": "x-lm", "step": "lm"}, card("a", "x-lm"), card("b", "x-a", 2.4, source_nats=2.35)]
+    (family,) = families(found(cards))
+    assert not family.comparable() and [family.rise(m) for m in family.members] == pytest.approx([0.1, 0.15])
     (panel,) = panels(cards)
-    assert "more than its source" in panel["chart"] and "other tokens" in panel["note"]
-    assert "more than its source" not in panels([card("a", "x-lm"), card("b", "x-lm", 3.05)])[0]["chart"]
+    assert "more than lm" in panel["chart"] and "changes are drawn" in panel["note"]
+    assert "more than" not in panels([card("a", "x-lm"), card("b", "x-lm", 3.05)])[0]["chart"]
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,19 @@ def test_the_table_has_every_copy_and_the_source_first():
     rows = panels([card("a", "x-lm", bytes=90), card("b", "x-lm", bytes=None), card("c", "x-lm", 3.0, bytes=200)])[0]["rows"]
     assert [r["label"] for r in rows] == ["x-lm", "C", "A", "B"] and rows[1]["change"] == "0" and rows[2]["change"] == "+0.10"
     assert [r["tone"] for r in rows] == ["source", "main", "main", "other"]
+
+
+def test_a_copy_that_names_no_source_is_of_its_model():
+    cards = [
+        {"address": "l" * 4, "name": "x-lm", "step": "lm"},
+        {**card("a", None), "inputs": {"model": ["l" * 4], "data": ["q"]}},
+        card("b", "x-lm"),
+    ]
+    assert [(g.root, len(g.members)) for g in families(found(cards))] == [("x-lm", 2)]
+    assert panels(cards)[0]["rows"][0]["label"] == "lm" and families(found([card("a", None)]))[0].root == ""
+
+
+def test_noise_is_no_advantage_and_equal_labels_are_told_apart():
+    cards = [card("a", "x-lm", 3.1002, bytes=90), card("b", "x-lm", 3.1, bytes=300, label="A")]
+    (panel,) = panels(cards)
+    assert [r["tone"] for r in panel["rows"]] == ["source", "other", "main"] and "A (a)" in panel["chart"] and "A (b)" in panel["chart"]

@@ -80,7 +80,14 @@ def test_hardly_any_points(marks, width):
 
 def test_frontier():
     marks = [Mark("a", 1, 5), Mark("b", 2, 6), Mark("c", 3, 3), Mark("d", 3, 4), Mark("e", 9, 3)]
-    assert [m.name for m in frontier(marks)] == ["a", "c"]
+    assert [m.name for m in frontier(marks)] == ["a", "c"] and [m.name for m in frontier(marks, near=2.0)] == ["a"]
+
+
+def test_noise_does_not_fill_the_chart():
+    marks = [Mark("a", 1, 3.00001, "main"), Mark("b", 2, 3.0, "main")]
+    tall = [parsed(scatter(marks, label="s", x="MB", y="nats", room=room)) for room in (0.0, 0.02)]
+    spans = [abs(float(a.get("cy")) - float(b.get("cy"))) for a, b in (root.iter("circle") for root in tall)]
+    assert spans[0] > 150 and spans[1] < 1
 
 
 def test_no_place_is_no_name():

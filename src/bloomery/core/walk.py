@@ -6,6 +6,7 @@ import datetime
 import errno
 import hashlib
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -136,7 +137,19 @@ def given(ref: Ref, store: Store, step: Step | None = None, knob: str = "") -> A
         raise BadInput(f"{folder}: this folder is empty; name one that holds a model or data")
     facts = {"bytes": sum(path.stat().st_size for path in paths)}
     card = {"kind": "folder", "stage": "outside", "facts": facts, "step": str(folder)}
+    if (base := base_of(folder)) is not None:
+        files["base"] = given(Ref(folder=str(base)), store).address
     return Artifact(lineage.address({"outside": files}), folder, card)
+
+
+def base_of(folder: Path) -> Path | None:
+    """The folder of the model that an adapter in `folder` belongs to, where there is one and it is on this machine."""
+    try:
+        named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        return None
+    found = (folder / named) if isinstance(named, str) and named else None  # an absolute path stays what it is
+    return found if found is not None and found.is_dir() and found.resolve() != folder.resolve() else None
 
 
 def _content(path: Path) -> str:

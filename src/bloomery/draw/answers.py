@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import groupby
 from typing import Any
 
 from bloomery.draw.numbers import plain
 
 PROMPT = 18  # lines of a prompt shown
 SHOWN = 24  # lines of an answer shown
+EMPTY = 3  # empty lines in a row shown as they are
 LEAD = 3  # equal lines shown before the first that differs
 WIDE = 600  # characters of a line shown
 
@@ -27,6 +29,15 @@ def grade_text(grade: Any) -> str:
     if isinstance(grade, Mapping):
         return ", ".join(f"{str(k).replace('_', ' ')} {plain(v)}" for k, v in grade.items() if isinstance(v, (int, float, str)))
     return "" if grade is None else f"grade {plain(grade)}"
+
+
+def squeezed(text: str) -> str:
+    """The text with every long run of empty lines as one line that counts them."""
+    found: list[str] = []
+    for empty, run in groupby(text.splitlines(), key=lambda line: not line.strip()):
+        lines = list(run)
+        found += [f"[{len(lines)} empty lines]"] if empty and len(lines) > EMPTY else lines
+    return "\n".join(found)
 
 
 def _head(line: str) -> str:
@@ -44,7 +55,7 @@ def _two(row: Mapping[str, Any], lines: int = PROMPT) -> dict[str, Any]:
     about = (str(row.get("kind") or row.get("task") or "").replace("_", " "), grade_text(row.get("grade")))
     return {
         "three": False, "head": _head(head), "about": ", ".join(p for p in about if p), "prompt": cut + prompt,
-        "completion": str(row.get("completion", "")), "reference": None if reference is None else str(reference),
+        "completion": squeezed(str(row.get("completion", ""))), "reference": None if reference is None else str(reference),
     }  # fmt: skip
 
 
@@ -58,7 +69,7 @@ def _three(row: Mapping[str, Any]) -> dict[str, Any]:
     grades = {"Before": ", ".join(p for p in (how, grade_text(before.get("grade"))) if p), "After": grade_text(row.get("grade"))}
     if reference is not None:
         texts["Reference"] = str(reference)
-    lines = {name: text.splitlines() for name, text in texts.items()}
+    lines = {name: squeezed(text).splitlines() for name, text in texts.items()}
     start = _start(list(lines.values()))
     wanted = lines.get("Reference", [])
     columns = [

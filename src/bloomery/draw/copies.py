@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloomery.draw import svg
-from bloomery.draw.cards import Card, facts, names, real
+from bloomery.draw.cards import Card, facts, names, parents, real
 from bloomery.draw.numbers import DASH, THIN, count, nearly, number, signed, size
 from bloomery.draw.page import markup
 from bloomery.draw.scatter import Mark, frontier, scatter
 
 SAME = 0.005  # nats: measurements of one source that lie this near were made on the same tokens
+NEAR = 0.0005  # nats: a smaller difference is no better and no worse
+ROOM = 0.02  # nats that the chart spans at least
 KEEPS = 0.9  # of the next tokens the same: such a copy counts as keeping what its source says
 FASTER = 1.05  # times the source's speed: less than this is no speed-up
 
@@ -80,6 +82,15 @@ class Family:
         """A figure of the root, from the first of its own copies that knows it."""
         return next((v for one in self.own() if (v := one.get(field)) is not None), None)
 
+    def rise(self, copy: Copy) -> float | None:
+        """Nats more than the root needs: its own change, and with it that of every copy on the way."""
+        change, above, passed = copy.change, self.parents.get(copy.address), {copy.address}
+        while change is not None and above is not None and above.address not in passed:
+            passed.add(above.address)
+            change = None if above.change is None else change + above.change
+            above = self.parents.get(above.address)
+        return change
+
     def comparable(self) -> bool:
         """Whether nats can be compared as they are: every source was found where another measurement has it."""
         whole = self.source("source_nats")
@@ -89,11 +100,16 @@ class Family:
 
 
 def found(cards: Sequence[Card]) -> list[Copy]:
-    """Every copy in the lineage, in its order."""
-    called = names(cards)
+    """Every copy in the lineage, in its order; one that does not say what it is `of` is of the model that it was made from."""
+    called, known = names(cards), {c["address"]: str(c.get("name") or "") for c in cards}
+
+    def above(card: Card) -> str:
+        given = (card.get("inputs") or {}).get("model")
+        return next((known[a] for a in parents({"inputs": {"model": given}}) if a in known), "") if given else ""
+
     return [
-        Copy(c["address"], str(c.get("name") or ""), called[c["address"]], facts(c)["copy"])
-        for c in cards if isinstance(facts(c).get("copy"), Mapping)
+        Copy(c["address"], known[c["address"]], called[c["address"]], {**fact, "of": fact.get("of") or above(c)})
+        for c in cards if isinstance(fact := facts(c).get("copy"), Mapping)
     ]  # fmt: skip
 
 
@@ -128,14 +144,14 @@ def panels(cards: Sequence[Card]) -> list[dict[str, Any]]:
 def _panel(one: Family, steps: Mapping[str, str]) -> dict[str, Any]:
     root = steps.get(one.root, one.root) or "the source"
     plain, marks = one.comparable(), _marks(one, root)
-    front = {m.words for m in frontier(marks)} if marks else set()
+    front = {m.words for m in frontier(marks, NEAR)} if marks else set()
     members = sorted(one.members, key=lambda c: -(c.get("bytes") or 0))
     rows = [_source_row(one, root), *(_row(c, one, steps, f"{_words(c)}" in front) for c in members)]
     about = [f"measured on {one.members[0].text}" if one.members[0].text else ""]
     tokens = sorted({int(t) for c in one.members if (t := c.get("tokens"))})
     about.append(f"{count(tokens[0])}{f' to {count(tokens[-1])}' if len(tokens) > 1 else ''} predictions" if tokens else "")
     if not plain:
-        about.append("the sources were measured on other tokens each time, so that the change against its own source is drawn")
+        about.append("the source was not measured on the same ones each time, so changes are drawn, and those of a copy of a copy add up")
     speeds = any(c.get("decode_tokens_per_second") is not None for c in members)
     return {
         "title": f"Copies of {root}", "note": ", ".join(p for p in about if p), "rows": rows, "speeds": speeds,
@@ -150,10 +166,11 @@ def _marks(one: Family, root: str) -> list[Mark]:
     if weights and nats is not None:
         points.append(Mark(root, weights, nats if plain else 0.0, "source", f"{root}: {size(weights)}, {number(nats, 4)} nats"))
     for c in one.members:
-        height = c.get("nats") if plain else c.change
+        height = c.get("nats") if plain else one.rise(c)
         if c.get("bytes") and height is not None:
-            points.append(Mark(c.label, c.get("bytes") or 0.0, height, "other", _words(c)))
-    best = {m.words for m in frontier(points)}
+            label = c.label if [m.label for m in one.members].count(c.label) == 1 else f"{c.label} ({c.step})"
+            points.append(Mark(label, c.get("bytes") or 0.0, height, "other", _words(c)))
+    best = {m.words for m in frontier(points, NEAR)}
     return [Mark(m.name, m.x, m.y, "main" if m.tone == "other" and m.words in best else m.tone, m.words) for m in points]
 
 
@@ -174,14 +191,14 @@ def _chart(marks: Sequence[Mark], one: Family, root: str, plain: bool) -> Any:
     told = any(m.tone == "source" for m in marks)
     level = None if nats is None else ("" if told else root, nats)
     token = "held-out token" if "held-out tokens" in one.members[0].text or "held-out chats" in one.members[0].text else "token"
-    name = f"nats per {token}" if plain else f"nats per {token} more than its source"
+    name = f"nats per {token}" if plain else f"nats per {token} more than {root}"
     label = "Size against quality: " + "; ".join(m.words for m in marks)
 
     def draw(width: int) -> str:
         return scatter(
             scaled, label=label, x=f"{unit} of weights{', logarithmic' if logarithmic and width > 500 else ''}",
             y=f"{name}, lower is better",
-            log_x=logarithmic, level=level, width=width, height=340 if width < 900 else 380,
+            log_x=logarithmic, near=NEAR, room=ROOM, level=level, width=width, height=340 if width < 900 else 380,
         )  # fmt: skip
 
     return markup(svg.fluid(draw, *svg.FULL))

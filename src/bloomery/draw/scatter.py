@@ -27,22 +27,24 @@ class Mark:
     words: str = ""
 
 
-def frontier(marks: Sequence[Mark]) -> list[Mark]:
-    """The marks that no other beats both in x and in y (lower is better in both), by x."""
+def frontier(marks: Sequence[Mark], near: float = 0.0) -> list[Mark]:
+    """The marks that no other beats both in x and in y (lower is better in both), by x; what is better by `near` or less is not."""
     kept: list[Mark] = []
     for mark in sorted(marks, key=lambda m: (m.x, m.y)):
-        if not kept or mark.y < kept[-1].y:
+        if not kept or mark.y < kept[-1].y - near:
             kept.append(mark)
     return kept
 
 
 def scatter(
     marks: Sequence[Mark], *, label: str, x: str, y: str, log_x: bool = False, level: tuple[str, float] | None = None,
-    width: int = 700, height: int = 340,
+    width: int = 700, height: int = 340, near: float = 0.0, room: float = 0.0,
 ) -> str:  # fmt: skip
-    """An svg of named points; `level` is a dashed line to compare with, named at its right end."""
+    """An svg of named points; `level` is a dashed line to compare with. Differences in y up to `near` count as none, and the upright
+    axis spans `room` at least, so that noise does not look like a result."""
     marks = [m for m in marks if math.isfinite(m.x) and math.isfinite(m.y) and (m.x > 0 or not log_x)]
     low, high = spread([*(m.y for m in marks), *([level[1]] if level else [])], air=0.12)
+    low, high = min(low, (low + high - room) / 2), max(high, (low + high + room) / 2)
     top, bottom = 28.0, height - 34.0
     up = Scale(low, high, bottom, top)
     ticks = up.ticks(max(3, height // 60))
@@ -50,7 +52,7 @@ def scatter(
     left, right = 10 + max((svg.measure(n) for n in names), default=20), width - 4.0
     across = Scale(*spread((m.x for m in marks), log_x, air=0.1), left, right, log_x)
     spots = [(across(m.x), up(m.y)) for m in marks]
-    line = [(across(m.x), up(m.y)) for m in frontier(marks)]
+    line = [(across(m.x), up(m.y)) for m in frontier(marks, near)]
     parts = [svg.text(y, 0, 13, "unit"), *grid(up, ticks, names, left, right), *foot(across, x, bottom, right)]
     taken: list[Box] = []
     if level:
@@ -62,7 +64,7 @@ def scatter(
     found = place(
         [spots[group[0]] for group in groups],
         [(max(svg.measure(n, NAME) for n in shown), LINE * len(shown)) for shown in names_of],
-        Box(left + 2, 16, right - left - 2, bottom - 18), taken, list(pairwise(line)),
+        Box(left + 2, 16, right - left - 2, bottom - 18), taken, [*pairwise(line), *([((left, up(level[1])), (right, up(level[1])))] if level else [])],
     )  # fmt: skip
     for group, shown, spot in zip(groups, names_of, found, strict=True):
         parts += _name(spot, spots[group[0]], shown, [marks[i] for i in group])

@@ -20,6 +20,7 @@ from bloomery.infer.decoder import Completion, Decoder
 from bloomery.infer.score import log_probabilities
 from bloomery.nn import peft
 from bloomery.nn.hf import TOKENIZER_FILES, from_hf, special_ids
+from bloomery.nn.lora import LoraLinear
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import assemble
 from bloomery.nn.saving import load as load_native
@@ -39,7 +40,7 @@ class Model:
         self.ids = special_ids(folder)
         self.template = ChatTemplate.load(folder)
         end = self.ids.get("eos_token")
-        stops = _end_ids(folder) | ({end} if end is not None else set())
+        stops = end_ids(folder) | ({end} if end is not None else set())
         self.decoder = Decoder(net, tokenizer, stops | set(self.template.stops if self.template else ()))
 
     def encode(self, text: str, end: bool = False) -> list[int]:
@@ -88,6 +89,8 @@ class Model:
         folder = Path(folder)
         if folder.exists() and any(folder.iterdir()):
             raise BadInput(f"{folder} is not empty; give a new folder")
+        if any(isinstance(unit, LoraLinear) for unit in self.net.modules()):
+            raise BadInput("the model has an adapter; merge it first (`rewrite.adapters.merge`, or a merge step)")
         folder.mkdir(parents=True, exist_ok=True)
         save_native(self.net, folder)
         for name in TOKENIZER_FILES:
@@ -146,7 +149,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _end_ids(folder: Path) -> set[int]:
+def end_ids(folder: Path) -> set[int]:
     """End tokens named by the model's own configuration files."""
     found: set[int] = set()
     for name in ("generation_config.json", "config.json"):

@@ -106,6 +106,7 @@ class Transformers:
         with redirect_stderr(io.StringIO()):  # progress bars of compressed-tensors, which nothing else turns off
             self.net = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
             self.words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.logits([0])  # what is packed is unpacked by the first pass
         logging.set_verbosity(verbosity)
         config = self.net.config
         self.name, self.note, self.vocab = name or Path(folder).name, "", config.vocab_size

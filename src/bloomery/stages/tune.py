@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EFFICIENCY = {True: 0.35, False: 0.15}  # share of the measured matmul speed that a step reaches, compiled or not (measured)
 LONGEST = 2048  # a row's inputs at most, where no context is given
 DRIFT = 0.02  # of held-out nats between the working precision and fp32
-ALSO = {"embed": "embed.", "head": "head.", "norms": "norm"}  # what may be trained beside an adapter, and how its names are found
+ALSO = ("embed", "head", "norms")  # what may be trained whole beside an adapter
 
 
 @dataclass(frozen=True)
@@ -165,14 +165,7 @@ class Tune:
         from bloomery.train.optimizer import Optimizer
 
         if self.adapter is not None:
-            names = attach(model.net, self.adapter, job.rng.child("adapter"))
-            if not names:
-                raise BadInput(f"adapter: {self.adapter} fits no layer of this model; name other targets")
-            if "head" in self.train_also and model.net.cfg.tied:
-                raise BadInput("train_also: the head of this model is its embedding; say embed alone")
-            for name, p in model.net.named_parameters():
-                also = any(name.startswith(ALSO[one]) or (one == "norms" and "norm." in name) for one in self.train_also)
-                p.requires_grad_(p.requires_grad or also)
+            names = attach(model.net, self.adapter, job.rng.child("adapter"), also=self.train_also)
             job.fact("adapted", names)
         return Optimizer(model.net, self.optimizer, job.rng.child("optimizer"), self.decay, dtype, self.rest)
 
@@ -312,11 +305,15 @@ def nats(model: Model, laid: Conversations, most: int) -> list[tuple[float, floa
 
 def copy_words(source: Path, out: Path, template: ChatTemplate) -> None:
     """The tokenizer's files, what ends an answer, and the template that was trained with."""
+    from bloomery.infer.model import end_ids
     from bloomery.nn.hf import TOKENIZER_FILES
 
-    for name in (*TOKENIZER_FILES, "generation_config.json"):
+    for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
+    ends = end_ids(source)
+    if ends:
+        (out / "generation_config.json").write_text(json.dumps({"eos_token_id": sorted(ends)}) + "\n", encoding="utf-8")
     template.save(out)
 
 

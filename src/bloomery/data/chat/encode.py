@@ -43,7 +43,8 @@ def examples(
 ) -> tuple[list[tuple[Conversation, Example]], Counter[str]]:
     """Ids and marks of every conversation that has something to train on, and why others have not; `advance` is told of each one.
 
-    Tokens break where an answer begins, as they do when the model is asked. At most `context` + 1 tokens are kept: as many inputs as a row has, and the last target.
+    Tokens break where an answer begins, as they do when the model is asked.
+    At most `context` + 1 tokens are kept: as many inputs as a row has, and the last target.
     """
     kept, dropped = [], Counter()
     for one in conversations:
