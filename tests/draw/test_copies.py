@@ -58,8 +58,11 @@ def test_smallest_copy_that_keeps():
         card("c", "x-lm", bytes=200),
         card("d", "x-lm", bytes=395),
     ]
-    copy, ratio = smallest(cards)
-    assert copy.step == "a" and ratio == pytest.approx(400 / 90)
+    copy, ratio, agreement = smallest(cards)
+    assert copy.step == "a" and ratio == pytest.approx(400 / 90) and agreement == 0.95
+    copy, _, agreement = smallest([*cards, card("e", "x-a", bytes=20, agreement=0.97)])
+    assert copy.step == "e" and agreement == pytest.approx(0.92)  # 5 and 3 in a hundred may be different tokens
+    assert smallest([*cards, card("e", "x-a", bytes=20, agreement=0.94)])[0].step == "a"
     assert smallest([card("b", "x-lm", agreement=0.6), card("d", "x-lm", bytes=395)]) is None and smallest([]) is None
 
 

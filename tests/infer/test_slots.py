@@ -116,3 +116,15 @@ def test_memory_is_allocated_once_and_limits_are_kept():
     with pytest.raises(ValueError, match="after 80"):
         batch.net(IDS[:4, :1], cache=batch.slots)
     assert batch.slots.keys.data_ptr() == place and isinstance(batch.slots.reader, Cache)
+
+
+@pytest.mark.wide  # true of the kernels seen so far, promised by none
+@torch.inference_mode()
+def test_alone_and_in_company_the_last_bit_is_the_same():
+    net, found = NETS["llama"], []
+    for company in (0, 1, 3, 4):
+        batch = Batch(net, 5)
+        for who in range(company + 1):
+            batch.join(who, 20 + 11 * who)
+        found.append(torch.stack([batch.step()[0] for _ in range(20)]))
+    assert all(torch.equal(one, found[0]) for one in found)

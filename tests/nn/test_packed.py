@@ -116,6 +116,10 @@ SPOILED = {
     "symmetric": (lambda a, s: a["linears"][NAME].update(symmetric=False), "zero should be"),
     "scale": (lambda a, s: s.update({f"{NAME}.scale": torch.full((16, 3), float("nan")).half()}), "not finite"),
     "scale type": (lambda a, s: s.update({f"{NAME}.scale": torch.ones(16, 3)}), "scale should be"),
+    "zero": (
+        lambda a, s: s.update({f"{NAME}.zero": torch.full((16, 3), 8).to(torch.int8)}) or a["linears"][NAME].update(symmetric=False),
+        "out of range",
+    ),
     "order": (lambda a, s: s.update({f"{NAME}.order": torch.zeros(24, dtype=torch.int32)}), "every column once"),
     "codes": (lambda a, s: s.pop(f"{NAME}.codes"), "codes should be"),
     "another": (lambda a, s: a["linears"].update({"blocks.9.up": a["linears"][NAME]}), "blocks.9.up"),

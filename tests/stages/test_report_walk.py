@@ -253,7 +253,7 @@ def test_second_half(tmp_path):
         assert f'<section id="{section}">' in page and f'href="#{section}"' in page, section
     words = " ".join(read_page(page).text.split())
     for said in (
-        "2.66 → 1.62", "change −1.04, interval −1.16 to −0.92", "3.90 MB", "3.7 × smaller", "5 of 5",
+        "2.66 → 1.62", "change −1.04, interval −1.16 to −0.92", "3.90 MB", "3.7 × smaller; the same next token in 99.4 %", "5 of 5",
         "largest KL where it is limited: 0.021",
         "no speed-up here", "Copies of lm", "Copies of tuned", "GGUF Q8_0 of GPTQ 4-bit", "tied to the head", "All 5 hops hold.",
         "then tuned to answer", "300 conversations to tune on, 40 held out, of 3 kinds", "asked in plain text", "+21.0 points",

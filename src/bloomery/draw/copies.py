@@ -82,14 +82,25 @@ class Family:
         """A figure of the root, from the first of its own copies that knows it."""
         return next((v for one in self.own() if (v := one.get(field)) is not None), None)
 
+    def way(self, copy: Copy) -> list[Copy]:
+        """The copy, the copy that it was made from, and so on to the one made from the root."""
+        found, above = [copy], self.parents.get(copy.address)
+        while above is not None and above not in found:
+            found.append(above)
+            above = self.parents.get(above.address)
+        return found
+
     def rise(self, copy: Copy) -> float | None:
         """Nats more than the root needs: its own change, and with it that of every copy on the way."""
-        change, above, passed = copy.change, self.parents.get(copy.address), {copy.address}
-        while change is not None and above is not None and above.address not in passed:
-            passed.add(above.address)
-            change = None if above.change is None else change + above.change
-            above = self.parents.get(above.address)
-        return change
+        changes = [one.change for one in self.way(copy)]
+        return None if None in changes else sum(changes)  # type: ignore[arg-type]
+
+    def agreement(self, copy: Copy) -> float | None:
+        """Share of next tokens that are the root's; of a copy of a copy the least that it can be."""
+        shares = [one.get("agreement") for one in self.way(copy)]
+        if len(shares) == 1 or None in shares:
+            return shares[0] if len(shares) == 1 else None
+        return 1 - sum(1 - share for share in shares)  # type: ignore[operator]
 
     def comparable(self) -> bool:
         """Whether nats can be compared as they are: every source was found where another measurement has it."""
@@ -243,14 +254,15 @@ def _faster(ratio: float | None) -> str:
     return f"{number(ratio, 2)}{THIN}×" + ("" if ratio >= FASTER else ": no speed-up here")
 
 
-def smallest(cards: Sequence[Card]) -> tuple[Copy, float | None] | None:
-    """The smallest copy that still says what its source says, and how many times smaller than the first source it is."""
-    best: tuple[Copy, float | None] | None = None
+def smallest(cards: Sequence[Card]) -> tuple[Copy, float | None, float] | None:
+    """The smallest copy that still says what its first source says, how many times smaller it is, and the share of tokens alike."""
+    best: tuple[Copy, float | None, float] | None = None
     for family in families(found(cards)):
         whole = family.source("source_bytes")
         for one in family.members:
-            weights, agreement = one.get("bytes"), one.get("agreement")
-            smaller = weights and agreement is not None and agreement >= KEEPS and (whole is None or weights < 0.95 * whole)
-            if smaller and (best is None or weights < (best[0].get("bytes") or 0)):
-                best = (one, whole / weights if whole else None)
+            weights, agreement = one.get("bytes"), family.agreement(one)
+            if not weights or agreement is None or agreement < KEEPS or (whole is not None and weights >= 0.95 * whole):
+                continue
+            if best is None or weights < (best[0].get("bytes") or 0):
+                best = (one, whole / weights if whole else None, agreement)
     return best

@@ -86,9 +86,10 @@ def _smallest(cards: Sequence[Card]) -> dict[str, Any] | None:
     found = smallest(cards)
     if found is None:
         return None
-    copy, ratio = found
+    copy, ratio, agreement = found
+    least = "" if agreement == copy.get("agreement") else "at least "
     smaller = f", {number(ratio, 2)}{THIN}× smaller" if ratio else ""
-    note = f"{copy.label}{smaller}; the same next token in {nearly(copy.get('agreement') or 0)}"
+    note = f"{copy.label}{smaller}; the same next token in {least}{nearly(agreement)}"
     return {"name": f"smallest copy agreeing in {percent(KEEPS)}", "value": size(copy.get("bytes") or 0), "note": note}
 
 

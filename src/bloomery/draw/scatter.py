@@ -61,14 +61,17 @@ def scatter(
         parts.append(svg.path(line, class_="trail"))
     groups = _together(spots)
     names_of = [[svg.fit(marks[i].name, width * 0.4, NAME) for i in group] for group in groups]
+    lines = [*pairwise(line), *([((left, up(level[1])), (right, up(level[1])))] if level else [])]
     found = place(
         [spots[group[0]] for group in groups],
         [(max(svg.measure(n, NAME) for n in shown), LINE * len(shown)) for shown in names_of],
-        Box(left + 2, 16, right - left - 2, bottom - 18), taken, [*pairwise(line), *([((left, up(level[1])), (right, up(level[1])))] if level else [])],
+        Box(left + 2, 16, right - left - 2, bottom - 18), taken, lines,
     )  # fmt: skip
     for group, shown, spot in zip(groups, names_of, found, strict=True):
         parts += _name(spot, spots[group[0]], shown, [marks[i] for i in group])
-    parts += [_dot(m, *s) for m, s in sorted(zip(marks, spots, strict=True), key=lambda one: one[0].tone != "source")]
+    parts += [
+        _dot(m, *s) for m, s in sorted(zip(marks, spots, strict=True), key=lambda one: ("source", "other", "main").index(one[0].tone))
+    ]
     return svg.picture(width, height, label, *parts, kind="scatter")
 
 

@@ -173,10 +173,11 @@ def _take(name: str, about: Any, state: dict[str, Tensor], folder: Path) -> Pack
         should = (wanted[part], PARTS[part]) if part in wanted else None
         if given != should:
             raise BadInput(f"{where}: {part} should be {should or 'absent'} and is {given or 'absent'}; make the model again")
-    order, zero, edge = found["order"], found["zero"], 1 << (bits - 1)
+    order, zero = found["order"], found["zero"]
     if order is not None and not order.sort().values.equal(torch.arange(columns, dtype=torch.int32)):
         raise BadInput(f"{where}: its order does not name every column once; make the model again")
-    if not found["scale"].isfinite().all() or (zero is not None and bool(((zero < -edge) | (zero >= edge)).any())):
+    out = zero is not None and bool((zero.short() + (1 << (bits - 1)) >> bits != 0).any())
+    if out or not bool(found["scale"].isfinite().all()):
         raise BadInput(f"{where}: a scale is not finite or a zero is out of range; make the model again")
     codes = unpack(found["codes"], bits, columns)
     return Packed(codes, found["scale"], zero, bits, group, order, str(about.get("method", "")))

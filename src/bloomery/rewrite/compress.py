@@ -177,6 +177,9 @@ def compress(
     outcome.skipped |= left
     if not chosen:
         raise BadInput(f"skip leaves no linear to compress of {len(linears)}; name fewer")
+    for site, unit in found:
+        if site.name in chosen and type(unit) is not nn.Linear:
+            raise BadInput(f"{site.name} is a {type(unit).__name__} and no plain linear; merge adapters into the model first")
     if rest is not None:
         narrow(net, rest, chosen)
     log = log or Log(quiet=True)

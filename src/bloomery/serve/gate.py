@@ -40,7 +40,11 @@ class Gate:
 
         try:
             refused = self.refusal(scope)
-            await (self.app if refused is None else refused.response())(scope, receive, noting)
+            if refused is None:
+                with self.service.entered():
+                    await self.app(scope, receive, noting)
+            else:
+                await refused.response()(scope, receive, noting)
         except Gone:
             status = HUNG_UP
         except asyncio.CancelledError:

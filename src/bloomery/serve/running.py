@@ -130,14 +130,13 @@ async def _until_signal(host: Host, say: Callable[[str], None], greet: Callable[
             server.should_exit = server.force_exit = True
         else:
             service.draining = True
-            busy = service.engine.active + service.engine.waiting
-            say(f"stopping: {busy} requests may finish within {host.options.drain_seconds:.0f} s; once more to stop at once")
+            say(f"stopping: {service.inside} requests may finish within {host.options.drain_seconds:.0f} s; once more to stop at once")
             told.set()
 
     async def drain() -> None:
         await told.wait()
         deadline = time.monotonic() + host.options.drain_seconds
-        while time.monotonic() < deadline and server.server_state.tasks:
+        while time.monotonic() < deadline and service.inside:
             await asyncio.sleep(0.05)
         server.should_exit = True
 

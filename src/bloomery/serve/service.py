@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -27,12 +28,13 @@ filters_of = lru_cache(256)(sampling)  # equal requests share their filters, so 
 
 @dataclass
 class Service:
-    """One model behind one engine. `draining` refuses new requests."""
+    """One model behind one engine. `draining` refuses new requests; `inside` counts those that are being answered."""
 
     model: Model
     engine: Engine
     name: str
     draining: bool = False
+    inside: int = 0
     pieces: Pieces = field(init=False)
     stops: frozenset[int] = field(init=False)
     template: ChatTemplate | None = field(init=False)
@@ -41,6 +43,14 @@ class Service:
         self.pieces = Pieces(self.model.tokenizer)
         self.template = self.model.template
         self.stops = frozenset(self.model.decoder.stop_ids)  # the template's among them
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
 
     # ---- prompts as ids -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bloomery.stages._export_copy import SAMPLES, Sequences, decode_speed, logits, real_text, sequences, tell_copy
+from bloomery.stages._export_copy import LONGEST, SAMPLES, Sequences, decode_speed, logits, real_text, sequences, tell_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ FILE = "model.gguf"
 # by its table of fp16 gelu, 1e-8), the others because ggml rounds what enters a matrix product to the weights' own type.
 KL = {"F32": 1e-6, "F16": 1e-4, "Q8_0": 5e-3, "Q4_0": 5e-3}
 TIE = {"F32": 0.005, "F16": 0.05}  # two tokens whose logits are nearer than this may change places
-CONTEXT = 1024  # tokens that llama.cpp is opened for at most: it keeps the logits of all of them
+SAME = 16  # sequences on which llama.cpp is compared with our decoder and the same weights
 PROMPTS, NEW = 8, 32  # greedy completions that are compared, and their tokens
 CHAT = (
     {"role": "user", "content": "What does  it do?\n"}, {"role": "assistant", "content": "It ends a text."},
@@ -109,9 +109,9 @@ def check(stage: Export, made: Path, job: Job) -> None:
     wrong = gguf.wrong_keys(source.cfg, words, keys)
     job.check("keys that differ after reading back", len(wrong), 0, note=", ".join(wrong[:3]))
     copy = assemble(source.cfg, gguf.to_ours(source.cfg, tensors), torch.float32, made)
-    told = sequences(stage.model, stage.data, tokenizer, source.cfg.context, job.seed)
+    told = sequences(stage.model, stage.data, tokenizer, source.cfg, job.seed)
     if llama_cpp.installed():
-        with llama_cpp.LlamaCpp(made / FILE, context=min(source.cfg.context, CONTEXT)) as opened:
+        with llama_cpp.LlamaCpp(made / FILE, context=min(source.cfg.context, LONGEST)) as opened:
             check_tokens(opened, tokenizer, words, job)
             check_chat(opened, stage.model.folder, words, job)
             check_logits(opened, copy, tokenizer, told, stage.type, job)
@@ -153,7 +153,7 @@ def check_logits(opened: LlamaCpp, copy: Transformer, tokenizer: Any, told: Sequ
     from bloomery.infer.decoder import Decoder
     from bloomery.infer.parity import parity
 
-    ids = [one[: opened.context] for one in told.ids]
+    ids = told.ids[:SAME]
     found = parity(logits(copy), opened.logits, ids)
     note = f"{kind}, {found.tokens} tokens; largest logit difference {found.largest:.2g}, agreement {found.agreement:.4f}"
     job.check("KL from our decoder to llama.cpp, the same weights", found.kl, KL[kind], note=note)
@@ -193,8 +193,8 @@ def measure(stage: Export, source: Transformer, copy: Transformer, tokenizer: An
     theirs = decode_speed(source, tokenizer, told.ids[0])
     if llama_cpp.installed():
         engine = "llama.cpp"
-        with llama_cpp.LlamaCpp(made / FILE, context=min(source.cfg.context, CONTEXT)) as opened:
-            found = parity(logits(source), opened.logits, [one[: opened.context] for one in told.ids])
+        with llama_cpp.LlamaCpp(made / FILE, context=min(source.cfg.context, LONGEST)) as opened:
+            found = parity(logits(source), opened.logits, told.ids)
             speed = llama_cpp.decode_speed(opened, told.ids[0])
             notes.append(
                 f"llama.cpp with {opened.processors} {'thread' if opened.processors == 1 else 'threads'}, bloomery with {threads()}"

@@ -78,7 +78,7 @@ def check(stage: Export, made: Path, job: Job) -> None:
         theirs.set_attn_implementation("eager")  # the formula written out: the same mathematics, summed in another order
         job.fact(f"logit_difference_to_written_out_attention_{name}", difference(ours, theirs, batch))
         theirs.set_attn_implementation(usual)
-    told = sequences(stage.model, stage.data, tokenizer, cfg.context, job.seed)
+    told = sequences(stage.model, stage.data, tokenizer, cfg, job.seed)
     measure(stage, source, theirs, made, told, job, label=f"Hugging Face, {stage.dtype}")
 
 
@@ -103,7 +103,7 @@ def check_packed(stage: Export, made: Path, job: Job) -> None:
         check_logits(ours, theirs, batch, name, job)
     one = next(iter(small.values()))
     note = "opened with dequantize=True, the only way in which transformers reads codes with zeros" if dense else ""
-    told = sequences(stage.model, stage.data, tokenizer, source.cfg.context, job.seed)
+    told = sequences(stage.model, stage.data, tokenizer, source.cfg, job.seed)
     label = f"compressed-tensors, {one.bits}-bit codes, groups of {one.group}"
     measure(stage, source, theirs, made, told, job, label=label, note=note)
 

@@ -52,8 +52,10 @@ class Chain:
             raise ValueError(f"count must be at least 1 and length at least 2, got {self.count} and {self.length}")
 
     def mode(self) -> dict:
-        """Logits are computed in fp32; the number of threads may change their last digit."""
-        return {"precision": "float32", "threads": threads()}
+        """Logits are computed in fp32; the number of threads may change their last digit, and whether llama.cpp is there a whole hop."""
+        from bloomery.stages.export import installed_version
+
+        return {"precision": "float32", "threads": threads(), "llama-cpp-python": installed_version("llama-cpp-python")}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """Two forward passes over the sequences per hop, some tokens one by one, and the imports; rates as measured on two cores."""

@@ -82,8 +82,8 @@ class Compress:
         job.fact("compress_seconds", time.perf_counter() - began)
         save(copy.net, job.out, outcome.skipped, getattr(torch, self.rest))
         for name in TOKENIZER_FILES:
-            if (self.model.folder / name).is_file():
-                shutil.copyfile(self.model.folder / name, job.out / name)
+            if (source.folder / name).is_file():
+                shutil.copyfile(source.folder / name, job.out / name)
         job.fact("weights_sha256", digest(copy.net))
         job.fact("layers", [vars(layer) for layer in outcome.layers])
         job.fact("skipped", outcome.skipped)
@@ -99,7 +99,7 @@ class Compress:
         from bloomery.data.samples import has, samples
 
         part = "train" if has(self.data.folder, "train") else "heldout"
-        found = samples(self.data.folder, part, self.samples, self.cut(model), self.model.folder, job.seed)
+        found = samples(self.data.folder, part, self.samples, self.cut(model), model.folder, job.seed)
         return self.sound(found, model)
 
     def compared(self, model: Model, job: Job) -> tuple[list[ndarray], str]:
@@ -107,7 +107,7 @@ class Compress:
         from bloomery.data.samples import has, samples
 
         part, what = ("heldout", "held-out") if has(self.data.folder, "heldout") else ("train", "training")
-        found = samples(self.data.folder, part, COMPARED // 2, self.cut(model), self.model.folder, job.seed + 1)
+        found = samples(self.data.folder, part, COMPARED // 2, self.cut(model), model.folder, job.seed + 1)
         enough, total = [], 0
         for ids in self.sound(found, model):
             enough.append(ids)

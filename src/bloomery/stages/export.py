@@ -58,9 +58,9 @@ class Export:
         parameters = float(inputs["model"].facts.get("parameters") or 0)
         disk = BYTES[self.type if self.format == "gguf" else self.dtype] * parameters + 1e6
         facts = {"parameters": parameters, "bytes": disk}
-        return Forecast(
-            seconds=10 + 16 * parameters / 1e9, memory=6e8 + (20 if self.format == "gguf" else 12) * parameters, disk=disk, facts=facts
-        )
+        reading = 3 * 2 * parameters * 16384 / (0.4 * machine.matmul_flops.get("float32", 1e11))  # held-out tokens, by both sides
+        memory = 6e8 + (20 if self.format == "gguf" else 12) * parameters
+        return Forecast(seconds=10 + 16 * parameters / 1e9 + reading, memory=memory, disk=disk, facts=facts)
 
     def demand(self) -> None:
         """BadInput where a package of the format is missing."""

@@ -79,7 +79,7 @@ def test_the_output_error_is_lower_than_that_of_rounding(order, bits, symmetric)
         knobs = {"bits": bits, "group": 16, "symmetric": symmetric}
         ours, theirs = (library(m, unit, x) for m in (GPTQ(**knobs, order=order), RTN(**knobs)))
         fresh = problem(24, 64, seed)[1].float().flip(0)
-        errors = [float((unit(fresh) - small(fresh)).norm()) for small in (ours, theirs)]
+        errors = [float((unit(fresh) - small(fresh)).detach().norm()) for small in (ours, theirs)]
         assert errors[0] < 0.8 * errors[1]
         assert ours.packed.order is None and ours.bias.equal(unit.bias)
 
@@ -91,19 +91,22 @@ def test_the_hessian_is_the_mean_over_all_parts():
     for part in x.split([1, 99, 300]):
         GPTQ().collect(parts, part, None, None)
     assert torch.allclose(whole["hessian"], parts["hessian"], rtol=1e-4, atol=1e-5)
-    assert torch.allclose(whole["hessian"].double(), problem()[1].T @ problem()[1] / 400, rtol=1e-4, atol=1e-5)
+    exact = problem()[1].T @ problem()[1] / 400
+    assert torch.allclose(whole["hessian"].double(), exact, rtol=1e-4, atol=1e-5)
+    rough = {}
+    GPTQ(precision="bfloat16").collect(rough, x, None, None)
+    assert rough["hessian"].dtype == torch.float32 and 0 < (rough["hessian"] - exact).norm() < 0.01 * exact.norm()
 
 
 def test_columns_that_no_input_reached_are_rounded_and_change_nothing():
     w, x = (t.float() for t in problem())
     x[:, ::5] = 0
-    alive = [i for i in range(48) if i % 5]
     hessian, grid = x.T @ x / len(x), Grid(8, -1)
     codes, fitted = gptq(w, hessian, grid)
     assert codes[:, ::5].equal(grid.round(w, grid.fit(w))[:, ::5])
     dense = Packed(codes, *fitted, 8, 48).dense()
     assert (x @ (dense - w).T).norm() < (x @ (Packed(grid.round(w, fitted), *fitted, 8, 48).dense() - w).T).norm()
-    assert bool(dense.isfinite().all()) and alive
+    assert bool(dense.isfinite().all())
 
 
 def test_fewer_inputs_than_columns_still_factor_and_nonsense_is_refused():

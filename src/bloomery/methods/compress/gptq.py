@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from bloomery.nn.packed import Packed, Quantized
 from bloomery.num.grids import Fitted, Grid, inverse, value
 
+TOGETHER = 4096  # rows of inputs whose product is rounded to bfloat16 before it is added
+
 
 @dataclass(frozen=True)
 class GPTQ:
@@ -29,6 +31,9 @@ class GPTQ:
     damp: float = 0.01  # added to the Hessian's diagonal, as a share of its mean
     order: Literal["activation", "plain"] = "activation"  # columns with the largest inputs first, or from left to right
     block: int = 128  # columns after which the rest of the matrix is brought up to date
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # of the factors of X^T X: bfloat16 is three times as fast where it is in hardware
+    )
     reads: ClassVar[tuple[str, ...]] = ("x",)
 
     def __post_init__(self) -> None:
@@ -43,11 +48,14 @@ class GPTQ:
 
     def collect(self, acc: dict[str, Any], x: Tensor, y: Tensor | None, g: Tensor | None) -> None:
         """Adds inputs `x` (rows, I) to the running mean of X^T X, in fp32."""
-        x, seen = x.float(), acc.get("rows", 0)
+        seen = acc.get("rows", 0)
         acc["rows"] = rows = seen + len(x)
-        if "hessian" not in acc:
-            acc["hessian"] = torch.zeros(x.shape[1], x.shape[1], device=x.device)
-        acc["hessian"].mul_(seen / max(rows, 1)).addmm_(x.T, x, alpha=1 / max(rows, 1))
+        hessian = acc.setdefault("hessian", torch.zeros(x.shape[1], x.shape[1], device=x.device)).mul_(seen / max(rows, 1))
+        if self.precision == "float32":
+            hessian.addmm_(x.float().T, x.float(), alpha=1 / max(rows, 1))
+            return
+        for part in x.bfloat16().split(TOGETHER):
+            hessian.add_(part.T @ part, alpha=1 / rows)
 
     @torch.no_grad()
     def solve(self, unit: nn.Linear, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any) -> Quantized:
