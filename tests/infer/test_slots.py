@@ -125,6 +125,6 @@ def test_alone_and_in_company_the_last_bit_is_the_same():
     for company in (0, 1, 3, 4):
         batch = Batch(net, 5)
         for who in range(company + 1):
-            batch.join(who, 20 + 11 * who)
+            batch.join(who, 20 + 9 * who)
         found.append(torch.stack([batch.step()[0] for _ in range(20)]))
     assert all(torch.equal(one, found[0]) for one in found)

@@ -58,7 +58,7 @@ class Compress:
         parameters, context = float(facts.get("parameters") or 5e6), self.length or int(facts.get("context") or 256)
         bits = getattr(self.method, "bits", 8)
         tokens = self.samples * context
-        seconds = 6 + 2 * parameters * (2.5 * tokens + 3 * COMPARED) / (0.4 * machine.matmul_flops.get("float32", 1e11))
+        seconds = 3 + 2 * parameters * (1.5 * tokens + 2 * COMPARED) / (0.6 * machine.matmul_flops.get("float32", 1e11))
         disk = parameters * (bits + 1) / 8 + 2e6
         memory = 6e8 + 13 * parameters + min(2.2e9, 60 * tokens * math.sqrt(parameters / 12))
         return Forecast(seconds=seconds, memory=memory, disk=disk, facts={**facts, "bits": bits})
@@ -73,7 +73,9 @@ class Compress:
         from bloomery.nn.hf import TOKENIZER_FILES
         from bloomery.nn.saving import digest, save
         from bloomery.rewrite.compress import compress
+        from bloomery.train.allocator import keep_memory
 
+        keep_memory()
         torch.set_num_threads(threads())
         source, copy = load(self.model.folder), load(self.model.folder)
         texts = self.calibration(copy, job)

@@ -82,7 +82,7 @@ class Merge:
         job.check("adapted weights that did not change", len(touched), 0, note=", ".join(touched[:3]))
         job.check("tensors of an adapter that are left", sum("base." in name for name, _ in merged.net.named_parameters()), 0)
 
-        tried = sequences(adapted, self.data, merged.tokenizer, merged.net.cfg.context, job.seed)
+        tried = sequences(self.model, self.data, merged.tokenizer, merged.net.cfg, job.seed)
         drawn = torch_rng(job.rng.child("ids"))
         both = {"real": tried.ids, "random": random_ids(merged.net, drawn)}
         reference, copy = logits(adapted.net), logits(merged.net)

@@ -69,19 +69,11 @@ class Report:
 
 def lineage(of: Sequence[Artifact], store: Any) -> list[Artifact]:
     """The artifacts and all that they came from, each after its own inputs; the order depends on the inputs alone."""
-    from bloomery.draw.cards import parents
+    from bloomery.core.walk import lineage_of
 
     found: dict[str, Artifact] = {}
-    waiting = [(one, False) for one in reversed(of) if one is not None]
-    while waiting:
-        one, ready = waiting.pop()
-        if one.address in found:
-            continue
-        above = [a for a in dict.fromkeys(parents(one.card)) if a not in found]
-        if ready or not above:
-            found[one.address] = one
-        else:
-            waiting += [(one, True), *((store.get(a), False) for a in reversed(above))]
+    for one in of:
+        found |= {each.address: each for each in (lineage_of(one, store) if one is not None else ())}
     return list(found.values())
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bloomery.train.conversations import Conversations
 
 EFFICIENCY = {True: 0.35, False: 0.15}  # share of the measured matmul speed that a step reaches, compiled or not (measured)
+LOOKED_AT = 64e6  # bytes of data from outside that are read once more, before any work, to see that they can be
 LONGEST = 2048  # a row's inputs at most, where no context is given
 DRIFT = 0.02  # of held-out nats between the working precision and fp32
 ALSO = ("embed", "head", "norms")  # what may be trained whole beside an adapter
@@ -86,7 +87,11 @@ class Tune:
         return {"precision": resolved(self.precision), "compile": worthwhile(self.compile, PAYS_FROM / 2), "threads": threads()}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """From the matmul speed measured on this machine and the share of it that the loop was measured to reach."""
+        """From the matmul speed measured on this machine and the share of it that the loop was measured to reach.
+
+        BadInput for a model or data from outside that cannot be tuned or read, so that nothing is begun.
+        """
+        self.demand()
         model, data, mode = inputs["model"].facts, inputs["data"].facts, self.mode()
         parameters = float(model.get("parameters") or (model.get("bytes") or 2e7) / 4)
         size = float(data.get("train_bytes") or data.get("bytes") or 1e6)
@@ -98,6 +103,18 @@ class Tune:
         disk = (4 if self.adapter is None else 0.3) * parameters + size + 1e6
         facts = {"parameters": parameters, "tokens": tokens, "work_disk": (36 if self.adapter is None else 4) * parameters}
         return Forecast(seconds, 6e8 + state * parameters + 400 * self.batch * 64, disk, facts)
+
+    def demand(self) -> None:
+        """Look at what comes from outside: the model's architecture, and the rows of a file that is read quickly."""
+        model, data = (one if one is not None and one.card.get("stage") == "outside" else None for one in (self.model, self.data))
+        if model is not None and model.path("config.json").is_file():
+            from bloomery.nn.hf import read_config
+
+            read_config(json.loads(model.path("config.json").read_text(encoding="utf-8")), model.path("config.json"))
+        if data is not None and float(data.facts.get("bytes") or 0) <= LOOKED_AT:
+            from bloomery.train.conversations import read_parts
+
+            read_parts(data.folder, self.heldout, Rng((0,)))
 
     # ---- run
 
@@ -117,7 +134,7 @@ class Tune:
             laid = self.laid(model, job.work / "laid", job.rng, bar.advance)
         for reason, count in laid.facts["conversations_dropped"].items():
             job.log.say(f"left out: {count} ({reason})")
-        job.log.say(f"{laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
+        job.log.say(f"format {laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
         feed = self.sound_feed(laid, model, job.rng.child("batches"))
         before = nats(model, laid, self.measured)
         mover = self.mover(model, precision.dtype(mode["precision"]), job)

@@ -101,13 +101,15 @@ class ChatTemplate:
     def save(self, folder: str | Path) -> None:
         """Make this the template of a folder that holds the tokenizer's files: `load` finds it there, and so do other tools.
 
-        It goes into tokenizer_config.json, which all tools read; a chat_template.jinja that says otherwise is removed.
+        It goes into tokenizer_config.json, which all tools read; a chat_template.jinja that says otherwise is removed, and so is a
+        setting that would have transformers write the template's own special tokens as text.
         """
         folder = Path(folder)
         if template_of(folder) == self.source:
             return
         config = folder / CONFIG
         words = read_json(config) if config.is_file() else dict(self.named)
+        words.pop("split_special_tokens", None)
         config.write_text(json.dumps({**words, "chat_template": self.source}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / JINJA).unlink(missing_ok=True)
 
