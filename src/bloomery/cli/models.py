@@ -16,7 +16,7 @@ def open_model(name: str, store: Path) -> Model:
     from bloomery.core.store import Store
     from bloomery.infer.model import load
 
-    if Path(name).is_dir():
+    if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/", "~"))):
         return load(name)
     found = Store(store, make=False).get(name)
     if found.kind not in ("model", "folder"):

@@ -141,7 +141,7 @@ def _advance(
     for step in range(slots - longest):
         logits_BV = net.logits(net(new_BT, cache=cache)[:, -1])
         at = longest + step
-        chosen_B = logits_BV.argmax(-1) if not filters else _draw(logits_BV, tokens_BT[:, :at], filters, draws_BT[:, step : step + 1])
+        chosen_B = logits_BV.argmax(-1) if not filters else draw_tokens(logits_BV, tokens_BT[:, :at], filters, draws_BT[:, step : step + 1])
         tokens_BT[:, at] = chosen_B
         new_BT = chosen_B[:, None]
         logps = logits_BV.float().log_softmax(-1).gather(-1, new_BT)[:, 0].tolist() if logp else None
@@ -174,7 +174,7 @@ def _draws(rows: Sequence[_Row], rng: Rng) -> Tensor:
     return draws
 
 
-def _draw(logits_BV: Tensor, tokens_BT: Tensor, filters: Sequence[Filter], draw_B1: Tensor) -> Tensor:
+def draw_tokens(logits_BV: Tensor, tokens_BT: Tensor, filters: Sequence[Filter], draw_B1: Tensor) -> Tensor:
     """One token per row from the filtered distribution, by inverting its cumulative sum."""
     seen = {"logits:net": logits_BV.float()}
     for one in filters:

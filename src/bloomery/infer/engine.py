@@ -21,7 +21,7 @@ from torch import Tensor
 from bloomery.core.errors import BadInput
 from bloomery.core.rng import torch_rng
 from bloomery.infer.asks import Ask, End, Full, Job, Piece, Token, TooLong, scored
-from bloomery.infer.decoder import _draw
+from bloomery.infer.decoder import draw_tokens
 from bloomery.infer.slots import Slots
 from bloomery.infer.spelling import Spelling
 from bloomery.nn.model import Transformer
@@ -226,7 +226,7 @@ class Engine:
         for filters, rows in groups.items():
             try:
                 draws = torch.tensor([[self._number(jobs[i])] for i in rows], dtype=torch.float64)
-                drawn = _draw(logits_BV if len(rows) == len(jobs) else logits_BV[rows], None, filters, draws).tolist()
+                drawn = draw_tokens(logits_BV if len(rows) == len(jobs) else logits_BV[rows], None, filters, draws).tolist()
                 for i, token in zip(rows, drawn, strict=True):
                     chosen[i] = token
             except Exception as error:

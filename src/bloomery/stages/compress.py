@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COMPARED = 16384  # tokens on which the copy is compared with its source, where there are as many
 LONGEST = 2048  # tokens of a sequence at most, where the knob leaves it open
-AGREES = {8: 0.95, 7: 0.95, 6: 0.9, 5: 0.8, 4: 0.6, 3: 0.3, 2: 0.0}  # least share of tokens on which both find the same token likeliest
+AGREES = {8: 0.95, 7: 0.95, 6: 0.92, 5: 0.86, 4: 0.75, 3: 0.4, 2: 0.05}  # least share of tokens on which both find the same token likeliest
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Compress:
     length: int = 0  # tokens of a sequence at most; 0 = the context, at most 2048
     skip: tuple[str, ...] = ()  # patterns of linears that stay as they are, such as blocks.0.* or *.down
     rest: Literal["float16", "bfloat16", "float32"] = "float16"  # type in which the other matrices are stored, the embedding above all
-    agreement: float = -1.0  # least share of equal greedy tokens; -1 = by bits, such as 0.95 at 8 and 0.6 at 4
+    agreement: float = -1.0  # least share of equal greedy tokens; -1 = by bits, such as 0.95 at 8 and 0.75 at 4
     makes: ClassVar[str] = "model"
     needs: ClassVar[tuple] = ("torch",)
 
@@ -60,8 +60,8 @@ class Compress:
         tokens = self.samples * context
         seconds = 3 + 2 * parameters * (1.5 * tokens + 2 * COMPARED) / (0.6 * machine.matmul_flops.get("float32", 1e11))
         disk = parameters * (bits + 1) / 8 + 2e6
-        memory = 6e8 + 13 * parameters + min(2.2e9, 60 * tokens * math.sqrt(parameters / 12))
-        return Forecast(seconds=seconds, memory=memory, disk=disk, facts={**facts, "bits": bits})
+        memory = 6e8 + 13 * parameters + min(2.2e9, 30 * tokens * math.sqrt(parameters / 12))
+        return Forecast(seconds=seconds, memory=memory, disk=disk, facts={"parameters": parameters, "context": context, "bits": bits})
 
     # ---- run
 

@@ -31,7 +31,7 @@ def test_more_bits_and_smaller_groups_lose_less(symmetric):
 
     def error(**knobs) -> float:
         small = RTN(symmetric=symmetric).solve(unit, {}, knobs, None, None)
-        return float((small.weight - unit.weight).norm() / unit.weight.norm())
+        return float((small.weight - unit.weight).detach().norm() / unit.weight.detach().norm())
 
     by_bits = [error(bits=bits) for bits in range(2, 9)]
     assert by_bits == sorted(by_bits, reverse=True) and by_bits[-1] < 0.01
