@@ -60,7 +60,8 @@ def show_checks(found: Artifact, store: Store, as_json: bool) -> Sequence[Mappin
 
 def show_chain(found: Artifact, store: Store, server: bool, as_json: bool) -> list[dict[str, Any]]:
     """Every hop of an artifact's way, measured afresh and shown; nothing is stored. Returns its limits as checks."""
-    from bloomery.cli.tables import show_json, show_table
+    from bloomery.cli.copies import show_hops
+    from bloomery.cli.tables import show_json
     from bloomery.stages.chain import held
 
     stage = chain_of(found, store, server)
@@ -71,27 +72,13 @@ def show_chain(found: Artifact, store: Store, server: bool, as_json: bool) -> li
     if as_json:
         show_json(told["hops"])
     else:
-        show_table(COLUMNS, [cells(row) for row in told["hops"]], right=COLUMNS[3:9])
+        show_hops(told["hops"])
         typer.echo(f"compared on {told['text']}; KL in nats per token, from the source to the copy")
     return [
         {"name": f"{row['from']} to {row['to']}: {name}", "ok": value <= limit}
         for row in told["hops"]
         for name, value, limit, _ in held(row)
     ]
-
-
-COLUMNS = ("", "hop", "what", "other ids", "KL", "worst KL", "agreement", "same text", "tokens", "note")
-
-
-def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """A hop as a row of the table."""
-    limit = row["limits"].get("kl")
-    bound = "" if limit is None else f" of {limit:.2g}"
-    return (
-        "holds" if row["ok"] else "FAILS", f"{row['from']} to {row['to']}", row["what"], f"{row['token_ids_differ']} of {row['texts']}",
-        f"{row['kl']:.2e}{bound}", f"{row['worst_kl']:.2e}", f"{100 * row['agreement']:.2f}%",
-        f"{row['greedy_equal']} of {row['greedy_total']}", f"{row['tokens']}", row["example"] or row["note"],
-    )  # fmt: skip
 
 
 def chain_of(found: Artifact, store: Store, server: bool) -> Chain:

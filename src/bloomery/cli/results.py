@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bloomery.cli.copies import show_copies, show_hops
 from bloomery.cli.tables import show_json, show_table
 from bloomery.draw.numbers import size as file_size
 
@@ -33,15 +34,30 @@ def show_results(planned: list[Planned], store: Path, as_json: bool) -> None:
     for one in made.values():
         if one.kind == "scores":
             show_scores(one)
-    model = next((one for one in reversed(made.values()) if one.kind == "model"), None)
+    show_copies(made)
+    for one in made.values():
+        if one.kind == "chain":
+            print()
+            show_hops(one.facts["hops"], notes=False)
     report = next((one for one in reversed(made.values()) if one.kind == "report"), None)
     if report:
         print(f"\nreport  {report.path('report.html')}")
     me = "bloomery" if shutil.which("bloomery") else os.path.relpath(sys.argv[0])
     at = "" if str(store) == "store" else f" --store {store}"
-    tries = [f"{me} chat {model.name}{at} --prompt 'def read(path):'", f"{me} export {model.name} my-model{at}"] if model else []
-    tries.append(f"{me} show {next(iter(made))}{at}" if made else f"{me} --help")
-    print("\nnext, try\n" + "\n".join(f"  {one}" for one in tries[:3]))
+    tries = suggestions(made, me, at)
+    print("\nnext, try\n" + "\n".join(f"  {one}" for one in tries))
+
+
+def suggestions(made: dict[str, Artifact], me: str, at: str) -> list[str]:
+    """Commands worth trying on what was made."""
+    models = {step: one for step, one in made.items() if one.kind == "model"}
+    if not models:
+        return [f"{me} show {next(iter(made))}{at}" if made else f"{me} --help"]
+    tuned = next((step for step, one in models.items() if one.card["stage"] in ("tune", "merge")), None)
+    chosen = tuned or next(iter(models))
+    prompt = "$'Write the signature of add.\\n\\nAdd two numbers.'" if tuned else "'def read(path):'"
+    last = list(models)[-1]
+    return [f"{me} {one}{at}" for one in (f"chat {chosen} --prompt {prompt}", f"serve {last}", f"check --chain {chosen}", f"show {chosen}")]
 
 
 def checks(artifact: Artifact) -> str:

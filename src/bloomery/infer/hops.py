@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bloomery.infer.parity import Parity, parity
-from bloomery.infer.players import Messages, Player, Reread, Server
+from bloomery.infer.players import END, Messages, Player, Reread, Server
 
 SLACK = 1e-3  # nats: what two orders of summing may make of a logit
 
@@ -102,7 +102,7 @@ def _prompt(ids: Sequence[int], given: Material, context: int) -> list[int]:
 
 
 def parted(reference: Player, prompt: list[int], theirs: Sequence[int], limit: int, ends: frozenset[int]) -> float | None:
-    """None where both write the same after `prompt`, up to an end token; else by how much the reference prefers its own first other one.
+    """None where both write the same after `prompt`, up to an end; else by how much the reference prefers its own first other token.
 
     A copy may choose another token where this is less than twice the largest difference of both players' logits. Where it is more, the
     copy does not write what its own logits tell: its token-by-token path is not the one whose logits were compared.
@@ -111,14 +111,18 @@ def parted(reference: Player, prompt: list[int], theirs: Sequence[int], limit: i
     if ours == theirs:
         return None
     at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    if at == min(len(ours), len(theirs)):
+        return float("inf")  # one stops short without having ended
     row = reference.logits([*prompt, *ours[:at]])[-1]
-    return float(row.max() - row[theirs[at]]) if at < len(theirs) and theirs[at] < len(row) else float("inf")
+    chosen = sorted(ends) if theirs[at] == END else [theirs[at]]
+    known = [one for one in chosen if one < len(row)]
+    return float(row.max() - row[known].max()) if known else float("inf")
 
 
 def _cut(ids: Sequence[int], ends: frozenset[int]) -> list[int]:
-    """The tokens up to the first that ends a text, that one included."""
-    at = next((i for i, one in enumerate(ids) if one in ends), len(ids))
-    return list(ids[: at + 1])
+    """The tokens up to the first that ends a text, which becomes END: a server says that a chat's answer ended, not by which token."""
+    at = next((i for i, one in enumerate(ids) if one in ends or one == END), len(ids))
+    return [*ids[:at], *([END] if at < len(ids) else [])]
 
 
 def told_parity(reference: Player, server: Server, sequences: Sequence[Sequence[int]]) -> Parity:

@@ -27,6 +27,7 @@ from bloomery.nn.saving import assemble
 
 Messages = Sequence[Mapping[str, str]]  # {"role": ..., "content": ...}
 TOLD = 20  # alternatives per token that a server tells at most
+END = -1  # stands for the token that ends an answer, whichever it is
 
 
 class Player(Protocol):
@@ -244,13 +245,14 @@ class Server:
         return [token_id(one) for one in self.complete(ids, max_tokens=limit, logprobs=0)["logprobs"]["tokens"]]
 
     def answer(self, messages: Messages, limit: int) -> tuple[int, list[int]]:
-        """How many tokens a conversation comes to there, and the likeliest ones of its answer up to an end token."""
+        """How many tokens a conversation comes to there, and the likeliest ones of its answer, with END where it ended."""
         found = self.ask(
             "/v1/chat/completions", messages=[dict(one) for one in messages], temperature=0, max_tokens=limit, logprobs=True,
             return_tokens_as_token_ids=True,
         )  # fmt: skip
         ids = [token_id(one["token"]) for one in found["choices"][0]["logprobs"]["content"]]
-        return int(found["usage"]["prompt_tokens"]), ids
+        ended = found["choices"][0]["finish_reason"] == "stop"
+        return int(found["usage"]["prompt_tokens"]), [*ids, *([END] if ended else [])]
 
     def close(self) -> None:
         """The server belongs to whoever started it."""

@@ -1,0 +1,55 @@
+"""Tables of copies and of the hops between them, as `run` and `check --chain` print them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bloomery.cli.tables import show_table
+from bloomery.draw.numbers import size as file_size
+
+if TYPE_CHECKING:
+    from bloomery.core.store import Artifact
+
+HOPS = ("", "hop", "what", "other ids", "KL", "worst KL", "agreement", "same text", "tokens", "note")
+COPIES = ("copy", "step", "of", "size", "bits/weight", "nats/token", "source's", "KL", "same token", "tokens/s", "by")
+
+
+def show_hops(hops: Iterable[Mapping[str, Any]], notes: bool = True) -> None:
+    """One line for each hop; without notes the table fits a page."""
+    last = len(HOPS) if notes else -1
+    show_table(HOPS[:last], [hop_cells(row)[:last] for row in hops], right=HOPS[3:9])
+
+
+def hop_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """A hop as a row of the table."""
+    limit = row["limits"].get("kl")
+    bound = "" if limit is None else f" of {limit:.2g}"
+    return (
+        "holds" if row["ok"] else "FAILS", f"{row['from']} to {row['to']}", row["what"], f"{row['token_ids_differ']} of {row['texts']}",
+        f"{row['kl']:.2e}{bound}", f"{row['worst_kl']:.2e}", f"{100 * row['agreement']:.2f}%",
+        f"{row['greedy_equal']} of {row['greedy_total']}", f"{row['tokens']}", row["example"] or row["note"],
+    )  # fmt: skip
+
+
+def show_copies(made: Mapping[str, Artifact]) -> None:
+    """Size against quality of every step whose result is a copy of a model; nothing where none is."""
+    steps = {one.name: step for step, one in made.items()}
+    rows = [copy_cells(step, one.facts["copy"], steps) for step, one in made.items() if one.facts.get("copy")]
+    if rows:
+        print()
+        show_table(COPIES, rows, right=COPIES[3:10])
+
+
+def copy_cells(step: str, copy: Mapping[str, Any], steps: Mapping[str, str]) -> tuple[str, ...]:
+    """A copy as a row of the table; what was not measured stays empty."""
+
+    def told(name: str, form: str) -> str:
+        return "" if copy.get(name) is None else format(copy[name], form)
+
+    agreement = "" if copy.get("agreement") is None else f"{100 * copy['agreement']:.2f}%"
+    return (
+        str(copy.get("label", "")), step, steps.get(copy.get("of", ""), str(copy.get("of", ""))),
+        file_size(copy["bytes"]) if copy.get("bytes") else "", told("bits_per_weight", ".2f"), told("nats", ".4f"),
+        told("source_nats", ".4f"), told("kl", ".1e"), agreement, told("decode_tokens_per_second", ",.0f"), str(copy.get("engine", "")),
+    )  # fmt: skip
