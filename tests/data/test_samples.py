@@ -85,3 +85,26 @@ def test_a_table_without_messages_is_refused(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
     with pytest.raises(BadInput, match="no column messages"):
         samples(tmp_path, "train", 3, 64, tmp_path, 0)
+
+
+def test_of_conversations_the_answers_alone_are_compared_and_always_the_same(chats, monkeypatch):
+    from bloomery.core.store import Artifact
+    from bloomery.data import samples as module
+    from bloomery.data.chat.template import BUILTIN
+
+    (chats / "chat_template.jinja").write_text(BUILTIN)
+    artifact = Artifact("1" * 64, chats, {"kind": "chats"})
+    text = module.to_compare(artifact, 40, chats, 0)
+    assert text == module.to_compare(artifact, 40, chats, 0) and "answers of" in text.what
+    assert all(len(ids) == len(counted) <= 40 and 0 < sum(counted) < len(ids) for ids, counted in zip(text.ids, text.counted, strict=True))
+    monkeypatch.setattr(module, "COUNTED", 1)
+    assert len(module.to_compare(artifact, 40, chats, 0).ids) == 1
+
+
+def test_of_documents_every_prediction_counts(tokens):
+    from bloomery.core.store import Artifact
+    from bloomery.data.samples import to_compare
+
+    text = to_compare(Artifact("1" * 64, tokens, {"kind": "tokens"}), 64, tokens, 0)
+    assert all(counted == [1.0] * len(ids) for ids, counted in zip(text.ids, text.counted, strict=True))
+    assert text.what.endswith(f"tokens of {tokens.name}")

@@ -42,3 +42,22 @@ def test_a_shift_of_all_logits_is_no_divergence():
 def test_nothing_to_compare():
     with pytest.raises(ValueError, match="two tokens"):
         parity(fixed([[0.0]]), fixed([[0.0]]), [[0], []])
+
+
+def test_only_counted_predictions_are_compared() -> None:
+    rows = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    other = rows.clone()
+    other[3:] += torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
+    ids = [0, 1, 2, 3, 4, 0]
+    early = parity(lambda _: rows, lambda _: other, [ids], [[1, 1, 1, 1, 0, 0]])
+    assert early.tokens == 3 and early.kl == 0 and early.agreement == 1
+    late = parity(lambda _: rows, lambda _: other, [ids], [[0, 0, 0, 0, 1, 1]])
+    assert late.tokens == 2 and late.kl > 0
+    whole = parity(lambda _: rows, lambda _: other, [ids])
+    assert (
+        whole.tokens == 5
+        and whole.kl == pytest.approx(2 / 5 * late.kl)
+        and whole.nats == pytest.approx((3 * early.nats + 2 * late.nats) / 5)
+    )
+    with pytest.raises(ValueError, match="no sequence"):
+        parity(lambda _: rows, lambda _: other, [ids], [[1, 0, 0, 0, 0, 0]])

@@ -95,7 +95,10 @@ def test_documents_and_conversations_add_up(done):
     assert {one.package for one in held} == {"h0", "h1"} and not {question(one) for one in held} & {question(one) for one in train}
     first = train[0]
     assert (first.id, first.package, first.path, first.kind) == ("train-p0:1:body", "p0", "p0/a.py", "body")
-    assert first.plain == 'def add_0_0(x):\n    """Give the value of add_0_0."""\n' and first.messages[1] == ("assistant", "    return x + 7")
+    assert first.plain == 'def add_0_0(x):\n    """Give the value of add_0_0."""\n' and first.messages[1] == (
+        "assistant",
+        "    return x + 7",
+    )
 
 
 def test_any_number_of_workers_makes_the_same_bytes(done, tmp_path):

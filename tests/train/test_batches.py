@@ -78,5 +78,9 @@ def test_only_marked_tokens_are_trained(tmp_path: Path) -> None:
 def test_a_piece_outside_all_marks_trains_nothing(tmp_path: Path) -> None:
     write_shards(tmp_path, [({"id": "d", "bytes": 20, "spans": [(15, 20, 1.0)]}, np.arange(20))], 60000)
     feed = Feed(Shards(tmp_path), Packed(4), Causal(), 4, 1, Rng((0,)))
-    weights = {tuple(view["targets"]): view["weights"].sum() for start in range(0, 19, 4) for view in feed.views([(0, start, start + 4)], Clock(0, 0, 4, None))}
+    weights = {
+        tuple(view["targets"]): view["weights"].sum()
+        for start in range(0, 19, 4)
+        for view in feed.views([(0, start, start + 4)], Clock(0, 0, 4, None))
+    }
     assert [weights[key] for key in sorted(weights)] == [0, 0, 0, 2, 3]

@@ -28,22 +28,26 @@ class Parity:
 
 
 @torch.inference_mode()
-def parity(reference: Logits, copy: Logits, sequences: Sequence[Sequence[int]]) -> Parity:
-    """Both models on every sequence (two tokens at least, no longer than either's context); ValueError where there is none to compare."""
+def parity(reference: Logits, copy: Logits, sequences: Sequence[Sequence[int]], counted: Sequence[Sequence[float]] | None = None) -> Parity:
+    """Both models on every sequence (two tokens at least, no longer than either's context); ValueError where there is none to compare.
+
+    `counted` holds a number for each token: predictions of those with 0 are left out, such as the questions of conversations.
+    """
     kl = worst = largest = agree = nats = reference_nats = 0.0
     tokens = 0
-    for ids in sequences:
-        if len(ids) < 2:
+    for number, ids in enumerate(sequences):
+        kept = torch.tensor([bool(one) for one in counted[number][1:]] if counted is not None else [True] * (len(ids) - 1))
+        if not kept.any():
             continue
-        p, q = reference(ids)[: len(ids) - 1].double(), copy(ids)[: len(ids) - 1].double()
+        p, q = (logits(ids)[: len(ids) - 1][kept].double() for logits in (reference, copy))
         largest = max(largest, float((p - q).abs().max()))
         agree += float((p.argmax(-1) == q.argmax(-1)).sum())
         p, q = p.log_softmax(-1), q.log_softmax(-1)
         each = (p.exp() * (p - q)).sum(-1)
-        wanted = torch.as_tensor(list(ids[1:]), dtype=torch.int64)[:, None]
+        wanted = torch.as_tensor(list(ids[1:]), dtype=torch.int64)[kept][:, None]
         kl, worst = kl + float(each.sum()), max(worst, float(each.max()))
         nats, reference_nats = nats - float(q.gather(-1, wanted).sum()), reference_nats - float(p.gather(-1, wanted).sum())
-        tokens += len(ids) - 1
+        tokens += len(wanted)
     if not tokens:
         raise ValueError("there is no sequence of two tokens to compare on")
     return Parity(kl / tokens, worst, largest, agree / tokens, nats / tokens, reference_nats / tokens, tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,12 @@ if TYPE_CHECKING:
 
     from bloomery.core.job import Job
     from bloomery.core.store import Artifact
+    from bloomery.data.samples import Text
     from bloomery.infer.parity import Parity
     from bloomery.nn.config import Config
     from bloomery.nn.model import Transformer
 
-COMPARED, LONGEST = 16384, 2048  # held-out tokens that a copy is measured on, and tokens of a sequence at most: those of `compress`
+COMPARED, LONGEST = 4096, 2048  # tokens of the standard library that a copy is compared on, and tokens of a sequence at most
 SAMPLES = (
     "", " ", "def read(path):\n    return path.read_text()\n", "\tfor i in range(10):\r\n\t\tprint(i)  \n\n\n", "naïve café, Straße, ½ ≤ ∞",
     "日本語のテキスト 👩‍👩‍👧", "e\u0301\u200b\ufeff", "x" * 200, "don't  stop I'LL 3.14159e-10 0xFF", "\x00\x01\x7f",
@@ -31,37 +31,20 @@ def real_text() -> str:
     return inspect.getsource(heapq)[:20000]
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """Token ids that a copy is measured on, and where they came from in words."""
-
-    ids: list[list[int]]
-    text: str
-
-
-def sequences(model: Artifact, data: Artifact | None, tokenizer: Any, cfg: Config, seed: int) -> Sequences:
+def sequences(model: Artifact, data: Artifact | None, tokenizer: Any, cfg: Config, seed: int) -> Text:
     """Held-out tokens of `data`, or without it those of a module of the standard library; BadInput where there are none."""
     from bloomery.core.errors import BadInput
+    from bloomery.data.samples import Text, to_compare
 
     length, vocab = min(cfg.context, LONGEST), cfg.vocab
     if data is None:
-        ids = tokenizer.encode(real_text()).ids[: COMPARED // 4]
-        rows = [ids[i : i + length] for i in range(0, len(ids), length)]
-        return Sequences([row for row in rows if len(row) > 1], "the source of Python's heapq, no held-out text")
-    from bloomery.data.samples import samples
-
-    found = samples(data.folder, "heldout", COMPARED // 2, length, model.folder, seed + 1)  # the draw of `compress`: figures compare
-    if not found:
-        raise BadInput(f"{data.name} holds no held-out sequence of two tokens; give one with held-out documents")
-    if max(int(one.max()) for one in found) >= vocab:
+        ids = tokenizer.encode(real_text()).ids[:COMPARED]
+        rows = [row for row in (ids[i : i + length] for i in range(0, len(ids), length)) if len(row) > 1]
+        return Text(rows, [[1.0] * len(row) for row in rows], "the source of Python's heapq, no held-out text")
+    found = to_compare(data, length, model.folder, seed)
+    if max(max(one) for one in found.ids) >= vocab:
         raise BadInput(f"{data.name} holds token ids past the model's vocabulary of {vocab}; give data of its tokenizer")
-    enough, total = [], 0
-    for one in found:
-        enough.append([int(i) for i in one])
-        total += len(one)
-        if total >= COMPARED:
-            break
-    return Sequences(enough, f"held-out {data.kind or 'text'} of {data.name}")
+    return found
 
 
 def logits(net: Transformer) -> Callable[[Sequence[int]], Any]:

@@ -7,12 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bloomery.stages._export_copy import LONGEST, SAMPLES, Sequences, decode_speed, logits, real_text, sequences, tell_copy
+from bloomery.stages._export_copy import LONGEST, SAMPLES, decode_speed, logits, real_text, sequences, tell_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bloomery.core.job import Job
+    from bloomery.data.samples import Text
     from bloomery.infer.llama_cpp import LlamaCpp
     from bloomery.nn.gguf import Entry, Stored
     from bloomery.nn.gguf_words import Words
@@ -148,7 +149,7 @@ def check_chat(opened: LlamaCpp, folder: Path, words: Words, job: Job) -> None:
     job.check("chats with other token ids in llama.cpp", int(ours != theirs), 0, note=f"{len(ours)} tokens")
 
 
-def check_logits(opened: LlamaCpp, copy: Transformer, tokenizer: Any, told: Sequences, kind: str, job: Job) -> None:
+def check_logits(opened: LlamaCpp, copy: Transformer, tokenizer: Any, told: Text, kind: str, job: Job) -> None:
     """llama.cpp against our decoder with the same weights: divergence, and for unquantized types the greedy tokens."""
     from bloomery.infer.decoder import Decoder
     from bloomery.infer.parity import parity
@@ -181,7 +182,7 @@ def margin(net: Transformer, prompt: list[int], ours: list[int], theirs: list[in
     return float(last[ours[at]] - last[theirs[at]])
 
 
-def measure(stage: Export, source: Transformer, copy: Transformer, tokenizer: Any, told: Sequences, made: Path, job: Job) -> None:
+def measure(stage: Export, source: Transformer, copy: Transformer, tokenizer: Any, told: Text, made: Path, job: Job) -> None:
     """The figures of the copy against the model it was made from, as llama.cpp runs it where it is there."""
     from bloomery.core.machine import threads
     from bloomery.infer import llama_cpp
@@ -194,15 +195,15 @@ def measure(stage: Export, source: Transformer, copy: Transformer, tokenizer: An
     if llama_cpp.installed():
         engine = "llama.cpp"
         with llama_cpp.LlamaCpp(made / FILE, context=min(source.cfg.context, LONGEST)) as opened:
-            found = parity(logits(source), opened.logits, told.ids)
+            found = parity(logits(source), opened.logits, told.ids, told.counted)
             speed = llama_cpp.decode_speed(opened, told.ids[0])
             notes.append(
                 f"llama.cpp with {opened.processors} {'thread' if opened.processors == 1 else 'threads'}, bloomery with {threads()}"
             )
     else:
-        found = parity(logits(source), logits(copy), told.ids)
+        found = parity(logits(source), logits(copy), told.ids, told.counted)
         notes.append("llama.cpp was not there")
     tell_copy(
         job, stage.model, made / FILE, source.cfg.parameters(), found, label=label(stage, said), engine=engine,
-        text=told.text, note="; ".join(note for note in notes if note), speed=speed, source_speed=theirs,
+        text=told.what, note="; ".join(note for note in notes if note), speed=speed, source_speed=theirs,
     )  # fmt: skip

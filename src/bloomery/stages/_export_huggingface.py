@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bloomery.stages._export_copy import SAMPLES, Sequences, logits, real_text, sequences, tell_copy
+from bloomery.stages._export_copy import SAMPLES, logits, real_text, sequences, tell_copy
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bloomery.core.job import Job
+    from bloomery.data.samples import Text
     from bloomery.nn.model import Transformer
     from bloomery.stages.export import Export
 
@@ -108,7 +109,7 @@ def check_packed(stage: Export, made: Path, job: Job) -> None:
     measure(stage, source, theirs, made, told, job, label=label, note=note)
 
 
-def measure(stage: Export, source: Any, theirs: Any, made: Path, told: Sequences, job: Job, label: str, note: str = "") -> None:
+def measure(stage: Export, source: Any, theirs: Any, made: Path, told: Text, job: Job, label: str, note: str = "") -> None:
     """The figures of the copy as transformers runs it."""
     import torch
 
@@ -118,9 +119,9 @@ def measure(stage: Export, source: Any, theirs: Any, made: Path, told: Sequences
         with torch.inference_mode():
             return theirs(torch.as_tensor(ids, dtype=torch.int64)[None]).logits[0]
 
-    found = parity(logits(source), score, told.ids)
+    found = parity(logits(source), score, told.ids, told.counted)
     file = made / "model.safetensors"
-    tell_copy(job, stage.model, file, source.cfg.parameters(), found, label=label, engine="transformers", text=told.text, note=note)
+    tell_copy(job, stage.model, file, source.cfg.parameters(), found, label=label, engine="transformers", text=told.what, note=note)
 
 
 def same(a: Tensor | None, b: Tensor | None) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bloomery.core.store import Artifact
     from bloomery.infer.model import Model
 
-COMPARED = 16384  # tokens on which the copy is compared with its source, where there are as many
+COMPARED = 8192  # tokens on which the copy is compared with its source, about
 LONGEST = 2048  # tokens of a sequence at most, where the knob leaves it open
 AGREES = {8: 0.95, 7: 0.95, 6: 0.92, 5: 0.86, 4: 0.75, 3: 0.4, 2: 0.05}  # least share of tokens on which both find the same token likeliest
 
@@ -104,19 +104,13 @@ class Compress:
         found = samples(self.data.folder, part, self.samples, self.cut(model), model.folder, job.seed)
         return self.sound(found, model)
 
-    def compared(self, model: Model, job: Job) -> tuple[list[ndarray], str]:
-        """Held-out sequences of 16k tokens together or all there are, and where they are from."""
-        from bloomery.data.samples import has, samples
+    def compared(self, model: Model, job: Job) -> Any:
+        """Held-out sequences, or others where nothing is held out."""
+        from bloomery.data.samples import to_compare
 
-        part, what = ("heldout", "held-out") if has(self.data.folder, "heldout") else ("train", "training")
-        found = samples(self.data.folder, part, COMPARED // 2, self.cut(model), model.folder, job.seed + 1)
-        enough, total = [], 0
-        for ids in self.sound(found, model):
-            enough.append(ids)
-            total += len(ids)
-            if total >= COMPARED:
-                break
-        return enough, f"{what} {self.data.kind or 'text'} of {self.data.name}"
+        found = to_compare(self.data, self.cut(model), model.folder, job.seed)
+        self.sound(found.ids, model)
+        return found
 
     def cut(self, model: Model) -> int:
         """Tokens of a sequence at most."""
@@ -125,11 +119,11 @@ class Compress:
             raise BadInput(f"length {self.length} is more than the model's context of {context}; give 0 or at most {context}")
         return self.length or min(context, LONGEST)
 
-    def sound(self, sequences: list[ndarray], model: Model) -> list[ndarray]:
+    def sound(self, sequences: list, model: Model) -> list:
         """The same sequences; BadInput where there are none or they were made with another vocabulary."""
         if not sequences:
             raise BadInput(f"{self.data.folder} holds no text of two tokens; give another artifact as data")
-        if max(int(ids.max()) for ids in sequences) >= model.net.cfg.vocab:
+        if max(int(max(ids)) for ids in sequences) >= model.net.cfg.vocab:
             raise BadInput(
                 f"{self.data.name} holds token ids past the model's vocabulary of {model.net.cfg.vocab}; give data of its tokenizer"
             )
@@ -154,8 +148,8 @@ class Compress:
         note = ", ".join(lost[:3]) or f"of {len(linears)}"
         job.check("share of linears neither compressed nor named as skipped", len(lost) / len(linears), 0, note=note)
 
-        texts, where = self.compared(source, job)
-        found = parity(source.logits, copy.logits, texts)
+        text = self.compared(source, job)
+        found = parity(source.logits, copy.logits, text.ids, text.counted)
         bits = min(one.bits for one in small.values())
         least = AGREES[bits] if self.agreement < 0 else self.agreement
         agrees, note = found.agreement >= least, f"at least {least:g} wanted at {bits} bits, {found.tokens} tokens"
@@ -168,7 +162,7 @@ class Compress:
         about = {
             "label": label(self.method, small), "of": self.model.name, "bytes": sizes[0], "source_bytes": sizes[1],
             "bits_per_weight": 8 * sizes[0] / copy.net.cfg.parameters(), "nats": found.nats, "source_nats": found.reference_nats,
-            "kl": found.kl, "worst_kl": found.worst, "agreement": found.agreement, "tokens": found.tokens, "text": where,
+            "kl": found.kl, "worst_kl": found.worst, "agreement": found.agreement, "tokens": found.tokens, "text": text.what,
             "decode_tokens_per_second": pace["copy"], "source_decode_tokens_per_second": pace["source"], "engine": "bloomery, fp32",
             "note": "no speed-up here: weights are turned dense when loaded",
         }  # fmt: skip

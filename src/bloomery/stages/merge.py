@@ -84,18 +84,18 @@ class Merge:
 
         tried = sequences(self.model, self.data, merged.tokenizer, merged.net.cfg, job.seed)
         drawn = torch_rng(job.rng.child("ids"))
-        both = {"real": tried.ids, "random": random_ids(merged.net, drawn)}
+        both = {"real": (tried.ids, tried.counted), "random": (random_ids(merged.net, drawn), None)}
         reference, copy = logits(adapted.net), logits(merged.net)
-        for kind, ids in both.items():
-            found = parity(reference, copy, ids)
+        for kind, (ids, counted) in both.items():
+            found = parity(reference, copy, ids, counted)
             largest = max(float(reference(one).abs().max()) for one in ids[:4])
             note = f"{found.largest:.3g} of {largest:.3g}, fp32, {found.tokens} tokens"
             job.check(f"largest logit difference over the largest logit, {kind} tokens", found.largest / largest, LIMIT, note=note)
             if kind == "real":
                 other = round((1 - found.agreement) * found.tokens)
-                job.check("tokens for which the likeliest next one differs", other, 0, note=f"of {found.tokens}: {tried.text}")
+                job.check("tokens for which the likeliest next one differs", other, 0, note=f"of {found.tokens}: {tried.what}")
                 speed = {name: decode_speed(one.net, one.tokenizer, ids[0]) for name, one in (("", merged), ("source_", adapted))}
-                job.fact("copy", self.told(made, found, tried.text, merged.net.cfg.parameters(), speed))
+                job.fact("copy", self.told(made, found, tried.what, merged.net.cfg.parameters(), speed))
 
     def told(self, made: Path, found: Any, text: str, parameters: int, speed: dict[str, float]) -> dict[str, Any]:
         """The fact `copy`: how large the merged model is, how near to base and adapter, and how fast."""
