@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.decoder import Decoder, _draw, _safe_length
+from bloomery.infer.decoder import Decoder, _safe_length, draw_tokens
 from bloomery.methods.filter.temperature import Temperature
 from bloomery.methods.filter.top_k import TopK
 from bloomery.methods.filter.top_p import TopP
@@ -74,11 +74,11 @@ def test_draws_follow_the_filtered_distribution():
     want = filters[1].filter(None, {"logits:net": logits / 0.7}).softmax(-1)[0]
     n = 20000
     u = torch.rand(n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    share = torch.bincount(_draw(logits.expand(n, -1), None, filters, u), minlength=5) / n
+    share = torch.bincount(draw_tokens(logits.expand(n, -1), None, filters, u), minlength=5) / n
     assert share[1] == share[3] == 0
     assert ((share - want).abs() < 4 * (want * (1 - want) / n).sqrt() + 1e-9).all()
     edges = torch.tensor([[0.0], [1 - 2**-53]], dtype=torch.float64)
-    assert _draw(logits.expand(2, -1), None, filters, edges).tolist() == [0, 4]
+    assert draw_tokens(logits.expand(2, -1), None, filters, edges).tolist() == [0, 4]
 
 
 def test_a_filter_sees_the_tokens_so_far():

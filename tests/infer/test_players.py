@@ -152,12 +152,12 @@ def answer(player: Player, asked: dict) -> dict:
 
 
 def chat_answer(player: Player, asked: dict) -> dict:
-    """/v1/chat/completions likewise; like other servers it ends at the end token."""
+    """/v1/chat/completions likewise; like other servers it says that an answer ended, and not by which token."""
     ids = player.chat(asked["messages"])
     new = player.greedy(ids, asked["max_tokens"])
-    new = new[: new.index(2) + 1] if 2 in new else new
+    reason, new = ("stop", new[: new.index(2)]) if 2 in new else ("length", new)
     content = [{"token": f"token_id:{one}", "logprob": 0.0} for one in new]
-    return {"choices": [{"logprobs": {"content": content}}], "usage": {"prompt_tokens": len(ids)}}
+    return {"choices": [{"logprobs": {"content": content}, "finish_reason": reason}], "usage": {"prompt_tokens": len(ids)}}
 
 
 ROUTES = {"/v1/completions": answer, "/v1/chat/completions": chat_answer}

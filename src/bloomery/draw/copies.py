@@ -21,6 +21,7 @@ SAME = 0.005  # nats: measurements of one source that lie this near were made on
 NEAR = 0.0005  # nats: a smaller difference is no better and no worse
 ROOM = 0.02  # nats that the chart spans at least
 KEEPS = 0.9  # of the next tokens the same: such a copy counts as keeping what its source says
+SAME_SIZE = 0.005  # share by which copies of one size may differ
 FASTER = 1.05  # times the source's speed: less than this is no speed-up
 
 
@@ -255,7 +256,8 @@ def _faster(ratio: float | None) -> str:
 
 
 def smallest(cards: Sequence[Card]) -> tuple[Copy, float | None, float] | None:
-    """The smallest copy that still says what its first source says, how many times smaller it is, and the share of tokens alike."""
+    """The smallest copy that still says what its first source says, of equally small ones the nearest; how many times smaller it is, and
+    the share of tokens alike."""
     best: tuple[Copy, float | None, float] | None = None
     for family in families(found(cards)):
         whole = family.source("source_bytes")
@@ -263,6 +265,8 @@ def smallest(cards: Sequence[Card]) -> tuple[Copy, float | None, float] | None:
             weights, agreement = one.get("bytes"), family.agreement(one)
             if not weights or agreement is None or agreement < KEEPS or (whole is not None and weights >= 0.95 * whole):
                 continue
-            if best is None or weights < (best[0].get("bytes") or 0):
+            least = best[0].get("bytes") or 0 if best else 0
+            same = abs(weights - least) <= SAME_SIZE * least  # codes of one kind differ by the names in the file's head
+            if best is None or (agreement > best[2] if same else weights < least):
                 best = (one, whole / weights if whole else None, agreement)
     return best

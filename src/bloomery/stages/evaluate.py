@@ -100,7 +100,8 @@ class Evaluate:
             answers = {subject: [graded(item, row) for item, row in zip(items, found, strict=True)] for subject, found in rows.items()}
             conditions = self._conditions(task, items, examinee.model.net.cfg.context)
             for subject, found in answers.items():
-                scores += rows_of(name, task, found, seen[name], rng, subject, conditions)
+                rows_found = rows_of(name, task, found, seen[name], rng, subject, conditions)
+                scores += [one for one in rows_found if subject == "model" or one["subject"] == subject]  # what is no model's stands once
             for subject in answers.keys() - {"model"}:
                 scores += change_rows(name, task, answers["model"], answers[subject], subject, seen[name], rng)
             for rival in rivals.get(name, ()):
