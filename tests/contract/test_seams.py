@@ -235,7 +235,9 @@ def held_out() -> Source:
         about = {"messages": (("user", plain),), "plain": plain, "kind": kind, "package": f"p{i % 2}"}
         chats.append(Doc(f"c{i}", answer, about))
     net = SimpleNamespace(cfg=SimpleNamespace(context=512))
-    return Source(net, learn(texts * 3, 290), docs, chats)
+    tokenizer = learn(texts * 3, 290)
+    tokenizer.question = lambda messages: tokenizer.encode("".join(content for _, content in messages))
+    return Source(net, tokenizer, docs, chats)
 
 
 def answers(item, tokenizer) -> list[Episode]:

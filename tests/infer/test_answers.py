@@ -75,3 +75,15 @@ def test_speeds_are_positive_for_any_batch(examinee) -> None:
     found = speeds(examinee.model.decoder, [5, 6, 7], batch=3, repeats=1, new=4)
     assert found["prompt"] > 0 and found["decode"] > 0
     assert (found["prompt_tokens"], found["new_tokens"]) == (32, 4)
+
+
+def test_in_plain_text_only_what_holds_something_of_the_answer_is_scored(tmp_path):
+    from bloomery.data.tokenizer import learn
+    from bloomery.infer.answers import PlainTokenizer
+
+    tokenizer = PlainTokenizer(learn(["What is it)\n\nIt is 5.\n    return x\n"] * 9, 275).inner)
+    for prompt, answer in (("What is it)\n\n", "It is 5."), ("def f(x):\n", "    return x"), ("", "It")):
+        ids, first = tokenizer.encode_from(prompt + answer, len(prompt))
+        assert answer in tokenizer.decode(ids[first:]) and answer not in tokenizer.decode(ids[first + 1 :])
+        assert tokenizer.decode(ids[:first]) + tokenizer.decode(ids[first:]) == prompt + answer
+        assert len(tokenizer.decode(ids[first:])) - len(answer) <= 1, "nothing of the question but what shares a token with the answer"

@@ -51,8 +51,14 @@ def command(
 
 def tuned(loaded) -> bool:
     """Whether a model has learnt to answer: one of ours that is merely pretrained has a template and has never seen it used."""
-    card = loaded.folder / "card.json"
-    return not card.is_file() or json.loads(card.read_text(encoding="utf-8")).get("stage") != "pretrain"
+    folder = loaded.folder
+    while (folder / "card.json").is_file():
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        above = card.get("inputs", {}).get("model", [])
+        if card.get("stage") in ("tune", "pretrain") or not above:
+            return card.get("stage") != "pretrain"
+        folder = next(folder.parent.glob(f"*-{above[0][:16]}"), folder.parent)  # merged and compressed ones are as their source is
+    return True
 
 
 def lines(talking: bool):

@@ -9,7 +9,7 @@ from typing import Any
 from bloomery.core.rng import digest
 from bloomery.seams import Doc, Rng, Source
 
-TEMPLATE = 24  # tokens that a chat template puts around a question, at most about
+AROUND = 8  # tokens that a chat template puts around an answer, at most about
 AHEAD = 256  # characters after a cut that may still change how the text before it is split into tokens
 
 
@@ -47,7 +47,7 @@ def line_ends(text: str, start: int, stop: int) -> list[int]:
 def asked(source: Source, kinds: Sequence[str], count: int, room: int, rng: Rng) -> Iterator[tuple[Doc, int]]:
     """The first `count` conversations of `kinds` (all where none is named) in seeded order, each with the tokens of its answer.
 
-    Those that do not fit the model's context are passed over: the question with its template, taken as `TEMPLATE` tokens, and the
+    Those that do not fit the model's context are passed over: the question, laid out by the chat template or as plain text, and the
     answer, or `room` tokens where more are to be written.
     """
     context = source.net.cfg.context if source.chats else 0
@@ -55,10 +55,7 @@ def asked(source: Source, kinds: Sequence[str], count: int, room: int, rng: Rng)
         if not count:
             return
         size = len(source.tokenizer.encode(doc.text))
-        question = max(
-            sum(len(source.tokenizer.encode(content)) for _, content in doc.meta["messages"]),
-            len(source.tokenizer.encode(doc.meta["plain"])),
-        )
-        if size and question + max(size, room) + TEMPLATE <= context:
+        question = max(len(source.tokenizer.question(doc.meta["messages"])), len(source.tokenizer.encode(doc.meta["plain"])))
+        if size and question + max(size, room) + AROUND <= context:
             count -= 1
             yield doc, size

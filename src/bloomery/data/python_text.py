@@ -21,10 +21,13 @@ def parsed(text: str) -> bool:
 def goes_on(prompt: str, completion: str, ended: bool, keep: float) -> bool:
     """Whether a completion parses together with its prompt.
 
-    One that was cut ends in the middle of something, so trailing lines may be left off, as long as the share `keep` of its lines that
-    are not blank (and at least one) remains. `ended`: the writer said that the text ends here, so the last line is whole.
+    `ended`: the writer said that the text ends here, so all of it must parse, and something must be there. One that was cut ends in the
+    middle of something, so trailing lines may be left off, as long as the share `keep` of its lines that are not blank (and at least
+    one) remains.
     """
-    lines = [line + "\n" for line in (completion + "\n" if ended else completion).split("\n")[:-1]]
+    if ended:
+        return bool(completion.strip()) and parsed(f"{prompt}{completion}\n")
+    lines = [line + "\n" for line in completion.split("\n")[:-1]]
     written = sum(not line.isspace() for line in lines)
     need, text = max(1, math.ceil(keep * written)), prompt
     texts = [text := text + line for line in lines]

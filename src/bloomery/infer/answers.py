@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from bloomery.core.errors import BadInput
+from bloomery.data.chat.template import ChatTemplate
 from bloomery.infer.model import Model
 from bloomery.seams import Episode, Filter, Grade, Item, Rng
 
@@ -17,12 +17,24 @@ from bloomery.seams import Episode, Filter, Grade, Item, Rng
 class PlainTokenizer:
     """A tokenizer as tasks see it: text is plain text, so `<|eos|>` inside a document is seven characters; no special tokens are added."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> None:
+        self.template = template
         self.inner = Tokenizer.from_str(tokenizer.to_str())  # a copy, because the setting below would change the model's own
         self.inner.encode_special_tokens = True
 
     def encode(self, text: str) -> list[int]:
         return self.inner.encode(text, add_special_tokens=False).ids
+
+    def encode_from(self, text: str, start: int) -> tuple[list[int], int]:
+        """The ids of a text, and the place of the first one that holds something from character `start` on."""
+        found = self.inner.encode(text, add_special_tokens=False)
+        return found.ids, next((i for i, (_, stop) in enumerate(found.offsets) if stop > start), len(found.ids))
+
+    def question(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """A conversation by the model's chat template, up to its answer; BadInput where there is none."""
+        if self.template is None:
+            raise BadInput("the model has no chat template, so it cannot be asked conversations; tune it first")
+        return self.template.prompt(messages)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.inner.decode(list(ids), skip_special_tokens=False)
@@ -45,7 +57,7 @@ class Examinee:
 
     def __init__(self, model: Model, plain: bool = False) -> None:
         """Raises BadInput where the tokenizer names no token that ends a document."""
-        self.model, self.tokenizer, self.plain = model, PlainTokenizer(model.tokenizer), plain
+        self.model, self.tokenizer, self.plain = model, PlainTokenizer(model.tokenizer, model.template), plain
         self.begin, self.end = begin_and_end(model.ids)
 
     def chats(self, item: Item) -> bool:
@@ -67,14 +79,15 @@ class Examinee:
         Of an answer the end is left out, because as ordinary text it has none. There, prompt and answer are encoded in one: a token
         that holds the end of the one and the beginning of the other counts as the answer's.
         """
-        prompt = self.prompt(item)
-        if not item.messages:
-            return [*prompt, *self.tokenizer.encode(item.target), self.end], len(prompt)
         if self.chats(item):
-            return [*prompt, *self.tokenizer.encode(item.target)], len(prompt)
-        whole = self.tokenizer.encode(item.prompt + item.target)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole, prompt[1:])))
-        return [self.begin, *whole], 1 + shared
+            ids, spans = self.model.template.example([*item.messages, ("assistant", item.target)], as_asked=True)
+            start, stop, _ = spans[-1]
+            return ids[: stop - (ids[stop - 1] in self.model.template.stops)], start
+        if not item.messages:
+            prompt = self.prompt(item)
+            return [*prompt, *self.tokenizer.encode(item.target), self.end], len(prompt)
+        whole, first = self.tokenizer.encode_from(item.prompt + item.target, len(item.prompt))
+        return [self.begin, *whole], 1 + first
 
     def answers(self, items: Sequence[Item], filters: Sequence[Filter], rng: Rng, rows: int = 32) -> list[Answer]:
         """One answer per item, in order. Greedy without filters; `rows` prompts are decoded at a time."""

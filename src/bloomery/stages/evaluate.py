@@ -98,14 +98,17 @@ class Evaluate:
             rng = job.rng.child("summary", name)
             rows = {subject: each[name] for subject, each in told.items() if name in each}
             answers = {subject: [graded(item, row) for item, row in zip(items, found, strict=True)] for subject, found in rows.items()}
-            conditions = self._conditions(task, items, examinee.model.net.cfg.context)
             for subject, found in answers.items():
+                conditions = self._conditions(task, items, examinee.model.net.cfg.context, subject == PLAIN)
                 rows_found = rows_of(name, task, found, seen[name], rng, subject, conditions)
                 scores += [one for one in rows_found if subject == "model" or one["subject"] == subject]  # what is no model's stands once
-            for subject in answers.keys() - {"model"}:
+            for subject in [one for one in answers if one != "model"]:
                 scores += change_rows(name, task, answers["model"], answers[subject], subject, seen[name], rng)
             for rival in rivals.get(name, ()):
                 scores += rival_rows(name, task, answers["model"], rival, seen[name], rng)
+        if not any(trained_on((self.corpus, self.chats))):
+            job.log.say("no training text is at hand, so whether it holds the items is not known")
+            scores = [{**one, "clean": None, "note": f"{one['note']}; training text not at hand, contamination unknown"} for one in scores]
         self._write(job, asked, told, seen, scores + speed + self._sizes())
 
     def _seats(self) -> dict[str, Examinee]:
@@ -184,14 +187,15 @@ class Evaluate:
             shares = iter(seen_shares(texts, training_text((self.corpus, self.chats), bar)).tolist())
         return {name: {item.id for item in items if next(shares) >= self.copied} for name, (_, items) in asked.items()}
 
-    def _conditions(self, task: Task, items: Sequence[Item], context: int) -> str:
+    def _conditions(self, task: Task, items: Sequence[Item], context: int, plain: bool) -> str:
         """How the model was asked, for the score's note."""
+        way = "in plain text" if plain else "by the chat template"
         if items[0].messages and items[0].want == "score":
-            return "fp32; the question by the chat template, the answer's tokens without its end"
+            return f"fp32; the question {way}, the answer's tokens without its end"
         if compares(task):
             return f"fp32; the end token counts; every {context} tokens of a document start anew"
         how = ", ".join(map(repr, self.filters)) or "greedy"
-        prompt = "the chat template" if items[0].messages else f"prompt of at most {getattr(task, 'prompt', '?')} tokens"
+        prompt = f"asked {way}" if items[0].messages else f"prompt of at most {getattr(task, 'prompt', '?')} tokens"
         return f"{how}; {prompt}, completion of at most {getattr(task, 'limit', '?')}"
 
     def _speed(self, examinee: Examinee, asked: Asked) -> list[dict[str, Any]]:
@@ -302,6 +306,8 @@ def conversations(chats: Artifact | None) -> list[Doc]:
 
     if chats is None:
         return []
+    if not chats.path("heldout.parquet").is_file():
+        raise BadInput(f"chats: {chats.folder} holds no heldout.parquet; name a chats artifact, or a model tuned on conversations")
     found = []
     for one in read_chats(chats.path("heldout.parquet")).conversations:
         *messages, (_, answer) = one.messages
@@ -311,13 +317,16 @@ def conversations(chats: Artifact | None) -> list[Doc]:
     return found
 
 
+def trained_on(artifacts: Sequence[Artifact | None]) -> list[Artifact]:
+    """Those that hold training text."""
+    return [one for one in artifacts if one is not None and one.path("train.parquet").is_file()]
+
+
 def training_text(artifacts: Sequence[Artifact | None], bar: Any) -> Iterator[list[str]]:
     """All training documents and conversations, some at a time."""
     import pyarrow.parquet as pq
 
-    for one in artifacts:
-        if one is None or not one.path("train.parquet").is_file():
-            continue
+    for one in trained_on(artifacts):
         with pq.ParquetFile(one.path("train.parquet")) as train:
             column = "text" if "text" in train.schema_arrow.names else "messages"
             for batch in train.iter_batches(512, columns=[column]):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EFFICIENCY = {True: 0.35, False: 0.15}  # share of the measured matmul speed that a step reaches, compiled or not (measured)
 LOOKED_AT = 64e6  # bytes of data from outside that are read once more, before any work, to see that they can be
 LONGEST = 2048  # a row's inputs at most, where no context is given
-DRIFT = 0.02  # of held-out nats between the working precision and fp32
+DRIFT = {"float32": 1e-4, "bfloat16": 0.02}  # share by which held-out nats may differ from those of the weights in working precision
 ALSO = ("embed", "head", "norms")  # what may be trained whole beside an adapter
 
 
@@ -142,6 +142,8 @@ class Tune:
         held = self.feed(laid, "heldout", job.rng.child("heldout")) if laid.heldout else None
         scored = heldout.sample(held, 32 * laid.context) if held else []
         steps = -(-self.epochs * laid.facts["inputs_per_epoch"] // (rows * laid.context))
+        if self.adapter is not None and steps < 2:
+            raise BadInput(f"the conversations fill one step of {rows * laid.context} inputs, too few for an adapter; lower batch")
         with job.graceful():
             if mode["compile"]:
                 compiled.compile_blocks(model.net, feed, self.loss, job.log)
@@ -172,6 +174,8 @@ class Tune:
         if outcome.resumed:
             job.log.event("resumed")
         job.fact("compiled", mode["compile"])
+        compiled.uncompile(model.net.eval())
+        job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured)) if laid.heldout else None)
         self.write(model, mover.weights(), outcome, laid, job)
         if laid.heldout:
             compare(before, nats(load(job.out), laid, self.measured), laid, job)
@@ -204,7 +208,8 @@ class Tune:
                 parameters[name].data = weight
             peft.save(net, job.out, str(self.model.folder.resolve()))
         copy_words(self.model.folder, job.out, laid.template)
-        write_chats(job.out / "heldout.parquet", [one for one, _ in laid.heldout])
+        for part in ("train", "heldout"):
+            write_chats(job.out / f"{part}.parquet", [one for one, _ in getattr(laid, part)])
         shutil.copy(job.work / "curve.jsonl", job.out / "curve.jsonl")
         facts = {
             "parameters": net.cfg.parameters(),
@@ -225,7 +230,7 @@ class Tune:
 
     # ---- rows
 
-    def laid(self, model: Model, folder: Path, rng: Rng, advance: Any = lambda _: None) -> Conversations:
+    def laid(self, model: Model, folder: Path, rng: Rng, advance: Any = lambda _: None, template: str | None = None) -> Conversations:
         """Both parts of the data as the model's tokens."""
         from bloomery.train.conversations import lay_out
 
@@ -235,7 +240,17 @@ class Tune:
         shape = (self.context, min(cfg.context, LONGEST), cfg.vocab)
         if self.batch < (self.context or 1):
             raise BadInput(f"batch: it must be at least one row of {self.context} inputs, got {self.batch}")
-        return lay_out(self.data.folder, folder, model.folder, self.template, shape, self.long, self.heldout, rng.child("split"), advance)
+        return lay_out(
+            self.data.folder,
+            folder,
+            model.folder,
+            self.template if template is None else template,
+            shape,
+            self.long,
+            self.heldout,
+            rng.child("split"),
+            advance,
+        )
 
     def rows(self, laid: Conversations) -> int:
         """Rows of a step."""
@@ -259,9 +274,10 @@ class Tune:
 
         begin = model.ids.get("bos_token")
         doubled = begin if begin not in laid.template.stops else None  # one token for both stands between turns
-        wrong = preview.faults(self.feed(laid, "train", rng), self.clock(laid), doubled, laid.template.stops)
+        wrong = preview.faults(self.feed(laid, "train", rng), self.clock(laid), doubled, None)
         if wrong:
             raise BadInput("; ".join(wrong))
+        laid.demand_sound(model.tokenizer)
         return self.feed(laid, "train", rng)
 
     # ---- preview
@@ -286,9 +302,10 @@ class Tune:
     def check(self, made: Path, job: Job) -> None:
         """Weights read back are the trained ones, and score as they did; the trained tokens spell the answers; the audit holds."""
         from bloomery.infer.model import load
+        from bloomery.train.precision import resolved
 
         facts = job.facts or json.loads((made / "card.json").read_text(encoding="utf-8"))["facts"]
-        model = load(made)
+        model = load(made)  # its own template laid the conversations out, whatever has become of a file that was named
         state = dict(model.net.named_parameters())
         if self.adapter is None:
             from bloomery.nn.saving import plain
@@ -298,25 +315,29 @@ class Tune:
             state = {name: p for name, p in state.items() if p.requires_grad}
         job.check("weights read back that differ from the trained ones", int(hash_weights(state) != facts["weights_sha256"]), 0)
         check_audit(facts["audit"], job)
-        laid, part = self.laid(load(self.model.folder), job.work / "checked", job.rng), "train"
+        laid = self.laid(model, job.work / "checked", job.rng, template="")
+        for part in ("train", "heldout"):
+            wrong, seen = laid.misspelt(model.tokenizer, part)
+            job.check(f"{part} answers that their trained tokens do not spell", wrong, 0, note=f"of {seen}")
+            job.check(f"{part} conversations whose end is not trained", laid.endless(part), 0, note=f"of {len(getattr(laid, part))}")
         if laid.heldout:
-            part = "heldout"
-        wrong, seen = laid.misspelt(model.tokenizer, part)
-        job.check("answers that their trained tokens do not spell", wrong, 0, note=f"of {seen}")
-        job.check("conversations whose end is not trained", laid.endless(part), 0, note=f"of {len(getattr(laid, part))}")
-        if laid.heldout:
-            again = nats(model, laid, self.measured)
-            found = sum(each for each, _ in again) / sum(tokens for _, tokens in again)
-            drift = abs(found / facts["answer_nats_after"] - 1)
-            job.check("held-out nats per answer token, read back against measured", drift, 1e-5, note=f"{found:.4f}")
+            found, trained = mean_nats(nats(model, laid, self.measured)), facts["answer_nats_trained"]
+            limit = DRIFT[resolved(self.precision)]
+            note = f"{found:.4f} against {trained:.4f} in training's own precision"
+            job.check("held-out nats per answer token, read back against trained", abs(found / trained - 1), limit, note=note)
+
+
+def mean_nats(told: list[tuple[float, float]]) -> float:
+    """Per token."""
+    return sum(each for each, _ in told) / sum(tokens for _, tokens in told)
 
 
 def nats(model: Model, laid: Conversations, most: int) -> list[tuple[float, float]]:
-    """(nats, tokens) of the answers of each of the first `most` held-out conversations, in fp32."""
+    """(nats, tokens) of the answers of each of `most` held-out conversations, in the precision of the model."""
     from bloomery.infer.score import log_probabilities
     from bloomery.train.conversations import sums
 
-    chosen = laid.heldout[:most]
+    chosen = laid.measured(most)
     return sums(log_probabilities(model.net, [ids for _, (ids, _) in chosen], context=laid.context), chosen)
 
 
@@ -339,7 +360,7 @@ def compare(before: list[tuple[float, float]], after: list[tuple[float, float]],
     from bloomery.num.statistics import paired, ratio
 
     tokens = [weight for _, weight in before]
-    groups = [one.package or one.id for one, _ in laid.heldout[: len(before)]]
+    groups = [one.package or one.id for one, _ in laid.measured(len(before))]
     rng = job.rng.child("interval")
     summed = {"before": [each for each, _ in before], "after": [each for each, _ in after]}
     for name, each in summed.items():

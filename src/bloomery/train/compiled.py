@@ -45,11 +45,16 @@ def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log) -> None:
             block.compile(dynamic=False, fullgraph=True)
         rehearse(net, feed, loss)
     except Exception as wrong:
-        for block in net.blocks:
-            block._compiled_call_impl = None
+        uncompile(net)
         first = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__)
         raise BadInput(f"compile: the model could not be compiled here ({first[:200]}); {MEND}") from wrong
     log.event("compiled", seconds=round(time.perf_counter() - began, 3))
+
+
+def uncompile(net: nn.Module) -> None:
+    """Blocks run eagerly from here on: text of other shapes is to be read."""
+    for block in net.blocks:
+        block._compiled_call_impl = None
 
 
 def rehearse(net: nn.Module, feed: Feed, loss: Loss) -> None:

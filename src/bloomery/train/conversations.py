@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,20 +46,44 @@ class Conversations:
             batching = replace(batching, row=self.context)
         return Feed(Shards(self.folder / part), batching, view, self.context, micro_rows(rows, micro, self.context), rng)
 
-    def misspelt(self, tokenizer: Any, part: str = "heldout") -> tuple[int, int]:
-        """Answers whose trained tokens, decoded, are not the answer followed by nothing but what closes it; and all that were looked at.
+    def measured(self, most: int) -> Laid:
+        """At most so many held-out conversations, drawn by a hash of their ids: files are often in some order."""
+        return sorted(self.heldout, key=lambda pair: (hashlib.sha256(pair[0].id.encode()).digest(), pair[0].id))[:most]
 
-        White space at the ends is left aside: templates strip it. Cut conversations are not looked at.
+    def misspelt(self, tokenizer: Any, part: str = "heldout") -> tuple[int, int]:
+        """Answers whose trained tokens, decoded, do not end with the answer, and all that were looked at.
+
+        White space at the ends is left aside, as is what the tokenizer's normalizer changes. An answer that the template rewrites is
+        not held against it, as the template is the authority. Cut conversations are not looked at.
         """
+        normal = tokenizer.normalizer.normalize_str if getattr(tokenizer, "normalizer", None) else str
         wrong = seen = 0
         for one, (ids, spans) in getattr(self, part):
             answers = [text for role, text in one.messages if role == "assistant"]
             if len(answers) == len(spans) and len(ids) <= self.context:
                 for answer, (start, stop, _) in zip(answers, spans, strict=True):
                     kept = [token for token in ids[start:stop] if token not in self.template.stops]
-                    wrong += tokenizer.decode(kept, skip_special_tokens=False).strip() != answer.strip()
+                    said = tokenizer.decode(kept, skip_special_tokens=False).strip()
+                    if not said.endswith(wanted := normal(answer).strip()):
+                        wrong += wanted in normal(self.template.render(one.messages, False))
                     seen += 1
         return wrong, seen
+
+    def demand_sound(self, tokenizer: Any) -> None:
+        """BadInput, before anything is trained, for what `check` would refuse afterwards, and where every end was cut off."""
+        for part in PARTS:
+            if wrong := self.misspelt(tokenizer, part)[0]:
+                raise BadInput(
+                    f"template: the trained tokens of {wrong} {part} answers do not spell them; name a template that fits the model"
+                )
+            if endless := self.endless(part):
+                raise BadInput(
+                    f"template: {endless} {part} conversations have no trained token that ends the answer; name another template"
+                )
+        if not any(len(ids) <= self.context for _, (ids, _) in self.train):
+            raise BadInput(
+                "long: every conversation was cut, so that the model would never learn to stop; raise context, or say `long: drop`"
+            )
 
     def endless(self, part: str = "heldout") -> int:
         """Conversations, not cut, of which no trained token ends an answer."""

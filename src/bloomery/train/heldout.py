@@ -55,10 +55,15 @@ def nats_per_token(net: nn.Module, batches: Sequence[Batch], compiled: bool = Fa
 def _nats(net: nn.Module, batches: Sequence[Batch], compiled: bool) -> float:
     """Weighted sum over all targets."""
     nats = 0.0
+    dropping = [unit for unit in net.modules() if unit.training and getattr(unit, "dropout", 0)]
+    for unit in dropping:
+        unit.eval()
     with torch.set_grad_enabled(compiled):
         for batch in batches:
             hidden_BTD = net(batch.inputs, batch.positions, batch.documents).detach()
             hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
             head_VD = net.head_weight.detach()
             nats += float(linear_cross_entropy(hidden_ND, head_VD, batch.targets.reshape(-1), batch.weights.reshape(-1)))
+    for unit in dropping:
+        unit.train()
     return nats

@@ -30,15 +30,20 @@ def piece(view: dict) -> Piece:
     return Piece((int(view["inputs"][0]), *map(int, view["targets"])), (0.0, *map(float, view["weights"])))
 
 
-def faults(feed: Feed, clock: Clock, bos: int | None, ending: Collection[int], most: int = 64) -> list[str]:
-    """What would be trained wrongly: nothing trained at all, a doubled begin token, end tokens (`ending`) that are never a target."""
+def faults(feed: Feed, clock: Clock, bos: int | None, ending: Collection[int] | None, most: int = 64) -> list[str]:
+    """What would be trained wrongly: nothing at all, a doubled begin token, end tokens that are never a target.
+
+    `ending` are the tokens that end a document; with None it is not looked whether they are trained.
+    """
     looked = [one for row in rows(feed, clock, most) for one in row]
     found = []
     if not any(weight > 0 for one in looked for weight in one.weights):
         found.append("no token of the first step is trained; check the weights of the view")
     if any(a == b == bos for one in looked for a, b in zip(one.ids, one.ids[1:])):
         found.append("a document begins with two begin tokens; the tokenizer adds one already")
-    if not any(token in ending and weight > 0 for one in ends(feed, clock) for token, weight in zip(one.ids, one.weights)):
+    if ending is not None and not any(
+        token in ending and weight > 0 for one in ends(feed, clock) for token, weight in zip(one.ids, one.weights)
+    ):
         found.append("the end token is never trained, so that the model would never stop; let documents end with it")
     return found
 

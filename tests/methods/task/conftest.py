@@ -15,6 +15,9 @@ class Bytes:
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
+    def question(self, messages) -> list[int]:
+        return [0, *self.encode("".join(content for _, content in messages)), 0]
+
     def decode(self, ids) -> str:
         return bytes(ids).decode(errors="replace")
 

@@ -103,3 +103,11 @@ def test_summary_gives_both_shares() -> None:
 def test_knobs_are_checked(knobs: dict) -> None:
     with pytest.raises(ValueError, match="must be"):
         Parses(**knobs)
+
+
+def test_an_ending_that_was_chosen_must_be_whole():
+    from bloomery.data.python_text import goes_on
+
+    assert goes_on("def f():\n", "    x = 1\n    y = 2\n    return (", False, 0.5)
+    assert not goes_on("def f():\n", "    x = 1\n    y = 2\n    return (", True, 0.5)
+    assert goes_on("def f():\n", "    return 1", True, 0.5) and not goes_on("x = 1\n", " ", True, 0.5)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bloomery.core.errors import BadInput
 from bloomery.core.rng import digest
 from bloomery.data.chat.read import Conversation
 from bloomery.data.chat.template import ChatTemplate
@@ -48,7 +49,12 @@ def examples(
     """
     kept, dropped = [], Counter()
     for one in conversations:
-        ids, spans = template.example(one.messages, as_asked=True)
+        advance(1)
+        try:
+            ids, spans = template.example(one.messages, as_asked=True)
+        except BadInput as wrong:
+            dropped[f"refused by the chat template: {str(wrong)[:80]}"] += 1
+            continue
         if len(ids) > context + 1:
             if long == "drop":
                 dropped["too long for the context"] += 1
@@ -60,7 +66,6 @@ def examples(
             ids = []
         if ids:
             kept.append((one, (ids, spans)))
-        advance(1)
     return kept, dropped
 
 

@@ -6,7 +6,7 @@ import codecs
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,11 @@ def read_chats(path: str | Path) -> Chats:
                     places.append(place)
         if rows and not fit:
             raise BadInput(_no_row_fits(file, rows, columns, dropped))
+    seen: Counter[str] = Counter()
+    for i, one in enumerate(found):
+        seen[one.id] += 1
+        if seen[one.id] > 1:  # rows of several files often count from 0 in each
+            found[i] = replace(one, id=f"{one.id}#{seen[one.id]}")
     return Chats(_stated(formats), found, dict(dropped), dict(formats), {why: tuple(places) for why, places in examples.items()})
 
 

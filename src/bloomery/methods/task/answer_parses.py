@@ -45,7 +45,8 @@ class AnswerParses:
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where question and answer parse together, else 0; part `real` says the same of the real body."""
         score = goes_on(item.prompt, episode.text.removeprefix("\n"), episode.ended == "stop", self.keep)
-        return Grade(float(score), {"real": float(goes_on(item.prompt, item.target, True, self.keep))})
+        real = goes_on(item.prompt, item.target, True, self.keep) or goes_on(item.prompt, item.target, False, self.keep)
+        return Grade(float(score), {"real": float(real)})
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The model's share and that of real bodies, with intervals clustered by group."""
