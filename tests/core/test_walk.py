@@ -209,3 +209,47 @@ def test_recheck_finds_changed_bytes(store, toys):
     assert all(one["ok"] for one in walk.recheck(store.get("c"), store, quiet=True))
     store.get("c").path("number").write_text("21")
     assert not walk.recheck(store.get("c"), store, quiet=True)[0]["ok"]
+
+
+def test_an_adapter_whose_outside_base_changed_is_refused(store, toys, tmp_path):
+    from bloomery.cli.models import open_model
+
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "number").write_text("21")
+    first = recipe.parse({"name": "first", "steps": {"d": {"stage": "double", "of": str(base)}}}, "first")
+    made = walk.run(first, store, quiet=True)[0].made
+    second = recipe.parse({"name": "second", "steps": {"e": {"stage": "double", "of": f"@{made.name}"}}}, "second")
+    (base / "number").write_text("22")
+    assert walk.plan(second, store)[0].address  # what stands alone needs its base no more
+    config = made.path("adapter_config.json")
+    config.write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "another")}))
+    assert walk.with_base(made, store) is made  # the folder was read, and is no base
+    config.write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    with pytest.raises(BadInput, match=r"is an adapter of .*base, whose content has changed since"):
+        walk.plan(second, store)
+    with pytest.raises(BadInput, match="has changed since"):
+        open_model(made.name, store.root)
+    (base / "number").write_text("21")
+    assert walk.plan(second, store)[0].address
+    (base / "number").unlink()
+    base.rmdir()
+    with pytest.raises(BadInput, match="has changed since"):
+        walk.plan(second, store)
+
+
+def test_the_base_of_an_outside_adapter_is_found_as_loading_finds_it(store, tmp_path, monkeypatch):
+    (tmp_path / "cwd" / "base").mkdir(parents=True)
+    (tmp_path / "cwd" / "base" / "number").write_text("1")
+    (tmp_path / "adapter").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    for named in ("base", "../cwd/base", str(tmp_path / "cwd" / "base")):
+        (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": named}))
+        assert walk.base_of(tmp_path / "adapter").resolve() == tmp_path / "cwd" / "base"
+        ref = recipe.Ref(folder=str(tmp_path / "adapter"))
+        before = walk.given(ref, store).address
+        (tmp_path / "cwd" / "base" / "number").write_text("22")
+        assert walk.given(ref, store).address != before
+        (tmp_path / "cwd" / "base" / "number").write_text("1")
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/name"}))
+    assert walk.base_of(tmp_path / "adapter") is None

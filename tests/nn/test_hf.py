@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
-from bloomery.nn.hf import from_hf, read_config, to_hf
+from bloomery.nn.hf import copy_words, end_ids, from_hf, read_config, to_hf
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import assemble, plain
 from bloomery.seams import Rng
@@ -179,3 +179,37 @@ def test_no_pickle_reader_is_reachable():
     import bloomery.nn.saving as saving
 
     assert all("torch.load" not in inspect.getsource(module) and "pickle" not in vars(module) for module in (hf, saving))
+
+
+@pytest.mark.parametrize("where", ["generation_config.json", "config.json"])
+def test_every_end_token_is_written(tmp_path, where):
+    from bloomery.data.tokenizer import learn
+
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir(), out.mkdir()
+    learn(["some words"], 262).save(source)
+    to_hf(make(), source, out)
+    assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == 2
+    (source / where).write_text(json.dumps({"eos_token_id": 9}))
+    words = json.loads((source / "tokenizer_config.json").read_text())
+    loop = "{% for m in messages %}{{ m['content'] + '<|turn|>' }}{% endfor %}"
+    (source / "tokenizer_config.json").write_text(json.dumps({**words, "chat_template": loop}))
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][-1], "id": 90, "content": "<|turn|>"})
+    (source / "tokenizer.json").write_text(json.dumps(tokenizer))
+    to_hf(make(), source, out)
+    assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == [2, 9, 90]
+    assert json.loads((out / "config.json").read_text())["eos_token_id"] == 2
+
+
+def test_the_words_of_a_model_are_copied_with_its_end_tokens(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir(), out.mkdir()
+    (source / "tokenizer_config.json").write_text("{}")
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": 4, "top_k": 7}))
+    copy_words(source, out)
+    assert (out / "generation_config.json").read_bytes() == (source / "generation_config.json").read_bytes()
+    (source / "config.json").write_text(json.dumps({"eos_token_id": [4, 8]}))  # which a native folder has none of
+    copy_words(source, out)
+    assert json.loads((out / "generation_config.json").read_text()) == {"eos_token_id": [4, 8], "top_k": 7}
+    assert (out / "tokenizer_config.json").is_file() and not (out / "config.json").exists() and end_ids(out) == {4, 8}

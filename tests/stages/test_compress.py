@@ -188,3 +188,20 @@ def test_the_catalogue_knows_the_stage_and_the_forecast_grows(made):
     small, large = (Compress(*made, RTN(4)).forecast({"model": Forecast(facts={"parameters": n})}, machine) for n in (1e6, 1e9))
     assert small.seconds < large.seconds and small.memory < large.memory and small.disk < large.disk
     assert math.isfinite(large.seconds) and Compress(*made, RTN(4)).mode()["precision"] == "float32"
+
+
+def test_end_tokens_go_with_the_copy_and_an_adapter_is_refused(made, tmp_path):
+    from bloomery.infer import model as infer
+
+    model, data = made
+    shutil.copytree(model.folder, tmp_path / "source")
+    (tmp_path / "source" / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 9]}))
+    one = job(tmp_path / "out")
+    Compress(Artifact("5" * 64, tmp_path / "source", {}), data, RTN(8), samples=2).run(one)
+    assert infer.load(one.out).decoder.stop_ids == {2, 9}
+
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    machine = Machine("here", 2, 10**10, True, {"float32": 1e11})
+    with pytest.raises(BadInput, match="adapter is an adapter; merge it first"):
+        Compress(Artifact("6" * 64, tmp_path / "adapter", {}), data, RTN(8)).forecast({"model": Forecast()}, machine)

@@ -5,19 +5,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bloomery.core.errors import CheckFailed
+from bloomery.core.errors import BadInput, CheckFailed
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine
 from bloomery.core.store import Artifact
 from bloomery.data.tokenizer import learn
 from bloomery.infer.model import load
 from bloomery.nn.config import Config
+from bloomery.nn.hf import to_hf
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import save
 from bloomery.seams import Rng
+from bloomery.stages import _export_huggingface
 from bloomery.stages.export import Export
 
 torch.set_num_threads(1)
+MACHINE = Machine("here", 2, 10**10, True, {"float32": 1e11})
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
@@ -129,3 +132,67 @@ def test_the_forecast_follows_the_parameters(model):
     for dtype, disk in (("float32", 4e9), ("bfloat16", 2e9)):
         assert Export(model, dtype=dtype).forecast(given, machine).disk == pytest.approx(disk, rel=0.01)
     assert Export(model).forecast({"model": Forecast()}, machine).seconds > 0
+
+
+def altered(source, folder, **entries):
+    """A model's folder with other entries in tokenizer.json."""
+    shutil.copytree(source, folder)
+    words = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**words, **entries}))
+    return Artifact("3" * 64, folder, {"kind": "model", "facts": {}})
+
+
+@pytest.mark.parametrize("entry", ["post_processor", "normalizer"])
+def test_a_tokenizer_that_adds_no_begin_token_or_normalizes_is_exported(tmp_path, model, entry):
+    other = {"post_processor": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}}
+    made = job(tmp_path / "out")
+    source = altered(model.folder, tmp_path / "other", **{entry: other.get(entry, {"type": "NFC"})})
+    assert load(source.folder).encode("e\u0301")[:1] == ([1] if entry == "normalizer" else load(model.folder).encode("e\u0301")[1:2])
+    stage = Export(source)
+    stage.run(made)
+    stage.check(made.out, made)
+    made.demand()
+    names = {one["name"] for one in made.checks}
+    assert ("texts without exactly one begin token" in names) is (entry == "normalizer")
+
+
+def test_begin_tokens_and_texts_read_back_are_compared_with_the_tokenizer(tmp_path, model):
+    from transformers import AutoTokenizer
+
+    def values(ids, tokenizer):
+        made = job(tmp_path / "checks")
+        _export_huggingface.check_tokens(words, tokenizer, ids, 1, made)
+        return [one["value"] for one in made.checks]
+
+    words, ours = AutoTokenizer.from_pretrained(model.folder), load(model.folder).tokenizer
+    good = {text: ours.encode(text).ids for text in ("", "some words")}
+    assert values(good, ours) == [0, 0, 0]
+    assert values({"": [], "some words": good["some words"]}, ours)[2] == 1
+    assert values({text: [1, *ids] for text, ids in good.items()}, ours)[2] == 2
+
+    class Other:
+        def decode(self, ids, skip_special_tokens):
+            return "other"
+
+    assert values(good, Other())[1] == 2
+
+
+@pytest.mark.parametrize("format_", ["huggingface", "gguf"])
+def test_an_outside_hugging_face_folder_is_exported(tmp_path, model, format_):
+    pytest.importorskip("gguf")
+    (tmp_path / "theirs").mkdir()
+    to_hf(load(model.folder).net, model.folder, tmp_path / "theirs")
+    made, stage = job(tmp_path / "out"), Export(Artifact("4" * 64, tmp_path / "theirs", {"kind": "folder", "facts": {}}), format=format_)
+    stage.forecast({"model": Forecast()}, MACHINE)
+    stage.run(made)
+    stage.check(made.out, made)
+    made.demand()
+
+
+def test_an_adapter_and_shards_are_refused_before_any_work(tmp_path):
+    stage = Export(Artifact("5" * 64, tmp_path, {}))
+    with pytest.raises(BadInput, match=r"no model\.safetensors with all weights"):
+        stage.forecast({"model": Forecast()}, MACHINE)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BadInput, match="is an adapter; merge it first"):
+        stage.forecast({"model": Forecast()}, MACHINE)

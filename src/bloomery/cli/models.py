@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 def open_model(name: str, store: Path) -> Model:
     """The loaded model, or a sentence about what there is instead."""
     from bloomery.core.store import Store
+    from bloomery.core.walk import with_base
     from bloomery.infer.model import load
 
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/", "~"))):
         return load(name)
-    found = Store(store, make=False).get(name)
+    opened = Store(store, make=False)
+    found = with_base(opened.get(name), opened)
     if found.kind not in ("model", "folder"):
         raise BadInput(f"{found.name} is a {found.kind}, not a model; `bloomery ls` shows the models")
     return load(found.folder)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core import catalog, lineage
+from bloomery.core.adapter import located
 from bloomery.core.cost import Meter
 from bloomery.core.errors import BadInput, Busy, CheckFailed, Interrupted
 from bloomery.core.executors import Executor, Local
@@ -129,7 +130,7 @@ def given(ref: Ref, store: Store, step: Step | None = None, knob: str = "") -> A
         wanted = step.stage.knobs[knob].artifact if step else "*"
         if wanted not in ("*", found.kind):
             raise BadInput(f"{step.place}.{knob}: a {wanted} is asked for, and {found.name} is a {found.kind}")
-        return found
+        return with_base(found, store)
     folder = Path(ref.folder)
     paths = [folder] if folder.is_file() else files_below(folder)
     files = {path.name if folder.is_file() else str(path.relative_to(folder)): _content(path) for path in paths}
@@ -144,12 +145,28 @@ def given(ref: Ref, store: Store, step: Step | None = None, knob: str = "") -> A
 
 def base_of(folder: Path) -> Path | None:
     """The folder of the model that an adapter in `folder` belongs to, where there is one and it is on this machine."""
+    found = _named_base(folder)
+    return found if found is not None and found.is_dir() and found.resolve() != folder.resolve() else None
+
+
+def _named_base(folder: Path) -> Path | None:
+    """What an adapter's configuration names as its base, whether it is there or not; None for a folder without one."""
     try:
         named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError):
         return None
-    found = (folder / named) if isinstance(named, str) and named else None  # an absolute path stays what it is
-    return found if found is not None and found.is_dir() and found.resolve() != folder.resolve() else None
+    return Path(located(folder, named)) if isinstance(named, str) and named else None
+
+
+def with_base(artifact: Artifact, store: Store) -> Artifact:
+    """The same artifact; BadInput for an adapter whose base, a folder from outside, is not what it was trained on."""
+    base = _named_base(artifact.folder)
+    for address, folder in artifact.card.get("folders", {}).items() if base is not None else ():
+        if Path(folder).resolve() != base.resolve():
+            continue  # what was only read to make the adapter
+        if not Path(folder).exists() or given(Ref(folder=folder), store).address != address:
+            raise BadInput(f"{artifact.name} is an adapter of {folder}, whose content has changed since; bring it back, or tune again")
+    return artifact
 
 
 def _content(path: Path) -> str:
@@ -351,7 +368,7 @@ def ancestor(artifact: Artifact, address: str, store: Store) -> Artifact:
     """An input of an artifact: another one, or the folder from outside, which must still hold what it held."""
     folder = artifact.card.get("folders", {}).get(address)
     if folder is None:
-        return store.get(address)
+        return with_base(store.get(address), store)
     found = given(Ref(folder=folder), store)
     if found.address != address:
         raise BadInput(f"{artifact.name} came from {folder}, whose content has changed since; nothing can be measured against it")

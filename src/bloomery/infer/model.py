@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from bloomery.data.chat.template import ChatTemplate
 from bloomery.infer.decoder import Completion, Decoder
 from bloomery.infer.score import log_probabilities
 from bloomery.nn import peft
-from bloomery.nn.hf import TOKENIZER_FILES, from_hf, special_ids
+from bloomery.nn.hf import copy_words, end_ids, from_hf, special_ids
 from bloomery.nn.lora import LoraLinear
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import assemble
@@ -93,9 +91,7 @@ class Model:
             raise BadInput("the model has an adapter; merge it first (`rewrite.adapters.merge`, or a merge step)")
         folder.mkdir(parents=True, exist_ok=True)
         save_native(self.net, folder)
-        for name in TOKENIZER_FILES:
-            if (self.folder / name).is_file():
-                shutil.copyfile(self.folder / name, folder / name)
+        copy_words(self.folder, folder)
 
 
 def sampling(temperature: float, top_k: int | None = None, top_p: float | None = None) -> tuple[Filter, ...]:
@@ -147,16 +143,6 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def end_ids(folder: Path) -> set[int]:
-    """End tokens named by the model's own configuration files."""
-    found: set[int] = set()
-    for name in ("generation_config.json", "config.json"):
-        if (folder / name).is_file():
-            ids = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
-            found |= set() if ids is None else {ids} if isinstance(ids, int) else set(ids)
-    return found
 
 
 def _download(name: str) -> Path:

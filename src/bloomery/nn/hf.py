@@ -21,6 +21,7 @@ from bloomery.nn.saving import plain
 
 MAPS: tuple[Architecture, ...] = (gpt2, llama, qwen2, qwen3)  # named here, so that the address of a step covers their source
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+GENERATION = "generation_config.json"
 ROLES = ("bos_token", "eos_token", "pad_token")
 
 
@@ -94,6 +95,35 @@ def special_ids(folder: Path | None) -> dict[str, int]:
     return {role: ids[word] for role, word in named.items() if word in ids}
 
 
+def end_ids(folder: Path) -> set[int]:
+    """End tokens named by a model's own configuration files."""
+    found: set[int] = set()
+    for name in (GENERATION, "config.json"):
+        if (folder / name).is_file():
+            ids = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+            found |= set() if ids is None else {ids} if isinstance(ids, int) else set(ids)
+    return found
+
+
+def all_ends(folder: Path) -> list[int]:
+    """Every token that ends an answer: those of the configuration files, the tokenizer's end token, and those of the chat template."""
+    from bloomery.data.chat.template import ChatTemplate
+
+    template, end = ChatTemplate.load(folder), special_ids(folder).get("eos_token")
+    return sorted(end_ids(folder) | ({end} if end is not None else set()) | set(template.stops if template else ()))
+
+
+def copy_words(source: Path, out: Path) -> None:
+    """The tokenizer's files, and generation_config.json with every end token that the source's configuration files name."""
+    for name in (*TOKENIZER_FILES, GENERATION):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    ends = end_ids(source)
+    if ends - end_ids(out):
+        stored = json.loads((out / GENERATION).read_text(encoding="utf-8")) if (out / GENERATION).is_file() else {}
+        _write(out / GENERATION, {**stored, "eos_token_id": sorted(ends)})
+
+
 def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a folder that `transformers` loads: config, weights in `dtype`, generation defaults and the tokenizer's files."""
     ids = {f"{role}_id": i for role, i in special_ids(tokenizer_folder).items()}
@@ -103,7 +133,9 @@ def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: tor
         **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")), **ids,
     }  # fmt: skip
     _write(out / "config.json", config)
-    _write(out / "generation_config.json", {"_from_model_config": True, **ids})
+    ends = all_ends(tokenizer_folder) if tokenizer_folder is not None else []
+    several = {"eos_token_id": ends[0] if len(ends) == 1 else ends} if ends else {}
+    _write(out / GENERATION, {"_from_model_config": True, **ids, **several})
     weights = {name: t.to(dtype) for name, t in to_theirs(net.cfg, plain(net)).items()}
     save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
     for name in TOKENIZER_FILES if tokenizer_folder is not None else ():

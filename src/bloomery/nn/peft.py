@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from bloomery.core.adapter import located
 from bloomery.core.errors import BadInput
 from bloomery.nn.hf import tensors
 from bloomery.nn.lora import LoraLinear, Part, parts
@@ -88,12 +89,10 @@ def base_of(folder: Path) -> str:
     base = config["base_model_name_or_path"]
     if not isinstance(base, str) or not base:
         raise BadInput(f"{where}: base_model_name_or_path is missing; write there the folder or hub id of the model it was trained on")
-    beside = Path(folder) / base
-    if beside.is_dir() or base.startswith("."):
-        return str(beside.resolve())
-    if config["revision"] not in (None, "main") and not Path(base).is_dir():
+    found = located(folder, base)
+    if found == base and config["revision"] not in (None, "main") and not Path(base).is_dir():
         raise BadInput(f"{where}: revision {config['revision']!r} of {base} is not fetched; download it and write its folder there")
-    return base
+    return found
 
 
 def targets(config: Mapping[str, Any], modules: Iterable[str]) -> list[Target]:

@@ -38,11 +38,11 @@ CHAT = (
 
 def write(stage: Export, job: Job) -> None:
     """The file, and what became of every tensor."""
+    from bloomery.infer.model import load
     from bloomery.nn import gguf, packed
     from bloomery.nn.gguf_words import read_words
-    from bloomery.nn.saving import load
 
-    net, small = load(stage.model.folder), packed.read(stage.model.folder)
+    net, small = load(stage.model.folder).net, packed.read(stage.model.folder)
     words = read_words(stage.model.folder, net.cfg.vocab)
     stored = gguf.write(job.out / FILE, net.cfg, entries(stage, net), words, stage.type, stage.model.name)
     sizes: Counter[str] = Counter()
@@ -97,12 +97,12 @@ def check(stage: Export, made: Path, job: Job) -> None:
     import torch
 
     from bloomery.infer import llama_cpp
-    from bloomery.infer.model import read_tokenizer
+    from bloomery.infer.model import load, read_tokenizer
     from bloomery.nn import gguf
     from bloomery.nn.gguf_words import read_words
-    from bloomery.nn.saving import assemble, load
+    from bloomery.nn.saving import assemble
 
-    source, tokenizer = load(stage.model.folder), read_tokenizer(stage.model.folder)
+    source, tokenizer = load(stage.model.folder).net, read_tokenizer(stage.model.folder)
     words = read_words(stage.model.folder, source.cfg.vocab)
     keys, tensors = gguf.read(made / FILE)
     differ = gguf.differing(entries(stage, source), tensors)

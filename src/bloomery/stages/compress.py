@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,12 @@ class Compress:
         return {"precision": "float32", "threads": threads()}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """Calibration is a forward pass, as much again for statistics; then both models read the compared text and write a little."""
+        """Calibration is a forward pass, as much again for statistics; then both models read the compared text and write a little.
+
+        BadInput for an adapter.
+        """
+        if self.model is not None and self.model.path("adapter_config.json").is_file():
+            raise BadInput(f"{self.model.name} is an adapter; merge it first (a merge step), then compress")
         facts = inputs["model"].facts
         parameters, context = float(facts.get("parameters") or 5e6), self.length or int(facts.get("context") or 256)
         bits = getattr(self.method, "bits", 8)
@@ -70,7 +74,7 @@ class Compress:
         import torch
 
         from bloomery.infer.model import load
-        from bloomery.nn.hf import TOKENIZER_FILES
+        from bloomery.nn.hf import copy_words
         from bloomery.nn.saving import digest, save
         from bloomery.rewrite.compress import compress
         from bloomery.train.allocator import keep_memory
@@ -83,9 +87,7 @@ class Compress:
         outcome = compress(copy.net, self.method, texts, self.skip, getattr(torch, self.rest), job.log)
         job.fact("compress_seconds", time.perf_counter() - began)
         save(copy.net, job.out, outcome.skipped, getattr(torch, self.rest))
-        for name in TOKENIZER_FILES:
-            if (source.folder / name).is_file():
-                shutil.copyfile(source.folder / name, job.out / name)
+        copy_words(source.folder, job.out)
         job.fact("weights_sha256", digest(copy.net))
         job.fact("layers", [vars(layer) for layer in outcome.layers])
         job.fact("skipped", outcome.skipped)

@@ -50,9 +50,10 @@ class Export:
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """The weights on disk; in memory ours, theirs and one copy; the import of transformers is most of the time.
 
-        BadInput where the format's package is missing, or the model is there and has no codes to write.
+        BadInput where the format's package is missing, or the model is there and cannot be written in this format.
         """
         self.demand()
+        self.demand_whole()
         if self.format == "compressed-tensors" and self.model is not None and not self.model.path("quantization.json").is_file():
             raise BadInput(f"{self.model.name} is not compressed, and compressed-tensors holds codes: give what a compress step made")
         parameters = float(inputs["model"].facts.get("parameters") or 0)
@@ -67,6 +68,16 @@ class Export:
         missing = [name for name in PACKAGES[self.format] if importlib.util.find_spec(name) is None]
         if missing:
             raise BadInput(f"the package {missing[0]} is missing: pip install 'bloomery[all]', or {missing[0].replace('_', '-')} alone")
+
+    def demand_whole(self) -> None:
+        """BadInput where the model is there and is an adapter, or an outside folder whose weights are not in one file."""
+        if self.model is None:
+            return
+        if self.model.path("adapter_config.json").is_file():
+            raise BadInput(f"{self.model.name} is an adapter; merge it first (a merge step), then export")
+        if not self.model.path("model.safetensors").is_file():
+            mend = "write it anew with bloomery.load(...).save(...), or name a folder that does"
+            raise BadInput(f"{self.model.folder} holds no model.safetensors with all weights; {mend}")
 
     def run(self, job: Job) -> None:
         """Load, write, count."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -47,7 +46,7 @@ class Merge:
         """Load, sum, write."""
         from bloomery.infer.model import load
         from bloomery.methods.adapter.lora import Lora
-        from bloomery.nn.hf import TOKENIZER_FILES
+        from bloomery.nn.hf import copy_words
         from bloomery.nn.peft import base_of
         from bloomery.nn.saving import plain, save
         from bloomery.rewrite.adapters import adapted, merge
@@ -60,9 +59,7 @@ class Merge:
         if left:
             raise BadInput(f"model: the adapters of {len(left)} linears cannot be merged, such as {left[0]}; use the model as it is")
         save(model.net, job.out)
-        for name in (*TOKENIZER_FILES, "generation_config.json"):
-            if (model.folder / name).is_file():
-                shutil.copyfile(model.folder / name, job.out / name)
+        copy_words(model.folder, job.out)
         job.fact("parameters", model.net.cfg.parameters())
         job.fact("base", base_of(self.model.folder))
         job.fact("merged", names)

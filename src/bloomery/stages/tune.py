@@ -130,20 +130,14 @@ class Tune:
         allocator.keep_memory()
         torch.set_num_threads(mode["threads"])
         model = load(self.model.folder)
-        with job.log.progress("laying out conversations", unit="conversations") as bar:
-            laid = self.laid(model, job.work / "laid", job.rng, bar.advance)
-        for reason, count in laid.facts["conversations_dropped"].items():
-            job.log.say(f"left out: {count} ({reason})")
-        job.log.say(f"format {laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
+        laid = self.told(model, job)
         feed = self.sound_feed(laid, model, job.rng.child("batches"))
         before = nats(model, laid, self.measured)
         mover = self.mover(model, precision.dtype(mode["precision"]), job)
         rows, total = self.rows(laid), max(1, round(self.epochs * laid.trained))
         held = self.feed(laid, "heldout", job.rng.child("heldout")) if laid.heldout else None
         scored = heldout.sample(held, 32 * laid.context) if held else []
-        steps = -(-self.epochs * laid.facts["inputs_per_epoch"] // (rows * laid.context))
-        if self.adapter is not None and steps < 2:
-            raise BadInput(f"the conversations fill one step of {rows * laid.context} inputs, too few for an adapter; lower batch")
+        steps = self.steps(laid)
         with job.graceful():
             if mode["compile"]:
                 compiled.compile_blocks(model.net, feed, self.loss, job.log)
@@ -164,7 +158,7 @@ class Tune:
                     log=job.log,
                     evaluate=(lambda: heldout.nats_per_token(model.net, scored, mode["compile"])) if scored else None,
                     figure="heldout_nats",
-                    evaluate_every=self.evaluate_every or max(1, int(steps) // 6),
+                    evaluate_every=self.evaluate_every or max(1, steps // 6),
                     save_every=self.checkpoint_seconds,
                     save_steps=self.checkpoint_steps,
                     stopping=lambda: job.stopping,
@@ -179,6 +173,15 @@ class Tune:
         self.write(model, mover.weights(), outcome, laid, job)
         if laid.heldout:
             compare(before, nats(load(job.out), laid, self.measured), laid, job)
+
+    def told(self, model: Model, job: Job) -> Conversations:
+        """The conversations laid out, and said: their format, how many, and what was left out."""
+        with job.log.progress("laying out conversations", unit="conversations") as bar:
+            laid = self.laid(model, job.work / "laid", job.rng, bar.advance)
+        for reason, count in laid.facts["conversations_dropped"].items():
+            job.log.say(f"left out: {count} ({reason})")
+        job.log.say(f"format {laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
+        return laid
 
     def mover(self, model: Model, dtype: Any, job: Job) -> Any:
         """What moves the trained parameters: all, or the adapter's and those of `train_also`."""
@@ -255,6 +258,14 @@ class Tune:
     def rows(self, laid: Conversations) -> int:
         """Rows of a step."""
         return max(1, self.batch // laid.context)
+
+    def steps(self, laid: Conversations) -> int:
+        """Steps of the run, about; BadInput where an adapter would have one alone, in which half of it gets no gradient."""
+        inputs = self.rows(laid) * laid.context
+        found = int(-(-self.epochs * laid.facts["inputs_per_epoch"] // inputs))
+        if self.adapter is not None and found < 2:
+            raise BadInput(f"the conversations fill one step of {inputs} inputs, too few for an adapter; lower batch")
+        return found
 
     def clock(self, laid: Conversations) -> Clock:
         """Before step 1."""
@@ -343,15 +354,9 @@ def nats(model: Model, laid: Conversations, most: int) -> list[tuple[float, floa
 
 def copy_words(source: Path, out: Path, template: ChatTemplate) -> None:
     """The tokenizer's files, what ends an answer, and the template that was trained with."""
-    from bloomery.infer.model import end_ids
-    from bloomery.nn.hf import TOKENIZER_FILES
+    from bloomery.nn import hf
 
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
-    ends = end_ids(source)
-    if ends:
-        (out / "generation_config.json").write_text(json.dumps({"eos_token_id": sorted(ends)}) + "\n", encoding="utf-8")
+    hf.copy_words(source, out)
     template.save(out)
 
 
