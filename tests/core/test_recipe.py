@@ -183,3 +183,12 @@ def test_missing_and_unreadable_files(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("steps: {é: 1}".encode("latin-1"))
     with pytest.raises(BadInput, match="not UTF-8"):
         recipe.read(tmp_path / "latin.yaml")
+
+
+def test_an_artifact_can_be_named_on_the_command_line():
+    from bloomery.core.recipe import apply_change
+
+    raw = {"roles": {"base": "x"}, "steps": {"a": {"stage": "export", "model": "$b"}}}
+    apply_change(raw, "roles.base=@merge-0123")
+    apply_change(raw, "a.model=@tune-4567")
+    assert raw == {"roles": {"base": "@merge-0123"}, "steps": {"a": {"stage": "export", "model": "@tune-4567"}}}

@@ -177,7 +177,7 @@ def apply_change(raw: dict[str, Any], change: str) -> None:
     if not equals or not all(keys):
         raise BadInput(f"--set {change}: write it as step.knob=value")
     try:
-        value = yaml.safe_load(text)
+        value = text.strip() if text.strip().startswith("@") else yaml.safe_load(text)  # an artifact's name is no YAML
     except yaml.YAMLError:
         raise BadInput(f"--set {change}: the value is not YAML") from None
     if keys[0] in TOP and keys[0] != "steps":

@@ -224,7 +224,8 @@ class Evaluate:
             row("size", "weights_on_disk", "model", weights, unit="bytes", better="lower", note="safetensors files"),
             row("size", "artifact_on_disk", "model", whole, unit="bytes", better="lower", note="all files, logs and curve included"),
         ]
-        if parameters := self.model.facts.get("parameters"):
+        adapter = self.model.path("adapter_config.json").is_file()  # its few weights are not those that the parameters count
+        if (parameters := self.model.facts.get("parameters")) and not adapter:
             rows.append(row("size", "weight_bits_per_parameter", "model", 8 * weights / parameters, unit="bits", better="lower"))
         return rows
 

@@ -264,7 +264,8 @@ class Tune:
         inputs = self.rows(laid) * laid.context
         found = int(-(-self.epochs * laid.facts["inputs_per_epoch"] // inputs))
         if self.adapter is not None and found < 2:
-            raise BadInput(f"the conversations fill one step of {inputs} inputs, too few for an adapter; lower batch")
+            less = max(laid.context, int(self.epochs * laid.facts["inputs_per_epoch"]) // 8)
+            raise BadInput(f"the conversations fill one step of {inputs} inputs, too few for an adapter; say `batch: {less}` or so")
         return found
 
     def clock(self, laid: Conversations) -> Clock:
