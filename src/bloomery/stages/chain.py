@@ -319,6 +319,8 @@ def material(of: Sequence[Artifact], data: Artifact | None, count: int, length: 
     folder = words_of(of, data)
     tokenizer = read_tokenizer(folder)
     if data is None:
+        from bloomery.stages._export_copy import real_text
+
         ids, text = tokenizer.encode(real_text()).ids, "text of the standard library"
         sequences = [ids[i : i + length] for i in range(0, len(ids) - 1, length)][:count]
     else:
@@ -354,11 +356,3 @@ def conversations(data: Artifact | None, count: int) -> list[list[dict[str, str]
     rows = pq.read_table(data.path("heldout.parquet"), columns=["messages"])["messages"].slice(0, count).to_pylist()
     asked = [[{"role": one["role"], "content": one["content"]} for one in row] for row in rows]
     return [row[:-1] if row[-1]["role"] == "assistant" else row for row in asked if len(row) > 1 or row[-1]["role"] != "assistant"]
-
-
-def real_text() -> str:
-    """Text that every machine has: a module of the standard library."""
-    import heapq
-    import inspect
-
-    return inspect.getsource(heapq)[:20000]

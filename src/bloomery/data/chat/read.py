@@ -14,6 +14,7 @@ from bloomery.core.errors import BadInput
 from bloomery.data.chat.rows import FORMATS, Unfit, conversation, format_of
 from bloomery.data.documents import identify
 from bloomery.data.read import files
+from bloomery.data.read.parquet import records
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst", ".parquet")
 ABOUT = ("id", "package", "path", "kind", "plain")
@@ -183,21 +184,9 @@ def _parquet_rows(file: Path, name: str) -> Iterator[tuple[str, Any]]:
         if not opened.metadata.num_rows and not format_of(dict.fromkeys(opened.schema_arrow.names, ())):
             raise BadInput(f"{file} has no rows; give a file with conversations")
         for batch in opened.iter_batches(batch_size=256):
-            for row in _records(batch):
+            for row in records(batch):
                 number += 1
-                yield f"{name}:{number}", row
-
-
-def _records(batch: Any) -> Iterator[Any]:
-    """Rows of a record batch; one whose bytes are no UTF-8 comes as Unfit, alone."""
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:
-        for k in range(batch.num_rows):
-            try:
-                yield batch.slice(k, 1).to_pylist()[0]
-            except UnicodeDecodeError:
-                yield Unfit("not UTF-8")
+                yield f"{name}:{number}", Unfit("not UTF-8") if isinstance(row, Exception) else row
 
 
 # ---- the artifact's form ------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def read(task: Task) -> Iterator[Doc | Broken]:
     for batch in _batches(path, file, group, columns):
         low, high = max(start - row, 0), min(stop - row, batch.num_rows)
         if low < high:
-            for k, record in enumerate(_records(batch.slice(low, high - low))):
+            for k, record in enumerate(records(batch.slice(low, high - low))):
                 place = f"{name}:{first + row + low + k + 1}"
                 if isinstance(record, Exception):
                     yield Broken("malformed", place, 0, f"column {task.options.text!r} is not valid UTF-8")
@@ -99,7 +99,7 @@ def _batches(path: str, file: Any, group: int, columns: list[str]) -> Iterator[A
         yield from file.iter_batches(batch_size=ROWS, row_groups=[group], columns=columns)
 
 
-def _records(batch: Any) -> Iterator[dict[str, Any] | Exception]:
+def records(batch: Any) -> Iterator[dict[str, Any] | Exception]:
     """Rows as dicts; a row whose bytes are not UTF-8 comes as its error, alone."""
     try:
         yield from batch.to_pylist()
