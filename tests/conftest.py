@@ -70,6 +70,21 @@ TOYS = {
             def check(self, made, job):
                 job.check("even", int((made / "number").read_text()) % 2, 0)
     ''',
+    "total": '''
+        @dataclass(frozen=True)
+        class Total:
+            """The sum of artifacts that have names."""
+            roles: Annotated[dict[str, Artifact] | None, "corpus"] = None
+            makes: ClassVar[str] = "corpus"
+            def forecast(self, inputs, machine):
+                return Forecast(seconds=len(inputs))
+            def run(self, job):
+                told = {name: int(one.path("number").read_text()) for name, one in self.roles.items()}
+                job.fact("roles", told)
+                (job.out / "number").write_text(str(sum(told.values())))
+            def check(self, made, job):
+                job.check("roles", len(self.roles), 9)
+    ''',
 }
 HEAD = """
 from __future__ import annotations
@@ -84,7 +99,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
-    """Two small stages, `seed` and `double`, in the catalogue; call it to read their files again. Returns their folder."""
+    """Small stages, `seed`, `double` and `total`, in the catalogue; call it to read their files again. Returns their folder."""
     folder = tmp_path / "toys"
     folder.mkdir()
     for name, body in TOYS.items():

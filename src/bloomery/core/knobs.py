@@ -31,6 +31,7 @@ class Knob:
     seam: str | None = None
     artifact: str | None = None  # the kind that is read; "*" for any
     many: bool = False
+    named: bool = False  # artifacts by role names
     optional: bool = False
 
     @property
@@ -100,7 +101,8 @@ def _comments(source: str) -> dict[int, str]:
 
 
 def _shape(node: ast.expr) -> dict[str, Any]:
-    """seam, artifact, many and optional of an annotation such as `tuple[Signal, ...]` or `Annotated[Artifact | None, "model"]`."""
+    """seam, artifact, many and optional of an annotation such as `tuple[Signal, ...]`, `Annotated[Artifact | None, "model"]`
+    or `Annotated[dict[str, Artifact] | None, "model"]`, whose artifacts have names."""
     if isinstance(node, ast.Name) and node.id in _SEAM_OF:
         return {"seam": _SEAM_OF[node.id]}
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
@@ -112,7 +114,8 @@ def _shape(node: ast.expr) -> dict[str, Any]:
             inner = _shape(inside[0])
             return {**inner, "many": True} if inner else {}
         if node.value.id == "Annotated" and "Artifact" in ast.unparse(inside[0]):
-            return {"artifact": ast.literal_eval(inside[1]), "optional": "None" in ast.unparse(inside[0])}
+            said = ast.unparse(inside[0])
+            return {"artifact": ast.literal_eval(inside[1]), "optional": "None" in said, "named": said.startswith("dict")}
     return {}
 
 

@@ -51,11 +51,15 @@ class Step:
     stage: catalog.Entry
     seed: int
     knobs: dict[str, Any]  # everything but artifacts, resolved
-    inputs: dict[str, tuple[Ref, ...]]  # artifact knobs; () where an optional one is not given
+    inputs: dict[str, tuple[Ref, ...]]  # artifact knobs; () where an optional one is not given; `roles.judge` for one of several by name
 
     @property
     def place(self) -> str:
         return f"steps.{self.name}"
+
+    def input(self, name: str) -> Knob:
+        """The artifact knob that an entry of `inputs` belongs to."""
+        return self.stage.knobs[name.partition(".")[0]]
 
     def needs(self) -> list[str]:
         return [ref.step for refs in self.inputs.values() for ref in refs if ref.step]
@@ -72,14 +76,20 @@ class Recipe:
         """Every knob of every step, defaults included: a recipe that gives the same run whatever the defaults become."""
         steps = {}
         for step in self.steps.values():
-            inputs = {name: _written(step.stage.knobs[name], refs) for name, refs in step.inputs.items()}
-            steps[step.name] = {"stage": step.stage.name, "seed": step.seed, **inputs, **step.knobs}
+            steps[step.name] = {"stage": step.stage.name, "seed": step.seed, **_written(step), **step.knobs}
         return {"name": self.name, "seed": self.seed, "steps": steps}
 
 
-def _written(knob: Knob, refs: tuple[Ref, ...]) -> Any:
-    texts = [str(ref) for ref in refs]
-    return texts if knob.many else (texts[0] if texts else None)
+def _written(step: Step) -> dict[str, Any]:
+    """The inputs of a step as a recipe has them."""
+    written: dict[str, Any] = {}
+    for name, refs in step.inputs.items():
+        (knob, _, role), texts = name.partition("."), [str(ref) for ref in refs]
+        if role:
+            written.setdefault(knob, {})[role] = texts[0]
+        else:
+            written[knob] = texts if step.input(name).many else (texts[0] if texts else None)
+    return written
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------------
@@ -304,9 +314,12 @@ def parse_step(name: str, body: Mapping[str, Any], seed: int, roles: Mapping[str
     entry = catalog.find("stage", str(body["stage"]), f"{place}.stage")
     given = {key: value for key, value in body.items() if key not in STEP_OWN}
     values = catalog.resolve_knobs(entry, given, place)
-    inputs = {
-        knob.name: _refs(knob, values.pop(knob.name), roles, f"{place}.{knob.name}") for knob in entry.knobs.values() if knob.artifact
-    }
+    inputs: dict[str, tuple[Ref, ...]] = {}
+    for knob in entry.knobs.values():
+        if knob.artifact and knob.named:
+            inputs |= _named(knob, values.pop(knob.name), roles, f"{place}.{knob.name}")
+        elif knob.artifact:
+            inputs[knob.name] = _refs(knob, values.pop(knob.name), roles, f"{place}.{knob.name}")
     own = body.get("seed", seed)
     if not isinstance(own, int) or isinstance(own, bool):
         raise BadInput(f"{place}.seed: a whole number is asked for, got {own!r}")
@@ -335,6 +348,13 @@ def _refs(knob: Knob, value: Any, roles: Mapping[str, str], place: str) -> tuple
     return tuple(_ref(roles.get(one[1:], one) if one.startswith("$") else one, place) for one in many)
 
 
+def _named(knob: Knob, value: Any, roles: Mapping[str, str], place: str) -> dict[str, tuple[Ref, ...]]:
+    """The references of a knob that maps names to artifacts, each under `knob.name`."""
+    if value is not None and not (isinstance(value, Mapping) and all(re.fullmatch(r"[A-Za-z_]\w*", str(name)) for name in value)):
+        raise BadInput(f"{place}: names with the step of each are asked for, such as {{teacher: $lm}}, not {value!r}")
+    return {f"{knob.name}.{name}": _refs(knob, one, roles, f"{place}.{name}") for name, one in (value or {}).items() if one is not None}
+
+
 def _ref(text: str, place: str) -> Ref:
     if text.startswith("$"):
         return Ref(step=text[1:])
@@ -352,7 +372,7 @@ def _ordered(steps: dict[str, Step], place: str) -> dict[str, Step]:
             for ref in refs:
                 if ref.step and ref.step not in steps:
                     raise BadInput(f"{place}: {step.place}.{name}: there is no step '${ref.step}'; {near(ref.step, list(steps))}")
-                wanted, made = step.stage.knobs[name].artifact, steps[ref.step].stage.class_vars.get("makes") if ref.step else None
+                wanted, made = step.input(name).artifact, steps[ref.step].stage.class_vars.get("makes") if ref.step else None
                 if made and wanted not in ("*", made):
                     raise BadInput(f"{place}: {step.place}.{name}: a {wanted} is asked for, and ${ref.step} makes a {made}")
     done: dict[str, Step] = {}

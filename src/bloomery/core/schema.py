@@ -84,6 +84,8 @@ def knob_schema(knob: Knob) -> dict[str, Any]:
     else:
         one = knob.json_schema()
     schema = {"type": "array", "items": one} if knob.many and (knob.seam or knob.artifact) else one
+    if knob.named:
+        schema = {"type": "object", "additionalProperties": one}
     if knob.optional:
         schema = {"anyOf": [schema, {"type": "null"}]}
     known = {"description": knob.help} if knob.help else {}

@@ -6,25 +6,23 @@ import datetime
 import errno
 import hashlib
 import importlib.util
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bloomery.core import catalog, lineage
-from bloomery.core.adapter import located
 from bloomery.core.cost import Meter
 from bloomery.core.errors import BadInput, Busy, CheckFailed, Interrupted
 from bloomery.core.executors import Executor, Local
-from bloomery.core.files import files_below, sha256_file
+from bloomery.core.files import files_below
+from bloomery.core.inputs import ancestor, gathered, given
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
 from bloomery.core.machine import Machine, remembered
-from bloomery.core.recipe import Recipe, Ref, Step
+from bloomery.core.recipe import Recipe, Step
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact, Store
 from bloomery.seams import Rng
@@ -79,7 +77,7 @@ def plan(recipe: Recipe, store: Store, machine: Callable[[], Machine] | None = N
 
 def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dict[str, Any]:
     """The part of a card that is known before the work: all that the address covers."""
-    blank = {name: () if step.stage.knobs[name].many else None for name in step.inputs}
+    blank = gathered(step.stage, dict.fromkeys(step.inputs, ()))
     plain = {name: value if step.stage.knobs[name].seam else step.stage.knobs[name].construct(value) for name, value in step.knobs.items()}
     with placed(step):
         light = step.stage.load()(**blank, **plain)
@@ -123,70 +121,10 @@ def installed(step: Step) -> None:
         raise BadInput(f"the package {missing[0]} is missing: pip install 'bloomery[all]', or {missing[0]} alone")
 
 
-def given(ref: Ref, store: Store, step: Step | None = None, knob: str = "") -> Artifact:
-    """An input that no step of the recipe makes: an artifact of the store, or a folder from outside, addressed by its content."""
-    if ref.artifact:
-        found = store.get(ref.artifact)
-        wanted = step.stage.knobs[knob].artifact if step else "*"
-        if wanted not in ("*", found.kind):
-            raise BadInput(f"{step.place}.{knob}: a {wanted} is asked for, and {found.name} is a {found.kind}")
-        return with_base(found, store)
-    folder = Path(ref.folder)
-    paths = [folder] if folder.is_file() else files_below(folder)
-    files = {path.name if folder.is_file() else str(path.relative_to(folder)): _content(path) for path in paths}
-    if not files:
-        raise BadInput(f"{folder}: this folder is empty; name one that holds a model or data")
-    facts = {"bytes": sum(path.stat().st_size for path in paths)}
-    card = {"kind": "folder", "stage": "outside", "facts": facts, "step": str(folder)}
-    if (base := base_of(folder)) is not None:
-        files["base"] = given(Ref(folder=str(base)), store).address
-    return Artifact(lineage.address({"outside": files}), folder, card)
-
-
-def base_of(folder: Path) -> Path | None:
-    """The folder of the model that an adapter in `folder` belongs to, where there is one and it is on this machine."""
-    found = _named_base(folder)
-    return found if found is not None and found.is_dir() and found.resolve() != folder.resolve() else None
-
-
-def _named_base(folder: Path) -> Path | None:
-    """What an adapter's configuration names as its base, whether it is there or not; None for a folder without one."""
-    try:
-        named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return Path(located(folder, named)) if isinstance(named, str) and named else None
-
-
-def with_base(artifact: Artifact, store: Store) -> Artifact:
-    """The same artifact; BadInput for an adapter whose base, a folder from outside, is not what it was trained on."""
-    base = _named_base(artifact.folder)
-    for address, folder in artifact.card.get("folders", {}).items() if base is not None else ():
-        if Path(folder).resolve() != base.resolve():
-            continue  # what was only read to make the adapter
-        if not Path(folder).exists() or given(Ref(folder=folder), store).address != address:
-            raise BadInput(f"{artifact.name} is an adapter of {folder}, whose content has changed since; bring it back, or tune again")
-    return artifact
-
-
-def _content(path: Path) -> str:
-    """The hash of a file from outside, computed once for as long as the file does not change."""
-    about = path.stat()
-    return _hashed(path, about.st_size, about.st_mtime_ns)
-
-
-@lru_cache(maxsize=1 << 16)
-def _hashed(path: Path, size: int, changed: int) -> str:
-    return sha256_file(path)
-
-
 def build(step: Step, planned: Mapping[str, Planned], store: Store) -> Any:
     """The stage with its methods built, and its inputs as artifacts (None where one is still to be made)."""
-    artifacts: dict[str, Any] = {}
-    for name, refs in step.inputs.items():
-        found = tuple(planned[ref.step].made if ref.step else given(ref, store) for ref in refs)
-        artifacts[name] = found if step.stage.knobs[name].many else (found[0] if found else None)
-    return catalog.build(step.stage, {**step.knobs, **artifacts}, step.place)
+    found = {name: tuple(planned[ref.step].made if ref.step else given(ref, store) for ref in refs) for name, refs in step.inputs.items()}
+    return catalog.build(step.stage, {**step.knobs, **gathered(step.stage, found)}, step.place)
 
 
 def forecast(entry: Planned, planned: Mapping[str, Planned], store: Store, machine: Callable[[], Machine]) -> Forecast:
@@ -357,22 +295,8 @@ def rebuilt(artifact: Artifact, store: Store) -> Any:
     strange = set(artifact.card["knobs"]) - set(entry.knobs)
     if strange:
         raise BadInput(f"{artifact.name} was made by another version of `{entry.name}`, which had {', '.join(strange)}; make it again")
-    inputs: dict[str, Any] = {}
-    for name, addresses in artifact.inputs.items():
-        found = tuple(ancestor(artifact, address, store) for address in addresses)
-        inputs[name] = found if entry.knobs[name].many else (found[0] if found else None)
-    return catalog.build(entry, {**artifact.card["knobs"], **inputs}, artifact.name)
-
-
-def ancestor(artifact: Artifact, address: str, store: Store) -> Artifact:
-    """An input of an artifact: another one, or the folder from outside, which must still hold what it held."""
-    folder = artifact.card.get("folders", {}).get(address)
-    if folder is None:
-        return with_base(store.get(address), store)
-    found = given(Ref(folder=folder), store)
-    if found.address != address:
-        raise BadInput(f"{artifact.name} came from {folder}, whose content has changed since; nothing can be measured against it")
-    return found
+    found = {name: tuple(ancestor(artifact, address, store) for address in addresses) for name, addresses in artifact.inputs.items()}
+    return catalog.build(entry, {**artifact.card["knobs"], **gathered(entry, found)}, artifact.name)
 
 
 def lineage_of(artifact: Artifact, store: Store) -> Iterator[Artifact]:
