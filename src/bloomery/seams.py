@@ -74,6 +74,27 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Vocab:
+    """What a view may know of the vocabulary: how many ids there are, and which stand for no text."""
+
+    size: int
+    pad: int
+    bos: int
+    eos: int
+    spare: tuple[int, ...] = ()  # ids that no text contains: masks, sentinels, marks of a mode
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The documents that a batching draws from, as numpy columns with one entry a document."""
+
+    lengths: Any  # int64, inputs: one fewer than the document's tokens
+    row: int  # inputs that a row holds
+    domain: Any = None  # int64, place in `domains`; None: all documents are of one kind
+    domains: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True)
 class Item:
     """One question of a task: `want` says what the model does with it.
 
@@ -128,6 +149,7 @@ class Source:
     tokenizer: Any = None
     docs: Sequence[Doc] = ()
     chats: Sequence[Doc] = ()
+    trained: Sequence[Doc] = ()  # documents that the model was trained on, where `docs` are held out
 
 
 @dataclass(frozen=True)
@@ -182,8 +204,11 @@ class Optim(Protocol):
     """A direction from a gradient. Rate, decay, gathering and stacking belong to the driver; `p` is read-only.
 
     scope "element": acts on each number alone, so the driver may concatenate or shard freely; "matrix": the driver hands
-    over whole matrices on one owner rank.
+    over whole matrices on one owner rank. `space`, here as at any seam, is where a fair search looks: knobs of the method, or of the
+    stage around it such as `rate`, each with a range (low, high), searched by its logarithm, or a list of choices.
     """
+
+    space: ClassVar[Mapping[str, Any]]  # optional
 
     scope: ClassVar[Literal["element", "matrix"]]
 
@@ -199,21 +224,26 @@ class Schedule(Protocol):
 
 class Backward(Protocol):
     """Owns forward and backward: accumulation, streaming, per-example, zeroth order. `value(net, micro)` is one micro-batch's
-    share of the step's loss; gradients are left in `.grad`."""
+    share of the step's loss, also for some of its rows, and for anything in the place of `net` that is called like it; gradients are
+    left in `.grad`."""
 
     def backward(self, net: nn.Module, micros: Sequence[Batch], value: Callable[..., Any], rng: Rng) -> dict[str, float]: ...
     def transform(self, grads: Sequence[Tensor]) -> dict[str, float]: ...  # optional: clipping, noise; in place, returns numbers
 
 
 class Saved(Protocol):
-    """What the backward pass keeps of an activation."""
+    """What the backward pass keeps of an activation; parameters are never offered. `site` is the innermost place that computes."""
 
     def pack(self, t: Tensor, site: Site) -> Any: ...
     def unpack(self, h: Any) -> Tensor: ...
 
 
 class Loss(Protocol):
-    """Sums with their denominators: the denominators are known before any forward, so accumulation is exact."""
+    """Sums with their denominators: the denominators are known before any forward, so accumulation is exact.
+
+    `roles` hold the trained model as "net", the parts by their names, which are trained with it, and further models, which are not.
+    `opens = True` says that the loss looks inside the model by hooks, which a compiled block does not have.
+    """
 
     roles: ClassVar[tuple[str, ...]]  # ("net", "teacher"): bound to artifacts in the recipe
 
@@ -224,16 +254,25 @@ class Loss(Protocol):
 
 
 class View(Protocol):
-    """One piece of a document's tokens -> what the step trains on: dicts of equally long inputs, targets, weights, positions."""
+    """One piece of a document's tokens -> what the step trains on: dicts of equally long inputs, targets, weights, positions.
 
-    def view(self, ids: Sequence[int], doc: Doc | None, clock: Clock, rng: Rng) -> list[dict[str, Any]]: ...
+    A view that adds marks makes more inputs than it was given: `room` is how many inputs of documents it can lay out within a row.
+    `marks` is how many spare ids it needs.
+    """
+
+    marks: ClassVar[int]  # optional
+
+    def room(self, row: int) -> int: ...  # optional
+    def view(self, ids: Sequence[int], doc: Doc | None, vocab: Vocab, clock: Clock, rng: Rng) -> list[dict[str, Any]]: ...
 
 
 class Batching(Protocol):
-    """The global batch as rows of pieces (document, start, stop); `lengths` are inputs per document, one fewer than its tokens.
-    Free of torch and of ranks."""
+    """The global batch as rows of pieces (document, start, stop), in inputs. Free of torch and of ranks. `uneven = True` says that all
+    rows of a step are of one length, which changes from step to step; otherwise short rows are padded."""
 
-    def plan(self, lengths: Any, state: Any, clock: Clock, rng: Rng) -> tuple[list[list[tuple[int, int, int]]], Any]: ...
+    uneven: ClassVar[bool]  # optional
+
+    def plan(self, pool: Pool, state: Any, clock: Clock, rng: Rng) -> tuple[list[list[tuple[int, int, int]]], Any]: ...
 
 
 class Parallel(Protocol):
@@ -251,17 +290,19 @@ class Parallel(Protocol):
 
 
 class Module(Protocol):
-    """Builds the nn.Module of a site: forward(x_BTD, ctx); ctx: tokens positions documents cache aux width carry rng."""
+    """Builds the nn.Module of a site, or None to leave it: forward(x) at a linear, forward(x_BTD, ctx) at mixer, mlp and block, where
+    `ctx` is the nn.context.Context of the pass, whose `aux` takes what a loss asked for. `before_step` may change the module as the
+    clock says: it is called before every step, and a resumed run calls it again."""
 
     site: ClassVar[str]
 
-    def build(self, cfg: Any, site: Site, old: nn.Module | None, rng: Rng) -> nn.Module: ...
-    def after_step(self, m: nn.Module, clock: Clock, rng: Rng) -> None: ...  # optional: masks, re-factorisation
-    def export(self, m: nn.Module) -> nn.Module: ...  # optional: a plain module, or refuse by name
+    def build(self, cfg: Any, site: Site, old: nn.Module, rng: Rng) -> nn.Module | None: ...
+    def before_step(self, m: nn.Module, clock: Clock, rng: Rng) -> None: ...  # optional: masks, widths, re-factorisation
+    def export(self, m: nn.Module) -> nn.Module: ...  # optional: a plain module that computes the same; without it, refused by name
 
 
 class Init(Protocol):
-    """0 sources: initialization; 1: growth, transfer; n: merging."""
+    """0 sources: initialization; 1: growth, transfer; n: merging. `docs` of a source are text of the kind that it was trained on."""
 
     def apply(self, into: Source, sources: Sequence[Source], tools: Tools | None, rng: Rng) -> None: ...
 
@@ -279,15 +320,20 @@ class Compress(Protocol):
     """Statistics of one unit, an allocation over units, and the smaller unit, whose forward gives what the stored numbers stand for.
 
     `reads` names what `collect` looks at; the driver computes nothing else and hands over None for it. `x` and `y` are the unit's
-    inputs and outputs as (rows, width), `g` the loss's gradient there; padding is left out. `knobs` are what `allocate` says of
-    this unit and replace the method's own. `fit` trains a unit against its outputs and `tail` is the rest of the block; both are
-    None where the driver offers none.
+    inputs and outputs as (rows, width), `g` the gradient of the loss, in nats of a sequence, at its outputs; padding is left out.
+    `solve` gets what the already smaller model before a unit brings to it, and where `g` is read, what the source model does.
+    `allocate` gets the statistics of all units of the source model, the units, the bytes that they may take together (infinite: no
+    limit) and `measure`: the source model's nats per token with other units in the place of those named. What it says of a unit,
+    be it numbers or the solution itself, `solve` gets as `knobs`. `fit` trains a unit against its outputs and `tail` is the rest of
+    the block; both are None where the driver offers none.
     """
 
     reads: ClassVar[tuple[str, ...]]  # of "x", "y", "g"
 
     def collect(self, acc: dict[str, Any], x: Tensor | None, y: Tensor | None, g: Tensor | None) -> None: ...
-    def allocate(self, stats: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]]: ...  # optional: knobs per unit
+    def allocate(
+        self, stats: Mapping[str, Any], units: Mapping[str, nn.Module], budget: float, measure: Callable[[Mapping[str, nn.Module]], float]
+    ) -> dict[str, dict[str, Any]]: ...  # optional: knobs per unit
     def solve(self, unit: nn.Module, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any) -> nn.Module: ...
 
 
@@ -302,16 +348,24 @@ class Filter(Protocol):
     def filter(self, tokens_BT: Tensor, seen: Mapping[str, Tensor]) -> Tensor: ...
 
 
-class Rollout(Protocol):
-    """A strategy of sampling: search, voting, tools, turns, trees."""
+class Engine(Protocol):
+    """Whoever answers items: `n` episodes of each in order, with the log-probabilities of their tokens; of a scored item there is one."""
 
-    def rollout(self, engine: Any, items: Sequence[Item], tools: Tools, rng: Rng) -> list[Episode]: ...
+    def sample(self, items: Sequence[Item], n: int, rng: Rng) -> list[list[Episode]]: ...
+
+
+class Rollout(Protocol):
+    """A strategy of sampling: search, voting, tools, turns, trees. Episodes that are nobody's `parent` are answers, at least one an
+    item; of several answers to an item the best grade counts, so a rollout bounds how many it gives."""
+
+    def rollout(self, engine: Engine, items: Sequence[Item], tools: Tools, rng: Rng) -> list[Episode]: ...
 
 
 class Task(Protocol):
     """Questions, grades and a summary with intervals. A reward is a task's grade: one piece of code for both."""
 
     subject: ClassVar[Literal["model", "index", "tokenizer", "text"]]
+    trained: ClassVar[bool]  # optional: True asks for Source.trained
 
     def items(self, source: Source, rng: Rng) -> Iterator[Item]: ...
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade: ...
@@ -332,7 +386,7 @@ class Index(Protocol):
 
 
 class Law(Protocol):
-    """Fitted to finished runs; predicts mean, low and high."""
+    """Fitted to finished runs (equally long columns), a plain dict; predicts mean, low and high of new ones, as numbers or columns."""
 
     def fit(self, runs: Mapping[str, Any]) -> Any: ...
     def predict(self, law: Any, query: Mapping[str, Any]) -> Mapping[str, Any]: ...
@@ -345,7 +399,10 @@ class Planner(Protocol):
 
 
 class Search(Protocol):
-    """The next trials; an empty list stops; a trial may name a parent artifact."""
+    """The next trials, from the finished ones in order; an empty list stops. A history that ends within a batch gets the batch's rest.
+
+    A trial maps knobs to values (`optimizer.galore.rank` reaches inside); its reserved keys are `parent`, the place in the history of
+    the trial whose model it goes on from, and `phase`, a number or word for whoever runs it. A failed trial has no figures."""
 
     def propose(self, history: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]], rng: Rng) -> list[Mapping[str, Any]]: ...
 

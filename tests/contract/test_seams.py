@@ -11,7 +11,7 @@ import torch
 
 from bloomery.core import catalog
 from bloomery.core.rng import numpy_rng, torch_rng
-from bloomery.seams import Batch, Clock, Doc, Drop, Episode, Rng, Source
+from bloomery.seams import Batch, Clock, Doc, Drop, Episode, Pool, Rng, Source, Vocab
 
 RNG = Rng((0, "contract"))
 DOCS = [
@@ -84,9 +84,10 @@ def test_optimizers_work_in_any_torch_loop(name):
     from bloomery.train.as_torch import as_torch
 
     torch.manual_seed(0)
-    net = torch.nn.Linear(6, 1)
+    method = make("optim", name)
+    net = torch.nn.Linear(6, 1, bias=method.scope == "element")
     x, y = torch.randn(64, 6), torch.randn(64, 1)
-    optimizer = as_torch(make("optim", name), net.parameters(), rate=0.02)
+    optimizer = as_torch(method, net.parameters(), rate=0.02)
     losses = []
     for _ in range(60):
         loss = torch.nn.functional.mse_loss(net(x), y)
@@ -108,25 +109,40 @@ def test_schedules_depend_on_the_clock_alone(name):
 
 @of("batching")
 def test_batching_resumes_exactly_from_its_json_state(name):
-    knobs = {"row": 32} if "row" in catalog.entries("batching")[name].knobs else {}
-    method = catalog.build_method("batching", {name: knobs})
-    lengths = numpy_rng(RNG).integers(2, 90, 40)
+    method, draw = make("batching", name), numpy_rng(RNG)
+    pool = Pool(draw.integers(2, 90, 40), 32, draw.integers(0, 2, 40), ("prose", "verse"))
 
     def plans(interrupted: bool) -> list:
         state, found = None, []
         for step in range(12):
-            rows, state = method.plan(lengths, state, Clock(step, step * 128, 128, None), RNG)
+            seen = {"heldout_nats/prose": 2.0, "heldout_nats/verse": 3.0 - 0.1 * (step // 3)}
+            rows, state = method.plan(pool, state, Clock(step, step * 128, 128, None, seen), RNG)
             state = json.loads(json.dumps(state)) if interrupted else state
             found.append(rows)
         return found
 
-    assert plans(False) == plans(True)
+    for rows in (found := plans(False)):
+        sizes = [sum(stop - start for _, start, stop in row) for row in rows]
+        assert rows and all(0 <= start < stop <= pool.lengths[document] for row in rows for document, start, stop in row)
+        assert max(sizes) <= pool.row and (len(set(sizes)) == 1 or not getattr(method, "uneven", False))
+    assert found == plans(True)
 
 
 @of("view")
-def test_views_give_equally_long_columns(name):
-    for sample in make("view", name).view(list(range(10, 30)), DOCS[0], Clock(0, 0, 1, None), RNG):
-        assert len({len(sample[key]) for key in ("inputs", "targets", "weights", "positions")}) == 1
+def test_views_give_equally_long_columns_and_keep_to_their_room(name):
+    method = make("view", name)
+    vocab = Vocab(400, 0, 1, 2, tuple(range(300, 300 + getattr(method, "marks", 0))))
+    for n in (1, 2, 5, 20, 96):
+        ids = [10 + i % 50 for i in range(n)]
+        room = method.room(n - 1) if hasattr(method, "room") else n - 1
+        made = [method.view(ids[: room + 1], None, vocab, Clock(0, 0, 1, None), RNG.child(turn)) for turn in range(8)]
+        for samples in made:
+            for sample in samples:
+                assert len({len(sample[key]) for key in ("inputs", "targets", "weights", "positions")}) == 1
+                assert max(*sample["inputs"], *sample["targets"]) < vocab.size
+            assert sum(len(sample["inputs"]) for sample in samples) <= max(n - 1, 0)
+        again = [method.view(ids[: room + 1], None, vocab, Clock(0, 0, 1, None), RNG.child(turn)) for turn in range(8)]
+        assert str(made) == str(again)
 
 
 @of("filter")
@@ -177,8 +193,12 @@ def part(batch: Batch, begin: int, stop: int) -> Batch:
 
 @of("loss")
 def test_losses_are_sums_whose_parts_add_up_over_known_denominators(name):
+    from bloomery.nn.modules import fit
+
     method, whole = make("loss", name), batch_of()
     roles = {role: net_of(i) for i, role in enumerate(method.roles)}
+    fit(roles["net"], [make("module", "moe")], RNG)  # so that there is something to tell a loss that asks
+    roles |= method.parts(roles["net"], RNG) if hasattr(method, "parts") else {}
     seen = method.look(roles, whole, RNG) if hasattr(method, "look") else {}
     halves = part(whole, 0, 2), part(whole, 2, 4)
     weights, first, again = method.weigh(whole), method.terms(roles, whole, seen, RNG), method.terms(roles, whole, seen, RNG)
@@ -189,7 +209,8 @@ def test_losses_are_sums_whose_parts_add_up_over_known_denominators(name):
         assert sum(one[term].item() for one in split) == pytest.approx(total.item(), rel=1e-5)
         assert sum(method.weigh(half)[term] for half in halves) == pytest.approx(weights[term], rel=1e-6)
     sum(first.values()).backward()
-    grads = [p.grad for p in roles["net"].parameters()]
+    trained = {"net", *roles} - (set(method.roles) - {"net"})
+    grads = [p.grad for role in trained for p in roles[role].parameters()]
     assert all(grad is not None and torch.isfinite(grad).all() for grad in grads)
 
 
@@ -218,6 +239,30 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name):
         assert split == pytest.approx(numbers, rel=1e-5)
         for a, b in zip(found, wanted, strict=True):
             assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+@of("saved")
+def test_kept_activations_come_back_in_shape_and_type_and_near_enough(name):
+    from bloomery.methods.loss.cross_entropy import CrossEntropy
+    from bloomery.seams import Site
+    from bloomery.train.saved import saving
+
+    method, site = make("saved", name), Site("mixer", "blocks.0.mixer", 0, 2)
+    for dtype in (torch.float32, torch.bfloat16):
+        t = torch.randn(3, 5, 32, generator=torch_rng(RNG)).to(dtype)
+        first, again = (method.unpack(method.pack(t, site)) for _ in range(2))
+        assert torch.equal(first, again) and first.shape == t.shape and first.dtype == dtype
+        assert (first - t).norm() <= 0.1 * t.norm()
+
+    def grads(method) -> tuple[float, torch.Tensor]:
+        net = net_of(0)
+        with saving(net, method) as watch:
+            CrossEntropy().terms({"net": net}, batch_of(16, 32), {}, RNG)["tokens"].backward()
+        assert watch.peak_bytes < watch.plain_bytes or method is None
+        return watch.peak_bytes, torch.cat([p.grad.flatten() for p in net.parameters()])
+
+    (kept, found), (plain, wanted) = grads(method), grads(None)
+    assert kept < plain and (found - wanted).norm() <= 0.1 * wanted.norm()
 
 
 @pytest.fixture(scope="module")

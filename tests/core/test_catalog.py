@@ -81,3 +81,15 @@ def test_a_list_of_methods_must_be_a_list():
     with pytest.raises(BadInput, match="a list of signal methods"):
         catalog.resolve_value(knob, "length", "here")
     assert [list(one) for one in catalog.resolve_value(knob, ["length", {"lines": {}}], "here")] == [["length"], ["lines"]]
+
+
+def test_a_built_method_is_written_as_its_recipe_has_it():
+    for seam, given in (("optim", {"adamw": {"beta1": 0.5}}), ("adapter", "lora")):
+        resolved = catalog.resolve(seam, given, "here")
+        assert catalog.spec(catalog.build_method(seam, given)) == resolved
+
+
+def test_an_attribute_is_read_of_a_method_built_or_not():
+    spec = catalog.resolve("optim", "adamw", "here")
+    assert catalog.attribute("optim", spec, "scope") == catalog.attribute("optim", catalog.build_method("optim", spec), "scope") == "element"
+    assert catalog.attribute("optim", spec, "nothing") is None

@@ -124,12 +124,8 @@ def test_bad_input_and_a_failing_method_leave_the_model_whole():
     with pytest.raises(BadInput, match="the context is 24"):
         compress(model(), RTN(), [list(range(25))])
 
-    @dataclasses.dataclass(frozen=True)
-    class Greedy(RTN):
-        reads = ("g",)
-
-    with pytest.raises(BadInput, match="does not offer"):
-        compress(model(), Greedy(), texts())
+    with pytest.raises(BadInput, match="RTN divides no budget"):
+        compress(model(), RTN(), texts(), budget=1e4)
     net = model()
     net.blocks[1].mixer.out = RTN().solve(net.blocks[1].mixer.out, {}, {}, None, None)
     with pytest.raises(BadInput, match="no plain linear"):

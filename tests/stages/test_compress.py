@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from bloomery.core.machine import Machine
 from bloomery.core.store import Artifact
 from bloomery.data.shards import write_shards
 from bloomery.data.tokenizer import learn
+from bloomery.methods.compress.bitstack import BitStack
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.rtn import RTN
 from bloomery.nn import hf, packed
@@ -205,3 +207,46 @@ def test_end_tokens_go_with_the_copy_and_an_adapter_is_refused(made, tmp_path):
     machine = Machine("here", 2, 10**10, True, {"float32": 1e11})
     with pytest.raises(BadInput, match="adapter is an adapter; merge it first"):
         Compress(Artifact("6" * 64, tmp_path / "adapter", {}), data, RTN(8)).forecast({"model": Forecast()}, machine)
+
+
+def test_a_stack_keeps_its_budget_and_is_walked_up_and_down(made, tmp_path):
+    model, data = made
+    stage = Compress(model, data, BitStack(rank=1, blocks=6), budget="4 bits", samples=8)
+    done = ran(stage, tmp_path / "out")
+    done.demand()
+    facts, stored = done.facts, packed.read(done.out)
+    weights = sum(one.shape[0] * one.shape[1] for one in stored.values())
+    assert facts["linear_bytes"] <= facts["budget_bytes"] == 4 * weights / 8 < facts["linear_bytes"] + 2000
+    assert 3.8 < facts["linear_bits_per_weight"] <= 4 and {one.blocks for one in stored.values()} == {3, 2}
+    walk = facts["walk"]
+    assert [row["blocks"] for row in walk] == [1, 2, 3] and walk[-1]["nats"] == pytest.approx(facts["heldout_nats"])
+    assert all(a["bytes"] < b["bytes"] and a["kl"] > b["kl"] for a, b in pairwise(walk))
+    assert facts["copy"]["label"].startswith("BitStack 3.") and facts["copy"]["label"].endswith("-bit, 2 to 3 blocks")
+    assert all(layer["group"] is None and 2.5 < layer["bits"] < 6 and 0 < layer["error"] < 0.5 for layer in facts["layers"])
+    json.dumps(facts)
+    from bloomery.infer import model as infer
+
+    half = infer.load(done.out, budget=walk[0]["bytes"] + 1)
+    assert digest(half.net) == digest(load(done.out, budget=walk[0]["bytes"])) != facts["weights_sha256"]
+    smaller = job(tmp_path / "smaller")
+    Compress(model, data, BitStack(rank=1, blocks=6), budget=f"{walk[1]['bytes']}", samples=8).run(smaller)
+    assert smaller.facts["weights_sha256"] == digest(load(done.out, budget=walk[1]["bytes"])), "what a smaller budget would have made"
+
+    copy = Artifact("7" * 64, done.out, {"kind": "model", "facts": facts})
+    ran(Compress(copy, data, RTN(2), samples=4, agreement=0.0), tmp_path / "again").demand()
+
+
+def test_budgets_are_sizes_or_bits():
+    assert compress.in_bytes("2.5 bits", 800) == 250 and compress.in_bytes("1.5MB", 1) == 1.5e6 and compress.in_bytes("300", 1) == 300
+    for text in ("0 bits", "two bits", "2.5 nibbles", "much"):
+        with pytest.raises(BadInput, match="budget: "):
+            compress.in_bytes(text, 800)
+
+
+def test_budgets_that_no_method_divides_or_that_hold_nothing_are_refused(made, tmp_path):
+    model, data = made
+    machine = Machine("here", 2, 10**10, True, {"float32": 1e11})
+    with pytest.raises(BadInput, match="budget: GPTQ divides none"):
+        Compress(model, data, GPTQ(), budget="2 bits").forecast({"model": Forecast()}, machine)
+    with pytest.raises(BadInput, match="is too small: one block of each of 8 linears"):
+        Compress(model, data, BitStack(rank=1, sort="error"), budget="0.5 bits", samples=2).run(job(tmp_path / "out"))

@@ -114,11 +114,11 @@ def test_every_document_is_accounted_for(corpus):
 
 def test_layout(corpus):
     folder, _ = corpus
-    about = ["id", "text", "path", "package", "licence", "source", "bytes"]
+    about = ["id", "text", "path", "package", "domain", "licence", "source", "bytes"]
     train, heldout, dropped = (pq.read_schema(folder / "out" / f"{name}.parquet") for name in ("train", "heldout", "dropped"))
-    assert train.names[:7] == about and train == heldout and len(train.names) == 7 + 4 + 4 + 11 + 3 + 1
+    assert train.names[:8] == about and train == heldout and len(train.names) == 8 + 4 + 4 + 11 + 3 + 1
     assert dropped.names == [*(name for name in train.names if name != "text"), "reason", "note"]
-    assert {str(train.field(name).type) for name in train.names[7:]} == {"double"}
+    assert {str(train.field(name).type) for name in train.names[8:]} == {"double"}
 
 
 def test_nothing_similar_is_left_and_nothing_crosses_the_split(corpus):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ from bloomery.core.log import Log
 from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
+from bloomery.methods.rollout.single import Single
 from bloomery.methods.task.bits_per_byte import BitsPerByte
 from bloomery.methods.task.next_line import NextLine
 from bloomery.methods.task.parses import Parses
 from bloomery.seams import Rng
-from bloomery.stages.evaluate import Evaluate
+from bloomery.stages import evaluate
 
+Evaluate = partial(evaluate.Evaluate, rollout=Single())  # names become methods when a recipe is read
 TASKS = (BitsPerByte(bytes=6000), Parses(count=5, prompt=60, limit=12), NextLine(count=6, prompt=60, limit=20))
 
 
@@ -82,7 +85,7 @@ def job(root: Path, signals: Signals | None = None) -> Job:
 
 
 @pytest.fixture(scope="module")
-def finished(world, tmp_path_factory) -> tuple[Evaluate, Job]:
+def finished(world, tmp_path_factory) -> tuple[evaluate.Evaluate, Job]:
     stage, todo = Evaluate(**world, tasks=TASKS, batch=2), job(tmp_path_factory.mktemp("finished"))
     stage.run(todo)
     stage.check(todo.out, todo)

@@ -61,9 +61,16 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def methods_of(knob, given):
+    """What a knob is given, built."""
+    if given is None:
+        return None
+    return tuple(catalog.build_method(knob.seam, one) for one in given) if knob.many else catalog.build_method(knob.seam, given)
+
+
 def stage(data: Path, **knobs) -> Pretrain:
     entry = catalog.find("stage", "pretrain", "here")
-    methods = {k.name: catalog.build_method(k.seam, knobs.pop(k.name, k.default)) for k in entry.knobs.values() if k.seam}
+    methods = {k.name: methods_of(k, knobs.pop(k.name, k.default)) for k in entry.knobs.values() if k.seam}
     artifact = Artifact("0" * 64, data, json.loads((data / "card.json").read_text()))
     return Pretrain(artifact, **methods, **{**SMALL, **knobs})
 

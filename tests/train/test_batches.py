@@ -11,8 +11,10 @@ import torch
 from bloomery.data.shards import Shards, write_shards
 from bloomery.methods.batching.packed import Packed
 from bloomery.methods.view.causal import Causal
-from bloomery.seams import Clock, Rng
+from bloomery.seams import Clock, Rng, Vocab
 from bloomery.train.batches import Feed, lay, micro_rows, stack
+
+VOCAB = Vocab(60000, 0, 1, 2)
 
 
 def shards(folder: Path, lengths: list[int]) -> Shards:
@@ -22,7 +24,7 @@ def shards(folder: Path, lengths: list[int]) -> Shards:
 
 
 def test_targets_follow_inputs_within_one_document(tmp_path: Path) -> None:
-    feed = Feed(shards(tmp_path, [30, 5, 60, 2, 17]), Packed(16), Causal(), 16, 2, Rng((0,)))
+    feed = Feed(shards(tmp_path, [30, 5, 60, 2, 17]), Packed(16), Causal(), 16, 2, Rng((0,)), VOCAB)
     seen = []
     for step in range(4):
         micros = feed.next(Clock(step, 0, 64, None))
@@ -40,19 +42,19 @@ def test_targets_follow_inputs_within_one_document(tmp_path: Path) -> None:
 
 def test_state_resumes_the_stream(tmp_path: Path) -> None:
     docs = shards(tmp_path, [30, 5, 60, 2, 17])
-    whole, first = (Feed(docs, Packed(8), Causal(), 8, 4, Rng((0,))) for _ in range(2))
+    whole, first = (Feed(docs, Packed(8), Causal(), 8, 4, Rng((0,)), VOCAB) for _ in range(2))
     clocks = [Clock(step, 0, 32, None) for step in range(6)]
     wanted = [whole.next(clock)[0].inputs for clock in clocks]
     for clock in clocks[:3]:
         first.next(clock)
-    again = Feed(docs, Packed(8), Causal(), 8, 4, Rng((0,)))
+    again = Feed(docs, Packed(8), Causal(), 8, 4, Rng((0,)), VOCAB)
     again.state = first.state
     for clock, inputs in zip(clocks[3:], wanted[3:], strict=True):
         assert torch.equal(again.next(clock)[0].inputs, inputs)
 
 
 def test_padding_and_overflow() -> None:
-    view = Causal().view(np.arange(4), None, Clock(0, 0, 1, None), Rng((0,)))
+    view = Causal().view(np.arange(4), None, VOCAB, Clock(0, 0, 1, None), Rng((0,)))
     got = stack([lay(view * 2, 8)])
     assert got.documents.tolist() == [[0, 0, 0, 1, 1, 1, -1, -1]] and got.weights.sum() == 6
     with pytest.raises(ValueError, match="context"):
@@ -67,7 +69,7 @@ def test_only_marked_tokens_are_trained(tmp_path: Path) -> None:
     marks = [[(3, 6, 1.0), (8, 10, 0.5)], [(0, 4, 1.0)], [(9, 9, 1.0)]]
     documents = [({"id": f"d{i}", "bytes": 10, "spans": spans}, np.arange(10) + 100 * i) for i, spans in enumerate(marks)]
     write_shards(tmp_path, documents, 60000)
-    feed = Feed(Shards(tmp_path), Packed(9), Causal(), 9, 1, Rng((0,)))
+    feed = Feed(Shards(tmp_path), Packed(9), Causal(), 9, 1, Rng((0,)), VOCAB)
     for step in range(3):
         (micro,) = feed.next(Clock(step, 0, 9, None))
         for target, weight in zip(micro.targets.flatten().tolist(), micro.weights.flatten().tolist(), strict=True):
@@ -77,7 +79,7 @@ def test_only_marked_tokens_are_trained(tmp_path: Path) -> None:
 
 def test_a_piece_outside_all_marks_trains_nothing(tmp_path: Path) -> None:
     write_shards(tmp_path, [({"id": "d", "bytes": 20, "spans": [(15, 20, 1.0)]}, np.arange(20))], 60000)
-    feed = Feed(Shards(tmp_path), Packed(4), Causal(), 4, 1, Rng((0,)))
+    feed = Feed(Shards(tmp_path), Packed(4), Causal(), 4, 1, Rng((0,)), VOCAB)
     weights = {
         tuple(view["targets"]): view["weights"].sum()
         for start in range(0, 19, 4)

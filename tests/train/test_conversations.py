@@ -12,7 +12,7 @@ from bloomery.data.chat.read import Conversation, write_chats
 from bloomery.data.tokenizer import learn
 from bloomery.methods.batching.whole import Whole
 from bloomery.methods.view.causal import Causal
-from bloomery.seams import Clock, Rng
+from bloomery.seams import Clock, Rng, Vocab
 from bloomery.train.conversations import Conversations, lay_out, sums
 
 RNG = Rng((0, "lay"))
@@ -47,7 +47,7 @@ def test_rows_are_as_long_as_the_longest_conversation_needs(words: Path, tmp_pat
 
 def test_the_feed_trains_every_marked_token_of_an_epoch_once(words: Path, tmp_path: Path) -> None:
     made = laid(words, tmp_path, [talk(i, 2) for i in range(40)])
-    feed, trained, clock = made.feed("train", Whole(), Causal(), 2, 0, RNG), 0.0, Clock(0, 0, made.context, None)
+    feed, trained, clock = made.feed("train", Whole(), Causal(), 2, 0, RNG, Vocab(280, 0, 1, 2)), 0.0, Clock(0, 0, made.context, None)
     while not (feed.state and feed.state["epoch"]):
         (micro,) = feed.next(clock)
         trained += float(micro.weights.sum())

@@ -10,10 +10,15 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from bloomery.data.shards import Shards, write_shards
+from bloomery.methods.batching.packed import Packed
+from bloomery.methods.loss.cross_entropy import CrossEntropy
+from bloomery.methods.view.causal import Causal
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
-from bloomery.seams import Batch
-from bloomery.train.heldout import bits_per_byte, token_bytes
+from bloomery.seams import Batch, Rng, Vocab
+from bloomery.train.batches import Feed
+from bloomery.train.heldout import bits_per_byte, by_domain, figures, loss_of, sample, token_bytes
 
 
 def test_a_uniform_model_needs_log_v_bits_per_token() -> None:
@@ -39,3 +44,36 @@ def test_bytes_of_tokens_add_up_to_the_text(tmp_path: Path) -> None:
     known.save(str(tmp_path / "tokenizer.json"))
     sizes = token_bytes(tmp_path / "tokenizer.json", 300)
     assert sizes[known.encode(text).ids].sum() == len(text.encode()) and sizes[0] == 0
+
+
+def test_figures_of_domains_are_those_of_their_documents_alone(tmp_path: Path) -> None:
+    """One domain holds token 5 only, the other tokens at random: a model that always says 5 knows the first."""
+    draw = np.random.default_rng(0)
+    rows = [
+        ({"id": f"{i}", "bytes": 9, "domain": kind}, np.full(20, 5) if kind == "fives" else draw.integers(6, 32, 20))
+        for i, kind in enumerate(["fives", "any"] * 8)
+    ]
+    write_shards(tmp_path, rows, 32)
+    feed = Feed(Shards(tmp_path), Packed(), Causal(), 8, 2, Rng((0,)), Vocab(32, 0, 1, 2))
+    domains = by_domain(feed, 128)
+    assert set(domains) == {"fives", "any"} and all((batch.targets == 5).all() for batch in domains["fives"])
+    net = Transformer(Config(32, 16, 1, 2, 2, 16, 8, tied=False))
+    with torch.no_grad():
+        net.head.weight.zero_()
+    found = figures(net, sample(feed, 64), np.full(32, 4), domains)
+    assert found["heldout_nats"] == pytest.approx(math.log(32), rel=1e-6)
+    assert found["heldout_bpb"] == pytest.approx(math.log2(32) / 4, rel=1e-6)
+    assert found["heldout_nats/fives"] == pytest.approx(found["heldout_nats/any"]) == pytest.approx(math.log(32), rel=1e-6)
+    one = Feed(Shards(tmp_path), Packed(), Causal(), 8, 2, Rng((0,)), Vocab(32, 0, 1, 2))
+    one.pool = type(one.pool)(one.pool.lengths, one.pool.row)
+    assert by_domain(one, 64) == {}
+
+
+def test_the_loss_itself_is_measured_without_a_gradient(tmp_path: Path) -> None:
+    write_shards(tmp_path, [({"id": "a", "bytes": 9}, np.arange(30))], 32)
+    rows = sample(Feed(Shards(tmp_path), Packed(), Causal(), 8, 2, Rng((0,)), Vocab(32, 0, 1, 2)), 48)
+    net = Transformer(Config(32, 16, 1, 2, 2, 16, 8))
+    found = loss_of(CrossEntropy(), {"net": net}, rows, Rng((1,)))["heldout_loss"]
+    counted = sum(float(batch.weights.sum()) for batch in rows)
+    bits = bits_per_byte(net, rows, np.full(32, 1)) * counted * math.log(2)
+    assert found == pytest.approx(bits / counted, rel=1e-5) and net.embed.weight.grad is None

@@ -17,18 +17,19 @@ from bloomery.methods.backward.autograd import Autograd
 from bloomery.methods.batching.packed import Packed
 from bloomery.methods.loss.cross_entropy import CrossEntropy
 from bloomery.methods.optim.adamw import AdamW
+from bloomery.methods.schedule.constant import Constant
 from bloomery.methods.schedule.wsd import Wsd
 from bloomery.methods.view.causal import Causal
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
-from bloomery.seams import Clock, Rng
+from bloomery.seams import Clock, Rng, Vocab
 from bloomery.train.audit import Audit
 from bloomery.train.batches import Feed, lay, stack
 from bloomery.train.checkpoint import Checkpoints
-from bloomery.train.loop import Training, cut_curve, gradients, train
+from bloomery.train.loop import Earlier, Training, cut_curve, gradients, train
 from bloomery.train.optimizer import Optimizer
 
-CFG = Config(50, 16, 2, 2, 1, 24, 16)
+CFG, VOCAB = Config(50, 16, 2, 2, 1, 24, 16), Vocab(50, 0, 1, 2)
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +48,11 @@ def training(folder: Path, dtype: torch.dtype = torch.float32, **changes) -> Tra
     """A run of 20 steps of 4 rows; `folder` keeps what survives."""
     data = shards(folder / "data") if not (folder / "data").exists() else Shards(folder / "data")
     net, rng = Transformer(CFG, Rng((0, "init"))), Rng((0, "t"))
-    feed = Feed(data, Packed(16), Causal(), 16, 2, rng.child("feed"))
+    feed = Feed(data, Packed(16), Causal(), 16, 2, rng.child("feed"), VOCAB)
     run = Training(
         net, feed, CrossEntropy(16), Autograd(), Optimizer(net, AdamW(), rng, 0.1, dtype), Wsd(), 1e-2, 20 * 64, 64, rng,
         Checkpoints(folder / "checkpoints"), folder / "curve.jsonl", Log(quiet=True),
-        evaluate=lambda: float(net.embed.weight.detach().float().sum()), evaluate_every=6,
+        evaluate=lambda: {"heldout_bpb": float(net.embed.weight.detach().float().sum())}, evaluate_every=6,
     )  # fmt: skip
     return replace(run, **changes)
 
@@ -72,7 +73,7 @@ def gradient_of(folder: Path, layouts: list, cfg: Config) -> list[torch.Tensor]:
 
 def test_packed_padded_and_accumulated_give_the_same_gradient(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
-    views = [Causal().view(draw.integers(0, 50, n + 1), None, Clock(0, 0, 1, None), Rng((0,)))[0] for n in (5, 11, 9, 7, 16, 3, 13)]
+    views = [Causal().view(draw.integers(0, 50, n + 1), None, VOCAB, Clock(0, 0, 1, None), Rng((0,)))[0] for n in (5, 11, 9, 7, 16, 3, 13)]
     packed = [[lay(views[0:2], 16), lay(views[2:4], 16), lay(views[4:5], 16), lay(views[5:7], 16)]]
     padded = [[lay([view], 16) for view in views]]
     accumulated = [[row] for row in padded[0]]
@@ -222,3 +223,58 @@ def test_a_kill_while_the_curve_is_cut_leaves_it_whole(tmp_path: Path, monkeypat
         cut_curve(path, 1)
     assert path.read_text() == text
     assert cut_curve(path, 1) == 1 and path.read_text() == '{"step": 1}\n'
+
+
+def test_a_run_goes_on_after_another_as_if_it_were_one(tmp_path: Path) -> None:
+    """Same weights, moments, place in the text and random streams: with a constant rate, two runs of half the length are the whole."""
+    whole = training(tmp_path / "whole", schedule=Constant(), evaluate=None)
+    train(whole)
+    first = training(tmp_path / "first", schedule=Constant(), evaluate=None, total=8 * 64)
+    train(first)
+    kept = Earlier({name: t.clone() for name, t in first.optimizer.tensors().items()}, first.optimizer.layout(), 8, first.feed.state)
+    second = training(tmp_path / "second", schedule=Constant(), evaluate=None, total=12 * 64, earlier=kept)
+    train(second)
+    assert second.steps_before == 8 and torch.equal(second.optimizer.master, whole.optimizer.master)
+    other = Config(50, 16, 1, 2, 1, 24, 16)
+    net = Transformer(other, Rng((0, "init")))
+    strange = training(tmp_path / "third", net=net, optimizer=Optimizer(net, AdamW(), Rng((0,)), 0.1), earlier=kept)
+    with pytest.raises(BadInput, match="another shape"):
+        train(strange)
+
+
+class Bend(CrossEntropy):
+    """Adds to the hidden states what a part of the loss makes of them, and reads a model that is not trained."""
+
+    roles = ("net", "still")
+
+    def terms(self, roles, batch, seen, rng):
+        net = roles["net"]
+        hidden = net(batch.inputs, batch.positions, batch.documents)
+        with torch.no_grad():
+            still = roles["still"](batch.inputs, batch.positions, batch.documents)
+        logits = net.logits(hidden + roles["bend"](hidden))
+        nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none")
+        pull = (hidden - still).square().mean(-1).flatten()
+        return {"tokens": ((nats + pull) * batch.weights.flatten()).sum()}
+
+
+def test_parts_of_a_loss_are_trained_along_and_other_models_are_not(tmp_path: Path) -> None:
+    net, still = Transformer(CFG, Rng((0, "init"))), Transformer(CFG, Rng((1, "init"))).requires_grad_(False)
+    bend = torch.nn.Linear(16, 16, bias=False)
+    net.add_module("parts", torch.nn.ModuleDict({"bend": bend}))
+    before, kept = bend.weight.detach().clone(), still.embed.weight.clone()
+    run = training(tmp_path, net=net, optimizer=Optimizer(net, AdamW(), Rng((0,)), 0.1), loss=Bend(16), evaluate=None)
+    run = replace(run, roles={"bend": bend, "still": still})
+    assert train(run).audit["silent"] == []
+    assert not torch.equal(bend.weight, before) and torch.equal(still.embed.weight, kept)
+    assert "parts.bend.weight" in run.optimizer.weights()
+
+
+def test_what_changes_before_a_step_follows_the_clock(tmp_path: Path) -> None:
+    seen: list[int] = []
+    polls = iter(range(100))
+    run = training(tmp_path, before_step=lambda clock: seen.append(clock.step), stopping=lambda: next(polls) == 4)
+    with pytest.raises(Interrupted):
+        train(run)
+    train(training(tmp_path, before_step=lambda clock: seen.append(clock.step)))
+    assert seen == list(range(20))

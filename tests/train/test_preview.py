@@ -8,7 +8,7 @@ import pytest
 from bloomery.data.shards import Shards, write_shards
 from bloomery.methods.batching.packed import Packed
 from bloomery.methods.view.causal import Causal
-from bloomery.seams import Clock, Rng
+from bloomery.seams import Clock, Rng, Vocab
 from bloomery.train import preview
 from bloomery.train.batches import Feed
 
@@ -19,7 +19,7 @@ CLOCK = Clock(0, 0, 32, 1000.0)
 def feed(tmp_path, documents: list[list[int]], view=None) -> Feed:
     metas = [{"id": str(i), "package": "p", "path": "p", "bytes": 9} for i in range(len(documents))]
     write_shards(tmp_path, zip(metas, documents, strict=True), 64)
-    return Feed(Shards(tmp_path), Packed(16), view or Causal(), 16, 2, Rng((0,)))
+    return Feed(Shards(tmp_path), Packed(16), view or Causal(), 16, 2, Rng((0,)), Vocab(64, 0, BOS, EOS))
 
 
 GOOD = [[BOS, *range(3, 10 + i), EOS] for i in range(8)]
@@ -40,8 +40,8 @@ def test_sound_text_has_no_faults(tmp_path):
 
 
 class Silent(Causal):
-    def view(self, ids, doc, clock, rng):
-        return [{**one, "weights": np.zeros_like(one["weights"])} for one in super().view(ids, doc, clock, rng)]
+    def view(self, ids, doc, vocab, clock, rng):
+        return [{**one, "weights": np.zeros_like(one["weights"])} for one in super().view(ids, doc, vocab, clock, rng)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from bloomery.cli import chat, check, doctor, export, gc, listing, methods, papers, plan, preview, rm, run, schema, serve, show
+from bloomery.cli import chat, check, compare, doctor, export, gc, listing, methods, papers, plan, preview, prove, rm, run, schema, serve, show
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, plan, listing, show, preview, chat, serve, export, methods, papers, schema, check, gc, rm, doctor):
+for command in (run, plan, listing, show, preview, chat, serve, export, methods, papers, prove, schema, check, compare, gc, rm, doctor):
     app.command(name=command.NAME)(command.command)
 
 

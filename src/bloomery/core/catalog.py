@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -182,3 +182,25 @@ def build_method(seam: str, spec: Any, place: str = "") -> Any:
     """The method object of a spec, resolved or as recipes write it."""
     ((name, knobs),) = resolve(seam, spec, place or seam).items()
     return build(find(seam, name, place), knobs, place)
+
+
+def spec(method: Any) -> dict[str, dict[str, Any]]:
+    """A built method as a resolved recipe has it: `{name: {knob: value}}`, inner methods alike."""
+    cls = type(method)
+    ours = re.fullmatch(r"bloomery\.methods\.\w+\.(\w+)", cls.__module__)
+    knobs = {field.name: _plain(getattr(method, field.name)) for field in fields(method)}
+    return {ours.group(1) if ours else f"{cls.__module__}.{cls.__qualname__}": knobs}
+
+
+def _plain(value: Any) -> Any:
+    """A knob's value in JSON."""
+    if is_dataclass(value):
+        return spec(value)
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def attribute(seam: str, method: Any, name: str) -> Any:
+    """A class attribute of a method, be it built or, as while planning, still what the recipe says; None where it has none."""
+    if isinstance(method, Mapping):
+        return find(seam, next(iter(method)), seam).class_vars.get(name)
+    return getattr(method, name, None)

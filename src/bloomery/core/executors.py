@@ -36,12 +36,11 @@ class Local:
         if self.workers == 1:
             yield from map(function, items)
             return
-        kind = "forkserver" if sys.platform == "linux" else "spawn"
-        pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context(kind), initializer=_begin, initargs=(os.getpid(),))
+        pool = processes(self.workers)
         try:
             waiting: deque = deque()
             for item in items:
-                with _without_main():
+                with without_main():
                     waiting.append(pool.submit(function, item))
                 if len(waiting) >= 4 * self.workers:
                     yield waiting.popleft().result()
@@ -56,8 +55,14 @@ class Local:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def processes(workers: int) -> ProcessPoolExecutor:
+    """Fresh processes of this machine, which end with this one; submit to them inside `without_main`."""
+    kind = "forkserver" if sys.platform == "linux" else "spawn"
+    return ProcessPoolExecutor(workers, multiprocessing.get_context(kind), initializer=_begin, initargs=(os.getpid(),))
+
+
 @contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Workers started inside do not import the caller's script again: they need only what is importable by name."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

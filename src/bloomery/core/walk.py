@@ -140,8 +140,11 @@ def forecast(entry: Planned, planned: Mapping[str, Planned], store: Store, machi
 # ---- run ----------------------------------------------------------------------------------------------------------------
 
 
-def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | None = None) -> list[Planned]:
-    """Make what is missing, in order; each artifact appears whole or not at all, and a killed run resumes where it stood."""
+def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | None = None, record: bool = True) -> list[Planned]:
+    """Make what is missing, in order; each artifact appears whole or not at all, and a killed run resumes where it stood.
+
+    Without `record`, `gc` does not know of the run: whoever calls keeps a record of what it needs (the lab, for many runs at once).
+    """
     log, signals, begun = Log(quiet=quiet), Signals(), False
     with signals.listening():
         planned = plan(recipe, store)
@@ -149,8 +152,9 @@ def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | 
         sound(planned, store)
         by_name = {entry.step.name: entry for entry in planned}
         names = {entry.step.name: f"{entry.step.stage.name}-{entry.address[:16]}" for entry in planned}
-        with named_troubles("the record of the run", store):
-            store.record_run(record_name(recipe), recipe.resolved(), names)
+        if record:
+            with named_troubles("the record of the run", store):
+                store.record_run(record_name(recipe), recipe.resolved(), names)
         for entry in planned:
             if entry.made:
                 log.say(f"{entry.step.name}: {entry.made.name} is in the store")

@@ -17,6 +17,7 @@ class Options:
     id: str = ""  # column that identifies a document; empty = a hash of place and content
     path: str = ""  # column with the path of each document; empty = its place (file:line)
     package: str = ""  # column whose value groups documents; empty = folder, or every document alone
+    domain: str = ""  # column with the kind of each document, or a fixed kind where no such column exists
     licence: str = ""  # column with the licence, or a fixed licence where no such column exists
     encoding: str = "utf-8"  # of text, CSV and JSONL files
     format: str = ""  # jsonl, parquet, csv or text; empty = by the ending of the file
@@ -78,10 +79,11 @@ def make(task: Task, path: str, text: Any, row: dict[str, Any], package: str = "
     name = row.get(options.id) if options.id else None
     group = row.get(options.package) if options.package else None
     path = str(row[options.path]) if options.path and row.get(options.path) else path
-    licence = row.get(options.licence, "" if options.id == options.licence else options.licence) if options.licence else ""
+    domain, licence = (row.get(said, "" if options.id == said else said) if said else "" for said in (options.domain, options.licence))
     meta = {
         "path": path,
         "package": str(group) if group is not None else package or path,
+        "domain": str(domain or ""),
         "licence": str(licence or ""),
         "source": task.source,
         "bytes": len(data),

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from bloomery.core.errors import BadInput
 from bloomery.data import sources
 from bloomery.data.documents import Broken, Task
 from bloomery.data.tables import write_table
-from bloomery.seams import Doc, Drop, Edit, Rng, Signal
+from bloomery.seams import Doc, Drop, Edit, Rng, Signal, Tools
 
 BATCH = 32_000_000  # bytes of text held at once
-META = ("id", "path", "package", "licence", "source")
+META = ("id", "path", "package", "domain", "licence", "source")
 TROUBLE = (MemoryError, OSError)  # of the machine (a full disk, no memory): never the fault of a document, so never a reason to drop one
 
 
@@ -58,14 +59,14 @@ def prepare(item: tuple[int, Task], recipe: Recipe) -> dict[str, Any]:
         return json.loads(done.read_text())
     summary: dict[str, Any] = {"files": [], "seen": [0, 0], "rewritten": [0, 0], "dropped": []}
     for batch in _batches(task):
-        _prepare_batch(batch, recipe, folder / f"{name}-{len(summary['files']):04d}.parquet", summary)
-    with _aside(done) as part:
+        prepare_batch(batch, recipe, folder / f"{name}-{len(summary['files']):04d}.parquet", summary)
+    with aside(done) as part:
         part.write_text(json.dumps(summary))
     return summary
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def aside(path: Path) -> Iterator[Path]:
     """Where to write what becomes `path` once it is whole; named after the process, as a worker of a killed run may still write."""
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     yield part
@@ -89,17 +90,19 @@ def _size(found: Doc | Broken) -> int:
     return found.bytes if isinstance(found, Broken) else found.meta["bytes"]
 
 
-def _prepare_batch(batch: Sequence[Doc | Broken], recipe: Recipe, file: Path, summary: dict[str, Any]) -> None:
-    """Edit and measure a batch, write what is left of it to `file`, and add it to the summary."""
+def prepare_batch(batch: Sequence[Doc | Broken], recipe: Recipe, file: Path, summary: dict[str, Any], tools: Any = None) -> None:
+    """Edit and measure a batch, write what is left of it to `file`, and add it to the summary. Of `tools` all verbs of seams.Tools are
+    used by methods, and `each`, which answers the questions of many documents together."""
     docs: list[Doc] = []
     dropped: list[Broken] = []
-    for found in map(_refused, batch):
-        kept, left = ([], [found]) if isinstance(found, Broken) else _edited(found, recipe)
+    work = partial(_edited, recipe=recipe)
+    sound = list(map(_refused, batch))
+    for kept, left in tools.each(work, sound) if tools else map(work, sound):
         docs += kept
         dropped += left
     removed = [len(batch) - len(docs) - len(dropped), sum(map(_size, batch)) - sum(map(_size, docs)) - sum(map(_size, dropped))]
-    docs, columns, poisoned = _measured(docs, recipe.signals)
-    with _aside(file) as part:
+    docs, columns, poisoned = measured(docs, recipe.signals, tools)
+    with aside(file) as part:
         write_table(_table(docs, columns, recipe.minhash), part)
     summary["files"].append(file.name)  # without its folder, which another working folder calls by another name
     summary["dropped"] += [vars(replace(one, id=one.id or one.path)) for one in (*dropped, *poisoned)]
@@ -120,14 +123,16 @@ def _left_out(doc: Doc, reason: str, note: str = "") -> Broken:
     return Broken(reason, meta["path"], meta["bytes"], note, meta["package"], meta["licence"], doc.id)
 
 
-def _edited(doc: Doc, recipe: Recipe) -> tuple[list[Doc], list[Broken]]:
+def _edited(doc: Doc | Broken, tools: Tools | None = None, *, recipe: Recipe) -> tuple[list[Doc], list[Broken]]:
     """One document after all edits, as what is left of it and what was dropped; an edit that fails drops its document."""
+    if isinstance(doc, Broken):
+        return [], [doc]
     docs, dropped = [doc], []
     for name, edit in recipe.edits:
         after: list[Doc] = []
         for one in docs:
             try:
-                result = edit.edit(one, None, recipe.rng.child("edit", name, one.id))
+                result = edit.edit(one, tools, recipe.rng.child("edit", name, one.id))
             except TROUBLE:
                 raise
             except Exception as error:  # a poisoned document must not take its batch along
@@ -143,17 +148,19 @@ def _edited(doc: Doc, recipe: Recipe) -> tuple[list[Doc], list[Broken]]:
     return docs, dropped
 
 
-def _measured(docs: list[Doc], signals: Sequence[tuple[str, Signal]]) -> tuple[list[Doc], dict[str, np.ndarray], list[Broken]]:
+def measured(
+    docs: list[Doc], signals: Sequence[tuple[str, Signal]], tools: Tools | None = None
+) -> tuple[list[Doc], dict[str, np.ndarray], list[Broken]]:
     """Signal columns of all documents; when a signal fails on a batch, the documents at fault are found and left out."""
     try:
-        return docs, _columns(docs, signals), []
+        return docs, _columns(docs, signals, tools), []
     except TROUBLE:
         raise
     except Exception:
         good, bad = [], []
         for doc in docs:
             try:
-                _columns([doc], signals)
+                _columns([doc], signals, tools)
                 good.append(doc)
             except TROUBLE:
                 raise
@@ -161,13 +168,13 @@ def _measured(docs: list[Doc], signals: Sequence[tuple[str, Signal]]) -> tuple[l
                 bad.append(_left_out(doc, "signal failed", f"{type(error).__name__}: {error}"[:200]))
         if not bad:
             raise
-        return good, _columns(good, signals), bad
+        return good, _columns(good, signals, tools), bad
 
 
-def _columns(docs: Sequence[Doc], signals: Sequence[tuple[str, Signal]]) -> dict[str, np.ndarray]:
+def _columns(docs: Sequence[Doc], signals: Sequence[tuple[str, Signal]], tools: Tools | None) -> dict[str, np.ndarray]:
     columns = {}
     for name, signal in signals:
-        for column, values in signal.columns(docs, None).items():
+        for column, values in signal.columns(docs, tools).items():
             columns[f"{name}.{column}"] = array = np.asarray(values, np.float64)
             if array.shape != (len(docs),):
                 raise ValueError(f"signal {name} gave {array.shape} values of {column} for {len(docs)} documents")
@@ -175,14 +182,14 @@ def _columns(docs: Sequence[Doc], signals: Sequence[tuple[str, Signal]]) -> dict
 
 
 def _table(docs: Sequence[Doc], columns: Mapping[str, np.ndarray], minhash: bool) -> Any:
-    """The chunk as a table: id, text, path, package, licence, source, bytes, signals, and what finding duplicates needs."""
+    """The chunk as a table: id, text, path, package, domain, licence, source, bytes, signals, and what finding duplicates needs."""
     import pyarrow as pa
 
     from bloomery.data.duplicates import exact_key
     from bloomery.data.minhash import PERMUTATIONS, signatures
 
     texts = [doc.text for doc in docs]
-    rows = {"id": [doc.id for doc in docs], "text": texts, **{name: [doc.meta[name] for doc in docs] for name in META[1:]}}
+    rows = {"id": [doc.id for doc in docs], "text": texts, **{name: [doc.meta.get(name, "") for doc in docs] for name in META[1:]}}
     table: dict[str, Any] = {name: pa.array(values, pa.string()) for name, values in rows.items()}
     table["bytes"] = pa.array([doc.meta["bytes"] for doc in docs], pa.int64())
     table.update({name: pa.array(values, pa.float64()) for name, values in columns.items()})

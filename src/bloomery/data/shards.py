@@ -1,9 +1,9 @@
 """Token shards: one flat array of token ids cut into memory-mapped files, and a table that says where each document lies.
 
 A folder holds `tokens-00000.npy`, `tokens-00001.npy`, ... (uint16 or uint32, the same type in all) and `documents.parquet`
-(id, package, path, start = global offset of the first token, tokens, bytes = UTF-8 bytes of the text). A document may cross
-from one file into the next. Where only parts of documents are to be trained, a column `spans` lists them: (start, stop, weight),
-counted in tokens of the document.
+(id, package, path, domain = its kind or "", start = global offset of the first token, tokens, bytes = UTF-8 bytes of the text);
+folders written before there were domains lack that column. A document may cross from one file into the next. Where only parts of
+documents are to be trained, a column `spans` lists them: (start, stop, weight), counted in tokens of the document.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from bloomery.core.errors import BadInput
 
 SHARD_TOKENS = 1 << 26  # tokens per file: 128 MiB of uint16
+NAMES = ("id", "package", "path", "domain")  # what is text in the table
 
 
 class Shards:
@@ -33,7 +34,8 @@ class Shards:
 
         columns = pq.read_table(table, columns=["start", "tokens", "bytes"])
         self.starts, self.lengths, self.bytes = (columns[name].to_numpy().astype(np.int64, copy=False) for name in columns.column_names)
-        self.spanned = "spans" in pq.read_schema(table).names
+        names = pq.read_schema(table).names
+        self.spanned, self._labelled = "spans" in names, "domain" in names
         self._spans = pq.read_table(table, columns=["spans"])["spans"].combine_chunks() if self.spanned else None
         self._maps = [_map(file) for file in files]
         self._edges = np.concatenate([[0], np.cumsum([len(part) for part in self._maps])]).astype(np.int64)
@@ -77,8 +79,21 @@ class Shards:
         parts = [self._maps[k][max(start - int(self._edges[k]), 0) : stop - int(self._edges[k])] for k in range(first, last + 1)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def domains(self) -> tuple[np.ndarray | None, tuple[str, ...]]:
+        """The kind of each document as its place in the sorted names of kinds, and these names; (None, ("",)) where none is known."""
+        if not self._labelled:
+            return None, ("",)
+        import pyarrow.parquet as pq
+
+        column = pq.read_table(self.folder / "documents.parquet", columns=["domain"])["domain"].to_pylist()
+        names = sorted({name or "" for name in column}) or [""]
+        if names == [""]:
+            return None, ("",)
+        place = {name: i for i, name in enumerate(names)}
+        return np.array([place[name or ""] for name in column], np.int64), tuple(names)
+
     def table(self) -> Any:
-        """The table of documents (pyarrow): id, package, path, start, tokens, bytes."""
+        """The table of documents (pyarrow): id, package, path, domain, start, tokens, bytes."""
         import pyarrow.parquet as pq
 
         return pq.read_table(self.folder / "documents.parquet")
@@ -101,8 +116,8 @@ def write_shards(
     vocab: int,
     shard_tokens: int = SHARD_TOKENS,
 ) -> dict[str, int]:
-    """Write documents as shards; each is ({"id", "package", "path", "bytes"}, token ids with begin and end), the former with "spans"
-    in all of them or in none.
+    """Write documents as shards; each is ({"id", "package", "path", "domain", "bytes"}, token ids with begin and end), the former
+    with "spans" in all of them or in none.
 
     Ids are stored as uint16 where `vocab` fits, else uint32. Returns {"documents", "tokens", "bytes"}. No documents at all
     make valid shards of length 0.
@@ -114,12 +129,12 @@ def write_shards(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     dtype = np.dtype(np.uint16 if vocab <= 1 << 16 else np.uint32)
-    rows: dict[str, list[Any]] = {name: [] for name in ("id", "package", "path", "start", "tokens", "bytes")}
+    rows: dict[str, list[Any]] = {name: [] for name in (*NAMES, "start", "tokens", "bytes")}
     waiting: list[np.ndarray] = []
     spans: list[list[dict[str, Any]]] = []
     held = total = files = 0
     for meta, ids in documents:
-        for name in ("id", "package", "path"):
+        for name in NAMES:
             rows[name].append(str(meta.get(name, "")))
         if "spans" in meta:
             spans.append([{"start": int(start), "stop": int(stop), "weight": float(weight)} for start, stop, weight in meta["spans"]])
@@ -134,7 +149,7 @@ def write_shards(
             waiting, held, files = [block[shard_tokens:]], held - shard_tokens, files + 1
     if held or not files:
         np.save(folder / f"tokens-{files:05d}.npy", np.concatenate(waiting) if waiting else np.empty(0, dtype))
-    kinds = {"id": pa.string(), "package": pa.string(), "path": pa.string()}
+    kinds = dict.fromkeys(NAMES, pa.string())
     table = pa.table({name: pa.array(column, kinds.get(name, pa.int64())) for name, column in rows.items()})
     if spans:
         kind = pa.list_(pa.struct({"start": pa.int64(), "stop": pa.int64(), "weight": pa.float32()}))

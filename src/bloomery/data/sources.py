@@ -1,7 +1,7 @@
 """Sources of documents: an address becomes fingerprinted, checked files, and these become tasks for workers.
 
-An address is `python://`, `hf://name?split=train&text=text`, or a path or glob of .jsonl (plain, .gz, .zst), .parquet, .csv,
-.tsv or text files; a mapping `{from: ADDRESS, ...}` adds the options of `documents.Options`.
+An address is `python://`, `world://NAME`, `hf://name?split=train&text=text`, or a path or glob of .jsonl (plain, .gz, .zst),
+.parquet, .csv, .tsv or text files; a mapping `{from: ADDRESS, ...}` adds the options of `documents.Options`, or a world's own.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ def _open(given: str | Mapping[str, Any]) -> list[Source]:
             raise BadInput("sources: a mapping needs `from: ADDRESS`, for example {from: data/*.jsonl, text: content}")
     if not isinstance(given, str) or not given.strip():
         raise BadInput(f"sources: {given!r} is not an address; write a path, a glob, python:// or hf://name")
+    if given.startswith("world://"):
+        from bloomery.data.worlds import opening
+
+        name, _, query = given.removeprefix("world://").partition("?")
+        return [Source(opening.address(name, {**dict(parse_qsl(query)), **extra}), "world", Options())]
     if given.startswith("hf://") and "?" in given:
         address, query = given.split("?", 1)
         extra = {**dict(parse_qsl(query)), **extra}
@@ -66,7 +71,7 @@ def _open(given: str | Mapping[str, Any]) -> list[Source]:
             raise BadInput("sources: hf:// needs the name of a dataset, for example hf://name?split=train&text=text")
         return [Source(address, "hub", options)]
     if "://" in address:
-        raise BadInput(f"sources: {given!r}: known are python://, hf:// and paths; fetch the files first and give their path")
+        raise BadInput(f"sources: {given!r}: known are python://, world://, hf:// and paths; fetch the files first and give their path")
     return _files(address, options)
 
 
@@ -159,9 +164,10 @@ def read(task: Task) -> Iterator[Doc | Broken]:
 
 def _reader(name: str) -> Any:
     """The module that reads one kind of source; imported by name here, so that lineage sees what a corpus depends on."""
-    from bloomery.data.read import csv, hub, jsonl, parquet, python, text
+    from bloomery.data.read import csv, hub, jsonl, parquet, python, text, world
 
-    return {"csv": csv, "hub": hub, "jsonl": jsonl, "parquet": parquet, "python": python, "text": text}[name]
+    known = {"csv": csv, "hub": hub, "jsonl": jsonl, "parquet": parquet, "python": python, "text": text, "world": world}
+    return known[name]
 
 
 def fingerprint_files(source: Source) -> dict[str, Any]:

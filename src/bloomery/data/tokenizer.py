@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput
+from bloomery.seams import Vocab
 
 ROLES = ("system", "user", "assistant")
 SPECIAL = ("<|pad|>", "<|bos|>", "<|eos|>", *(f"<|{role}|>" for role in ROLES))  # their places are their ids
@@ -38,7 +39,7 @@ CHAT_TEMPLATE = """\
 
 
 class Tokenizer:
-    """Text to ids and back; `bos`, `eos` and `pad` are ids, `vocab` is the number of ids."""
+    """Text to ids and back; `bos`, `eos` and `pad` are ids, `spare` those that were set aside, `vocab` is the number of ids."""
 
     pad, bos, eos = 0, 1, 2
 
@@ -49,6 +50,7 @@ class Tokenizer:
         inner.no_truncation()
         self.inner = inner
         self.bos, self.eos, self.pad = (self._special(token) for token in ("<|bos|>", "<|eos|>", "<|pad|>"))
+        self.spare = spare_ids(inner)
 
     def _special(self, token: str) -> int:
         found = self.inner.token_to_id(token)
@@ -70,6 +72,11 @@ class Tokenizer:
             raise
         except Exception as error:  # the library raises plain Exception
             raise BadInput(f"{path} cannot be read ({str(error)[:120]}); make it again") from None
+
+    @property
+    def first(self) -> int:
+        """The smallest id of ordinary text in a vocabulary that `learn` made."""
+        return len(SPECIAL) + len(self.spare)
 
     @property
     def vocab(self) -> int:
@@ -112,8 +119,28 @@ class Tokenizer:
         (folder / FILES[1]).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def learn(texts: Iterable[str], vocab: int, progress: bool = False) -> Tokenizer:
-    """Learn `vocab` tokens from texts. Raises BadInput with the size reached when the texts do not hold that many pairs.
+def spare_ids(inner: Any) -> tuple[int, ...]:
+    """The ids that a `tokenizers.Tokenizer` has set aside, in order; none where another tool made it."""
+    found = []
+    while (i := inner.token_to_id(spare_name(len(found)))) is not None:
+        found.append(i)
+    return tuple(found)
+
+
+def spare_name(i: int) -> str:
+    """How the spare token `i` is written."""
+    return f"<|spare_{i}|>"
+
+
+def vocab_of(tokenizer: Tokenizer) -> Vocab:
+    """What a view may know of a vocabulary."""
+    return Vocab(tokenizer.vocab, tokenizer.pad, tokenizer.bos, tokenizer.eos, tokenizer.spare)
+
+
+def learn(texts: Iterable[str], vocab: int, progress: bool = False, spare: int = 0) -> Tokenizer:
+    """Learn `vocab` tokens from texts, `spare` ids that no text gives among them.
+
+    Raises BadInput with the size reached when the texts do not hold that many pairs.
 
     Source: Sennrich et al. 2016, arXiv 1508.07909, on bytes as in GPT-2 (Radford et al. 2019).
     """
@@ -126,7 +153,7 @@ def learn(texts: Iterable[str], vocab: int, progress: bool = False) -> Tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocab,
         min_frequency=2,
-        special_tokens=list(SPECIAL),
+        special_tokens=[*SPECIAL, *map(spare_name, range(spare))],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=progress,
     )

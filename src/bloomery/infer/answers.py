@@ -89,14 +89,14 @@ class Examinee:
         whole, first = self.tokenizer.encode_from(item.prompt + item.target, len(item.prompt))
         return [self.begin, *whole], 1 + first
 
-    def answers(self, items: Sequence[Item], filters: Sequence[Filter], rng: Rng, rows: int = 32) -> list[Answer]:
-        """One answer per item, in order. Greedy without filters; `rows` prompts are decoded at a time."""
+    def answers(self, items: Sequence[Item], filters: Sequence[Filter], rng: Rng, rows: int = 32, logp: bool = False) -> list[Answer]:
+        """One answer per item, in order. Greedy without filters; `rows` prompts are decoded at a time, with `logp` on request."""
         scored = [i for i, item in enumerate(items) if item.want == "score"]
         found = dict(zip(scored, self._scored([items[i] for i in scored]), strict=True))
         for limit, stop in sorted({(item.limit, item.stop) for item in items if item.want == "generate"}):
             chosen = [i for i, item in enumerate(items) if (item.want, item.limit, item.stop) == ("generate", limit, stop)]
             prompts = [self.prompt(items[i]) for i in chosen]
-            written = self.model.decoder.generate(prompts, limit, filters, stop, rng.child(limit, *stop), rows=rows)
+            written = self.model.decoder.generate(prompts, limit, filters, stop, rng.child(limit, *stop), rows=rows, logp=logp)
             for i, prompt, one in zip(chosen, prompts, written, strict=True):
                 episode = Episode(items[i].id, items[i].id, one.text, one.ids, one.logp, ended=one.ended)
                 found[i] = Answer(episode, len(prompt) - one.dropped, one.dropped)

@@ -2,12 +2,14 @@
 
 Without filters each token is the most likely one; with filters it is drawn from what they leave. Every prompt draws from its
 own stream of random numbers, so its completion does not depend on the prompts beside it. The prompt is given as a text, which
-the tokenizer encodes with its own special tokens, or as token ids, which are taken as they are.
+the tokenizer encodes with its own special tokens, or as token ids, which are taken as they are. Filters that read the logits of
+other models (`reads` names "logits:expert" and the like) are served by further networks, which are run on the same tokens with
+caches of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -49,10 +51,16 @@ class _Row:
 
 
 class Decoder:
-    """Generates with `net` (in its own dtype, on its own device). `stop_ids` end a completion, as the end-of-document token does."""
+    """Generates with `net` (in its own dtype, on its own device). `stop_ids` end a completion, as the end-of-document token does.
 
-    def __init__(self, net: Transformer, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
+    `others` are further networks of the same tokens by role, for the filters that read them; no other filter runs them.
+    """
+
+    def __init__(
+        self, net: Transformer, tokenizer: Any, stop_ids: Sequence[int] = (), others: Mapping[str, Transformer] | None = None
+    ) -> None:
         self.net, self.tokenizer, self.stop_ids = net, tokenizer, frozenset(stop_ids)
+        self.others = dict(others or {})
 
     def generate(
         self, prompts: Sequence[str | Sequence[int]], limit: int = 128, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (),
@@ -63,7 +71,8 @@ class Decoder:
         A prompt too long for the context keeps its last tokens, with room for the completion (at least half the context);
         `Completion.dropped` says how many went. Raises BadInput for a prompt without tokens.
         """
-        waiting = sorted((self._row(i, prompt, limit) for i, prompt in enumerate(prompts)), key=lambda row: -len(row.prompt))
+        context = self._context(filters)
+        waiting = sorted((self._row(i, prompt, limit, context) for i, prompt in enumerate(prompts)), key=lambda row: -len(row.prompt))
         done: list[Completion | None] = [None] * len(waiting)
         for start in range(0, len(waiting), rows):
             group = waiting[start : start + rows]
@@ -77,7 +86,7 @@ class Decoder:
         self, prompt: str | Sequence[int], limit: int = 512, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (), rng: Rng = SEED
     ) -> Iterator[str]:
         """The completion of one prompt, piece by piece as it is generated; the pieces joined are `generate`'s text."""
-        row, told = self._row(0, prompt, limit), 0
+        row, told = self._row(0, prompt, limit, self._context(filters)), 0
         for _ in _advance(self, [row], tuple(filters), tuple(stop), rng, False):
             text = self._text(row.ids)
             safe = _safe_length(text, stop) if not row.ended else 0
@@ -88,13 +97,16 @@ class Decoder:
         if rest:
             yield rest
 
-    def _row(self, index: int, prompt: str | Sequence[int], limit: int) -> _Row:
+    def _context(self, filters: Sequence[Filter]) -> int:
+        """Tokens that all networks see which the filters read; BadInput where one is not there."""
+        return min(net.cfg.context for net in (self.net, *named(filters, self.others).values()))
+
+    def _row(self, index: int, prompt: str | Sequence[int], limit: int, context: int) -> _Row:
         ids = self.tokenizer.encode(prompt).ids if isinstance(prompt, str) else [int(i) for i in prompt]
         if not ids:
             raise BadInput(f"prompt {index + 1} holds no tokens; give a text, or a tokenizer that adds a begin token")
         if limit < 1:
             raise BadInput(f"the limit of new tokens must be at least 1, got {limit}")
-        context = self.net.cfg.context
         room = max(1, context - min(limit, -(-context // 2)))
         kept = ids[-room:]
         return _Row(index, kept, len(ids) - len(kept), min(limit, max(1, context - len(kept))))
@@ -131,6 +143,10 @@ def _advance(
     weight = net.head_weight
     slots = longest + max(row.limit for row in rows)
     cache = Cache(net.cfg, slots, padding, weight.dtype, weight.device)
+    others = [
+        (f"logits:{role}", other, Cache(other.cfg, slots, padding, other.head_weight.dtype, weight.device))
+        for role, other in named(filters, decoder.others).items()
+    ]
     tokens_BT = torch.zeros(len(rows), slots, dtype=torch.int64)
     for i, row in enumerate(rows):
         tokens_BT[i, padding[i] : longest] = torch.tensor(row.prompt)
@@ -141,7 +157,11 @@ def _advance(
     for step in range(slots - longest):
         logits_BV = net.logits(net(new_BT, cache=cache)[:, -1])
         at = longest + step
-        chosen_B = logits_BV.argmax(-1) if not filters else draw_tokens(logits_BV, tokens_BT[:, :at], filters, draws_BT[:, step : step + 1])
+        if not filters:
+            chosen_B = logits_BV.argmax(-1)
+        else:
+            seen = {name: other.logits(other(new_BT, cache=own)[:, -1]).float() for name, other, own in others}
+            chosen_B = draw_tokens(logits_BV, tokens_BT[:, :at], filters, draws_BT[:, step : step + 1], seen)
         tokens_BT[:, at] = chosen_B
         new_BT = chosen_B[:, None]
         logps = logits_BV.float().log_softmax(-1).gather(-1, new_BT)[:, 0].tolist() if logp else None
@@ -161,7 +181,8 @@ def _advance(
             return
         if 2 * len(going) <= len(active):  # copying the cache pays once half the rows are idle
             kept = torch.tensor(going, device=weight.device)
-            cache.keep(kept)
+            for one in (cache, *(own for _, _, own in others)):
+                one.keep(kept)
             tokens_BT, new_BT, active = tokens_BT[kept], new_BT[kept], [active[i] for i in going]
             draws_BT = None if draws_BT is None else draws_BT[kept]
 
@@ -174,10 +195,32 @@ def _draws(rows: Sequence[_Row], rng: Rng) -> Tensor:
     return draws
 
 
-def draw_tokens(logits_BV: Tensor, tokens_BT: Tensor, filters: Sequence[Filter], draw_B1: Tensor) -> Tensor:
-    """One token per row from the filtered distribution, by inverting its cumulative sum."""
-    seen = {"logits:net": logits_BV.float()}
+def draw_tokens(
+    logits_BV: Tensor, tokens_BT: Tensor, filters: Sequence[Filter], draw_B1: Tensor, others: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """One token per row from the filtered distribution, by inverting its cumulative sum; `others` are the logits of other models."""
+    reached_BV = filtered(logits_BV, tokens_BT, filters, others).softmax(-1).double().cumsum(-1)
+    return torch.searchsorted(reached_BV, draw_B1.to(reached_BV.device) * reached_BV[:, -1:], right=True)[:, 0]
+
+
+def filtered(logits_BV: Tensor, tokens_BT: Tensor | None, filters: Sequence[Filter], others: Mapping[str, Tensor] | None = None) -> Tensor:
+    """What the filters, one after the other, make of the logits, in fp32."""
+    seen = {**(others or {}), "logits:net": logits_BV.float()}
     for one in filters:
         seen["logits:net"] = one.filter(tokens_BT, seen)
-    reached_BV = seen["logits:net"].softmax(-1).double().cumsum(-1)
-    return torch.searchsorted(reached_BV, draw_B1.to(reached_BV.device) * reached_BV[:, -1:], right=True)[:, 0]
+    return seen["logits:net"]
+
+
+def roles_of(filters: Sequence[Filter]) -> list[str]:
+    """The roles of other models whose logits are read, in order."""
+    read = [what.removeprefix("logits:") for one in filters for what in one.reads if what.startswith("logits:")]
+    return [role for role in dict.fromkeys(read) if role != "net"]
+
+
+def named(filters: Sequence[Filter], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `others` that the filters read; BadInput where one is not there."""
+    roles = roles_of(filters)
+    if missing := [role for role in roles if role not in others]:
+        readers = {type(one).__name__ for one in filters if f"logits:{missing[0]}" in one.reads}
+        raise BadInput(f"{', '.join(sorted(readers))} reads the logits of a model called {missing[0]}; name one under roles")
+    return {role: others[role] for role in roles}

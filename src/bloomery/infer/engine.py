@@ -21,7 +21,7 @@ from torch import Tensor
 from bloomery.core.errors import BadInput
 from bloomery.core.rng import torch_rng
 from bloomery.infer.asks import Ask, End, Full, Job, Piece, Token, TooLong, scored
-from bloomery.infer.decoder import draw_tokens
+from bloomery.infer.decoder import draw_tokens, named
 from bloomery.infer.slots import Slots
 from bloomery.infer.spelling import Spelling
 from bloomery.nn.model import Transformer
@@ -122,6 +122,7 @@ class Engine:
             raise TooLong(length, self.context)
         if ask.limit < 0:
             raise BadInput(f"the limit of new tokens must not be negative, got {ask.limit}")
+        named(ask.filters, {})  # one network steps here: a filter that reads another one's logits is refused
         return Job(ask, min(ask.limit, self.context - length), sink, Spelling(self.tokenizer, ask.stop))
 
     # ---- in the engine's thread ---------------------------------------------------------------------------------------

@@ -4,46 +4,71 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bloomery.core.errors import Interrupted
+from bloomery.core.errors import BadInput, Interrupted
 from bloomery.core.job import Job
 from bloomery.data.journal import Journal
-from bloomery.infer.answers import Examinee, kept
-from bloomery.seams import Filter, Item, Rng, Task
+from bloomery.infer.answers import Answer, Examinee, kept
+from bloomery.infer.sampler import Sampler
+from bloomery.seams import Episode, Grade, Item, Rng, Rollout, Task, Tools
 
 SCORED_TOGETHER = 1 << 16  # characters of scored text in one batch, about; a batch is what a kill can cost
 CHECKED = 3  # items of each task computed once more in another way
 
 
 def ask(
-    examinee: Examinee,
+    engine: Sampler,
+    rollout: Rollout,
+    tools: Tools,
     name: str,
     task: Task,
     items: Sequence[Item],
-    filters: Sequence[Filter],
-    together: int,
     file: Path,
     job: Job,
     rng: Rng,
 ) -> list[dict[str, Any]]:
-    """What is kept of every item's answer; `together` completions are written side by side.
+    """What is kept of every item's answer, the best one where the rollout gives several.
 
     Batches are fixed beforehand, so that a resumed run computes the same numbers.
     """
     journal = Journal(file)
     with job.log.progress(name, total=len(items), unit="items") as bar:
-        for number, batch in enumerate(batches(items, together)):
+        for number, batch in enumerate(batches(items, engine.rows)):
             if job.stopping:
                 raise Interrupted(f"stopped after {len(journal.rows)} of {len(items)} items of {name}; run again to go on from there")
             if not all(item.id in journal for item in batch):
-                found = examinee.answers(batch, filters, rng.child(number), together)
-                journal.add([kept(item, one, task.grade(item, one.episode, None)) for item, one in zip(batch, found, strict=True)])
+                found = answers_of(rollout.rollout(engine, batch, tools, rng.child(number)), batch)
+                rows = []
+                for item in batch:
+                    episode, grade = best(task, item, found[item.id], tools)
+                    rows.append(kept(item, Answer(episode, *engine.read[item.id]), grade))
+                journal.add(rows)
             bar.advance(len(batch))
     return [journal.rows[item.id] for item in items]
+
+
+def answers_of(episodes: Sequence[Episode], items: Sequence[Item]) -> dict[str, list[Episode]]:
+    """By item, the episodes that are answers: nobody's parent. BadInput where a rollout gives none."""
+    parents = {episode.parent for episode in episodes}
+    found: dict[str, list[Episode]] = {item.id: [] for item in items}
+    for episode in episodes:
+        if episode.id not in parents:
+            found[episode.item].append(episode)
+    if empty := next((item for item, answers in found.items() if not answers), None):
+        raise BadInput(f"rollout: the item {empty!r} was given no answer; a rollout must give one at least")
+    return found
+
+
+def best(task: Task, item: Item, answers: Sequence[Episode], tools: Tools) -> tuple[Episode, Grade]:
+    """The first answer of the best grade; where there are several, a part of the grade says how many."""
+    graded = [(episode, task.grade(item, episode, tools)) for episode in answers]
+    episode, grade = max(graded, key=lambda one: one[1].score)
+    return episode, grade if len(answers) == 1 else replace(grade, parts={**grade.parts, "answers": float(len(answers))})
 
 
 def batches(items: Sequence[Item], together: int) -> Iterator[list[Item]]:
@@ -77,7 +102,7 @@ def kept_nats(row: dict[str, Any]) -> float | None:
 
 def scored_again(examinee: Examinee, item: Item, row: dict[str, Any]) -> tuple[float, float]:
     """Differences in nats per token from the score kept: of the item scored alone, and of plain forward passes."""
-    (ids, start), step, model = examinee.document(item), examinee.model.net.cfg.context, examinee.model
+    (ids, start), step, model = examinee.document(item), examinee.model.context, examinee.model
     stored = kept_nats(row)
     alone = float(model.score([ids])[0][start - 1 :].astype("float64").sum())
     plain = 0.0

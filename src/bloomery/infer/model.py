@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from bloomery.core.catalog import build_method
 from bloomery.core.errors import BadInput
 from bloomery.data.chat.template import ChatTemplate
-from bloomery.infer.decoder import Completion, Decoder
+from bloomery.infer.decoder import Completion, Decoder, filtered, named, roles_of
 from bloomery.infer.score import log_probabilities
 from bloomery.nn import peft
 from bloomery.nn.hf import copy_words, end_ids, from_hf, special_ids
@@ -40,6 +40,29 @@ class Model:
         end = self.ids.get("eos_token")
         stops = end_ids(folder) | ({end} if end is not None else set())
         self.decoder = Decoder(net, tokenizer, stops | set(self.template.stops if self.template else ()))
+        self.combined: tuple[Filter, ...] = ()  # filters that join other models to this one: `logits` and `score` are theirs too
+
+    @property
+    def context(self) -> int:
+        """Tokens that it sees at a time, with all models that are joined to it."""
+        return min(net.cfg.context for net in (self.net, *self.decoder.others.values()))
+
+    def join(self, others: Mapping[str, Model], filters: Sequence[Filter]) -> Model:
+        """The same model with others beside it, by role, for the filters that read them.
+
+        From then on `logits` and `score` give what those filters make of it; other filters, which only choose among tokens, count
+        in `generate` alone, where all filters are given as ever. BadInput for another tokenizer or a role that no filter reads.
+        """
+        for role, other in others.items():
+            if other.net.cfg.vocab != self.net.cfg.vocab or other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+                raise BadInput(f"roles: {role} has other tokens than the model beside it; name models of one tokenizer")
+        wanted = roles_of(filters)
+        if idle := [role for role in others if role not in wanted]:
+            raise BadInput(f"roles: no filter reads {idle[0]}; the roles that filters read are: {', '.join(wanted) or 'none'}")
+        named(filters, others)
+        self.combined = tuple(one for one in filters if roles_of([one]))
+        self.decoder.others = {role: other.net for role, other in others.items()}
+        return self
 
     def encode(self, text: str, end: bool = False) -> list[int]:
         """Token ids with the special tokens that the tokenizer adds, and the end token where asked for."""
@@ -50,15 +73,25 @@ class Model:
     def logits(self, ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
         """(T, V) of one sequence, (B, T, V) of equally long ones; position t scores the token after t."""
         ids_BT = torch.as_tensor(ids, dtype=torch.int64, device=self.net.head_weight.device)
-        logits = self.net.logits(self.net(ids_BT if ids_BT.dim() == 2 else ids_BT[None]))
+        given_BT = ids_BT if ids_BT.dim() == 2 else ids_BT[None]
+        logits = self.net.logits(self.net(given_BT))
+        if self.combined:
+            seen = {f"logits:{role}": net.logits(net(given_BT)).flatten(0, 1).float() for role, net in self.decoder.others.items()}
+            logits = filtered(logits.flatten(0, 1), None, self.combined, seen).view(logits.shape)
         return logits if ids_BT.dim() == 2 else logits[0]
 
-    def score(self, texts: Sequence[str | Sequence[int]], end: bool = False, precision: torch.dtype | None = None) -> list[np.ndarray]:
+    def score(
+        self, texts: Sequence[str | Sequence[int]], end: bool = False, precision: torch.dtype | None = None,
+        filters: Sequence[Filter] | None = None,
+    ) -> list[np.ndarray]:  # fmt: skip
         """Natural log-probability of each token of each text but the first (the begin token, where the tokenizer adds one).
 
-        Texts longer than the context are scored in pieces, as infer/score.py says.
+        Texts longer than the context are scored in pieces, as infer/score.py says. `filters` make another distribution of the
+        model's own; left out, those that join other models to it.
         """
-        return log_probabilities(self.net, [self.encode(t, end) if isinstance(t, str) else t for t in texts], precision=precision)
+        ids = [self.encode(t, end) if isinstance(t, str) else t for t in texts]
+        chosen = self.combined if filters is None else filters
+        return log_probabilities(self.net, ids, precision=precision, filters=chosen, others=self.decoder.others)
 
     def generate(
         self, prompts: str | Sequence[str | Sequence[int]], limit: int = 128, temperature: float = 0.0, top_k: int | None = None,
@@ -104,11 +137,18 @@ def sampling(temperature: float, top_k: int | None = None, top_p: float | None =
     return tuple(build_method("filter", spec, "sampling") for spec in specs)
 
 
-def load(where: str | Path, dtype: torch.dtype = torch.float32) -> Model:
+def load(
+    where: str | Path, dtype: torch.dtype = torch.float32, budget: float | None = None, roles: Mapping[str, str | Path] | None = None,
+    filters: Sequence[Filter] = (),
+) -> Model:  # fmt: skip
     """The model in a folder (an artifact's or a Hugging Face one) or under a hub id such as `owner/name`.
 
-    Raises BadInput where there is nothing to load, naming what was looked for.
+    `budget` are the bytes that its linears may take, where they are stored as stacks of blocks. `roles` are other models by the role
+    in which `filters` read them: see `Model.join`. Raises BadInput where there is nothing to load, naming what was looked for.
     """
+    if roles or roles_of(filters):
+        model = load(where, dtype, budget)
+        return model.join({role: load(one, dtype) for role, one in (roles or {}).items()}, filters)
     folder = Path(where)
     if not folder.is_dir():
         folder = _download(str(where))
@@ -118,7 +158,7 @@ def load(where: str | Path, dtype: torch.dtype = torch.float32) -> Model:
         net, words = base.net, folder if (folder / "tokenizer.json").is_file() else base.folder
         peft.apply(net, folder)
     elif (folder / "model.json").is_file():
-        net = load_native(folder, dtype)
+        net = load_native(folder, dtype, budget)
     elif (folder / "config.json").is_file():
         cfg, state = from_hf(folder)
         net = assemble(cfg, state, dtype, folder)

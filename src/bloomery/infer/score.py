@@ -3,30 +3,40 @@
 Convention, the same as in training: a sequence is cut into pieces of `context` predictions, each piece starts anew at position 0,
 and its first input is the last token predicted before. So every token but the first is predicted exactly once, by at most
 `context` tokens before it. Pieces are packed into rows that never attend across each other, which changes no number.
+Under filters it is the log-probability of what they make of the logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bloomery.core.errors import BadInput
+from bloomery.infer.decoder import filtered, named
 from bloomery.nn.model import Transformer
+from bloomery.seams import Filter
 
 ROW_TOKENS = 4096  # tokens in one forward pass
 HEAD_ROWS = 1024  # tokens whose logits exist at one time
 
 
 def log_probabilities(
-    net: Transformer, sequences: Sequence[Sequence[int] | np.ndarray], context: int | None = None, precision: torch.dtype | None = None
-) -> list[np.ndarray]:
+    net: Transformer, sequences: Sequence[Sequence[int] | np.ndarray], context: int | None = None, precision: torch.dtype | None = None,
+    filters: Sequence[Filter] = (), others: Mapping[str, Transformer] | None = None,
+) -> list[np.ndarray]:  # fmt: skip
     """Natural log-probability of tokens 1.. of each sequence, fp32, one shorter than the sequence (empty for fewer than two).
 
-    `precision` (such as torch.bfloat16) is what matrix products are computed in; the softmax is fp32 in any case.
+    `precision` (such as torch.bfloat16) is what matrix products are computed in; the softmax is fp32 in any case. Networks by role in
+    `others` serve the filters that read them. BadInput for a filter that looks at the tokens before, which many positions at a time
+    do not have.
     """
-    length = context or net.cfg.context
+    if strange := [type(one).__name__ for one in filters if "tokens" in one.reads]:
+        raise BadInput(f"{strange[0]} looks at the tokens before each token, so no text can be scored under it; leave it out")
+    read = named(filters, others or {})
+    length = context or min(one.cfg.context for one in (net, *read.values()))
     sequences = [np.asarray(ids, dtype=np.int64) for ids in sequences]
     scores = [np.zeros(max(len(ids) - 1, 0), dtype=np.float32) for ids in sequences]
     pieces = [(which, at, min(at + length, len(s))) for which, s in enumerate(scores) for at in range(0, len(s), length)]
@@ -37,7 +47,7 @@ def log_probabilities(
     with torch.inference_mode(), torch.autocast(device.type, precision or torch.float32, enabled=precision is not None):
         for first in range(0, len(rows), together):
             group = [[pieces[k] for k in row] for row in rows[first : first + together]]
-            found = _score_rows(net, sequences, group, device)
+            found = _score_rows(net, sequences, group, device, filters, read)
             for row, values in zip(group, found, strict=True):
                 at = 0
                 for which, start, stop in row:
@@ -46,7 +56,10 @@ def log_probabilities(
     return scores
 
 
-def _score_rows(net: Transformer, sequences: list[np.ndarray], group: list[list[tuple[int, int, int]]], device: torch.device) -> np.ndarray:
+def _score_rows(
+    net: Transformer, sequences: list[np.ndarray], group: list[list[tuple[int, int, int]]], device: torch.device,
+    filters: Sequence[Filter], others: Mapping[str, Transformer],
+) -> np.ndarray:  # fmt: skip
     """(B, T) log-probabilities of the packed rows; padding holds numbers without meaning."""
     longest = max(sum(stop - start for _, start, stop in row) for row in group)
     inputs, targets = (np.zeros((len(group), longest), dtype=np.int64) for _ in "it")
@@ -61,7 +74,14 @@ def _score_rows(net: Transformer, sequences: list[np.ndarray], group: list[list[
     ids, wanted, numbers = (torch.from_numpy(x).to(device) for x in (inputs, targets, documents))
     hidden = net(ids, documents_BT=numbers).flatten(0, 1)
     parts = zip(hidden.split(HEAD_ROWS), wanted.flatten().split(HEAD_ROWS), strict=True)
-    return torch.cat([_chosen(net.logits(h), w) for h, w in parts]).view(ids.shape).cpu().numpy()
+    if not filters:
+        return torch.cat([_chosen(net.logits(h), w) for h, w in parts]).view(ids.shape).cpu().numpy()
+    theirs = {role: other(ids, documents_BT=numbers).flatten(0, 1).split(HEAD_ROWS) for role, other in others.items()}
+    found = []
+    for i, (h, w) in enumerate(parts):
+        seen = {f"logits:{role}": others[role].logits(split[i]).float() for role, split in theirs.items()}
+        found.append(_chosen(filtered(net.logits(h), None, filters, seen), w))
+    return torch.cat(found).view(ids.shape).cpu().numpy()
 
 
 def _chosen(logits_NV: Tensor, wanted_N: Tensor) -> Tensor:

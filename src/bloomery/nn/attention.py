@@ -1,4 +1,4 @@
-"""Rotary positions and causal attention that never crosses documents.
+"""Rotary positions and attention, causal or in both directions, that never crosses documents.
 
 Shapes: B rows, T tokens, H query heads, K key heads, G = H / K query heads that share one key head, E head width, S cache slots.
 """
@@ -39,7 +39,7 @@ def widen(cos_BTe: Tensor, sin_BTe: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def visible(documents_BT: Tensor | None, start: int, stop: int, device: torch.device) -> Tensor:
-    """Which of the keys 0..stop the queries start..stop may see: bool, (B or 1, queries, keys)."""
+    """Which of the keys 0..stop the queries start..stop may see in causal attention: bool, (B or 1, queries, keys)."""
     order = torch.arange(stop, device=device, dtype=torch.int32)
     seen = (order[start:, None] >= order[None, :])[None]
     if documents_BT is None:
@@ -52,11 +52,11 @@ def fused(documents_BT: Tensor | None) -> bool:
     return documents_BT is None and not torch.is_grad_enabled()
 
 
-def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None) -> Tensor:
-    """Causal attention within documents, (B, T, H x E); `q` is already scaled by E ** -0.5, unless rows are `fused`.
+def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None, causal: bool = True) -> Tensor:
+    """Attention within documents, (B, T, H x E); `q` is already scaled by E ** -0.5, unless rows are `fused`.
 
-    Padding (document -1) sees the padding before it and itself, so no row is ever empty. The group of query heads that share a
-    key head are rows of one product, so keys and values are never repeated.
+    Unless `causal`, a token sees all of its document. Padding (document -1) sees padding alone, so no row is ever empty. The group of
+    query heads that share a key head are rows of one product, so keys and values are never repeated.
 
     The fused kernel, which scales by itself, is what transformers uses: sums in another order alone make a trained model's logits
     differ from theirs by more than 1e-5 in fp32.
@@ -64,7 +64,7 @@ def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor 
     B, T, H, E = q_BTHE.shape
     if fused(documents_BT):
         q, k, v = (z.transpose(1, 2) for z in (q_BTHE, k_BTKE, v_BTKE))
-        out = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=k.shape[1] != H)
+        out = scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=k.shape[1] != H)
         return out.transpose(1, 2).reshape(B, T, H * E)
     K = k_BTKE.shape[2]
     G = H // K
@@ -74,10 +74,12 @@ def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor 
     out = []
     for start in range(0, T, step):
         stop = min(start + step, T)
-        scores = torch.bmm(q[:, start * G : stop * G], k[:, :stop].transpose(1, 2)).view(B, K, stop - start, G, stop)
-        seen = visible(documents_BT, start, stop, q.device)[:, None, :, None, :]
-        shares = scores.float().masked_fill(~seen, float("-inf")).softmax(-1).to(v.dtype)
-        out.append(torch.bmm(shares.view(B * K, (stop - start) * G, stop), v[:, :stop]))
+        keys = stop if causal else T
+        scores = torch.bmm(q[:, start * G : stop * G], k[:, :keys].transpose(1, 2)).view(B, K, stop - start, G, keys).float()
+        if causal or documents_BT is not None:
+            seen = visible(documents_BT, start, stop, q.device) if causal else documents_BT[:, start:stop, None] == documents_BT[:, None]
+            scores = scores.masked_fill(~seen[:, None, :, None, :], float("-inf"))
+        out.append(torch.bmm(scores.softmax(-1).to(v.dtype).view(B * K, (stop - start) * G, keys), v[:, :keys]))
     return torch.cat(out, dim=1).view(B, K, T, G, E).transpose(1, 2).reshape(B, T, H * E)
 
 

@@ -36,6 +36,8 @@ class Config:
     mlp_bias: bool = False  # of both feed-forward layers
     qk_norm: bool = False  # an RMS norm over each query and key head, before they are rotated
     head_width: int = 0  # 0 = width / heads
+    causal: bool = True  # False: a token attends to all of its document
+    modules: tuple[dict, ...] = ()  # methods of the module seam that the net was built with, each {name: {knob: value}}
 
     def __post_init__(self) -> None:
         for name in ("vocab", "width", "layers", "heads", "kv_heads", "ffn", "context"):
@@ -54,6 +56,7 @@ class Config:
             raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
         if self.positions == "rotary" and self.head_width % 2:
             raise ValueError(f"width / heads must be even for rotary positions, got {self.head_width}")
+        object.__setattr__(self, "modules", tuple(self.modules))
 
     @property
     def query_width(self) -> int:
@@ -95,7 +98,9 @@ class Config:
         return 6.0 * self.matmul_parameters() + 6.0 * self.layers * self.query_width * sequence
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """JSON; what few models have is named only where one has it."""
+        rare = {name for name, usual in (("causal", True), ("modules", ())) if getattr(self, name) == usual}
+        path.write_text(json.dumps({name: value for name, value in asdict(self).items() if name not in rare}, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Config:

@@ -19,6 +19,7 @@ from bloomery.core.errors import BadInput
 from bloomery.nn import hf
 from bloomery.nn.config import Config
 from bloomery.nn.gguf_words import Words
+from bloomery.nn.mapping import sayable
 from bloomery.nn.model import Transformer
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def places(cfg: Config) -> dict[str, list[Place]]:
 
 def hyperparameters(cfg: Config) -> dict[str, int | float]:
     """Keys below the architecture's name."""
+    sayable(cfg)
     keys: dict[str, int | float] = {
         "vocab_size": cfg.vocab, "context_length": cfg.context, "embedding_length": cfg.width, "block_count": cfg.layers,
         "feed_forward_length": cfg.ffn, "attention.head_count": cfg.heads, "attention.head_count_kv": cfg.kv_heads,
@@ -130,7 +132,9 @@ def contents(net: Transformer, packed: Mapping[str, Packed], kind: Type, embeddi
 
 
 def fits(packed: Packed, kind: str) -> bool:
-    """Whether a block type of GGUF can hold these codes and scales as they are."""
+    """Whether a block type of GGUF can hold these codes and scales as they are; a stack of blocks has none."""
+    if not hasattr(packed, "codes_OI"):
+        return False
     plain = packed.zero_OG is None and packed.order is None and BITS.get(kind) == packed.bits
     return plain and packed.group % BLOCK == 0 and packed.codes_OI.shape[1] % BLOCK == 0
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
-from bloomery.nn.mapping import Architecture, Tensors, expect
+from bloomery.nn.mapping import Architecture, Tensors, expect, sayable
 from bloomery.nn.maps import gpt2, llama, qwen2, qwen3
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import plain
@@ -145,6 +145,7 @@ def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: tor
 
 def write_config(cfg: Config) -> dict[str, Any]:
     """The entries of config.json that decide what is computed; BadInput where the architecture has no word for it."""
+    sayable(cfg)
     known = architecture(cfg.architecture)
     config = {"architectures": [known.ARCHITECTURE], "model_type": known.MODEL_TYPE, **known.write(cfg)}
     told = read_config(config, Path("config.json"))

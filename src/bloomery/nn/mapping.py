@@ -40,6 +40,15 @@ class Architecture(Protocol):
         """Native name -> tensors, in the order of the forward pass."""
 
 
+def sayable(cfg: Config) -> None:
+    """BadInput for what no other tool's format has a word for."""
+    if not cfg.causal:
+        raise BadInput("this model attends in both directions, which formats of other tools cannot say; train one with `causal: true`")
+    if cfg.modules:
+        names = ", ".join(name for one in cfg.modules for name in one)
+        raise BadInput(f"the model has modules of its own ({names}); `nn.modules.exported` makes a plain model of it where that can be")
+
+
 def expect(config: Mapping[str, Any], **allowed: tuple[Any, ...]) -> None:
     """BadInput where an entry says what we would compute differently; the first allowed value is also what a missing entry means."""
     for name, values in allowed.items():

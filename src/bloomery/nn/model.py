@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bloomery.core.errors import BadInput
 from bloomery.core.rng import torch_rng
 from bloomery.nn.attention import attend, attend_cached, fused, rotary, rotate, turn
 from bloomery.nn.config import Config
+from bloomery.nn.context import Context
 from bloomery.seams import Rng
 
 INIT = Rng((0, "init"))
@@ -57,7 +59,7 @@ class Attention(nn.Module):
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_width = cfg.heads, cfg.kv_heads, cfg.head_width
-        self.rotary = cfg.positions == "rotary"
+        self.rotary, self.causal = cfg.positions == "rotary", cfg.causal
         self.qkv = nn.Linear(cfg.width, cfg.query_width + 2 * cfg.key_width, bias=cfg.qkv_bias)
         self.q_norm = Norm(cfg.head_width, cfg.norm_eps) if cfg.qk_norm else None
         self.k_norm = Norm(cfg.head_width, cfg.norm_eps) if cfg.qk_norm else None
@@ -69,11 +71,11 @@ class Attention(nn.Module):
         q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
         return (q, k, v) if self.q_norm is None else (self.q_norm(q), self.k_norm(k), v)
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
         q, k, v = self.split(x_BTD)
-        scale = 1.0 if fused(documents_BT) else self.head_width**-0.5
-        q, k = (rotate(q, cos, sin, scale), rotate(k, cos, sin)) if self.rotary else (q if scale == 1.0 else q * scale, k)
-        return self.out(attend(q, k, v, documents_BT))
+        scale = 1.0 if fused(ctx.documents) else self.head_width**-0.5
+        q, k = (rotate(q, ctx.cos, ctx.sin, scale), rotate(k, ctx.cos, ctx.sin)) if self.rotary else (q if scale == 1.0 else q * scale, k)
+        return self.out(attend(q, k, v, ctx.documents, self.causal))
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
         """The same for tokens that continue `cache`: the first tokens of all attend as in training, later ones over the slots."""
@@ -103,7 +105,7 @@ class FeedForward(nn.Module):
             self.up = nn.Linear(cfg.width, cfg.ffn, bias=cfg.mlp_bias)
         self.down = nn.Linear(cfg.ffn, cfg.width, bias=cfg.mlp_bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, ctx: Context | None = None) -> Tensor:
         if not self.gated:
             return self.down(self.act(self.up(x_BTD)))
         gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
@@ -111,7 +113,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer. Its arguments are tensors alone, so the trainer compiles it once and all layers share the code."""
+    """One layer. It is called alike in every layer, so the trainer compiles it once and all layers share the code."""
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()
@@ -120,10 +122,9 @@ class Block(nn.Module):
         self.mlp_norm = Norm(cfg.width, cfg.norm_eps, cfg.norm)
         self.mlp = FeedForward(cfg)
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, documents_BT: Tensor | None = None) -> Tensor:
-        """`cos`, `sin` as from `rotary`, (B or 1, T, E / 2) fp32, empty where positions are learned; `documents_BT` int32 or None."""
-        x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), cos, sin, documents_BT)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+    def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
+        x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), ctx)
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD), ctx)
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
         """The same for tokens that continue `cache`."""
@@ -138,6 +139,7 @@ class Transformer(nn.Module):
         """Weights drawn from `rng`; with None they have shapes alone (device "meta"), to be filled by `load_state_dict(assign=True)`."""
         super().__init__()
         self.cfg = cfg
+        self.fitted: list[tuple] = []  # modules of methods, see nn/modules.py
         with torch.device("meta"):  # torch's own initialization is not wanted, nor its use of the default generator
             self.embed = nn.Embedding(cfg.vocab, cfg.width)
             self.positions = nn.Embedding(cfg.context, cfg.width) if cfg.positions == "learned" else None
@@ -182,23 +184,27 @@ class Transformer(nn.Module):
             raise ValueError(f"position {int(positions_BT.max())} is past the {self.cfg.context} positions that the model has learned")
         return x_BTD + self.positions(positions_BT)
 
-    def prepare(self, positions_BT: Tensor, documents_BT: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What every block shares: cosine, sine and the documents as int32; computed once per batch."""
+    def prepare(self, positions_BT: Tensor, documents_BT: Tensor | None, aux: dict[str, list[Any]] | None = None) -> Context:
+        """What every block shares, computed once per batch."""
         if self.positions is None:
             cos, sin = rotary(positions_BT, self.cfg.head_width, self.cfg.rope_base)
         else:
             cos = sin = torch.empty(0, device=positions_BT.device)
-        return cos, sin, None if documents_BT is None else documents_BT.to(torch.int32)
+        return Context(cos, sin, None if documents_BT is None else documents_BT.to(torch.int32), aux)
 
     def forward(
-        self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None, cache: Any = None
-    ) -> Tensor:
+        self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None, cache: Any = None,
+        aux: dict[str, list[Any]] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Hidden states (B, T, D) after the final norm.
 
         Positions default to counting from 0 in every document, documents to one per row. With a `cache` (see infer/cache.py) the
-        tokens continue what it holds, and it knows positions and documents itself.
+        tokens continue what it holds, and it knows positions and documents itself. Into `aux` go the things that modules tell, see
+        nn/context.py.
         """
         if cache is not None:
+            if not self.cfg.causal:
+                raise BadInput("this model attends in both directions and cannot generate text; train one with `causal: true`")
             with cache.opened(tokens_BT.shape[1]):
                 x_BTD = self.enter(tokens_BT, cache.positions)
                 for layer, block in enumerate(self.blocks):
@@ -206,9 +212,13 @@ class Transformer(nn.Module):
             return self.norm(x_BTD)
         if positions_BT is None:
             positions_BT = restart(tokens_BT.shape[1], documents_BT, tokens_BT.device)
-        x_BTD, shared = self.enter(tokens_BT, positions_BT), self.prepare(positions_BT, documents_BT)
+        x_BTD, ctx = self.enter(tokens_BT, positions_BT), self.prepare(positions_BT, documents_BT, aux)
         for block in self.blocks:
-            x_BTD = block(x_BTD, *shared)
+            if aux is not None:
+                ctx = ctx._replace(aux={})
+            x_BTD = block(x_BTD, ctx)
+            for name, told in (ctx.aux or {}).items():
+                aux.setdefault(name, []).extend(told)
         return self.norm(x_BTD)
 
 

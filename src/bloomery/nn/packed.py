@@ -1,5 +1,7 @@
 """Linears whose weights are small whole numbers times a scale per group: in memory, and packed into int32 in a native folder.
 
+Linears that are stacks of blocks (nn/stacked.py) lie in the same folders and are listed in the same file.
+
 A folder with such linears holds `quantization.json` beside `model.json`, and in `model.safetensors`, for the linear NAME instead of
 NAME.weight: NAME.codes (int32, each row of codes as one stream of bits, lowest first, every code plus 2^(bits-1)), NAME.scale
 (float16), and where there are any NAME.zero (int8) and NAME.order (int32). Codes of 4 and of 8 bits so fill an int32 exactly.
@@ -21,6 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput
+from bloomery.nn import stacked
+from bloomery.nn.stacked import Stacked
 
 FILE = "quantization.json"
 PARTS = {"codes": torch.int32, "scale": torch.float16, "zero": torch.int8, "order": torch.int32}
@@ -38,6 +42,18 @@ class Packed:
     group: int  # columns that share a scale; the last group has fewer where `group` does not divide the columns
     order: Tensor | None = None  # column k of the codes belongs to input order[k]; None = in place
     method: str = ""  # what chose the codes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        return tuple(self.codes_OI.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk."""
+        rows, columns = self.shape
+        words = rows * -(-columns * self.bits // 32)
+        return 4 * (words + (0 if self.order is None else columns)) + sum(t.nbytes for t in (self.scale_OG, self.zero_OG) if t is not None)
 
     def dense(self) -> Tensor:
         """The weight (O, I) in fp32. Exact: a difference of codes times a float16 fits into the 24 bits of a float."""
@@ -64,8 +80,8 @@ class Packed:
 class Quantized(nn.Linear):
     """A linear whose weight is what `packed` stands for. It computes with the dense weight, so it saves room on disk, not time."""
 
-    def __init__(self, packed: Packed, bias: Tensor | None = None, dtype: torch.dtype = torch.float32) -> None:
-        rows, columns = packed.codes_OI.shape
+    def __init__(self, packed: Packed | Stacked, bias: Tensor | None = None, dtype: torch.dtype = torch.float32) -> None:
+        rows, columns = packed.shape
         super().__init__(columns, rows, bias is not None, device="meta")
         self.packed = packed
         self.weight = nn.Parameter(packed.dense().to(dtype), requires_grad=False)
@@ -112,13 +128,13 @@ def unpack(words_OW: Tensor, bits: int, columns: int) -> Tensor:
 # ---- folders ------------------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, packed: Mapping[str, Packed], skipped: Mapping[str, str]) -> None:
+def write(folder: Path, packed: Mapping[str, Packed | Stacked], skipped: Mapping[str, str]) -> None:
     """`quantization.json`: what every packed linear is, and why others are not packed."""
     content = {"version": 1, "linears": {name: one.about() for name, one in packed.items()}, "skipped": dict(skipped)}
     (folder / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> dict[str, Packed]:
+def read(folder: Path) -> dict[str, Packed | Stacked]:
     """The packed linears of a native folder by name, none for a dense model; BadInput where files are damaged or disagree."""
     folder = Path(folder)
     if not (folder / FILE).is_file():
@@ -134,10 +150,19 @@ def skipped(folder: Path) -> dict[str, str]:
     return _content(Path(folder)).get("skipped", {})
 
 
-def take(folder: Path, state: dict[str, Tensor]) -> dict[str, Packed]:
-    """Removes the packed linears that `quantization.json` names from the tensors of `model.safetensors` and returns them."""
+def take(folder: Path, state: dict[str, Tensor], budget: float | None = None) -> dict[str, Packed | Stacked]:
+    """Removes the packed linears that `quantization.json` names from the tensors of `model.safetensors` and returns them.
+
+    With a `budget` in bytes, of stacks only the blocks that it holds; BadInput where there are none.
+    """
     linears = _content(folder).get("linears", {})
-    return {name: _take(name, about, state, folder) for name, about in linears.items()}
+    found = {name: _take(name, about, state, folder) for name, about in linears.items()}
+    if budget is None:
+        return found
+    stacks = {name: one for name, one in found.items() if isinstance(one, Stacked)}
+    if not stacks:
+        raise BadInput(f"{folder} holds no stacks of blocks, so it cannot be loaded to a budget; leave the budget out")
+    return found | stacked.within(stacks, budget - sum(one.bytes for name, one in found.items() if name not in stacks))
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -153,8 +178,10 @@ def _content(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _take(name: str, about: Any, state: dict[str, Tensor], folder: Path) -> Packed:
+def _take(name: str, about: Any, state: dict[str, Tensor], folder: Path) -> Packed | Stacked:
     where = f"{folder / FILE} does not fit the weights at {name}"
+    if isinstance(about, dict) and about.get("form") == stacked.FORM:
+        return stacked.take(name, about, state, where)
     try:
         bits, group, columns, symmetric = (about[key] for key in ("bits", "group", "columns", "symmetric"))
     except (KeyError, TypeError) as error:

@@ -16,7 +16,8 @@ from torch import Tensor
 from bloomery.core.errors import BadInput
 from bloomery.nn import packed
 from bloomery.nn.config import Config
-from bloomery.nn.model import Transformer
+from bloomery.nn.model import INIT, Transformer
+from bloomery.nn.modules import rebuild
 
 
 def plain(net: Transformer) -> dict[str, Tensor]:
@@ -65,8 +66,11 @@ def digest(net: Transformer) -> str:
     return total.hexdigest()
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
-    """The model in `folder` with dense weights in `dtype`, ready for inference; BadInput if the folder is incomplete or damaged."""
+def load(folder: Path, dtype: torch.dtype = torch.float32, budget: float | None = None) -> Transformer:
+    """The model in `folder` with dense weights in `dtype`, ready for inference; BadInput if the folder is incomplete or damaged.
+
+    Of linears stored as stacks of blocks, only as many blocks are used as `budget` bytes of linears hold; None: all that are stored.
+    """
     folder = Path(folder)
     try:
         cfg = Config.read(folder / "model.json")
@@ -75,7 +79,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
         raise BadInput(f"{folder} is not a complete bloomery model ({error}); make it again or give another folder") from error
     except (TypeError, ValueError, json.JSONDecodeError) as error:
         raise BadInput(f"{folder / 'model.json'} does not describe a model: {error}") from error
-    small = packed.take(folder, state)
+    small = packed.take(folder, state, budget)
     doubled = sorted(f"{name}.weight" for name in small if f"{name}.weight" in state)
     if doubled:
         raise BadInput(f"{folder} holds {doubled[0]} both packed and dense; make the model again")
@@ -84,9 +88,12 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
 
 
 def assemble(cfg: Config, state: dict[str, Tensor], dtype: torch.dtype, where: Path) -> Transformer:
-    """A model of shape `cfg` that holds `state` (native names), in evaluation mode; BadInput if a name or a shape does not fit."""
-    net = Transformer(cfg, None)
-    wanted = {name: tuple(p.shape) for name, p in net.named_parameters()}
+    """A model of shape `cfg` that holds `state` (native names), in evaluation mode; BadInput if a name or a shape does not fit.
+
+    Modules of methods that `cfg` names are built anew; `state` has their buffers too.
+    """
+    net = rebuild(Transformer(cfg, INIT)) if cfg.modules else Transformer(cfg, None)
+    wanted = {name: tuple(p.shape) for name, p in net.state_dict().items() if not (cfg.tied and name == "head.weight")}
     given = {name: tuple(t.shape) for name, t in state.items()}
     if wanted != given:
         odd = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
@@ -95,7 +102,7 @@ def assemble(cfg: Config, state: dict[str, Tensor], dtype: torch.dtype, where: P
             f"the weights in {where} do not fit their configuration at {len(odd)} names: {name} should be "
             f"{wanted.get(name, 'absent')} and is {given.get(name, 'absent')}; take both from the same model"
         )
-    state = {name: t.to(dtype) for name, t in state.items()}
+    state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
     if cfg.tied:
         state["head.weight"] = state["embed.weight"]
     net.load_state_dict(state, assign=True)

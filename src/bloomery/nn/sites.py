@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import nn
 
 from bloomery.nn.model import Transformer
 from bloomery.seams import Site
 
+INSIDE = (  # of a block, in the order of the forward pass: kind of site, name
+    ("norm", "mixer_norm"), ("mixer", "mixer"), ("linear", "mixer.qkv"), ("norm", "mixer.q_norm"), ("norm", "mixer.k_norm"),
+    ("linear", "mixer.out"), ("norm", "mlp_norm"), ("mlp", "mlp"), ("linear", "mlp.gate_up"), ("linear", "mlp.up"), ("linear", "mlp.down"),
+)  # fmt: skip
+
 
 def sites(net: Transformer) -> list[tuple[Site, nn.Module]]:
     """Every site with its module, in the order of the forward pass; a site's `name` is the module's dotted name, "" for the whole.
 
-    A tied head is listed too: its weight is the embedding's own.
+    A tied head is listed too: its weight is the embedding's own. A module of a method is found where the model's own part was; of what
+    lies within it, those parts that go by the model's own names.
     """
     of = len(net.blocks)
     found = [(Site("stack", "", -1, of), net), (Site("embed", "embed", -1, of), net.embed)]
     if net.positions is not None:
         found.append((Site("embed", "positions", -1, of), net.positions))
     for layer, block in enumerate(net.blocks):
-        at, mixer, mlp = f"blocks.{layer}", block.mixer, block.mlp
-        found += [
-            (Site("block", at, layer, of), block),
-            (Site("norm", f"{at}.mixer_norm", layer, of), block.mixer_norm),
-            (Site("mixer", f"{at}.mixer", layer, of), mixer),
-            (Site("linear", f"{at}.mixer.qkv", layer, of), mixer.qkv),
-        ]
-        if mixer.q_norm is not None:
-            found += [(Site("norm", f"{at}.mixer.{name}", layer, of), getattr(mixer, name)) for name in ("q_norm", "k_norm")]
-        into = "gate_up" if mlp.gated else "up"
-        found += [
-            (Site("linear", f"{at}.mixer.out", layer, of), mixer.out),
-            (Site("norm", f"{at}.mlp_norm", layer, of), block.mlp_norm),
-            (Site("mlp", f"{at}.mlp", layer, of), mlp),
-            (Site("linear", f"{at}.mlp.{into}", layer, of), getattr(mlp, into)),
-            (Site("linear", f"{at}.mlp.down", layer, of), mlp.down),
-        ]
+        found += inside(block, layer, of)
     return [*found, (Site("norm", "norm", -1, of), net.norm), (Site("head", "head", -1, of), net.head)]
+
+
+def inside(block: nn.Module, layer: int, of: int) -> Iterator[tuple[Site, nn.Module]]:
+    """The sites of one of `of` blocks, itself first."""
+    at = f"blocks.{layer}"
+    yield Site("block", at, layer, of), block
+    for kind, name in INSIDE:
+        unit = block
+        for part in name.split("."):
+            unit = getattr(unit, part, None)
+        if unit is not None and (kind != "linear" or hasattr(unit, "in_features")):
+            yield Site(kind, f"{at}.{name}", layer, of), unit

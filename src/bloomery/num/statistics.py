@@ -2,12 +2,14 @@
 
 Sources: Efron & Tibshirani 1993, "An Introduction to the Bootstrap" (percentile interval); Field & Welsh 2007, "Bootstrapping
 clustered data" (whole groups are drawn again). Files of one package resemble each other, so drawing files would promise too much.
+A handful of seeds is too few to draw from again: there, Student's t (Student 1908, "The probable error of a mean").
 
 Legend: I items, G groups, R draws. Every figure is a ratio of sums, so a draw needs only each group's sums: R x G work, not R x I.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -98,3 +100,46 @@ def _interval(value: float, drawn: np.ndarray, n: int, groups: int, level: float
         return Interval(float(value), float("nan"), float("nan"), n, groups)
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high), n, groups)
+
+
+def student(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of independent values with its t interval, such as differences paired by seed. nan for the ends of a single value; no
+    width where all values are equal. Raises ValueError for no values."""
+    n = len(values)
+    if not n or not 0 < level < 1:
+        raise ValueError(f"at least one value and a level between 0 and 1 are needed, got {n} and {level}")
+    centre = math.fsum(values) / n
+    if n == 1 or not math.isfinite(centre):
+        return Interval(centre, math.nan, math.nan, n, n)
+    if min(values) == max(values):
+        return Interval(values[0], values[0], values[0], n, n)
+    spread = math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (n - 1))
+    half = t_quantile((1 + level) / 2, n - 1) * spread / math.sqrt(n)
+    return Interval(centre, centre - half, centre + half, n, n)
+
+
+def t_quantile(p: float, freedom: int) -> float:
+    """The value below which Student's t with so many degrees of freedom lies with probability p, by bisection of its distribution."""
+    if not 0 < p < 1 or freedom < 1:
+        raise ValueError(f"p must lie between 0 and 1 and freedom be at least 1, got {p} and {freedom}")
+    if p < 0.5:
+        return -t_quantile(1 - p, freedom)
+    low, high = 0.0, 1.0
+    while t_below(high, freedom) < p:
+        low, high = high, 2 * high
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_below(middle, freedom) < p else (low, middle)
+    return (low + high) / 2
+
+
+def t_below(t: float, freedom: int) -> float:
+    """P(T <= t) of Student's t: the finite sums of Abramowitz & Stegun 1964, 26.7.3 and 26.7.4."""
+    angle = math.atan2(t, math.sqrt(freedom))
+    cosine, odd = math.cos(angle) ** 2, freedom % 2
+    term = total = math.cos(angle) if odd else 1.0
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= cosine * (k - 1) / k
+        total += term
+    inside = 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0)) if odd else math.sin(angle) * total
+    return (1 + inside) / 2

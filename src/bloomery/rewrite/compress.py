@@ -4,12 +4,14 @@ Every linear is given the inputs that the already smaller model before it comput
 collects the inputs, stops the pass there, and once all batches have come by it puts the smaller linear in. A block whose
 calibration goes through in one batch needs one pass, since nothing is left to wait for; with more batches it needs one pass for
 each linear, up to that linear, and one more for its outputs. Held at a time: the model, one set of activations between blocks,
-and what a block computes for one batch.
+and what a block computes for one batch. A method that divides a budget over all linears, or asks for gradients, has looked at the
+whole model before (rewrite/survey.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -24,6 +26,8 @@ from bloomery.core.log import Log
 from bloomery.nn.model import Transformer
 from bloomery.nn.packed import Quantized
 from bloomery.nn.sites import sites
+from bloomery.nn.stacked import Stacked
+from bloomery.rewrite.survey import measuring, padded, survey
 from bloomery.seams import Compress
 
 WORKING = 2 << 30  # bytes that a block may take for one batch, about
@@ -36,8 +40,8 @@ class Layer:
     """What became of one linear."""
 
     name: str
-    bits: int | None  # None where the method makes something else than codes
-    group: int | None
+    bits: float | None  # of a weight on disk, scales of codes aside; None where the method makes neither codes nor stacks
+    group: int | None  # None where there are no codes
     error: float | None  # norm of the change of its outputs over the norm of its outputs, bias aside, on calibration inputs
     weight_error: float | None  # the same of its weight
 
@@ -77,10 +81,12 @@ class Gate(nn.Module):
 class Walk:
     """Linears of one module, met in the order of its forward pass."""
 
-    def __init__(self, method: Compress, batches: Sequence[Batch], done: Callable[[Layer], None]) -> None:
-        if "g" in method.reads or hasattr(method, "allocate"):
-            raise BadInput(f"{type(method).__name__} needs gradients or an allocation over layers, which this driver does not offer")
-        self.method, self.batches, self.done = method, batches, done
+    def __init__(
+        self, method: Compress, batches: Sequence[Batch], done: Callable[[Layer], None], knobs: Mapping[str, dict[str, Any]] = {},
+        known: Mapping[str, dict[str, Any]] = {},
+    ) -> None:  # fmt: skip
+        """`knobs` of each linear, and statistics that are `known` already, by name."""
+        self.method, self.batches, self.done, self.knobs, self.known = method, batches, done, knobs, known
         self.waiting: set[str] = set()
         self.now = 0  # the batch on its way
         self.target: Gate | None = None
@@ -123,11 +129,14 @@ class Walk:
             raise Stop
         counts = self.batches[self.now].counts
         x = x.reshape(-1, x.shape[-1]) if counts is None else x[counts]
-        self.method.collect(self.acc, x if "x" in self.method.reads else None, gate.unit(x) if "y" in self.method.reads else None, None)
+        if gate.name not in self.known:
+            y = gate.unit(x) if "y" in self.method.reads else None
+            self.method.collect(self.acc, x if "x" in self.method.reads else None, y, None)
         self.rows.append(x[:: max(1, len(x) * len(self.batches) // MEASURED)].clone())
         if self.now < len(self.batches) - 1:
             raise Stop
-        unit = self.method.solve(gate.unit, self.acc, {}, None, None)
+        acc = self.known.get(gate.name, self.acc)
+        unit = self.method.solve(gate.unit, acc, dict(self.knobs.get(gate.name, {})), None, None)
         self.done(measured(gate.name, gate.unit, unit, torch.cat(self.rows)))
         gate.unit = unit
         self.waiting.remove(gate.name)
@@ -143,8 +152,9 @@ def measured(name: str, unit: nn.Module, small: nn.Module, x: Tensor) -> Layer:
     error = relative(small(x) - y, y if bias is None else y - bias)
     old, new = getattr(unit, "weight", None), getattr(small, "weight", None)
     weight_error = None if old is None or new is None or old.shape != new.shape else relative(new - old, old)
-    bits, group = (small.packed.bits, small.packed.group) if isinstance(small, Quantized) else (None, None)
-    return Layer(name, bits, group, error, weight_error)
+    stored = small.packed if isinstance(small, Quantized) else None
+    group = None if stored is None or isinstance(stored, Stacked) else stored.group
+    return Layer(name, None if stored is None else stored.bits, group, error, weight_error)
 
 
 def relative(change: Tensor, of: Tensor) -> float:
@@ -162,12 +172,16 @@ def compress(
     skip: Sequence[str] = (),
     rest: torch.dtype | None = None,
     log: Log | None = None,
+    budget: float = math.inf,
 ) -> Outcome:
     """Replaces the linears of `net`, block by block, calibrated on token sequences no longer than its context.
 
     `skip` holds patterns of names, such as `blocks.0.*` or `*.down`; BadInput for one that names no linear. Matrices that are left as
-    they are get numbers that `rest` holds, before anything is calibrated.
+    they are get numbers that `rest` holds, before anything is calibrated. `budget` is what the linears may take, in bytes; BadInput
+    where the method divides none.
     """
+    if math.isfinite(budget) and not hasattr(method, "allocate"):
+        raise BadInput(f"{type(method).__name__} divides no budget over linears; leave the budget out, or choose bitstack")
     found, outcome = sites(net), Outcome()
     linears = {site.name: site.layer for site, _ in found if site.kind == "linear"}
     outcome.skipped |= {site.name: KEPT[site.kind] for site, _ in found if site.kind in KEPT}
@@ -183,6 +197,7 @@ def compress(
     if rest is not None:
         narrow(net, rest, chosen)
     log = log or Log(quiet=True)
+    known, knobs = surveyed(net, method, sequences, chosen, budget, log)
     with log.progress("compressing", total=len(chosen), unit="layers") as bar:
 
         def done(layer: Layer) -> None:
@@ -194,15 +209,37 @@ def compress(
             at = f"blocks.{number}."
             names = [name.removeprefix(at) for name in chosen if linears[name] == number]
             batches = [Batch(partial(block, one.x_BTD, *one.shared), one.counts) for one in states]
-            for one, x in zip(states, Walk(method, batches, done).through(block, names, at), strict=True):
+            walk = Walk(method, batches, done, knobs, known)
+            for one, x in zip(states, walk.through(block, names, at), strict=True):
                 one.x_BTD = x
     return outcome
+
+
+def surveyed(
+    net: Transformer, method: Compress, sequences: Sequence[Sequence[int]], chosen: Sequence[str], budget: float, log: Log
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Statistics that hold to the end because they need gradients, and the knobs that a method allots to each linear."""
+    allots = hasattr(method, "allocate")
+    if not allots and "g" not in method.reads:
+        return {}, {}
+    log.say(f"{type(method).__name__} looks at the whole model first")
+    stats = survey(net, method, sequences, chosen)
+    units = {name: net.get_submodule(name) for name in chosen}
+    knobs = method.allocate(stats, units, budget, measuring(net, sequences)) if allots else {}
+    if strange := sorted(knobs.keys() - units.keys()):
+        raise ValueError(f"{type(method).__name__} allots to {strange[0]}, which is none of the linears it was given")
+    return stats if "g" in method.reads else {}, knobs
 
 
 def compress_linears(
     module: nn.Module, method: Compress, runs: Sequence[Callable[[], Any]], skip: Sequence[str] = (), log: Log | None = None
 ) -> Outcome:
-    """Replaces the nn.Linears of any module. Each of `runs` calls it on one batch of calibration data; several are called many times."""
+    """Replaces the nn.Linears of any module. Each of `runs` calls it on one batch of calibration data; several are called many times.
+
+    BadInput for a method that needs a loss, which no module of its own has.
+    """
+    if "g" in method.reads or hasattr(method, "allocate"):
+        raise BadInput(f"{type(method).__name__} needs gradients or a loss to measure, which only `compress` of a model offers")
     outcome = Outcome()
     names = [name for name, unit in module.named_modules() if type(unit) is nn.Linear and name]
     chosen, outcome.skipped = choose(names, skip)
@@ -246,19 +283,9 @@ def entering(net: Transformer, sequences: Sequence[Sequence[int]]) -> Iterator[S
     """What enters the first block, in batches of sequences of like length, padded at the end where attention never looks back from."""
     widest = max([net.cfg.width, *(max(unit.weight.shape) for site, unit in sites(net) if site.kind == "linear")])
     tokens = max(1, WORKING // (4 * (3 * widest + 4 * net.cfg.width)))
-    waiting = sorted((torch.as_tensor(ids, dtype=torch.int64) for ids in sequences if len(ids)), key=len, reverse=True)
-    if not waiting:
-        raise BadInput("there is no sequence to calibrate on; give data that hold text")
-    if len(waiting[0]) > net.cfg.context:
-        raise BadInput(f"a calibration sequence has {len(waiting[0])} tokens and the context is {net.cfg.context}; cut it")
-    while waiting:
-        rows = max(1, tokens // len(waiting[0]))
-        batch, waiting = waiting[:rows], waiting[rows:]
-        tokens_BT = nn.utils.rnn.pad_sequence(batch, batch_first=True)
-        lengths = torch.tensor([len(ids) for ids in batch])
-        counts = torch.arange(tokens_BT.shape[1]) < lengths[:, None]
+    for tokens_BT, counts in padded(net, sequences, tokens):
         with caught(net.blocks[0]) as held, torch.no_grad():
-            net(tokens_BT.to(net.embed.weight.device))
+            net(tokens_BT)
         yield State(held[0], tuple(held[1:]), None if bool(counts.all()) else counts.to(held[0].device))
 
 

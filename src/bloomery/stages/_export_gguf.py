@@ -41,8 +41,9 @@ def write(stage: Export, job: Job) -> None:
     from bloomery.infer.model import load
     from bloomery.nn import gguf, packed
     from bloomery.nn.gguf_words import read_words
+    from bloomery.nn.modules import exported
 
-    net, small = load(stage.model.folder).net, packed.read(stage.model.folder)
+    net, small = exported(load(stage.model.folder).net), packed.read(stage.model.folder)
     words = read_words(stage.model.folder, net.cfg.vocab)
     stored = gguf.write(job.out / FILE, net.cfg, entries(stage, net), words, stage.type, stage.model.name)
     sizes: Counter[str] = Counter()
@@ -100,9 +101,10 @@ def check(stage: Export, made: Path, job: Job) -> None:
     from bloomery.infer.model import load, read_tokenizer
     from bloomery.nn import gguf
     from bloomery.nn.gguf_words import read_words
+    from bloomery.nn.modules import exported
     from bloomery.nn.saving import assemble
 
-    source, tokenizer = load(stage.model.folder).net, read_tokenizer(stage.model.folder)
+    source, tokenizer = exported(load(stage.model.folder).net), read_tokenizer(stage.model.folder)
     words = read_words(stage.model.folder, source.cfg.vocab)
     keys, tensors = gguf.read(made / FILE)
     differ = gguf.differing(entries(stage, source), tensors)

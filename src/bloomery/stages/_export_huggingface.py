@@ -24,8 +24,9 @@ def write(stage: Export, job: Job) -> None:
 
     from bloomery.infer.model import load
     from bloomery.nn.hf import to_hf
+    from bloomery.nn.modules import exported
 
-    net = load(stage.model.folder).net
+    net = exported(load(stage.model.folder).net)
     to_hf(net, stage.model.folder, job.out, getattr(torch, stage.dtype))
     count(stage, net, job)
 
@@ -36,8 +37,9 @@ def write_packed(stage: Export, job: Job) -> None:
 
     from bloomery.infer.model import load
     from bloomery.nn import compressed_tensors, packed
+    from bloomery.nn.modules import exported
 
-    net, small = load(stage.model.folder).net, packed.read(stage.model.folder)
+    net, small = exported(load(stage.model.folder).net), packed.read(stage.model.folder)
     compressed_tensors.write(net, small, stage.model.folder, job.out, getattr(torch, stage.dtype))
     count(stage, net, job)
     job.fact("codes", f"lossless: codes kept in all {len(small)} compressed linears")
@@ -56,9 +58,10 @@ def check(stage: Export, made: Path, job: Job) -> None:
 
     from bloomery.infer.model import load, read_tokenizer
     from bloomery.nn.hf import from_hf
+    from bloomery.nn.modules import exported
     from bloomery.nn.saving import assemble, plain
 
-    source = load(stage.model.folder).net
+    source = exported(load(stage.model.folder).net)
     cfg, state = from_hf(made)
     wanted = {name: weight.to(getattr(torch, stage.dtype)) for name, weight in plain(source).items()}
     differ = sorted(name for name in wanted.keys() | state.keys() if not same(wanted.get(name), state.get(name)))
@@ -89,9 +92,10 @@ def check_packed(stage: Export, made: Path, job: Job) -> None:
 
     from bloomery.infer.model import load, read_tokenizer
     from bloomery.nn import packed
+    from bloomery.nn.modules import exported
     from bloomery.nn.saving import assemble, plain
 
-    source, small = load(stage.model.folder).net, packed.read(stage.model.folder)
+    source, small = exported(load(stage.model.folder).net), packed.read(stage.model.folder)
     dense = any(one.zero_OG is not None for one in small.values())
     theirs, words, missing = open_theirs(made, dequantize=dense)
     job.check("tensors that transformers missed or did not expect", missing, 0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.machine import threads
+from bloomery.data.sizes import parse_size
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 COMPARED = 8192  # tokens on which the copy is compared with its source, about
 LONGEST = 2048  # tokens of a sequence at most, where the knob leaves it open
-AGREES = {8: 0.95, 7: 0.95, 6: 0.92, 5: 0.86, 4: 0.75, 3: 0.4, 2: 0.05}  # least share of tokens on which both find the same token likeliest
+# Least share of tokens on which both find the same token likeliest, by bits of the codes or blocks of a stack; of 1 nothing is asked.
+AGREES = {8: 0.95, 7: 0.95, 6: 0.92, 5: 0.86, 4: 0.75, 3: 0.4, 2: 0.05}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Compress:
 
     model: Annotated[Artifact, "model"]  # what is made smaller
     data: Annotated[Artifact, "*"]  # tokens or chats: calibrated on their training part, compared on their held-out part
-    method: Compress = "gptq"  # how the codes are chosen: a method of the seam compress
+    method: Compress = "gptq"  # how the weights are made small: a method of the seam compress
+    budget: str = ""  # what the linears may take, as 1.5MB or as "2.5 bits" for each weight; only where the method divides one; "" = all
     samples: int = 128  # sequences to calibrate on
     length: int = 0  # tokens of a sequence at most; 0 = the context, at most 2048
     skip: tuple[str, ...] = ()  # patterns of linears that stay as they are, such as blocks.0.* or *.down
@@ -46,6 +49,8 @@ class Compress:
             raise ValueError(f"samples must be at least 1 and length 0 or at least 2, got {self.samples} and {self.length}")
         if not -1 <= self.agreement <= 1:
             raise ValueError(f"agreement must be a share, or -1, got {self.agreement}")
+        if self.budget:
+            in_bytes(self.budget, 1 << 20)
 
     def mode(self) -> dict:
         """Everything is computed in fp32; the number of threads may change its last digit."""
@@ -60,6 +65,8 @@ class Compress:
             raise BadInput(f"{self.model.name} is an adapter; merge it first (a merge step), then compress")
         facts = inputs["model"].facts
         parameters, context = float(facts.get("parameters") or 5e6), self.length or int(facts.get("context") or 256)
+        if self.budget and self.method is not None and not hasattr(self.method, "allocate"):
+            raise BadInput(f"budget: {type(self.method).__name__} divides none over the linears; leave it out, or choose bitstack")
         bits = getattr(self.method, "bits", 8)
         tokens = self.samples * context
         seconds = 3 + 2 * parameters * (1.5 * tokens + 2 * COMPARED) / (0.6 * machine.matmul_flops.get("float32", 1e11))
@@ -84,19 +91,29 @@ class Compress:
         source, copy = load(self.model.folder), load(self.model.folder)
         texts = self.calibration(copy, job)
         began = time.perf_counter()
-        outcome = compress(copy.net, self.method, texts, self.skip, getattr(torch, self.rest), job.log)
+        budget = in_bytes(self.budget, self.weights(copy)) if self.budget else math.inf
+        outcome = compress(copy.net, self.method, texts, self.skip, getattr(torch, self.rest), job.log, budget)
         job.fact("compress_seconds", time.perf_counter() - began)
         save(copy.net, job.out, outcome.skipped, getattr(torch, self.rest))
         copy_words(source.folder, job.out)
         job.fact("weights_sha256", digest(copy.net))
         job.fact("layers", [vars(layer) for layer in outcome.layers])
         job.fact("skipped", outcome.skipped)
+        job.fact("budget_bytes", budget if self.budget else None)
         job.fact("parameters", copy.net.cfg.parameters())
         job.fact("context", copy.net.cfg.context)
         job.fact("calibration_tokens", sum(len(ids) for ids in texts))
         back = load(job.out)
         job.fact("logit_difference_read_back", largest_difference(copy, back, texts))
         job.fact("decode_tokens_per_second", {"copy": pace(back, texts[0]), "source": pace(source, texts[0])})
+
+    def weights(self, model: Model) -> int:
+        """Weights of the linears that are made small."""
+        from bloomery.nn.sites import sites
+        from bloomery.rewrite.compress import choose
+
+        found = {site.name: unit.weight.numel() for site, unit in sites(model.net) if site.kind == "linear"}
+        return sum(found[name] for name in choose(list(found), self.skip)[0])
 
     def calibration(self, model: Model, job: Job) -> list[ndarray]:
         """Sequences of the training part."""
@@ -152,14 +169,21 @@ class Compress:
 
         text = self.compared(source, job)
         found = parity(source.logits, copy.logits, text.ids, text.counted)
-        bits = min(one.bits for one in small.values())
-        least = AGREES[bits] if self.agreement < 0 else self.agreement
+        bits = min(getattr(one, "blocks", one.bits) for one in small.values())  # a block is about a bit
+        least = AGREES.get(min(bits, 8), 0.0) if self.agreement < 0 else self.agreement
         agrees, note = found.agreement >= least, f"at least {least:g} wanted at {bits} bits, {found.tokens} tokens"
         job.check("share of greedy tokens equal to the source's", found.agreement, least, ok=agrees, note=note)
         note = f"nats per token; {found.nats:.4f} against {found.reference_nats:.4f}"
         job.check("KL divergence from the source that is not finite", int(not math.isfinite(found.kl)), 0, note=note)
         sizes = weights_bytes(made), weights_bytes(self.model.folder)
         job.check("bytes of the copy for each byte of its source", sizes[0] / sizes[1], 1)
+        stored = sum(one.bytes for one in small.values())
+        job.fact("linear_bytes", stored)
+        job.fact("linear_bits_per_weight", 8 * stored / sum(one.shape[0] * one.shape[1] for one in small.values()))
+        job.fact("heldout_nats", found.nats)
+        if facts.get("budget_bytes"):
+            job.check("bytes of the linears for each byte of the budget", stored / facts["budget_bytes"], 1)
+        self.walk(made, source, text, small, digest(copy.net), job)
         pace = facts["decode_tokens_per_second"]
         about = {
             "label": label(self.method, small), "of": self.model.name, "bytes": sizes[0], "source_bytes": sizes[1],
@@ -170,9 +194,49 @@ class Compress:
         }  # fmt: skip
         job.fact("copy", about)
 
+    def walk(self, made: Path, source: Model, text: Any, small: dict[str, Any], whole: str, job: Job) -> None:
+        """Where linears are stacks of blocks: the copy loaded with one block of each, with two, and so on, and back to all of them."""
+        from bloomery.infer.model import load
+        from bloomery.infer.parity import parity
+        from bloomery.nn.saving import digest
+        from bloomery.nn.stacked import Stacked
+
+        stacks = [one for one in small.values() if isinstance(one, Stacked)]
+        if not stacks:
+            return
+        codes = sum(one.bytes for one in small.values() if not isinstance(one, Stacked))
+        weights = sum(one.shape[0] * one.shape[1] for one in small.values())
+        rows = []
+        for level in range(1, max(one.blocks for one in stacks) + 1):
+            size = codes + sum(one.first(level).bytes for one in stacks)
+            copy = load(made, budget=size)
+            found = parity(source.logits, copy.logits, text.ids, text.counted)
+            rows.append({"blocks": level, "bytes": size, "bits": 8 * size / weights, "nats": found.nats, "kl": found.kl})
+        job.fact("walk", rows)
+        job.check("weights loaded to the whole budget that differ", int(digest(copy.net) != whole), 0, note=f"{len(rows)} budgets loaded")
+
+
+def in_bytes(budget: str, weights: int) -> float:
+    """`budget` as bytes, `weights` being in the linears; BadInput for what is neither a size nor bits."""
+    number, _, unit = budget.strip().partition(" ")
+    if unit.strip() in ("bit", "bits"):
+        try:
+            bits = float(number)
+        except ValueError:
+            bits = 0.0
+        if not 0 < bits <= 64:
+            raise BadInput(f"budget: {budget!r} says no number of bits; write it like 2.5 bits, or as a size like 1.5MB")
+        return bits * weights / 8
+    return float(parse_size(budget, "budget"))
+
 
 def label(method: Any, small: dict[str, Any]) -> str:
-    """What the copy is called in tables, such as `GPTQ 4-bit, groups of 32`."""
+    """What the copy is called in tables, such as `GPTQ 4-bit, groups of 32` or `BitStack 2.41-bit, 2 to 3 blocks`."""
+    if any(one.about().get("form") for one in small.values()):
+        bits = 8 * sum(one.bytes for one in small.values()) / sum(one.shape[0] * one.shape[1] for one in small.values())
+        blocks = sorted({one.blocks for one in small.values() if one.about().get("form")})
+        many = f"{blocks[0]} to {blocks[-1]}" if len(blocks) > 1 else f"{blocks[0]}"
+        return f"{type(method).__name__} {bits:.2f}-bit, {many} block{'' if many == '1' else 's'}"
     bits = "/".join(str(one) for one in sorted({one.bits for one in small.values()}))
     groups = sorted({one.group for one in small.values()})
     wide = "whole rows" if getattr(method, "group", 0) == -1 else f"groups of {groups[-1]}"

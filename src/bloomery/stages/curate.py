@@ -7,22 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.data.sizes import parse_size
 from bloomery.seams import Edit, Select, Signal
+from bloomery.tools.needs import bound, needing
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
     from bloomery.core.log import Log
     from bloomery.core.machine import Machine
+    from bloomery.core.store import Artifact
     from bloomery.data.chunks import Chunks
     from bloomery.data.funnel import Funnel
 
 SPEED = 6e6  # bytes a second and core, reading, signals, duplicates and checks together; measured
-ABOUT = ("id", "text", "path", "package", "licence", "source", "bytes")  # columns of a corpus before the signals
+ASKED = 3e5  # bytes a second that a small model reads on two cores
+ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Curate:
     heldout: float = 0.05  # share of the bytes held out, in whole packages
     guard: float = 0.5  # a held-out document this similar to a training document is dropped; 0 = off
     max_document: str = "10MB"  # longer documents are dropped
+    roles: Annotated[dict[str, Artifact], "model"] = None  # models that edits and signals ask, by role, such as {teacher: $big}
     makes: ClassVar[str] = "corpus"
 
     def __post_init__(self) -> None:
@@ -66,11 +70,13 @@ class Curate:
         from bloomery.data import sources
 
         self._condition()
+        bound((*self.edits, *self.signals), self.roles or {})
         size = sources.size(sources.open_sources(self.sources))
         left = 0.8 * min(size, parse_size(self.budget, "budget") if self.budget else size)
         facts = {"bytes": left, "train_bytes": (1 - self.heldout) * left, "heldout_bytes": self.heldout * left, "documents": left / 12e3}
         workers = max(1, min(machine.cores, 64))
-        return Forecast(seconds=4 + size / SPEED / workers, memory=350e6 * (1 + workers) + 4 * size, disk=0.9 * size, facts=facts)
+        asked = sum(map(needing, (*self.edits, *self.signals))) * size / ASKED
+        return Forecast(seconds=4 + size / SPEED / workers + asked, memory=350e6 * (1 + workers) + 4 * size, disk=0.9 * size, facts=facts)
 
     def run(self, job: Job) -> None:
         """Read and measure in chunks, then sift, split and write."""
@@ -142,21 +148,36 @@ class Curate:
         return parse_keep(self.keep, kinds | dict.fromkeys((f"document.{name}" for name in ABOUT if name not in ("text", "bytes")), "text"))
 
     def _prepare(self, job: Job) -> list[dict[str, Any]]:
-        """Read, edit and measure all chunks on all workers; what an earlier, killed run has made is taken as it is."""
+        """Read, edit and measure all chunks on all workers; what an earlier, killed run has made is taken as it is.
+
+        Methods that ask models, and edits after them, have their turn in this process, chunk by chunk.
+        """
         from bloomery.data import sources
+        from bloomery.data.consult import consult, divided
         from bloomery.data.prepare import Recipe, prepare
 
         opened = sources.open_sources(self.sources)
         recipe = Recipe(str(job.work), self._named("edits"), self._named("signals"), bool(self.near), job.rng)
+        tools = self._tools(job) if any(map(needing, (*self.edits, *self.signals))) else None
+        first, rest = divided(recipe, needing) if tools else (recipe, recipe)
         items = enumerate(sources.tasks(opened, parse_size(self.max_document, "max_document")))
         summaries = []
         with job.log.progress("reading", total=sources.size(opened), unit="bytes") as bar:
-            for summary in job.executor.map(partial(prepare, recipe=recipe), items, label="reading"):
+            for summary in job.executor.map(partial(prepare, recipe=first), items, label="reading"):
+                summary = consult(summary, rest, tools) if tools else summary
                 summaries.append(summary)
                 bar.advance(summary["seen"][1])
         if not any(summary["seen"][0] for summary in summaries):
             raise BadInput(f"sources: {', '.join(map(str, self.sources))} hold no documents; check the files")
+        if tools:
+            job.fact("tools", tools.counts)
         return summaries
+
+    def _tools(self, job: Job) -> Any:
+        """Models by role, and the sandbox, in this process; replies survive a kill."""
+        from bloomery.tools.local import LocalTools
+
+        return LocalTools({role: made.folder for role, made in (self.roles or {}).items()}, job.work / "replies")
 
     def _left_out(self, funnel: Funnel, broken: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
         """The first steps of the funnel: documents that could not be read or that an edit dropped, and what edits changed."""

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -13,7 +14,9 @@ from bloomery.core.errors import BadInput, Interrupted
 from bloomery.core.files import files_below, write_json
 from bloomery.core.job import Forecast
 from bloomery.core.machine import threads
-from bloomery.seams import Doc, Filter, Item, Rng, Source, Task
+from bloomery.data.excerpts import shuffled
+from bloomery.seams import Doc, Filter, Item, Rng, Rollout, Source, Task
+from bloomery.tools.needs import bound
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
     from bloomery.core.store import Artifact
     from bloomery.infer.answers import Examinee
     from bloomery.infer.rivals import Bits
+    from bloomery.tools.local import LocalTools
 
 SAMPLES = 6  # completions of each task kept for reading
 BEFORE, PLAIN = "before", "before, plain text"  # subjects: the model compared with, by the chat template and in ordinary text
 
 WRITTEN_TOGETHER = 32  # completions side by side
+TRAINED_SAMPLE = 2000  # documents trained on that a task may ask about
+TOLD = ["id", "text", "path", "package"]  # columns of a document
 
 Asked = dict[str, tuple[Task, list[Item]]]
 
@@ -41,6 +47,8 @@ class Evaluate:
     against: Annotated[Artifact | None, "model"] = None  # another model asked the same, such as the one before tuning; same tokens
     tasks: tuple[Task, ...] = ("bits_per_byte", "parses", "next_line")  # what is asked
     filters: tuple[Filter, ...] = ()  # how completions are sampled; none: greedy
+    rollout: Rollout = "single"  # how an item is answered: once, or the best of what a strategy gives
+    roles: Annotated[dict[str, Artifact], "model"] = None  # models that tasks and the rollout ask, by role, such as {judge: $judge}
     rivals: tuple[str, ...] = ("gzip", "xz", "ngram")  # what bits per byte are compared with
     order: int = 5  # of the n-gram model
     ngram_tokens: int = 20_000_000  # training tokens that the n-gram model is fitted on at most
@@ -63,6 +71,7 @@ class Evaluate:
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """Forward passes over the text asked for, completions, compressors, the n-gram model; rates as measured on two cores."""
+        bound((self.rollout, *self.tasks), self.roles or {})
         facts = {name: inputs[name].facts if name in inputs else {} for name in ("model", "corpus", "tokens", "chats")}
         parameters = facts["model"].get("parameters") or (facts["model"].get("bytes") or 2e7) / 4
         per_byte = 1 / (facts["tokens"].get("bytes_per_token") or 3.0)
@@ -87,8 +96,9 @@ class Evaluate:
         seats = self._seats()
         examinee = seats["model"]
         asked = self._asked(examinee, job.rng)
+        tools = self._tools(job)
         with job.graceful():
-            told = {subject: self._told(subject, seat, asked, job) for subject, seat in seats.items()}
+            told = {subject: self._told(subject, seat, asked, tools, job) for subject, seat in seats.items()}
             rivals = {name: self._rivals(name, items, job) for name, (task, items) in asked.items() if compares(task)}
         speed = self._speed(examinee, asked) if self.batch else []
         seen = self._contaminated(asked, job)
@@ -109,6 +119,8 @@ class Evaluate:
         if not any(trained_on((self.corpus, self.chats))):
             job.log.say("no training text is at hand, so whether it holds the items is not known")
             scores = [{**one, "clean": None, "note": f"{one['note']}; training text not at hand, contamination unknown"} for one in scores]
+        if tools.counts:
+            job.fact("tools", tools.counts)
         self._write(job, asked, told, seen, scores + speed + self._sizes())
 
     def _seats(self) -> dict[str, Examinee]:
@@ -130,7 +142,8 @@ class Evaluate:
 
     def _asked(self, examinee: Examinee, rng: Rng) -> Asked:
         """Every task by name with its items; a task that finds none is left out, and it is an error where none finds any."""
-        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats))
+        trained = trained_sample(self.corpus, rng.child("trained")) if any(getattr(task, "trained", False) for task in self.tasks) else []
+        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats), trained)
         asked = {name: (task, list(task.items(source, rng.child("items", name)))) for name, task in named(self.tasks).items()}
         for name, (task, items) in asked.items():
             if task.subject != "model":
@@ -144,16 +157,24 @@ class Evaluate:
             )
         return {name: one for name, one in asked.items() if one[1]}
 
-    def _told(self, subject: str, seat: Examinee, asked: Asked, job: Job) -> dict[str, list[dict[str, Any]]]:
+    def _tools(self, job: Job) -> LocalTools:
+        """Other models by role, and the sandbox; replies survive a kill."""
+        from bloomery.tools.local import LocalTools
+
+        return LocalTools({role: made.folder for role, made in (self.roles or {}).items()}, job.work / "replies")
+
+    def _told(self, subject: str, seat: Examinee, asked: Asked, tools: LocalTools, job: Job) -> dict[str, list[dict[str, Any]]]:
         """What is kept of every answer, by task. In plain text only conversations are asked: all else is plain already."""
         from bloomery.infer.exam import ask
+        from bloomery.infer.sampler import Sampler
 
         told, ending = {}, {"model": "", BEFORE: ".before", PLAIN: ".before-plain"}[subject]
         for name, (task, items) in asked.items():
             if subject != PLAIN or any(item.messages for item in items):
                 file, rng = job.work / "items" / f"{name}{ending}.jsonl", job.rng.child("answers", name)
                 label = name if subject == "model" else f"{name}, {subject}"
-                told[name] = ask(seat, label, task, items, self.filters, WRITTEN_TOGETHER, file, job, rng)
+                engine, tools.grader = Sampler(seat, self.filters, WRITTEN_TOGETHER), partial(task.grade, tools=tools)
+                told[name] = ask(engine, self.rollout, tools, label, task, items, file, job, rng)
         return told
 
     def _rivals(self, name: str, items: Sequence[Item], job: Job) -> list[Bits]:
@@ -195,6 +216,7 @@ class Evaluate:
         if compares(task):
             return f"fp32; the end token counts; every {context} tokens of a document start anew"
         how = ", ".join(map(repr, self.filters)) or "greedy"
+        how += "" if type(self.rollout).__name__ == "Single" else f"; {self.rollout!r}"
         prompt = f"asked {way}" if items[0].messages else f"prompt of at most {getattr(task, 'prompt', '?')} tokens"
         return f"{how}; {prompt}, completion of at most {getattr(task, 'limit', '?')}"
 
@@ -297,7 +319,20 @@ def held_out(corpus: Artifact | None) -> list[Doc]:
 
     if corpus is None:
         return []
-    table = pq.read_table(corpus.path("heldout.parquet"), columns=["id", "text", "path", "package"])
+    table = pq.read_table(corpus.path("heldout.parquet"), columns=TOLD)
+    return [Doc(row["id"], row["text"], {"path": row["path"], "package": row["package"]}) for row in table.to_pylist()]
+
+
+def trained_sample(corpus: Artifact | None, rng: Rng) -> list[Doc]:
+    """At most TRAINED_SAMPLE of the documents trained on, drawn by their ids alone, in file order."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if corpus is None or not corpus.path("train.parquet").is_file():
+        return []
+    ids = [Doc(name, "") for name in pq.read_table(corpus.path("train.parquet"), columns=["id"]).column("id").to_pylist()]
+    chosen = [doc.id for doc in shuffled(ids, rng)[:TRAINED_SAMPLE]]
+    table = pq.read_table(corpus.path("train.parquet"), columns=TOLD, filters=pc.field("id").isin(chosen))
     return [Doc(row["id"], row["text"], {"path": row["path"], "package": row["package"]}) for row in table.to_pylist()]
 
 

@@ -1,19 +1,20 @@
-"""Pretraining: token shards in, a language model out."""
+"""Pretraining: token shards in, a language model out; or an encoder, where attention is bidirectional."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
 from bloomery.nn.config import Config
-from bloomery.seams import Backward, Batching, Clock, Init, Loss, Optim, Rng, Schedule, Source, View
+from bloomery.seams import Backward, Batching, Clock, Init, Loss, Module, Optim, Rng, Saved, Schedule, View
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ CHECKED_TOKENS = 16384  # tokens that are scored again from the weights read bac
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Train a decoder from random weights on packed token shards."""
+    """Train a model on token shards, from random weights or from what other models give."""
 
     data: Annotated[Artifact, "tokens"]
     width: int = 192  # numbers in the residual stream
@@ -48,6 +49,14 @@ class Pretrain:
     view: View = "causal"  # what a piece of text trains on
     batching: Batching = "packed"  # which text comes when
     init: Init = "scaled_normal"  # weights before the first step
+    modules: tuple[Module, ...] = ()  # what takes the place of the model's own parts
+    saved: Saved | None = None  # what the backward pass keeps of activations; none: everything, as it is
+    causal: bool = True  # each token sees those before it; false: all of its piece
+    start: tuple[Annotated[Artifact, "model"], ...] = ()  # models that the init reads
+    texts: tuple[Annotated[Artifact, "tokens"], ...] = ()  # the text of each of them, for an init that reads it
+    after: Annotated[Artifact | None, "model"] = None  # go on from this model and its trainer state
+    roles: Annotated[dict[str, Artifact] | None, "model"] = None  # further models of the loss, such as {teacher: $big}
+    keep_state: bool = False  # keep the trainer state, so that another run can go on `after` this one
     precision: Literal["auto", "bfloat16", "float32"] = "auto"  # format of the working weights
     compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
@@ -71,7 +80,8 @@ class Pretrain:
 
     def config(self, vocab: int) -> Config:
         """The model's shape over a vocabulary; ValueError where the knobs make none."""
-        return Config(vocab, self.width, self.layers, self.heads, self.kv_heads or self.heads, self.ffn, self.context)
+        kv_heads = self.kv_heads or self.heads
+        return Config(vocab, self.width, self.layers, self.heads, kv_heads, self.ffn, self.context, causal=self.causal)
 
     @property
     def rows(self) -> int:
@@ -83,8 +93,24 @@ class Pretrain:
         from bloomery.train.compiled import worthwhile
         from bloomery.train.precision import resolved
 
-        flops = self.tokens * self.config(1).flops_per_token(self.context)
-        return {"precision": resolved(self.precision), "compile": worthwhile(self.compile, flops), "threads": threads()}
+        flops, wish = self.tokens * self.config(1).flops_per_token(self.context), self.compile
+        if reason := self.eager():
+            if wish in (True, "on"):
+                raise BadInput(f"compile: {reason}; say `compile: auto` or off")
+            wish = "off"
+        return {"precision": resolved(self.precision), "compile": worthwhile(wish, flops), "threads": threads()}
+
+    def eager(self) -> str:
+        """Why blocks cannot be compiled, where they cannot."""
+        if self.saved is not None:
+            return "what is kept of activations is decided site by site, which compiled blocks do not have"
+        if self.modules:
+            return "modules of a recipe may change from step to step"
+        if catalog.attribute("loss", self.loss, "opens"):
+            return "the loss looks inside the model"
+        if catalog.attribute("backward", self.backward, "opens"):
+            return "the backward pass runs the blocks in parts"
+        return "rows change their length from step to step" if catalog.attribute("batching", self.batching, "uneven") else ""
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From the matmul speed measured on this machine and the share of it that the loop was measured to reach."""
@@ -110,88 +136,121 @@ class Pretrain:
         import torch
 
         from bloomery.data.tokenizer import Tokenizer
-        from bloomery.nn.model import Transformer
-        from bloomery.train import allocator, compiled, heldout, loop, optimizer, precision
-        from bloomery.train.checkpoint import Checkpoints
+        from bloomery.nn.modules import buffers
+        from bloomery.stages._pretrain_begin import begin, keep
+        from bloomery.train import allocator, compiled, heldout, loop, precision
+        from bloomery.train.optimizer import Optimizer
 
         mode = self.mode()
         allocator.keep_memory()
         torch.set_num_threads(mode["threads"])
         tokenizer = Tokenizer.load(self.data.folder)
-        cfg = self.config(int(self.data.facts.get("vocab") or tokenizer.vocab))  # a folder from outside has no facts
-        net = Transformer(cfg)
-        self.init.apply(Source(net=net), (), None, job.rng.child("init"))
-        dtype = precision.dtype(mode["precision"])
-        mover = optimizer.Optimizer(net, self.optimizer, job.rng.child("optimizer"), self.decay, dtype, self.rest)
-
         feed = self.sound_feed(tokenizer, job.rng.child("batches"))
-        kind, scored = self.scored_feed(job)
-        held = heldout.sample(scored, self.evaluate_tokens) if kind == "heldout" else []
-        sizes = heldout.token_bytes(self.data.path("tokenizer.json"), cfg.vocab)
+        begun = begin(self, self.config(int(self.data.facts.get("vocab") or tokenizer.vocab)), job)  # outside folders have no facts
+        mover = Optimizer(begun.net, self.optimizer, job.rng.child("optimizer"), self.decay, precision.dtype(mode["precision"]), self.rest)
+        run = self.training(begun, mover, feed, mode, job)
         with job.graceful():
             if mode["compile"]:
-                compiled.compile_blocks(net, feed, self.loss, job.log)
-            steps = -(-self.tokens // (self.rows * self.context))
-            outcome = loop.train(
-                loop.Training(
-                    net=net,
-                    feed=feed,
-                    loss=self.loss,
-                    backward=self.backward,
-                    optimizer=mover,
-                    schedule=self.schedule,
-                    rate=self.rate,
-                    total=steps * self.rows * self.context,
-                    batch=self.rows * self.context,
-                    rng=job.rng.child("train"),
-                    checkpoints=Checkpoints(job.work / "checkpoints"),
-                    curve=job.work / "curve.jsonl",
-                    log=job.log,
-                    evaluate=(lambda: heldout.bits_per_byte(net, held, sizes, mode["compile"])) if held else None,
-                    evaluate_every=self.evaluate_every or max(1, steps // 6),
-                    save_every=self.checkpoint_seconds,
-                    save_steps=self.checkpoint_steps,
-                    stopping=lambda: job.stopping,
-                    mode=mode,
-                )
-            )
+                compiled.compile_blocks(begun.net, feed, self.loss, job.log, begun.roles)
+            outcome = loop.train(run)
         if outcome.resumed:
             job.log.event("resumed")
         job.fact("compiled", mode["compile"])
+        job.fact("optimizer_state_bytes", mover.state_bytes())
         job.fact("heldout_sample_bits_per_byte", None)  # stays so where nothing is held out
-        job.fact(f"{kind}_sample_bits_per_byte", heldout.bits_per_byte(net, self.checked(job), sizes))
-        self.write(cfg, mover.weights(), outcome, job)
+        kind, rows = self.checked(job)
+        job.fact(f"{kind}_sample_bits_per_byte", heldout.bits_per_byte(begun.net, rows, self.sizes(begun.cfg)))
+        self.write(begun.cfg, {**mover.weights(), **buffers(begun.net)}, outcome, job)
+        if self.saved is not None:
+            job.fact("saved_bytes", begun.watch().peak_bytes)
+        if self.keep_state:
+            keep(job.out, run, outcome.clock.step)
+
+    def training(self, begun: Any, mover: Any, feed: Any, mode: dict, job: Job) -> Any:
+        """The run, with what it measures on the way."""
+        from bloomery.train import loop
+        from bloomery.train.checkpoint import Checkpoints
+
+        steps, rng = -(-self.tokens // (self.rows * self.context)), job.rng.child("train")
+        return loop.Training(
+            net=begun.net,
+            feed=feed,
+            loss=self.loss,
+            backward=self.backward,
+            optimizer=mover,
+            schedule=self.schedule,
+            rate=self.rate,
+            total=steps * self.rows * self.context,
+            batch=self.rows * self.context,
+            rng=rng,
+            checkpoints=Checkpoints(job.work / "checkpoints"),
+            curve=job.work / "curve.jsonl",
+            log=job.log,
+            evaluate=self.evaluation(begun, mode, job),
+            evaluate_every=self.evaluate_every or max(1, steps // 6),
+            save_every=self.checkpoint_seconds,
+            save_steps=self.checkpoint_steps,
+            stopping=lambda: job.stopping,
+            mode=mode,
+            roles=begun.roles,
+            before_step=begun.before_step(rng.child("modules")),
+            watch=begun.watch,
+            earlier=begun.earlier,
+        )
+
+    def evaluation(self, begun: Any, mode: dict, job: Job) -> Any:
+        """What is measured on held-out rows: how well text is predicted, or, where all tokens are seen, the loss itself."""
+        from bloomery.train import heldout
+
+        kind, scored = self.scored_feed(job)
+        if kind != "heldout":
+            return None
+        domains = heldout.by_domain(scored, self.evaluate_tokens) if self.causal else {}
+        rows = heldout.sample(scored, self.evaluate_tokens)
+        if self.causal:
+            return lambda: heldout.figures(begun.net, rows, self.sizes(begun.cfg), domains, mode["compile"])
+        return lambda: heldout.loss_of(self.loss, {"net": begun.net, **begun.roles}, rows, job.rng.child("scored"))
+
+    def sizes(self, cfg: Config) -> Any:
+        """Bytes that each token stands for."""
+        from bloomery.train.heldout import token_bytes
+
+        return token_bytes(self.data.path("tokenizer.json"), cfg.vocab)
 
     def feed(self, shards: Any, rng: Rng) -> Any:
-        """Training rows as tensors; a batching whose rows have no length gets the context's."""
+        """Training rows as tensors."""
+        from bloomery.data.tokenizer import Tokenizer, vocab_of
         from bloomery.train.batches import Feed, micro_rows
 
-        batching = replace(self.batching, row=self.context) if getattr(self.batching, "row", None) == 0 else self.batching
-        return Feed(shards, batching, self.view, self.context, micro_rows(self.rows, self.micro, self.context), rng)
+        micro, vocab = micro_rows(self.rows, self.micro, self.context), vocab_of(Tokenizer.load(self.data.folder))
+        return Feed(shards, self.batching, self.view, self.context, micro, rng, vocab)
 
     def scored_feed(self, job: Job) -> tuple[str, Any]:
         """Rows that are only scored: ("heldout", feed), or ("train", feed) where the data hold nothing out.
 
-        Packed and causal whatever the training does, so that figures compare.
+        Packed whatever the training does, and causal, so that figures compare; where all tokens are seen, as the training has them.
         """
         from bloomery.data.shards import Shards
+        from bloomery.data.tokenizer import Tokenizer, vocab_of
         from bloomery.methods.batching.packed import Packed
         from bloomery.methods.view.causal import Causal
         from bloomery.train.batches import Feed, micro_rows
 
-        micro = micro_rows(self.rows, self.micro, self.context)
+        micro, vocab = micro_rows(self.rows, self.micro, self.context), vocab_of(Tokenizer.load(self.data.folder))
+        view = Causal() if self.causal else self.view
         for kind in ("heldout", "train"):
             if self.data.path(kind).is_dir():
-                feed = Feed(Shards(self.data.path(kind)), Packed(self.context), Causal(), self.context, micro, job.rng.child("heldout"))
+                feed = Feed(Shards(self.data.path(kind)), Packed(), view, self.context, micro, job.rng.child("heldout"), vocab)
                 if feed.lengths.any():
                     break
         return kind, feed
 
-    def checked(self, job: Job) -> list:
-        """The rows that are scored again after writing."""
+    def checked(self, job: Job) -> tuple[str, list]:
+        """The rows that are scored again after writing, and the part that they are from."""
         from bloomery.train.heldout import sample
 
-        return sample(self.scored_feed(job)[1], min(CHECKED_TOKENS, self.evaluate_tokens))
+        kind, feed = self.scored_feed(job)
+        return kind, sample(feed, min(CHECKED_TOKENS, self.evaluate_tokens))
 
     def write(self, cfg: Config, weights: dict, outcome: Any, job: Job) -> None:
         """The model in float32, its tokenizer, its curve, and what is known of the run."""
@@ -200,19 +259,27 @@ class Pretrain:
         from bloomery.data.tokenizer import Tokenizer
         from bloomery.nn.hf import TOKENIZER_FILES
         from bloomery.nn.saving import assemble, save
+        from bloomery.stages._pretrain_begin import PARTS
 
+        weights = {name: weight for name, weight in weights.items() if not name.startswith(f"{PARTS}.")}
         save(assemble(cfg, weights, torch.float32, job.out), job.out)
         Tokenizer.load(self.data.folder).save(job.out)  # a folder from outside may lack the second of the two files
         for name in TOKENIZER_FILES:
             if self.data.path(name).exists():
                 shutil.copy(self.data.path(name), job.out / name)
         shutil.copy(job.work / "curve.jsonl", job.out / "curve.jsonl")
-        job.fact("parameters", cfg.parameters())
+        job.fact("parameters", sum(weight.numel() for weight in weights.values() if weight.is_floating_point()))
         job.fact("tokens", outcome.clock.tokens)
         job.fact("steps", outcome.clock.step)
         job.fact("flops", outcome.clock.tokens * cfg.flops_per_token(self.context))
         job.fact("final_loss", outcome.loss)
-        job.fact("heldout_bits_per_byte", outcome.clock.seen.get("heldout_bpb"))
+        seen = outcome.clock.seen
+        job.fact("heldout_bits_per_byte", seen.get("heldout_bpb"))
+        for name in ("heldout_nats", "heldout_loss"):
+            if name in seen:
+                job.fact(name, seen[name])
+        job.fact("heldout_nats_by_domain", {name.partition("/")[2]: value for name, value in seen.items() if "/" in name})
+        job.fact("loss_numbers", outcome.numbers)
         job.fact("training_seconds", outcome.seconds)
         job.fact("tokens_per_second", typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds)
         job.fact("weights_sha256", hash_weights(weights))
@@ -242,6 +309,8 @@ class Pretrain:
         wrong = preview.faults(looked, clock, tokenizer.bos, (tokenizer.eos,))
         if wrong:
             raise BadInput("; ".join(wrong))
+        if not self.causal and preview.shows_targets(looked, clock):
+            raise BadInput("causal: every token is seen, and the view shows what is to be predicted; name another view, such as masked")
         return self.feed(shards, rng)
 
     def check(self, made: Path, job: Job) -> None:
@@ -254,13 +323,13 @@ class Pretrain:
         same = hash_weights(plain(net)) == facts["weights_sha256"]
         job.check("weights read back that differ from the trained ones", 0 if same else 1, 0)
         sizes = token_bytes(made / "tokenizer.json", net.cfg.vocab)
-        kind, scored = self.scored_feed(job)
+        kind, rows = self.checked(job)
         what, note = ("held-out", "") if kind == "heldout" else ("training", "; nothing is held out")
-        again, before = bits_per_byte(net, self.checked(job), sizes), facts[f"{kind}_sample_bits_per_byte"]
+        again, before = bits_per_byte(net, rows, sizes), facts[f"{kind}_sample_bits_per_byte"]
         drift = abs(again / before - 1)
         job.check(f"{what} bits per byte, read back against trained", drift, 0.02, note=f"{again:.4f} against {before:.4f}{note}")
         check_audit(facts["audit"], job)
-        lost = lossy(made / "tokenizer.json", scored.shards)
+        lost = lossy(made / "tokenizer.json", self.scored_feed(job)[1].shards)
         job.check(f"{what} texts that change in decode(encode(x))", lost, 0)
 
 

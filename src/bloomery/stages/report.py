@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bloomery.core.store import Artifact
 
 PAGE = "report.html"
-NOT_SIGNALS = {"id", "text", "path", "package", "licence", "source", "reason", "note", "weight"}
+NOT_SIGNALS = {"id", "text", "path", "package", "domain", "licence", "source", "reason", "note", "weight"}
 SAMPLES = 12  # shown of one evaluation, where there are several a share of it
 EXAMPLES = 6  # conversations shown, one of a kind
 

@@ -31,6 +31,7 @@ NASTY = (
     "  leading and trailing  ",
     "<|bos|>x<|eos|><|pad|>",
     "<|user|>a<|assistant|>b<|system|>",
+    "<|spare_0|>x<|spare_1|>",
     "<|eos|>",
     "naïve café",
     "e\u0301",
@@ -53,11 +54,14 @@ class Tokenize:
     corpus: Annotated[Artifact, "corpus"]  # the documents
     vocab: int = 4096  # size of the vocabulary, special tokens included
     sample: str = "20MB"  # text to learn the vocabulary from, drawn from the training documents
+    spare: int = 0  # tokens set aside that no text gives, part of the vocabulary: a view takes them for its marks
     makes: ClassVar[str] = "tokens"
 
     def __post_init__(self) -> None:
-        if not SMALLEST <= self.vocab <= 1 << 20:
-            wanted = f"between {SMALLEST} (256 bytes and {len(SPECIAL)} special tokens) and 1048576"
+        if self.spare < 0:
+            raise ValueError(f"spare must not be negative, got {self.spare}")
+        if not SMALLEST + self.spare <= self.vocab <= 1 << 20:
+            wanted = f"between {SMALLEST + self.spare} (256 bytes and {len(SPECIAL) + self.spare} special tokens) and 1048576"
             raise ValueError(f"vocab must be {wanted}, not {self.vocab}")
         parse_size(self.sample, "sample")
 
@@ -78,7 +82,7 @@ class Tokenize:
         from bloomery.data.tokenizer import learn
 
         with job.log.progress("learning the vocabulary"):
-            tokenizer = learn(self._sample(job), self.vocab)
+            tokenizer = learn(self._sample(job), self.vocab, spare=self.spare)
         tokenizer.save(job.out)
         job.fact("vocab", tokenizer.vocab)
         for part in PARTS:
@@ -103,9 +107,10 @@ class Tokenize:
             job.check(f"{part} documents that decode differently", wrong, 0, note=f"of {seen}")
             job.check(f"{part} bytes not in the shards", abs(size - int(shards[part].bytes.sum())), 0)
         encoded = {text: tokenizer.encode(text) for text in NASTY}
-        nasty = sum(tokenizer.decode(ids) != text or min(ids, default=len(SPECIAL)) < len(SPECIAL) for text, ids in encoded.items())
+        nasty = sum(tokenizer.decode(ids) != text or min(ids, default=tokenizer.first) < tokenizer.first for text, ids in encoded.items())
         job.check("nasty strings that decode differently or become special", nasty, 0, note=f"of {len(NASTY)}")
         job.check("tokens missing from the vocabulary", abs(tokenizer.vocab - self.vocab), 0)
+        job.check("spare tokens missing from the vocabulary", abs(len(tokenizer.spare) - self.spare), 0)
 
     def _sample(self, job: Job) -> Iterator[str]:
         """Texts of training documents, drawn at random until the sample is full, in the order of the corpus."""
@@ -131,11 +136,12 @@ class Tokenize:
 
 
 def _documents(path: Path, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
-    """Columns of a corpus file in batches."""
+    """Those of the named columns that a corpus file has, in batches."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=256, columns=columns):
+        there = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=256, columns=there):
             yield batch.to_pydict()
 
 
@@ -143,7 +149,7 @@ def _encoded(tokenizer: Tokenizer, path: Path, bar: Any) -> Iterator[tuple[dict[
     """Every document of a corpus file with its ids between begin and end tokens."""
     import numpy as np
 
-    for rows in _documents(path, ["id", "package", "path", "bytes", "text"]):
+    for rows in _documents(path, ["id", "package", "path", "domain", "bytes", "text"]):
         texts = rows.pop("text")
         for k, ids in enumerate(tokenizer.encode_batch(texts)):
             yield {name: values[k] for name, values in rows.items()}, np.array([tokenizer.bos, *ids, tokenizer.eos], np.uint32)
@@ -159,7 +165,7 @@ def _differences(tokenizer: Tokenizer, shards: Any, path: Path, at_most: int | N
             size += len(text.encode())
             if row % step == 0:
                 ids = shards.document(row)
-                framed = len(ids) >= 2 and ids[0] == tokenizer.bos and ids[-1] == tokenizer.eos and not (ids[1:-1] < len(SPECIAL)).any()
+                framed = len(ids) >= 2 and ids[0] == tokenizer.bos and ids[-1] == tokenizer.eos and not (ids[1:-1] < tokenizer.first).any()
                 wrong += not framed or tokenizer.decode(ids[1:-1].tolist()) != text
                 seen += 1
             row += 1

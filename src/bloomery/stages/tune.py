@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
-from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View
+from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View, Vocab
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Tune:
         before = nats(model, laid, self.measured)
         mover = self.mover(model, precision.dtype(mode["precision"]), job)
         rows, total = self.rows(laid), max(1, round(self.epochs * laid.trained))
-        held = self.feed(laid, "heldout", job.rng.child("heldout")) if laid.heldout else None
+        held = self.feed(laid, "heldout", model, job.rng.child("heldout")) if laid.heldout else None
         scored = heldout.sample(held, 32 * laid.context) if held else []
         steps = self.steps(laid)
         with job.graceful():
@@ -156,8 +156,7 @@ class Tune:
                     checkpoints=Checkpoints(job.work / "checkpoints"),
                     curve=job.work / "curve.jsonl",
                     log=job.log,
-                    evaluate=(lambda: heldout.nats_per_token(model.net, scored, mode["compile"])) if scored else None,
-                    figure="heldout_nats",
+                    evaluate=(lambda: {"heldout_nats": heldout.nats_per_token(model.net, scored, mode["compile"])}) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
                     save_every=self.checkpoint_seconds,
                     save_steps=self.checkpoint_steps,
@@ -272,13 +271,16 @@ class Tune:
         """Before step 1."""
         return Clock(0, 0, self.rows(laid) * laid.context, float(max(1, round(self.epochs * laid.trained))))
 
-    def feed(self, laid: Conversations, part: str, rng: Rng) -> Any:
+    def feed(self, laid: Conversations, part: str, model: Model, rng: Rng) -> Any:
         """Rows of a part; the held-out ones are laid alike whatever the training does, so that figures compare."""
+        from bloomery.data.tokenizer import spare_ids
         from bloomery.methods.batching.whole import Whole
         from bloomery.methods.view.causal import Causal
 
+        pad, bos, eos = (model.ids.get(f"{name}_token", -1) for name in ("pad", "bos", "eos"))
+        vocab = Vocab(model.net.cfg.vocab, pad, bos, eos, spare_ids(model.tokenizer))
         how = (self.batching, self.view) if part == "train" else (Whole(), Causal())
-        return laid.feed(part, *how, self.rows(laid), self.micro, rng)
+        return laid.feed(part, *how, self.rows(laid), self.micro, rng, vocab)
 
     def sound_feed(self, laid: Conversations, model: Model, rng: Rng) -> Any:
         """The training rows, after a look at the first ones; BadInput where tokens would be trained on wrongly."""
@@ -286,11 +288,11 @@ class Tune:
 
         begin = model.ids.get("bos_token")
         doubled = begin if begin not in laid.template.stops else None  # one token for both stands between turns
-        wrong = preview.faults(self.feed(laid, "train", rng), self.clock(laid), doubled, None)
+        wrong = preview.faults(self.feed(laid, "train", model, rng), self.clock(laid), doubled, None)
         if wrong:
             raise BadInput("; ".join(wrong))
         laid.demand_sound(model.tokenizer)
-        return self.feed(laid, "train", rng)
+        return self.feed(laid, "train", model, rng)
 
     # ---- preview
 

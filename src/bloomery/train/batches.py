@@ -5,14 +5,16 @@ Shapes: B rows of a micro-batch, T tokens of a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from bloomery.core.errors import BadInput
 from bloomery.data.shards import Shards
-from bloomery.seams import Batch, Batching, Clock, Doc, Rng, View
+from bloomery.seams import Batch, Batching, Clock, Doc, Pool, Rng, View, Vocab
 
 Rows = list[list[tuple[int, int, int]]]
 COLUMNS = {  # type, and what padding holds
@@ -27,29 +29,55 @@ COLUMNS = {  # type, and what padding holds
 class Feed:
     """The micro-batches of step after step; `state` (JSON) and the clock are all that a resume needs.
 
-    `context` is T, `micro` the rows of a micro-batch. Document numbers of the last step are in `documents`.
+    `context` is the longest T, `micro` the rows of a micro-batch at that length. Document numbers of the last step are in
+    `documents`. Raises BadInput for a view that needs more spare ids than the vocabulary has.
     """
 
-    def __init__(self, shards: Shards, batching: Batching, view: View, context: int, micro: int, rng: Rng) -> None:
-        self.shards, self.batching, self.view = shards, batching, view
+    def __init__(self, shards: Shards, batching: Batching, view: View, context: int, micro: int, rng: Rng, vocab: Vocab) -> None:
+        self.shards, self.batching, self.view, self.vocab = shards, batching, view, vocab
         self.context, self.micro, self.rng = context, micro, rng
-        self.lengths = np.maximum(shards.lengths - 1, 0)  # the first token of a document is never a target
+        if (marks := getattr(view, "marks", 0)) > len(vocab.spare):
+            mend = f"say `spare: {marks}` or more at the tokenize step"
+            raise BadInput(f"view: {type(view).__name__} needs {marks} spare tokens and the vocabulary has {len(vocab.spare)}; {mend}")
+        room = view.room(context) if hasattr(view, "room") else context
+        if room < 1:
+            raise BadInput(f"view: {type(view).__name__} leaves no room in rows of {context} tokens; raise context")
+        lengths = np.maximum(shards.lengths - 1, 0)  # the first token of a document is never a target
+        self.pool = Pool(lengths, room, *shards.domains())
         self.state: Any = None
         self.documents: list[int] = []
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Inputs of each document."""
+        return self.pool.lengths
+
     def next(self, clock: Clock) -> list[Batch]:
         """The micro-batches of the step that begins at `clock`."""
-        rows, self.state = self.batching.plan(self.lengths, self.state, clock, self.rng)
+        rows = self.plan(clock)
         self.documents = sorted({document for row in rows for document, _, _ in row})
-        laid = [lay(self.views(row, clock), self.context) for row in rows]
-        return [stack(laid[i : i + self.micro]) for i in range(0, len(laid), self.micro)]
+        seen = [self.views(row, clock) for row in rows]
+        long, micro = self.context, self.micro
+        if getattr(self.batching, "uneven", False):
+            long = max(map(extent, seen))
+            micro = micro_rows(len(rows), max(1, self.micro * self.context // max(1, long)), long)
+        laid = [lay(views, long) for views in seen]
+        return [stack(laid[i : i + micro]) for i in range(0, len(laid), micro)]
+
+    def plan(self, clock: Clock) -> list[list[tuple[int, int, int]]]:
+        """The pieces of the step at `clock`, as many rows as without the view's marks; the feed moves on by that step."""
+        if self.pool.row != self.context:
+            clock = replace(clock, batch=max(1, clock.batch // self.context) * self.pool.row)
+        rows, self.state = self.batching.plan(self.pool, self.state, clock, self.rng)
+        return rows
 
     def views(self, row: Iterable[tuple[int, int, int]], clock: Clock) -> list[dict[str, Any]]:
         """What each piece of a row trains on; trainable token k of a document is its token k + 1."""
         seen = []
         for document, start, stop in row:
             ids = self.shards.piece(document, start, stop + 1)
-            seen += self.view.view(ids, self.marked(document, start, len(ids)), clock, self.rng.child("view", clock.step, document, start))
+            rng = self.rng.child("view", clock.step, document, start)
+            seen += self.view.view(ids, self.marked(document, start, len(ids)), self.vocab, clock, rng)
         return seen
 
     def marked(self, document: int, start: int, length: int) -> Doc | None:
@@ -63,6 +91,11 @@ class Feed:
         """Ids of the documents in the last step."""
         column = self.shards.table().column("id")
         return [str(column[i]) for i in self.documents]
+
+
+def extent(views: Sequence[dict[str, Any]]) -> int:
+    """Tokens that views take side by side."""
+    return sum(len(view["inputs"]) for view in views)
 
 
 def lay(views: list[dict[str, Any]], context: int) -> dict[str, np.ndarray]:

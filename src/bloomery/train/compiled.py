@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bloomery.core.errors import BadInput
@@ -32,7 +33,7 @@ def worthwhile(wish: bool | str, flops: float) -> bool:
     return wish in (True, "on") or (wish == "auto" and flops >= PAYS_FROM and compiler() is not None)
 
 
-def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log) -> None:
+def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log, roles: Mapping[str, nn.Module] | None = None) -> None:
     """Compile the blocks of `net` and rehearse a forward and backward pass in the shapes of `feed`, to pay for it now.
 
     All blocks share one graph: they have the same code and shapes, and their weights are its inputs. A failure leaves them eager and
@@ -43,7 +44,7 @@ def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log) -> None:
     try:
         for block in net.blocks:
             block.compile(dynamic=False, fullgraph=True)
-        rehearse(net, feed, loss)
+        rehearse(net, feed, loss, roles or {})
     except Exception as wrong:
         uncompile(net)
         first = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__)
@@ -57,13 +58,15 @@ def uncompile(net: nn.Module) -> None:
         block._compiled_call_impl = None
 
 
-def rehearse(net: nn.Module, feed: Feed, loss: Loss) -> None:
+def rehearse(net: nn.Module, feed: Feed, loss: Loss, roles: Mapping[str, nn.Module]) -> None:
     """One forward and backward pass over made-up tokens in the run's shapes; leaves no gradient."""
     from bloomery.train.batches import lay, stack
+    from bloomery.train.shares import shares
 
     row = lay([], feed.context)
     row["weights"][:] = 1
     row["documents"][:] = 0
-    terms = loss.terms({"net": net}, stack([row] * feed.micro), {}, feed.rng.child("rehearsal"))
-    sum(terms.values()).backward()
-    net.zero_grad(set_to_none=True)
+    micro = stack([row] * feed.micro)
+    shares(loss, {"net": net, **roles}, [micro], feed.rng.child("rehearsal"))(net, micro).backward()
+    for one in (net, *roles.values()):
+        one.zero_grad(set_to_none=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from bloomery.data.chat.encode import Example
 from bloomery.data.chat.read import Conversation, read_chats
 from bloomery.data.chat.template import ChatTemplate, template_text
 from bloomery.data.shards import Shards
-from bloomery.seams import Batching, Rng, View
+from bloomery.seams import Batching, Rng, View, Vocab
 from bloomery.train.batches import Feed, micro_rows
 
 Laid = list[tuple[Conversation, Example]]
@@ -40,11 +40,9 @@ class Conversations:
         """Trained tokens of one epoch."""
         return int(sum(np.count_nonzero(encode.trained(example)) for _, example in self.train))
 
-    def feed(self, part: str, batching: Batching, view: View, rows: int, micro: int, rng: Rng) -> Feed:
-        """Rows of a part as tensors; a batching whose rows have no length gets the context's."""
-        if getattr(batching, "row", None) == 0:
-            batching = replace(batching, row=self.context)
-        return Feed(Shards(self.folder / part), batching, view, self.context, micro_rows(rows, micro, self.context), rng)
+    def feed(self, part: str, batching: Batching, view: View, rows: int, micro: int, rng: Rng, vocab: Vocab) -> Feed:
+        """Rows of a part as tensors."""
+        return Feed(Shards(self.folder / part), batching, view, self.context, micro_rows(rows, micro, self.context), rng, vocab)
 
     def measured(self, most: int) -> Laid:
         """At most so many held-out conversations, drawn by a hash of their ids: files are often in some order."""

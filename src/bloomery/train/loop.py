@@ -7,9 +7,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,24 @@ from torch import Tensor, nn
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 from bloomery.core.files import to_disk
 from bloomery.core.log import Log
-from bloomery.nn.lora import reseed
 from bloomery.seams import Backward, Batch, Clock, Loss, Rng, Schedule
 from bloomery.train.audit import Audit
-from bloomery.train.batches import COLUMNS, Feed
+from bloomery.train.batches import Feed
 from bloomery.train.checkpoint import Checkpoints
 from bloomery.train.optimizer import Optimizer
+from bloomery.train.shares import shares
 
-UNITS = {"heldout_bpb": "bits/byte", "heldout_nats": "nats/token"}
+SHOWN = {"heldout_bpb": "bits/byte", "heldout_nats": "nats/token", "heldout_loss": ""}  # the first that is measured is shown
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The trainer state at the end of another run of the same model."""
+
+    tensors: Mapping[str, Tensor]
+    layout: list
+    steps: int
+    batching: Any
 
 
 @dataclass
@@ -44,14 +55,21 @@ class Training:
     checkpoints: Checkpoints
     curve: Path  # one JSON line per step
     log: Log
-    evaluate: Callable[[], float] | None = None  # a figure of held-out text
-    figure: Literal["heldout_bpb", "heldout_nats"] = "heldout_bpb"  # which one: bits per byte, or nats per trained token
+    evaluate: Callable[[], dict[str, float]] | None = None  # figures of held-out text, by the names under which the clock shows them
     evaluate_every: int = 0  # steps; 0 = only after the last
     save_every: float = 30.0  # seconds
     save_steps: int = 0  # also every so many steps; 0 = never
     stopping: Callable[[], bool] = lambda: False
     mode: dict[str, Any] = field(default_factory=dict)  # numeric mode: a checkpoint of another one is refused
-    roles: Mapping[str, nn.Module] = field(default_factory=dict)  # further models of the loss
+    roles: Mapping[str, nn.Module] = field(default_factory=dict)  # parts of the loss, trained along, and further models, which are not
+    before_step: Callable[[Clock], None] = lambda clock: None  # what modules of the model change as the clock says
+    watch: Callable[[], AbstractContextManager] = nullcontext  # around forward and backward: what is kept of activations
+    earlier: Earlier | None = None  # the run that this one goes on from
+
+    @property
+    def steps_before(self) -> int:
+        """Steps of earlier runs that this one goes on from."""
+        return self.earlier.steps if self.earlier else 0
 
 
 @dataclass
@@ -63,11 +81,13 @@ class Outcome:
     seconds: float  # of training, over all processes that took part
     audit: dict[str, Any] | None
     resumed: bool
+    numbers: dict[str, float] = field(default_factory=dict)  # of the last step
 
 
 def train(run: Training) -> Outcome:
     """Train until `run.total` tokens. Raises Interrupted after saving, CheckFailed when a loss or gradient is not finite."""
     clock, audit, spent, loss, resumed = resume(run)
+    numbers: dict[str, float] = {}
     if getattr(run.backward, "streams", False):
         run.optimizer.stream()
     run.net.train()
@@ -77,18 +97,19 @@ def train(run: Training) -> Outcome:
         while clock.tokens < run.total:
             began = time.perf_counter()
             micros = run.feed.next(clock)
+            run.before_step(clock)
             rate = run.rate * run.schedule.value(clock)
             numbers = gradients(run, clock, micros, audit)
             loss = numbers["loss"]
-            run.optimizer.step(rate, clock.step + 1)
+            run.optimizer.step(rate, run.steps_before + clock.step + 1)
             tokens = sum(int(torch.count_nonzero(micro.weights)) for micro in micros)
             clock = replace(clock, step=clock.step + 1, tokens=clock.tokens + tokens)
             audit.after_step(last=clock.tokens >= run.total)
             took = time.perf_counter() - began
             row = {"step": clock.step, "tokens": clock.tokens, "rate": rate, **numbers, "tokens_per_second": round(tokens / took, 1)}
             if due(run, clock):
-                row[run.figure] = run.evaluate()
-                clock = replace(clock, seen={**clock.seen, run.figure: row[run.figure]})
+                row |= run.evaluate()
+                clock = replace(clock, seen={**clock.seen, **{name: row[name] for name in row if name.startswith("heldout")}})
             spent += time.perf_counter() - began
             curve.write(json.dumps({**row, "seconds": round(spent, 3)}) + "\n")
             bar.advance(tokens, note(row))
@@ -99,26 +120,15 @@ def train(run: Training) -> Outcome:
             if stopping and clock.tokens < run.total:
                 done = f"{clock.tokens:,} of {run.total:,} tokens"
                 raise Interrupted(f"stopped after step {clock.step} ({done}); the state is saved, the same command goes on")
-    return Outcome(clock, loss, spent, audit.verdict, resumed)
+    return Outcome(clock, loss, spent, audit.verdict, resumed, numbers)
 
 
 def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) -> dict[str, float]:
     """Leave the gradients of the whole step in the optimizer's buffer: sums over all micro-batches, each over its denominator."""
-    rng = run.rng.child("step", clock.step)
-    roles = {"net": run.net, **run.roles}
-    weights: dict[str, float] = {}
-    for micro in micros:
-        for name, weight in run.loss.weigh(micro).items():
-            weights[name] = weights.get(name, 0.0) + weight
-    seen = run.loss.look(roles, join(micros), rng.child("look")) if hasattr(run.loss, "look") else {}
-    place = {id(micro): i for i, micro in enumerate(micros)}
-
-    def value(net: nn.Module, micro: Batch) -> Tensor:
-        reseed(net, rng.child("dropout", place.get(id(micro), -1)))
-        terms = run.loss.terms({**roles, "net": net}, micro, seen, rng.child("loss", place.get(id(micro), -1)))
-        return sum(term / (weights[name] or 1.0) for name, term in terms.items())
-
-    numbers = run.backward.backward(run.net, micros, value, rng.child("backward"))
+    rng = run.rng.child("step", run.steps_before + clock.step)
+    value = shares(run.loss, {"net": run.net, **run.roles}, micros, rng)
+    with run.watch():
+        numbers = run.backward.backward(run.net, micros, value, rng.child("backward"))
     grads = run.optimizer.collect()
     audit.gradients(grads)
     if hasattr(run.backward, "transform"):
@@ -141,6 +151,7 @@ def resume(run: Training) -> tuple[Clock, Audit, float, float, bool]:
     """
     found = run.checkpoints.newest()
     if found is None:
+        go_on(run)
         clock = Clock(0, 0, run.batch, float(run.total))
         audit = Audit(run.net, run.optimizer)
         run.curve.write_text("")
@@ -166,6 +177,18 @@ def resume(run: Training) -> tuple[Clock, Audit, float, float, bool]:
     if clock.step:
         run.log.say(f"goes on after step {clock.step} ({clock.tokens:,} of {run.total:,} tokens)")
     return clock, Audit(run.net, run.optimizer, state["audit"]), state["seconds"], state["loss"], clock.step > 0
+
+
+def go_on(run: Training) -> None:
+    """Weights, optimizer state and place in the text as an earlier run left them; BadInput for one of another model or optimizer."""
+    if run.earlier is None:
+        return
+    tensors = run.optimizer.tensors()
+    same = {name: t.shape for name, t in tensors.items()} == {name: t.shape for name, t in run.earlier.tensors.items()}
+    if run.earlier.layout != run.optimizer.layout() or not same:
+        raise BadInput("after: that model was trained with another shape, optimizer or loss; state the same, or name it as `start`")
+    run.optimizer.load({name: t.clone() for name, t in run.earlier.tensors.items()})
+    run.feed.state = run.earlier.batching
 
 
 def save(run: Training, clock: Clock, audit: Audit, spent: float, loss: float, curve: Any) -> None:
@@ -218,12 +241,7 @@ def is_time(run: Training, clock: Clock, saved: float) -> bool:
     return bool(by_steps) or time.monotonic() - saved >= run.save_every
 
 
-def join(micros: list[Batch]) -> Batch:
-    """The whole step as one batch."""
-    return Batch(**{name: torch.cat([getattr(micro, name) for micro in micros]) for name in COLUMNS})
-
-
 def note(row: Mapping[str, Any]) -> str:
     """What is worth reading while it trains."""
-    heldout = "".join(f", held out {row[name]:.3f} {unit}" for name, unit in UNITS.items() if name in row)
-    return f"loss {row['loss']:.3f}{heldout}, {row['tokens_per_second']:,.0f} tokens/s"
+    shown = [f", held out {row[name]:.3f} {unit}".rstrip() for name, unit in SHOWN.items() if name in row][:1]
+    return f"loss {row['loss']:.3f}{''.join(shown)}, {row['tokens_per_second']:,.0f} tokens/s"

@@ -136,6 +136,10 @@ class Optimizer:
         states = {f"state|{owner}|{key}": s for owner, state in self.states.items() for key, s in state.items()}
         return {"master": self.master, **states}
 
+    def state_bytes(self) -> int:
+        """Bytes of what the methods keep between steps; masters and gradients are not theirs."""
+        return sum(s.numel() * s.element_size() for state in self.states.values() for s in state.values())
+
     def layout(self) -> list[list]:
         """Names, shapes and order of the parameters: what a checkpoint must agree with."""
         return [[one.name, list(one.shape)] for one in self.claims]

@@ -21,8 +21,7 @@ class Piece:
 
 def rows(feed: Feed, clock: Clock, most: int) -> Iterator[list[Piece]]:
     """The first rows of the step at `clock`, through the same batching and view as training; the feed moves on by that step."""
-    planned, feed.state = feed.batching.plan(feed.lengths, feed.state, clock, feed.rng)
-    for row in planned[:most]:
+    for row in feed.plan(clock)[:most]:
         yield [piece(view) for view in feed.views(row, clock)]
 
 
@@ -52,5 +51,17 @@ def ends(feed: Feed, clock: Clock) -> Iterator[Piece]:
     """The last pieces of some documents, as they would be trained."""
     for document in range(min(ENDS, len(feed.lengths))):
         length = int(feed.lengths[document])
-        for view in feed.views([(document, max(0, length - feed.context), length)] if length else [], clock):
+        for view in feed.views([(document, max(0, length - feed.pool.row), length)] if length else [], clock):
             yield piece(view)
+
+
+def shows_targets(feed: Feed, clock: Clock) -> bool:
+    """Whether every trained target of the step stands among the inputs, one place later: no task for a model that sees all of them."""
+    shown = [
+        int(view["inputs"][place + 1]) == int(view["targets"][place])
+        for row in feed.plan(clock)
+        for view in feed.views(row, clock)
+        for place in range(len(view["inputs"]) - 1)
+        if view["weights"][place] > 0
+    ]
+    return bool(shown) and all(shown)

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.methods.batching.packed import Packed
-from bloomery.seams import Clock, Rng
+from bloomery.seams import Clock, Pool, Rng
 
 
 def rows_of(lengths, row: int, count: int, per_step: int, rng: Rng) -> list:
     state, rows = None, []
     while len(rows) < count:
-        more, state = Packed(row).plan(lengths, state, Clock(0, 0, per_step * row, None), rng)
+        more, state = Packed().plan(Pool(lengths, row), state, Clock(0, 0, per_step * row, None), rng)
         state = json.loads(json.dumps(state))
         rows += more
     return rows[:count]
@@ -42,7 +42,7 @@ def test_each_token_once_per_epoch_in_full_rows(lengths: list[int], row: int, pe
 
 
 def test_one_document_of_row_length_is_itself() -> None:
-    rows, state = Packed(8).plan([8], None, Clock(0, 0, 16, None), Rng((0,)))
+    rows, state = Packed().plan(Pool([8], 8), None, Clock(0, 0, 16, None), Rng((0,)))
     assert rows == [[(0, 0, 8)], [(0, 0, 8)]] and state == {"epoch": 2, "row": 0}
 
 
@@ -58,10 +58,13 @@ def test_step_size_does_not_change_the_rows() -> None:
     assert rows_of(lengths, 64, 60, 1, Rng((5,))) == rows_of(lengths, 64, 60, 7, Rng((5,))) != rows_of(lengths, 64, 60, 7, Rng((6,)))
 
 
+def test_its_own_row_goes_before_the_pools() -> None:
+    assert [len(Packed(row).plan(Pool([90], 16), None, Clock(0, 0, 32, None), Rng((0,)))[0]) for row in (0, 8, 16)] == [2, 4, 2]
+
+
 def test_errors_and_no_torch() -> None:
-    for packed, lengths in ((Packed(8), [0, 0]), (Packed(0), [4])):
-        with pytest.raises(ValueError, match=r"token|row"):
-            packed.plan(lengths, None, Clock(0, 0, 8, None), Rng((0,)))
+    with pytest.raises(ValueError, match="no document has a token"):
+        Packed().plan(Pool([0, 0], 8), None, Clock(0, 0, 8, None), Rng((0,)))
     modules = "bloomery.methods.batching.packed, bloomery.methods.view.causal, bloomery.methods.schedule.wsd"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from bloomery.methods.batching.whole import Whole
-from bloomery.seams import Clock, Rng
+from bloomery.seams import Clock, Pool, Rng
 
 RNG = Rng((0, "batches"))
 
@@ -17,7 +17,7 @@ def epoch(lengths: list[int], room: int, most: int = 64) -> list[list[tuple[int,
     """The rows of the first epoch, planned one at a time."""
     found, state = [], None
     while state is None or state["epoch"] == 0:
-        rows, state = Whole(room, most).plan(lengths, state, Clock(0, 0, room, None), RNG)
+        rows, state = Whole(open=most).plan(Pool(lengths, room), state, Clock(0, 0, room, None), RNG)
         found += rows
     return found
 
@@ -47,21 +47,23 @@ def test_a_long_document_is_cut_at_the_end_of_its_row() -> None:
 
 
 def test_the_state_resumes_the_stream_and_epochs_differ() -> None:
-    lengths, method = list(range(1, 40)), Whole(50)
+    pool, method = Pool(list(range(1, 40)), 50), Whole()
     state, seen = None, []
     for _ in range(60):
-        rows, state = method.plan(lengths, state, Clock(0, 0, 50, None), RNG)
+        rows, state = method.plan(pool, state, Clock(0, 0, 50, None), RNG)
         seen.append((rows[0], state))
-    together, _ = method.plan(lengths, None, Clock(0, 0, 4 * 50, None), RNG)
+    together, _ = method.plan(pool, None, Clock(0, 0, 4 * 50, None), RNG)
     assert together == [row for row, _ in seen[:4]]
     for at in (3, 25, 40):
-        assert method.plan(lengths, seen[at][1], Clock(0, 0, 50, None), RNG) == ([seen[at + 1][0]], seen[at + 1][1])
+        assert method.plan(pool, seen[at][1], Clock(0, 0, 50, None), RNG) == ([seen[at + 1][0]], seen[at + 1][1])
     each = next(i for i, (_, state) in enumerate(seen) if state["epoch"] == 1) + 1
     assert [row for row, _ in seen[:each]] != [row for row, _ in seen[each : 2 * each]]
 
 
 def test_nothing_to_train_on_is_said() -> None:
     with pytest.raises(ValueError, match="no document has a token"):
-        Whole(8).plan([0, 0], None, Clock(0, 0, 8, None), RNG)
-    with pytest.raises(ValueError, match="row must be set"):
-        Whole().plan([3], None, Clock(0, 0, 8, None), RNG)
+        Whole().plan(Pool([0, 0], 8), None, Clock(0, 0, 8, None), RNG)
+
+
+def test_its_own_row_goes_before_the_pools() -> None:
+    assert Whole(4).plan(Pool([9], 8), None, Clock(0, 0, 4, None), RNG)[0] == [[(0, 0, 4)]]

@@ -89,7 +89,7 @@ def fingerprint(source: Source) -> dict[str, Any]:
 def tasks(source: Source, limit: int) -> Iterator[Task]:
     """The stream is read here, once, and its rows travel to the workers."""
     options = source.options
-    wanted = [c for c in (options.text, options.id, options.path, options.package, options.licence) if c]
+    wanted = [c for c in (options.text, options.id, options.path, options.package, options.domain, options.licence) if c]
     run: list[dict[str, Any]] = []
     held = first = 0
     for row in islice(_stream(source), options.limit or None):

@@ -24,7 +24,8 @@ def _open(path: str) -> Any:
 
 
 def _columns(options: Options) -> list[str]:
-    return list(dict.fromkeys(filter(None, (options.text, options.id, options.path, options.package, options.licence))))
+    named = (options.text, options.id, options.path, options.package, options.domain, options.licence)
+    return list(dict.fromkeys(filter(None, named)))
 
 
 def check(source: Source) -> None:

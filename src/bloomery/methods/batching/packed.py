@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bloomery.core.rng import numpy_rng
-from bloomery.seams import Clock, Rng
+from bloomery.seams import Clock, Pool, Rng
 
 Pieces = list[tuple[int, int, int]]
 
@@ -22,46 +22,44 @@ class Packed:
     Costs: 24 bytes of memory per document; the saved state is two numbers.
     """
 
-    row: int = 0  # trained tokens per row; 0 = the model's context
+    row: int = 0  # inputs per row; 0 = the pool's, which is the model's context less what the view adds
 
     def __post_init__(self) -> None:
         if self.row < 0:
             raise ValueError(f"row must not be negative, got {self.row}")
 
-    def plan(self, lengths: Any, state: Any, clock: Clock, rng: Rng) -> tuple[list[Pieces], Any]:
-        """The rows of the next `clock.batch` tokens, each exactly `row` trained tokens in pieces (document, start, stop).
+    def plan(self, pool: Pool, state: Any, clock: Clock, rng: Rng) -> tuple[list[Pieces], Any]:
+        """The rows of the next `clock.batch` inputs, each exactly `row` inputs in pieces (document, start, stop).
 
-        `lengths` are trained tokens per document; `state` is None at first, then {"epoch", "row"}. An epoch has as many rows as
-        hold every token; its last row ends with the first tokens of the next epoch, which are not repeated there. Raises
-        ValueError when there is nothing to train on.
+        `state` is None at first, then {"epoch", "row"}. An epoch has as many rows as hold every token; its last row ends with the
+        first tokens of the next epoch, which are not repeated there. Raises ValueError when there is nothing to train on.
         """
-        if not self.row:
-            raise ValueError("row must be set before packed batching plans anything (0 means the model's context)")
-        lengths = np.ascontiguousarray(lengths, np.int64)
+        room, lengths = self.row or pool.row, np.ascontiguousarray(pool.lengths, np.int64)
         total = int(lengths.sum())
         if total < 1:
             raise ValueError("no document has a token to train on")
-        each, data = -(-total // self.row), lengths.tobytes()
+        each, data = -(-total // room), lengths.tobytes()
         epoch, row = (int(state["epoch"]), int(state["row"])) if state else (0, 0)
         rows = []
-        for _ in range(max(1, clock.batch // self.row)):
+        for _ in range(max(1, clock.batch // room)):
             place = epoch * each + int(_order(each, rng.child("rows", epoch))[row])
-            rows.append(self.cut(data, total, place * self.row, rng))
+            rows.append(cut(data, total, (place * room, (place + 1) * room), rng))
             epoch, row = (epoch, row + 1) if row + 1 < each else (epoch + 1, 0)
         return rows, {"epoch": epoch, "row": row}
 
-    def cut(self, data: bytes, total: int, begin: int, rng: Rng) -> Pieces:
-        """The pieces of the row that begins at token `begin` of the endless stream of epochs."""
-        pieces, end = [], begin + self.row
-        while begin < end:
-            lap, inside = divmod(begin, total)
-            documents, ends = _layout(data, rng.child("epoch", lap))
-            at = int(np.searchsorted(ends, inside, "right"))
-            start = inside - (int(ends[at - 1]) if at else 0)
-            taken = min(int(ends[at]) - inside, end - begin)
-            pieces.append((int(documents[at]), start, start + taken))
-            begin += taken
-        return pieces
+
+def cut(data: bytes, total: int, span: tuple[int, int], rng: Rng) -> Pieces:
+    """The pieces of the row that holds the inputs `span` of the endless stream of epochs."""
+    pieces, (begin, end) = [], span
+    while begin < end:
+        lap, inside = divmod(begin, total)
+        documents, ends = _layout(data, rng.child("epoch", lap))
+        at = int(np.searchsorted(ends, inside, "right"))
+        start = inside - (int(ends[at - 1]) if at else 0)
+        taken = min(int(ends[at]) - inside, end - begin)
+        pieces.append((int(documents[at]), start, start + taken))
+        begin += taken
+    return pieces
 
 
 @lru_cache(maxsize=2)

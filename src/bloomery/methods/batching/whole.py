@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bloomery.core.rng import numpy_rng
-from bloomery.seams import Clock, Rng
+from bloomery.seams import Clock, Pool, Rng
 
 Pieces = list[tuple[int, int, int]]
 
@@ -24,25 +24,23 @@ class Whole:
     Costs: the padding at the ends of rows; 24 bytes of memory per document; the saved state is two numbers.
     """
 
-    row: int = 0  # inputs per row; 0 = the model's context
+    row: int = 0  # inputs per row; 0 = the pool's, which is the model's context less what the view adds
     open: int = 64  # rows that are filled at the same time
 
     def __post_init__(self) -> None:
         if self.row < 0 or self.open < 1:
             raise ValueError(f"row must not be negative and open at least 1, got {self.row} and {self.open}")
 
-    def plan(self, lengths: Any, state: Any, clock: Clock, rng: Rng) -> tuple[list[Pieces], Any]:
+    def plan(self, pool: Pool, state: Any, clock: Clock, rng: Rng) -> tuple[list[Pieces], Any]:
         """The rows of the next `clock.batch` inputs, padding counted, in pieces (document, 0, inputs).
 
         `state` is None at first, then {"epoch", "row"}. Raises ValueError when there is nothing to train on.
         """
-        if not self.row:
-            raise ValueError("row must be set before whole batching plans anything (0 means the model's context)")
-        data = np.ascontiguousarray(lengths, np.int64).tobytes()
+        room, data = self.row or pool.row, np.ascontiguousarray(pool.lengths, np.int64).tobytes()
         epoch, row = (int(state["epoch"]), int(state["row"])) if state else (0, 0)
         rows: list[Pieces] = []
-        for _ in range(max(1, clock.batch // self.row)):
-            laid = rows_of(data, self.row, self.open, rng.child("epoch", epoch))
+        for _ in range(max(1, clock.batch // room)):
+            laid = rows_of(data, room, self.open, rng.child("epoch", epoch))
             rows.append(laid[row])
             epoch, row = (epoch, row + 1) if row + 1 < len(laid) else (epoch + 1, 0)
         return rows, {"epoch": epoch, "row": row}

@@ -21,6 +21,7 @@ class AdamW:
     beta2: float = 0.95  # decay of the mean of squared gradients
     eps: float = 1e-8  # added to the root of the squares
     scope = "element"
+    space = {"rate": (5e-4, 1e-2), "beta2": [0.95, 0.98, 0.99]}
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2"):

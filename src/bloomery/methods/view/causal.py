@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bloomery.seams import Clock, Doc, Rng
+from bloomery.seams import Clock, Doc, Rng, Vocab
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Causal:
     Costs: nothing.
     """
 
-    def view(self, ids: Sequence[int], doc: Doc | None, clock: Clock, rng: Rng) -> list[dict[str, Any]]:
+    def view(self, ids: Sequence[int], doc: Doc | None, vocab: Vocab, clock: Clock, rng: Rng) -> list[dict[str, Any]]:
         """n + 1 tokens become n inputs with the n that follow as targets; fewer than 2 tokens become nothing. Weights are 1, or those
         of the document's spans and 0 elsewhere."""
         ids = np.asarray(ids, np.int64)

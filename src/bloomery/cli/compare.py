@@ -1,0 +1,89 @@
+"""`bloomery compare`: methods under equal search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from bloomery.cli import options
+
+NAME = "compare"
+Changes = Annotated[list[str], typer.Option("--set", help="Fix a knob, which is then not searched: knob=value, or method.knob=value.")]
+Target = Annotated[str, typer.Option(help="loss<=2.1 (held-out nats per token), bits<=1.9 (bits per byte), or loss or bits alone.")]
+
+
+def command(
+    methods: Annotated[list[str], typer.Argument(help="Methods of one seam.", show_default=False)],
+    seam: Annotated[str, typer.Option(help="The seam they are of, a part of pretraining or of compression.")],
+    target: Target = "loss",
+    trials: Annotated[int, typer.Option(help="Trials of each method, from its own space.")] = 8,
+    budget: Annotated[str, typer.Option(help="Begin no round of trials that would end later: 90s, 30m, 2h. Empty: no end.")] = "",
+    world: Annotated[str, typer.Option(help="The text they are trained on.")] = "python",
+    seed: Annotated[int, typer.Option(help="Of the trials and of the search.")] = 0,
+    by: Annotated[Literal["seconds", "tokens"], typer.Option(help="What the target is to be reached in few of.")] = "seconds",
+    changes: Changes = [],  # noqa: B006 - typer copies it
+    write: Annotated[Path | None, typer.Option(help="Write the winner's settings as a recipe file.")] = None,
+    store: options.Store = options.STORE,
+    quiet: Annotated[bool, typer.Option(help="Print the results only.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Compare methods under equal search: the same number of trials for each, drawn from its own declared space.
+
+    The same command goes on where it stopped.
+    """
+    import sys
+
+    from bloomery.core.signals import Signals
+    from bloomery.core.store import Store
+    from bloomery.lab import results
+    from bloomery.lab.compare import compare, contest
+    from bloomery.lab.standings import read_budget, read_target
+
+    aim, seconds = read_target(target), read_budget(budget)
+    if write is not None:
+        results.writable(write)
+    planned = contest(seam, methods, aim, trials, seed, world, by, changes)
+    if not quiet:
+        print(results.settled(planned), file=sys.stderr, flush=True)
+    with Signals().listening():
+        opened = Store(store)
+        standing = compare(planned, opened, seconds, quiet=quiet)
+        told, picture = results.publish(standing, opened)
+    if write is not None:
+        results.write_winner(standing, write)
+    show(standing, as_json, [told, picture, *([write] if write else [])])
+
+
+def show(standing: Any, as_json: bool, files: list[Path]) -> None:
+    """A row for each method, the best first; then where everything lies."""
+    from bloomery.cli.tables import show_json, show_table
+
+    if as_json:
+        show_json({**row, **{f"{part}": {k: v for k, v in row[part].items() if k != "points"} for part in ("best", "median")}}
+                  for row in standing.ranking)  # fmt: skip
+        return
+    one = standing.contest
+    when = ["reached", "in s", "tokens", "median s"] if one.target.limit else []
+    right = ["trials", *when, one.target.unit, "median"]
+    show_table(["", "method", *right, "best settings"], [row_of(row, one) for row in standing.ranking], right=right)
+    done = f"{standing.rounds} of {one.trials} rounds in {standing.seconds:,.0f} s: {standing.why}"
+    print(f"\n{done}. One seed: a small lead may be chance; `--seed` repeats it with another.")
+    print("\n" + "\n".join(f"{kind:<8}{path}" for kind, path in zip(("results", "picture", "winner"), files, strict=False)))
+
+
+def row_of(row: dict[str, Any], one: Any) -> list[str]:
+    """One method in the table."""
+    from bloomery.draw.numbers import si
+    from bloomery.lab.standings import settings
+
+    best, median = row["best"], row["median"]
+    trials = f"{row['trials']}" + (f", {row['failed']} failed" if row["failed"] else "")
+    when = []
+    if one.target.limit:
+        found = [best["seconds_to_target"], best["tokens_to_target"], median["seconds_to_target"]]
+        shown = ["-" if value is None else si(value) if i == 1 else f"{value:,.1f}" for i, value in enumerate(found)]
+        when = [f"{row['reached']} of {row['trials']}", *shown]
+    finals = ["-" if part["final"] is None else f"{part['final']:.4f}" for part in (best, median)]
+    return [str(row["rank"]), row["method"], trials, *when, *finals, settings(best["knobs"]) or "as it is"]

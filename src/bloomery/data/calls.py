@@ -1,0 +1,86 @@
+"""Functions tried on inputs: example calls in a docstring, further ones made from them, and the program that runs them."""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from bloomery.core.rng import python_rng
+from bloomery.seams import Rng
+
+MARK = "\x1e"  # begins a line that tells a call's outcome
+
+
+def examples(text: str) -> list[tuple[str, str]]:
+    """The calls that a text shows after `>>>`, each with what it gives; sessions that are no single call are passed over."""
+    import doctest
+
+    try:
+        shown = doctest.DocTestParser().get_examples(text)
+    except ValueError:  # a session that is laid out wrongly
+        return []
+    return [(one.source.strip(), one.want.strip()) for one in shown if called(one.source) is not None and one.want.strip()]
+
+
+def called(source: str) -> tuple[str, list[Any]] | None:
+    """Name and arguments of a call whose arguments are literals, None for anything else."""
+    try:
+        node = ast.parse(source.strip(), mode="eval").body
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+            return node.func.id, [ast.literal_eval(argument) for argument in node.args]
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        pass
+    return None
+
+
+def mutated(calls: Sequence[str], count: int, rng: Rng) -> list[str]:
+    """`count` further calls, made by changing the arguments of the given ones: numbers moved, sequences cut, joined and shuffled."""
+    known = [found for call in calls if (found := called(call)) is not None]
+    draw = python_rng(rng)
+    made = []
+    for _ in range(count if known else 0):
+        name, arguments = draw.choice(known)
+        made.append(f"{name}({', '.join(repr(_changed(one, draw)) for one in arguments)})")
+    return made
+
+
+def _changed(value: Any, draw: random.Random) -> Any:
+    if isinstance(value, bool):
+        return draw.random() < 0.5
+    if isinstance(value, int):
+        return draw.choice([value, -value, value + draw.randint(-3, 3), draw.randint(-10, 10)])
+    if isinstance(value, float):
+        return draw.choice([value, -value, value * 2, value + draw.uniform(-1, 1)])
+    if isinstance(value, str | list | tuple):
+        parts = [one if isinstance(value, str) else _changed(one, draw) for one in value]
+        draw.shuffle(parts)
+        parts = draw.choice([parts, parts + parts[: len(parts) // 2], parts[1:], parts])
+        return "".join(parts) if isinstance(value, str) else type(value)(parts)
+    if isinstance(value, dict):
+        return {key: _changed(one, draw) for key, one in value.items()}
+    return value
+
+
+def trial(program: str, calls: Sequence[str]) -> str:
+    """A program that makes each call after `program` and tells its outcome, for `outcomes` to read."""
+    lines = [program, "", "import sys as _sys"]
+    for i, call in enumerate(calls):
+        lines += ["try:", f"    _said = repr({call})", "except BaseException as _error:", "    _said = type(_error).__name__"]
+        lines += [f"_sys.stdout.write('\\n\\x1e{i} ' + ascii(_said) + '\\n')"]
+    return "\n".join(lines) + "\n"
+
+
+def outcomes(stdout: str, count: int) -> tuple[str | None, ...]:
+    """What each call gave, as text; the name of the error where it raised one, None where the program did not come to it."""
+    found: list[str | None] = [None] * count
+    for line in stdout.split("\n"):
+        number, _, said = line.removeprefix(MARK).partition(" ")
+        if line.startswith(MARK) and number.isascii() and number.isdigit() and int(number) < count:
+            try:
+                value = ast.literal_eval(said)
+            except (SyntaxError, ValueError):
+                continue
+            found[int(number)] = value if isinstance(value, str) else None
+    return tuple(found)

@@ -1,0 +1,131 @@
+"""How far a trial got and when: targets on held-out text, the first measurement at or below one, and the order of methods.
+
+After AlgoPerf (P011, Dahl et al. 2023, arXiv 2306.07179): what counts is the time to a target, of the best configuration that an
+equal search found; the time is that of training steps alone, without measurements and checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bloomery.core.errors import BadInput, near
+
+FIGURES = {"loss": ("heldout_nats", "nats per token"), "bits": ("heldout_bpb", "bits per byte")}
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+By = Literal["seconds", "tokens"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is measured, and how low it should get; without a limit the last measurement decides."""
+
+    figure: str = "heldout_nats"  # as rows of a curve name it
+    unit: str = "nats per token"
+    limit: float | None = None
+
+    def __str__(self) -> str:
+        name = next(short for short, (figure, _) in FIGURES.items() if figure == self.figure)
+        return name if self.limit is None else f"{name}<={self.limit:g}"
+
+
+def read_target(text: str) -> Target:
+    """`loss<=2.1` (held-out nats per token), `bits<=1.9` (bits per byte), or one of the two names alone."""
+    name, at_most, limit = text.replace(" ", "").partition("<=")
+    write = "write it as loss<=2.1 (held-out nats per token) or bits<=1.9 (bits per byte)"
+    if not re.fullmatch(r"[A-Za-z_]+", name):
+        raise BadInput(f"--target {text!r}: {write}")
+    if name not in FIGURES:
+        raise BadInput(f"--target {text!r}: there is no figure '{name}' ({near(name, list(FIGURES))}); {write}")
+    try:
+        value = float(limit) if at_most else None
+    except ValueError:
+        value = math.nan
+    if value is not None and not 0 < value < math.inf:
+        raise BadInput(f"--target {text!r}: {limit or 'nothing'} is no positive number; {write}")
+    return Target(*FIGURES[name], value)
+
+
+def read_budget(text: str) -> float:
+    """Seconds of `90s`, `30m`, `2h`, `1h30m`; a bare number is seconds, and "" has no end."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if "".join(f"{number}{unit}" for number, unit in parts) != text.strip() or (text.strip() and not parts):
+        raise BadInput(f"--budget {text!r}: write it as 90s, 30m, 2h or 1h30m")
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts) if parts else math.inf
+    if seconds <= 0:
+        raise BadInput(f"--budget {text!r}: nothing can be done in no time")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One trial of a comparison. `points` are its measurements (tokens, seconds of training, figure)."""
+
+    method: str
+    place: int
+    knobs: dict[str, Any]
+    artifact: str = ""
+    failed: str = ""
+    points: list[tuple[float, float, float]] = field(default_factory=list)
+
+    @property
+    def final(self) -> float:
+        """The last measurement; infinite where there is none."""
+        return self.points[-1][2] if self.points else math.inf
+
+    def reached(self, target: Target) -> dict[str, float] | None:
+        """Tokens and seconds at the first measurement at or below the target."""
+        if target.limit is None:
+            return None
+        found = next((point for point in self.points if point[2] <= target.limit), None)
+        return {"tokens": found[0], "seconds": found[1]} if found else None
+
+    def key(self, target: Target, by: By) -> tuple[int, float, int]:
+        """What trials are put in order by, the best least: those that reach the target by when, others by how near they came."""
+        found = self.reached(target)
+        if self.failed:
+            return 2, 0.0, self.place
+        return (0, found[by], self.place) if found else (1, self.final, self.place)
+
+    def told(self, target: Target) -> dict[str, Any]:
+        """As JSON."""
+        found = self.reached(target) or {"tokens": None, "seconds": None}
+        return {
+            "method": self.method, "trial": self.place, "knobs": self.knobs, "final": self.final if self.points else None,
+            "tokens_to_target": found["tokens"], "seconds_to_target": found["seconds"], "artifact": self.artifact, "failed": self.failed,
+            "points": self.points,
+        }  # fmt: skip
+
+
+def points(curve: Path, figure: str) -> list[tuple[float, float, float]]:
+    """(tokens, seconds of training steps, figure) wherever the figure was measured."""
+    found, seconds, before = [], 0.0, 0.0
+    for line in curve.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        seconds += (row["tokens"] - before) / row["tokens_per_second"] if row.get("tokens_per_second") else 0.0
+        before = row["tokens"]
+        if isinstance(row.get(figure), int | float):
+            found.append((float(row["tokens"]), round(seconds, 3), float(row[figure])))
+    return found
+
+
+def ranking(trials: Sequence[Ended], target: Target, by: By) -> list[dict[str, Any]]:
+    """A row for each method, the best first: its best trial, its median one (of an even number the worse), how many got how far."""
+    rows = []
+    for method in dict.fromkeys(one.method for one in trials):
+        own = sorted((one for one in trials if one.method == method), key=lambda one: one.key(target, by))
+        row = {"method": method, "trials": len(own), "failed": sum(bool(one.failed) for one in own)}
+        row["reached"] = sum(one.reached(target) is not None for one in own)
+        rows.append((own[0].key(target, by), {**row, "best": own[0].told(target), "median": own[len(own) // 2].told(target)}))
+    rows.sort(key=lambda row: row[0][:2])
+    return [{"rank": i + 1, **row} for i, (_, row) in enumerate(rows)]
+
+
+def settings(knobs: Mapping[str, Any]) -> str:
+    """Knobs in one line."""
+    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in knobs.items())

@@ -1,0 +1,112 @@
+"""Looks at a whole model before it is made smaller: statistics of all linears in one pass, and what units in their place would cost.
+
+Shapes: B rows, T tokens, N counted tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bloomery.core.errors import BadInput
+from bloomery.nn.model import Transformer
+from bloomery.seams import Compress
+
+TOGETHER = 2048  # tokens of a pass: their logits are held
+MEASURED = 4096  # tokens on which units are compared, about: an allocation may ask hundreds of times
+
+
+def padded(net: Transformer, sequences: Sequence[Sequence[int]], tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of sequences of like length, (B, T) ids padded at the end and which of them count; about `tokens` ids at a time."""
+    waiting = sorted((torch.as_tensor(ids, dtype=torch.int64) for ids in sequences if len(ids)), key=len, reverse=True)
+    if not waiting:
+        raise BadInput("there is no sequence to calibrate on; give data that hold text")
+    if len(waiting[0]) > net.cfg.context:
+        raise BadInput(f"a calibration sequence has {len(waiting[0])} tokens and the context is {net.cfg.context}; cut it")
+    while waiting:
+        rows = max(1, tokens // len(waiting[0]))
+        batch, waiting = waiting[:rows], waiting[rows:]
+        lengths = torch.tensor([len(ids) for ids in batch])
+        tokens_BT = nn.utils.rnn.pad_sequence(batch, batch_first=True).to(net.embed.weight.device)
+        yield tokens_BT, torch.arange(tokens_BT.shape[1]) < lengths[:, None]
+
+
+def survey(net: Transformer, method: Compress, sequences: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What `method` collects of each named linear as the model now is; `g` is the gradient of the nats of each sequence in sum."""
+    stats: dict[str, dict[str, Any]] = {name: {} for name in names}
+    backward = "g" in method.reads
+    for tokens_BT, counts_BT in padded(net, sequences, TOGETHER):
+        counts = counts_BT.to(tokens_BT.device)
+
+        def collect(name: str, unit: nn.Module, given: tuple[Tensor, ...], y: Tensor, counts: Tensor = counts) -> None:
+            def take(g: Tensor | None) -> None:
+                rows = [t[counts].detach() if part in method.reads else None for part, t in (("x", given[0]), ("y", y), ("g", g))]
+                method.collect(stats[name], *rows)
+
+            if backward:
+                y.register_hook(take)
+            else:
+                take(None)
+
+        handles = [net.get_submodule(name).register_forward_hook(partial(collect, name)) for name in names]
+        try:
+            with entered(net) if backward else torch.no_grad():
+                hidden = net(tokens_BT)
+                if backward:
+                    nats(net, hidden, tokens_BT, counts).backward()
+        finally:
+            for handle in handles:
+                handle.remove()
+    return stats
+
+
+@contextmanager
+def entered(net: Transformer) -> Iterator[None]:
+    """Gradients flow from what enters the first block, and to no parameter."""
+    wanted = [p for p in net.parameters() if p.requires_grad]
+    handle = net.embed.register_forward_hook(lambda unit, given, out: out.requires_grad_())
+    for p in wanted:
+        p.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        handle.remove()
+        for p in wanted:
+            p.requires_grad_(True)
+
+
+def nats(net: Transformer, hidden_BTD: Tensor, tokens_BT: Tensor, counts_BT: Tensor) -> Tensor:
+    """The sum over all tokens that have one before them."""
+    counted = counts_BT[:, 1:]
+    return cross_entropy(net.logits(hidden_BTD[:, :-1][counted]).float(), tokens_BT[:, 1:][counted], reduction="sum")
+
+
+def measuring(net: Transformer, sequences: Sequence[Sequence[int]]) -> Callable[[Mapping[str, nn.Module]], float]:
+    """A function that puts units in the place of those named and gives the model's nats per token, on some of the sequences."""
+    chosen, held = [], 0
+    for ids in sequences:
+        if len(ids) > 1 and held < MEASURED:
+            chosen.append(ids)
+            held += len(ids)
+    batches = list(padded(net, chosen, TOGETHER))
+
+    @torch.no_grad()
+    def measure(units: Mapping[str, nn.Module]) -> float:
+        before = {name: net.get_submodule(name) for name in units}
+        try:
+            for name, unit in units.items():
+                net.set_submodule(name, unit)
+            total = sum(float(nats(net, net(tokens_BT), tokens_BT, counts.to(tokens_BT.device))) for tokens_BT, counts in batches)
+        finally:
+            for name, unit in before.items():
+                net.set_submodule(name, unit)
+        return total / sum(int(counts[:, 1:].sum()) for _, counts in batches)
+
+    return measure

@@ -1,0 +1,117 @@
+"""How a pretraining run begins: random weights, weights made from other models, or those of an earlier run with its trainer state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bloomery.core import catalog
+from bloomery.core.errors import BadInput
+from bloomery.seams import Clock, Rng, Source
+
+if TYPE_CHECKING:
+    from bloomery.core.job import Job
+    from bloomery.nn.config import Config
+
+TENSORS, STATE = "trainer.safetensors", "trainer.json"
+PARTS = "parts"  # under this name the parts of a loss are trained with the model, and left out at the end
+
+
+@dataclass
+class Begun:
+    """What is trained."""
+
+    net: Any
+    fitted: list  # sites that modules of the recipe have taken
+    roles: dict[str, Any]  # parts of the loss, and the models that it only reads
+    earlier: Any  # the run that this one goes on from, or None
+    watch: Any  # around a forward and backward pass
+
+    @property
+    def cfg(self) -> Config:
+        return self.net.cfg
+
+    def before_step(self, rng: Rng) -> Callable[[Clock], None]:
+        """What modules change before the step of a clock."""
+        if not self.fitted:
+            return lambda clock: None
+        from bloomery.nn.modules import before_step
+
+        return lambda clock: before_step(self.fitted, clock, rng.child(clock.step))
+
+
+def begin(stage: Any, cfg: Config, job: Job) -> Begun:
+    """The model with its modules and the parts of the loss; BadInput for roles that the loss lacks or does not know."""
+    from torch import nn
+
+    from bloomery.nn.model import Transformer
+    from bloomery.nn.saving import load
+
+    if stage.modules:
+        from bloomery.nn.modules import buffers, fit
+    net = Transformer(replace(cfg, modules=tuple(catalog.spec(one) for one in stage.modules)))
+    stage.init.apply(source(net, stage.data), sources(stage), None, job.rng.child("init"))
+    fitted = fit(net, stage.modules, job.rng.child("modules")) if stage.modules else []
+    if fitted and stage.after is not None:
+        net.load_state_dict(buffers(load(stage.after.folder)), strict=False)
+    parts = stage.loss.parts(net, job.rng.child("parts")) if hasattr(stage.loss, "parts") else {}
+    if parts:
+        net.add_module(PARTS, nn.ModuleDict(parts))
+    read = {name: load(one.folder).requires_grad_(False) for name, one in (stage.roles or {}).items()}
+    wanted = set(stage.loss.roles) - {"net", *parts}
+    if odd := sorted(wanted ^ read.keys()):
+        named = type(stage.loss).__name__
+        raise BadInput(f"roles: the loss {named} reads {', '.join(sorted(wanted)) or 'no further model'}, and {', '.join(odd)} differ")
+    earlier = earlier_run(stage.after.folder) if stage.after is not None else None
+    if stage.saved is None:
+        return Begun(net, fitted, {**parts, **read}, earlier, nullcontext)
+    from bloomery.train.saved import saving
+
+    kept = saving(net, stage.saved)
+    return Begun(net, fitted, {**parts, **read}, earlier, lambda: kept)
+
+
+def source(net: Any, data: Any) -> Source:
+    """A model with the tokenizer and the text of token shards."""
+    from bloomery.data.decoded import Decoded
+    from bloomery.data.shards import Shards
+    from bloomery.data.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(data.folder)
+    return Source(net, tokenizer, Decoded(Shards(data.path("train")), tokenizer))
+
+
+def sources(stage: Any) -> list[Source]:
+    """The models that the init method reads, each with its tokenizer, and with its text where `texts` names it."""
+    from bloomery.data.tokenizer import Tokenizer
+    from bloomery.nn.saving import load
+
+    if stage.texts and len(stage.texts) != len(stage.start):
+        raise BadInput(f"texts: name one for each model of start, or none; got {len(stage.texts)} for {len(stage.start)}")
+    found = [Source(load(one.folder), Tokenizer.load(one.folder)) for one in stage.start]
+    return [replace(one, docs=source(one.net, text).docs) for one, text in zip(found, stage.texts, strict=True)] if stage.texts else found
+
+
+def earlier_run(folder: Path) -> Any:
+    """The trainer state that a finished run kept; BadInput where it kept none."""
+    from safetensors.torch import load_file
+
+    from bloomery.train.loop import Earlier
+
+    if not (folder / TENSORS).is_file():
+        raise BadInput(f"after: {folder} holds no trainer state; make that model with `keep_state: true`")
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    return Earlier(load_file(str(folder / TENSORS)), state["layout"], state["steps"], state["batching"])
+
+
+def keep(folder: Path, run: Any, steps: int) -> None:
+    """Write the trainer state of a finished run, from which another can go on."""
+    from safetensors.torch import save_file
+
+    save_file(run.optimizer.tensors(), str(folder / TENSORS))
+    state = {"layout": run.optimizer.layout(), "steps": run.steps_before + steps, "batching": run.feed.state}
+    (folder / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")

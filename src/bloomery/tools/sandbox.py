@@ -1,0 +1,219 @@
+"""Generated code runs here and nowhere else: a fresh process per program, shut in and bounded, and gone afterwards with all it left."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from bloomery.core.errors import BadInput
+
+Mode = Literal["namespaces", "limits"]
+Reason = Literal["none", "time", "memory", "processes", "files", "output", "network", "signal"]
+
+JAIL = Path(__file__).with_name("jail.py")
+SETUP = 20.0  # seconds that shutting in may take on a busy machine, before the program begins
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
+SIGNS = (  # what the last line of a traceback says of the limit that was met
+    ("memory", re.compile(r"MemoryError|Errno 12\]|cannot allocate memory", re.IGNORECASE)),
+    ("processes", re.compile(r"BlockingIOError|Errno 11\]|can't start new thread|Resource temporarily unavailable")),
+    ("files", re.compile(r"Errno (?:24|27|28)\]")),
+    ("network", re.compile(r"Errno (?:100|101|-2|-3)\]|Network is unreachable|gaierror")),
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a program may use."""
+
+    memory: int = 512 << 20  # bytes of address space of each process
+    file: int = 16 << 20  # bytes of one file
+    disk: int = 64 << 20  # bytes of all files; in mode "limits" the limit of one file alone holds
+    open: int = 64  # open files of each process
+    processes: int = 16  # processes and threads together
+    output: int = 1 << 18  # bytes of standard output, and of standard error
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a program ended. `reason` is the limit that it met, as its end and the last line of its errors tell; `exit` is negative for
+    a signal, `stdout` and `stderr` are cut at the limit, `seconds` are on the wall."""
+
+    ok: bool
+    exit: int
+    stdout: str
+    stderr: str
+    reason: Reason
+    mode: Mode
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Runs Python programs under `limits`.
+
+    Mode "namespaces" (Linux, where user namespaces are allowed): no network, no processes but its own, and of the disk only the
+    interpreter and system libraries, to be read; what it writes is in memory. Mode "limits", elsewhere: the same bounds on time,
+    memory, processes and files, but the network and all that the user may read and write are within reach.
+    In both: an empty environment but for a fixed seed of hashes, so that a program that orders sets runs alike twice; isolated
+    from the user's packages; a wall-clock limit that ends every process. As root the program runs as nobody.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    mode: Mode | None = None  # None: the strongest that works here
+
+    def run(self, code: str, files: Mapping[str, bytes] = {}, limit_s: float = 5) -> Ran:
+        """Run `code` as main.py beside `files` (relative names); a file named `stdin` is its standard input. BadInput for other names."""
+        if not 0 < limit_s <= 3600:
+            raise BadInput(f"a program may run for more than 0 and at most 3600 seconds, got {limit_s}")
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name or name == "main.py":
+                raise BadInput(f"a program's file cannot be named {name!r}; give a relative name within its folder, other than main.py")
+        mode = self.mode or strongest()
+        try:
+            source = code.encode()
+        except UnicodeEncodeError as error:
+            return Ran(False, 1, "", f"SyntaxError: {error}", "none", mode, 0.0)
+        told = _run({"main.py": source, **files}, limit_s, self.limits, mode)
+        if "failed" in told.facts:
+            raise BadInput(f"the sandbox cannot run in mode {mode!r} here ({told.facts['failed']}); choose the mode limits, or None")
+        return told.ran(mode)
+
+
+@functools.cache
+def strongest() -> Mode:
+    """The strongest mode that runs a program here. BadInput where none does."""
+    said = ""
+    for mode in ("namespaces", "limits") if sys.platform == "linux" else ("limits",):
+        told = _run({"main.py": b"print('here')"}, SETUP, Limits(), mode)
+        if told.ran(mode).stdout == "here\n":
+            return mode
+        said = told.facts.get("failed") or told.ran(mode).stderr.strip() or "it says nothing"
+    raise BadInput(f"generated code cannot be run safely on this machine ({said}); run as an ordinary user on Linux")
+
+
+@dataclass
+class _Told:
+    """What came back on the pipes."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    streams: dict[str, bytearray] = field(default_factory=lambda: {name: bytearray() for name in ("stdout", "stderr", "facts")})
+    killed: Reason = "none"
+    begun: float = 0.0
+    seconds: float = 0.0
+
+    def ran(self, mode: Mode) -> Ran:
+        stdout, stderr = (self.streams[name].decode("utf-8", "replace") for name in ("stdout", "stderr"))
+        exit = self.facts.get("exit", -int(signal.SIGKILL))
+        reason = self.killed
+        if reason == "none" and exit in (-signal.SIGXCPU, -signal.SIGKILL):
+            reason = "time" if exit == -signal.SIGXCPU else "signal"
+        elif reason == "none" and exit < 0:
+            reason = "files" if exit == -signal.SIGXFSZ else "signal"
+        elif reason == "none" and exit:
+            last = stderr.rstrip().rpartition("\n")[2]
+            reason = next((name for name, sign in SIGNS if sign.search(last)), "none")
+        return Ran(exit == 0 and reason == "none", exit, stdout, stderr, reason, mode, self.seconds)
+
+
+def _run(files: Mapping[str, bytes], limit_s: float, limits: Limits, mode: Mode) -> _Told:
+    """Start the jail, hand it the order, and read what comes back until it has ended or must end."""
+    python = getattr(sys, "_base_executable", sys.executable)
+    with tempfile.TemporaryDirectory(prefix="bloomery-", ignore_cleanup_errors=True) as folder:
+        order = {
+            "mode": mode, "folder": os.path.realpath(folder), "see": _seen(python),
+            "files": {name: bytes(data).hex() for name, data in files.items()},
+            "command": [python, "-s", "-B", "main.py"], "environment": {"PYTHONHASHSEED": "0"},
+            "limits": {**asdict(limits), "cpu": math.ceil(limit_s) + 1},
+        }  # fmt: skip
+        facts, pipe = os.pipe()
+        jail = subprocess.Popen(
+            [python, "-I", "-S", "-c", JAIL.read_text(encoding="utf-8"), str(pipe)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={}, cwd="/", start_new_session=True, pass_fds=(pipe,),
+        )  # fmt: skip
+        os.close(pipe)
+        try:
+            with jail.stdin as given, os.fdopen(facts, "rb") as answers:
+                try:
+                    given.write(json.dumps(order).encode())
+                    given.close()
+                except BrokenPipeError:
+                    pass
+                return _watched(jail, answers, limit_s, limits.output)
+        finally:
+            _end(jail)
+
+
+def _seen(python: str) -> list[str]:
+    """What a program may read: the system's libraries and the interpreter's own folder."""
+    own = [os.path.realpath(sys.base_prefix), os.path.dirname(os.path.realpath(python)), sys.base_prefix]
+    return [*SYSTEM, *dict.fromkeys(path for path in own if not path.startswith(("/usr/", "/bin")) and path not in ("/usr", "/"))][:16]
+
+
+def _watched(jail: subprocess.Popen, answers: Any, limit_s: float, output: int) -> _Told:
+    """Read the three pipes until they end; time and output beyond the limit end the jail."""
+    told, start = _Told(), time.monotonic()
+    deadline = start + SETUP
+    with selectors.DefaultSelector() as selector:
+        for name, file in (("stdout", jail.stdout), ("stderr", jail.stderr), ("facts", answers)):
+            selector.register(file, selectors.EVENT_READ, name)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            for key, _ in ready:
+                data = os.read(key.fd, 1 << 16)
+                if not data:
+                    selector.unregister(key.fileobj)
+                    continue
+                stream = told.streams[key.data]
+                stream += data[: output + 1 - len(stream)]
+                if key.data == "facts":
+                    _note(told, limit_s)
+                    deadline = told.begun + limit_s if told.begun and "exit" not in told.facts else time.monotonic() + SETUP
+                elif len(stream) > output:
+                    told.killed = "output"
+            if told.killed == "none" and time.monotonic() >= deadline:
+                told.killed = "time"
+            if told.killed != "none":
+                break
+    told.seconds = time.monotonic() - (told.begun or start)
+    for name in ("stdout", "stderr"):
+        del told.streams[name][output:]
+    return told
+
+
+def _note(told: _Told, limit_s: float) -> None:
+    """Take in what the jail has told so far; the program's time runs from its own beginning."""
+    for line in bytes(told.streams["facts"]).splitlines(keepends=True):
+        try:
+            told.facts |= json.loads(line) if line.endswith(b"\n") else {}
+        except (ValueError, TypeError):
+            continue  # in mode "limits" a program may write there too, for what it is worth
+    if told.facts.get("begun") and not told.begun:
+        told.begun = time.monotonic()
+
+
+def _end(jail: subprocess.Popen) -> None:
+    """The jail ends its program when told to, and is killed where it does not; killed, it takes its namespaces along."""
+    if jail.poll() is None:
+        jail.send_signal(signal.SIGTERM)
+        try:
+            jail.wait(2)
+        except subprocess.TimeoutExpired:
+            os.killpg(jail.pid, signal.SIGKILL)
+            jail.wait()
+    for pipe in (jail.stdout, jail.stderr):
+        pipe.close()

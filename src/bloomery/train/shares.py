@@ -1,0 +1,38 @@
+"""The step's loss as shares of its micro-batches: sums of all, each over the denominator of the whole step, so accumulation is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.nn.lora import reseed
+from bloomery.seams import Batch, Loss, Rng
+from bloomery.train.batches import COLUMNS
+
+
+def shares(loss: Loss, roles: Mapping[str, nn.Module], micros: Sequence[Batch], rng: Rng) -> Callable[[nn.Module, Batch], Tensor]:
+    """`value(net, micro)`: the share of one of `micros`, or of some of its rows, in the loss of all of them.
+
+    `roles` hold the model as "net", parts of the loss and further models; the loss looks at all micro-batches together first.
+    """
+    weights: dict[str, float] = {}
+    for micro in micros:
+        for name, weight in loss.weigh(micro).items():
+            weights[name] = weights.get(name, 0.0) + weight
+    seen = loss.look(roles, join(micros), rng.child("look")) if hasattr(loss, "look") else {}
+    place = {id(micro): i for i, micro in enumerate(micros)}
+
+    def value(net: nn.Module, micro: Batch) -> Tensor:
+        at = place.get(id(micro), -1)
+        reseed(roles["net"], rng.child("dropout", at))
+        terms = loss.terms({**roles, "net": net}, micro, seen, rng.child("loss", at))
+        return sum(term / (weights[name] or 1.0) for name, term in terms.items())
+
+    return value
+
+
+def join(micros: Sequence[Batch]) -> Batch:
+    """The whole step as one batch."""
+    return Batch(**{name: torch.cat([getattr(micro, name) for micro in micros]) for name in COLUMNS})

@@ -1,0 +1,187 @@
+"""Hostile programs, in every mode that works here: each meets its limit, is told why, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from bloomery.core.errors import BadInput
+from bloomery.tools import sandbox
+from bloomery.tools.sandbox import Limits, Sandbox
+
+SMALL = Limits(memory=200 << 20, file=1 << 20, disk=4 << 20, open=24, processes=8, output=1 << 14)
+
+
+@pytest.fixture(scope="module", params=["namespaces", "limits"])
+def box(request) -> Sandbox:
+    """A sandbox of one mode; as root nobody must be able to read the interpreter, so the system's own is taken where there is one."""
+    patch = pytest.MonkeyPatch()
+    if request.param == "limits" and os.geteuid() == 0 and Path("/usr/bin/python3").exists():
+        patch.setattr(sys, "_base_executable", "/usr/bin/python3")
+    try:
+        works = Sandbox(SMALL, request.param).run("print(1)").stdout == "1\n"
+    except BadInput:
+        works = False
+    if not works:
+        patch.undo()
+        pytest.skip(f"mode {request.param} does not work on this machine")
+    yield Sandbox(SMALL, request.param)
+    patch.undo()
+
+
+def alive(token: str) -> list[str]:
+    """Processes with the token on their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += [str(path)] if token.encode() in path.read_bytes() else []
+        except OSError:
+            continue
+    return found
+
+
+def test_a_program_is_run_with_its_files_and_input(box):
+    code = "import sys, data.part as p\nprint(sys.stdin.read() + p.word, open('raw', 'rb').read(), 'é'); print('x', file=sys.stderr)"
+    ran = box.run(code, {"stdin": b"given ", "data/part.py": b"word = 'imported'", "raw": b"\x00\xff"})
+    assert (ran.ok, ran.exit, ran.stdout, ran.stderr, ran.reason) == (True, 0, "given imported b'\\x00\\xff' é\n", "x\n", "none")
+    assert ran.mode == box.mode and 0 < ran.seconds < 20
+
+
+def test_failure_is_told_as_it_is(box):
+    assert (box.run("import sys; sys.exit(7)").exit, box.run("1 / 0").reason) == (7, "none")
+    broken = box.run("def f(:")
+    assert not broken.ok and "SyntaxError" in broken.stderr and broken.reason == "none"
+    killed = box.run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert (killed.ok, killed.exit, killed.reason) == (False, -signal.SIGSEGV, "signal")
+    assert not box.run("print('\ud800')").ok
+
+
+@pytest.mark.parametrize(
+    "reason, code",
+    [
+        ("time", "while True: pass"),
+        ("time", "import signal, time\nfor s in range(1, 32):\n    if s not in (9, 19): signal.signal(s, signal.SIG_IGN)\ntime.sleep(60)"),
+        ("time", "import os, sys, time\nos.close(1); os.close(2)\ntime.sleep(60)"),
+        ("memory", "x = bytearray(1 << 30)"),
+        ("memory", "x = []\nwhile True: x.append(bytearray(1 << 20))"),
+        ("processes", "import os\nwhile True: os.fork()"),
+        ("processes", "import threading, time\nfor _ in range(99): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"),
+        ("files", "open('big', 'wb').write(bytes(1 << 22))"),
+        ("files", "kept = [open('f' + str(i), 'w') for i in range(99)]"),
+        ("output", "while True: print('a' * 999)"),
+        ("output", "import os\nwhile True: os.write(2, b'a' * 9999)"),
+    ],
+)
+def test_each_limit_ends_a_program_and_is_told(box, reason, code):
+    start = time.monotonic()
+    ran = box.run(code, limit_s=1)
+    assert not ran.ok and ran.reason == reason, ran
+    assert len(ran.stdout) <= SMALL.output and len(ran.stderr) <= SMALL.output
+    assert time.monotonic() - start < 15
+
+
+def test_nothing_outlives_the_program(box):
+    token = uuid.uuid4().hex
+    daemon = "import os, subprocess, sys\nchild = [sys.executable, '-c', 'import time; time.sleep(50)', 'TOKEN']\n"
+    daemon += "if os.fork() == 0:\n    os.setsid()\n    subprocess.Popen(child, start_new_session=True)\n    os._exit(0)\n"
+    daemon += "os.wait()\nsubprocess.Popen(child, start_new_session=True)\nprint('left')\n"
+    assert box.run(daemon.replace("TOKEN", token)).stdout == "left\n"
+    assert not alive(token)
+    assert box.run(daemon.replace("TOKEN", token) + "while True: pass", limit_s=1).reason == "time"
+    assert not alive(token)
+
+
+def test_the_environment_is_empty_and_the_folder_goes(box, monkeypatch):
+    monkeypatch.setenv("SECRET", "told")
+    ran = box.run("import os; print(os.environ.get('SECRET'), os.environ.get('PATH'), os.getcwd()); open('x', 'w').write('x')")
+    said = ran.stdout.split()
+    assert said[:2] == ["None", "None"] and (said[2] == "/box" or not Path(said[2]).exists())
+
+
+def test_two_runs_of_a_program_give_the_same(box):
+    code = "print({str(i) for i in range(50)})"
+    assert box.run(code).stdout == box.run(code).stdout
+
+
+def test_root_is_nobody(box):
+    ran = box.run("import os; print(os.getuid(), os.geteuid(), os.getgroups())\nos.setuid(0)" if os.geteuid() == 0 else "raise OSError")
+    assert not ran.ok and not ran.stdout.startswith("0 ")
+
+
+@pytest.fixture
+def shut(box):
+    if box.mode != "namespaces":
+        pytest.skip("the weaker mode hides nothing")
+    return box
+
+
+def test_the_network_is_gone(shut):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        code = f"import socket; socket.create_connection(('127.0.0.1', {listening.getsockname()[1]}), 2)"
+        ran = shut.run(code)
+    assert not ran.ok and ran.reason == "network"
+    assert shut.run("import socket; socket.create_connection(('192.0.2.1', 80), 2)").reason == "network"
+
+
+def test_other_files_are_out_of_sight(shut, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    outside = [str(tmp_path / "secret"), "/etc/passwd", str(Path(__file__)), str(Path.home()) + "/.ssh", "/proc/1/root/etc/passwd"]
+    code = f"import os, sys\nprint([p for p in {outside} if os.path.exists(p)])\n"
+    code += "for p in ('/usr/x', sys.prefix + '/x', '/dev/x'):\n    try: open(p, 'w'); print(p)\n    except OSError: pass\n"
+    code += "try: os.remove(os.__file__); print('gone')\nexcept OSError: pass\n"
+    assert shut.run(code).stdout == "[]\n"
+    assert Path(os.__file__).exists()
+
+
+def test_other_processes_and_privileges_are_out_of_reach(shut):
+    sleeper = subprocess.Popen(["sleep", "50"])
+    code = f"import ctypes, os\nlibc = ctypes.CDLL(None)\ntry: os.kill({sleeper.pid}, 9); print('killed')\nexcept OSError: pass\n"
+    code += "print(len([p for p in os.listdir('/proc') if p.isdigit()]) if os.path.exists('/proc/1') else 2)\n"
+    code += "print(libc.unshare(0x10000000), libc.mount(b'none', b'/box', b'tmpfs', 0, None), libc.sethostname(b'x', 1))\n"
+    code += "for sign in (9, 15):\n    try: os.kill(1, sign)\n    except OSError: pass\nprint('still')\n"
+    try:
+        assert shut.run(code).stdout == "2\n-1 -1 -1\nstill\n" and sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_all_files_together_are_bounded(shut):
+    ran = shut.run("for i in range(99): open(f'/tmp/{i}', 'wb').write(bytes(1 << 19))")
+    assert not ran.ok and ran.reason == "files"
+
+
+def test_names_that_lead_outside_are_refused():
+    for name in ("../x", "/etc/x", "a/../../x", "", "main.py", "a\0b"):
+        with pytest.raises(BadInput, match="cannot be named"):
+            Sandbox().run("", {name: b""})
+    with pytest.raises(BadInput, match="seconds"):
+        Sandbox().run("", limit_s=0)
+
+
+def test_the_strongest_mode_that_works_is_chosen(monkeypatch):
+    sandbox.strongest.cache_clear()
+    real, tried = sandbox._run, []
+
+    def refusing(files, limit_s, limits, mode):
+        tried.append(mode)
+        return sandbox._Told({"failed": "unshare: no"}) if mode == "namespaces" else real(files, limit_s, limits, mode)
+
+    monkeypatch.setattr(sandbox, "_run", refusing)
+    monkeypatch.setattr(sys, "_base_executable", "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys._base_executable)
+    assert sandbox.strongest() == "limits" and tried[-1] == "limits"
+    monkeypatch.setattr(sandbox, "_run", lambda *_: sandbox._Told({"failed": "unshare: no"}))
+    sandbox.strongest.cache_clear()
+    with pytest.raises(BadInput, match="cannot be run safely"):
+        sandbox.strongest()
+    sandbox.strongest.cache_clear()
