@@ -267,8 +267,8 @@ class View(Protocol):
 
 
 class Batching(Protocol):
-    """The global batch as rows of pieces (document, start, stop), in inputs. Free of torch and of ranks. `uneven = True` says that all
-    rows of a step are of one length, which changes from step to step; otherwise short rows are padded."""
+    """The global batch as rows of pieces (document, start, stop), in inputs. Free of torch and of ranks. `uneven = True` says that the
+    rows of a step are as long as its longest, which changes from step to step; otherwise all are padded to one length."""
 
     uneven: ClassVar[bool]  # optional
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from bloomery.core import catalog
-from bloomery.core.rng import numpy_rng, torch_rng
-from bloomery.seams import Batch, Clock, Doc, Drop, Episode, Pool, Rng, Source, Vocab
+from bloomery.core.rng import numpy_rng, python_rng, torch_rng
+from bloomery.seams import Batch, Clock, Doc, Drop, Episode, Item, Pool, Rng, Source, Vocab
+from bloomery.tools.sandbox import Sandbox
 
 RNG = Rng((0, "contract"))
 DOCS = [
@@ -28,15 +30,41 @@ def make(seam: str, name: str):
     return catalog.build_method(seam, name)
 
 
+class Canned:
+    """Tools that answer from the question alone; programs are run."""
+
+    def score(self, pairs, role="default"):
+        return [tuple(-((7 * ord(c) + len(role)) % 50) / 9 for c in text) for _, text in pairs]
+
+    def ask(self, prompts, role="default", **sampling):
+        said = ["\nremove_lines(line_start=0, line_end=0)", "\ndrop_doc()", "nonsense("]
+        return [SimpleNamespace(text=said[len(prompt) % 3], ended="stop", dropped=0) for prompt in prompts]
+
+    @cache  # noqa: B019 - one for the whole file
+    def _ran(self, code):
+        return Sandbox().run(code)
+
+    def run(self, code, files={}, limit_s=5):
+        return self._ran(code)
+
+
+CANNED = Canned()
+
+
+def tools_for(method):
+    """What a method that needs tools gets; others are handed None."""
+    return CANNED if getattr(method, "needs", ()) else None
+
+
 @of("signal")
 def test_signals_depend_on_each_document_alone(name):
     method = make("signal", name)
-    together = {column: list(map(float, values)) for column, values in method.columns(DOCS, None).items()}
+    together = {column: list(map(float, values)) for column, values in method.columns(DOCS, tools_for(method)).items()}
     assert together and all(len(values) == len(DOCS) for values in together.values())
     assert np.isfinite(np.array(list(together.values()))).all()
     for i, doc in enumerate(DOCS):
         assert {column: values[i] for column, values in together.items()} == {
-            c: float(v[0]) for c, v in method.columns([doc], None).items()
+            c: float(v[0]) for c, v in method.columns([doc], tools_for(method)).items()
         }
 
 
@@ -45,7 +73,7 @@ def test_edits_are_deterministic_and_leave_their_input_alone(name):
     method = make("edit", name)
     for doc in DOCS:
         before = doc.text
-        first, second = method.edit(doc, None, RNG), method.edit(doc, None, RNG)
+        first, second = (method.edit(doc, tools_for(method), RNG) for _ in range(2))
         assert first == second and doc.text == before
         assert isinstance(first, Drop) or all(isinstance(one, Doc) for one in first)
 
@@ -124,7 +152,7 @@ def test_batching_resumes_exactly_from_its_json_state(name):
     for rows in (found := plans(False)):
         sizes = [sum(stop - start for _, start, stop in row) for row in rows]
         assert rows and all(0 <= start < stop <= pool.lengths[document] for row in rows for document, start, stop in row)
-        assert max(sizes) <= pool.row and (len(set(sizes)) == 1 or not getattr(method, "uneven", False))
+        assert max(sizes) <= pool.row
     assert found == plans(True)
 
 
@@ -282,7 +310,8 @@ def held_out() -> Source:
     net = SimpleNamespace(cfg=SimpleNamespace(context=512))
     tokenizer = learn(texts * 3, 290)
     tokenizer.question = lambda messages: tokenizer.encode("".join(content for _, content in messages))
-    return Source(net, tokenizer, docs, chats)
+    trained = [Doc(f"t{i}", text.replace("area", "room"), {"package": f"q{i // 2}"}) for i, text in enumerate(texts)]
+    return Source(net, tokenizer, docs, chats, trained)
 
 
 def answers(item, tokenizer) -> list[Episode]:
@@ -297,16 +326,34 @@ def answers(item, tokenizer) -> list[Episode]:
     ]
 
 
+@of("rollout")
+def test_rollouts_answer_every_item_and_depend_on_the_key_alone(name):
+    method = make("rollout", name)
+    asked = [Item("a", "def f(x):\n    '''Add.\n\n    >>> f(1)\n    2\n    '''", "generate"), Item("b", "", "score", "text")]
+
+    class Guessing:
+        def sample(self, items, n, rng):
+            bodies = [f"\n    return x + {python_rng(rng.child(k)).randint(0, 3)}\n" for k in range(n)]
+            return [
+                [Episode(f"{item.id}#{k}", item.id, text) for k, text in enumerate(bodies[: n if item.want == "generate" else 1])]
+                for item in items
+            ]
+
+    first, second = (method.rollout(Guessing(), asked, CANNED, RNG) for _ in range(2))
+    assert first == second and {episode.item for episode in first} == {"a", "b"}
+    assert len({episode.id for episode in first}) == len(first)
+
+
 @of("task")
 def test_tasks_ask_and_grade_deterministically(name, held_out):
     method = make("task", name)
     items = list(method.items(held_out, RNG))
     assert items and items == list(method.items(held_out, RNG)) and len({item.id for item in items}) == len(items)
-    rows = []
-    for item in items:
+    rows, tools = [], tools_for(method)
+    for item in items[: 4 if tools else None]:  # programs take their time
         for episode in answers(item, held_out.tokenizer):
-            grade = method.grade(item, episode, None)
-            assert grade == method.grade(item, episode, None)
+            grade = method.grade(item, episode, tools)
+            assert grade == method.grade(item, episode, tools)
             assert np.isfinite([grade.score, *grade.parts.values(), *(grade.per_token or ())]).all()
             rows.append((item, episode, grade))
     summary = method.summary(rows, RNG)

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.data.tokenizer import CHAT_TEMPLATE, SMALLEST, Tokenizer, learn
+from bloomery.data.tokenizer import CHAT_TEMPLATE, SMALLEST, Tokenizer, learn, vocab_of
+from bloomery.seams import Vocab
 from bloomery.stages.tokenize import NASTY
 
 TEXTS = [f"def function_{i}(self, value):\n    return value * {i} + other_value  # <|eos|> naïve 日本\n" for i in range(200)]
@@ -89,6 +90,18 @@ def test_smallest_vocabulary_is_bytes_alone():
 def test_too_little_text_says_what_was_reached():
     with pytest.raises(BadInput, match=r"holds? pairs for 26\d tokens only, not 5000; say `vocab: 26\d` or less"):
         learn(["abc abc abc abc"], 5000)
+
+
+def test_spare_ids_stand_for_no_text(tmp_path):
+    tokenizer = learn(TEXTS, 330, spare=5)
+    assert tokenizer.vocab == 330 and tokenizer.spare == (6, 7, 8, 9, 10) and tokenizer.first == 11
+    texts = [*NASTY, *TEXTS[:5], "".join(f"<|spare_{i}|>" for i in range(6))]
+    assert all(min(tokenizer.encode(text), default=11) >= 11 and tokenizer.decode(tokenizer.encode(text)) == text for text in texts)
+    assert tokenizer.decode([6, 10]) == "<|spare_0|><|spare_4|>"
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.spare == tokenizer.spare and vocab_of(again) == Vocab(330, 0, 1, 2, tokenizer.spare)
+    assert learn(TEXTS, 330).spare == ()
 
 
 def test_missing_damaged_and_foreign_files(tmp_path):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bloomery.num.statistics import mean, paired, ratio
+from bloomery.num.statistics import mean, paired, ratio, student, t_below, t_quantile
 from bloomery.seams import Rng
 
 RNG = Rng((1, "statistics"))
@@ -77,3 +77,40 @@ def test_paired_difference_cancels_what_is_hard_for_both() -> None:
 def test_wrong_input_is_refused(call) -> None:
     with pytest.raises(ValueError):
         call()
+
+
+# Student's t, two-sided 95% and one-sided 99.9%, from the tables of Fisher & Yates 1963.
+KNOWN_T = {1: (12.706, 318.31), 2: (4.303, 22.327), 3: (3.182, 10.215), 4: (2.776, 7.173), 5: (2.571, 5.893), 9: (2.262, 4.297),
+           10: (2.228, 4.144), 30: (2.042, 3.385), 120: (1.980, 3.160)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("freedom", "known"), KNOWN_T.items())
+def test_t_quantiles_are_those_of_the_tables(freedom: int, known: tuple[float, float]) -> None:
+    assert t_quantile(0.975, freedom) == pytest.approx(known[0], abs=6e-4)
+    assert t_quantile(0.999, freedom) == pytest.approx(known[1], rel=2e-4)
+    assert t_quantile(0.025, freedom) == -t_quantile(0.975, freedom)
+    assert t_below(t_quantile(0.8, freedom), freedom) == pytest.approx(0.8, abs=1e-12)
+
+
+def test_the_distribution_of_one_degree_of_freedom_is_cauchy_and_of_two_has_a_closed_form() -> None:
+    for t in (-7.0, -0.3, 0.0, 1.0, 40.0):
+        assert t_below(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi, abs=1e-12)
+        assert t_below(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)), abs=1e-12)
+
+
+def test_student_interval_in_closed_form() -> None:
+    found = student([1.0, 2.0, 3.0])
+    half = 4.302652729749464 / math.sqrt(3)
+    assert (found.value, found.n) == (2, 3)
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half))
+    assert student([5, 5, 5]) == student([5, 5, 5]) and (student([5, 5, 5]).low, student([5, 5, 5]).high) == (5, 5)
+    assert math.isnan(student([5]).low) and math.isnan(student([1, math.nan]).high)
+    with pytest.raises(ValueError, match="at least one value"):
+        student([])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_student_interval_covers_as_often_as_it_says(count: int) -> None:
+    drawn = np.random.default_rng(count).normal(3.0, 2.0, size=(2000, count))
+    covered = sum(found.low <= 3.0 <= found.high for found in map(student, drawn.tolist()))
+    assert abs(covered / 2000 - 0.95) < 0.02  # four standard errors of a share of 0.95 over 2000 draws

@@ -251,3 +251,47 @@ def test_light_to_import_and_bad_knobs() -> None:
     for knobs, said in bad:
         with pytest.raises(ValueError, match=said):
             Pretrain(None, **knobs)
+
+
+@pytest.mark.parametrize("modules", [("sltrain",), ("mix_ln", "matformer"), ("moe",)])
+def test_a_model_with_modules_is_read_back_as_it_was_trained(tokens: Path, tmp_path: Path, modules: tuple[str, ...]) -> None:
+    one, work = stage(tokens, modules=modules), job(tmp_path)
+    one.run(work)
+    one.check(work.out, work)
+    assert all(found["ok"] for found in work.checks), [found for found in work.checks if not found["ok"]]
+    assert [next(iter(spec)) for spec in json.loads((work.out / "model.json").read_text())["modules"]] == list(modules)
+
+
+def test_kept_activations_take_fewer_bytes_and_compiling_is_refused(tokens: Path, tmp_path: Path) -> None:
+    assert made(tokens, tmp_path, saved="mesa").facts["saved_bytes"] > 0
+    with pytest.raises(BadInput, match="site by site"):
+        stage(tokens, saved="mesa", compile="on").mode()
+
+
+def test_an_encoder_needs_a_view_that_hides_what_it_predicts(tokens: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="the view shows what is to be predicted"):
+        made(tokens, tmp_path, causal=False)
+
+
+def test_roles_are_those_that_the_loss_reads(tokens: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="roles: the loss MiniLm reads teacher"):
+        made(tokens, tmp_path / "a", loss="minilm")
+    teacher = made(tokens, tmp_path / "teacher")
+    folder = Artifact("2" * 64, teacher.out, {"facts": teacher.facts})
+    assert made(tokens, tmp_path / "student", loss="minilm", roles={"teacher": folder}, layers=1).facts["final_loss"] > 0
+    with pytest.raises(BadInput, match="reads no further model, and teacher differ"):
+        made(tokens, tmp_path / "b", roles={"teacher": folder})
+
+
+def test_a_run_goes_on_after_one_that_kept_its_state(tokens: Path, tmp_path: Path) -> None:
+    def trained(name: str, steps: int, **knobs) -> Job:
+        one, work = stage(tokens, schedule="constant", **knobs), job(tmp_path / name)
+        replace(one, tokens=64 * steps).run(work)
+        return work
+
+    whole, first = trained("whole", 30), trained("first", 12, keep_state=True)
+    after = Artifact("3" * 64, first.out, {"facts": first.facts})
+    second = trained("second", 18, after=after)
+    assert second.facts["weights_sha256"] == whole.facts["weights_sha256"] != first.facts["weights_sha256"]
+    with pytest.raises(BadInput, match="holds no trainer state"):
+        made(tokens, tmp_path / "third", after=Artifact("4" * 64, second.out, {"facts": second.facts}))

@@ -115,11 +115,33 @@ def test_checks_find_tampered_shards(tokens, tmp_path):
         job.demand()
 
 
+def test_domains_come_along_and_old_corpora_have_none(tokens, tmp_path):
+    folder, job, stage = tokens
+    assert Shards(folder / "out/train").domains() == (None, ("",))
+    corpus = corpus_in(tmp_path / "corpus", TRAIN, HELDOUT)
+    for part, texts in (("train", TRAIN), ("heldout", HELDOUT)):
+        table = pq.read_table(tmp_path / f"corpus/{part}.parquet")
+        kinds = pa.array([("verse", "", "prose")[i % 3] for i in range(len(texts))], pa.string())
+        pq.write_table(table.append_column("domain", kinds), tmp_path / f"corpus/{part}.parquet")
+    job = job_in(tmp_path)
+    Tokenize(corpus, vocab=320, spare=3).run(job)
+    Tokenize(corpus, vocab=320, spare=3).check(job.out, job)
+    job.demand()
+    for part in ("train", "heldout"):
+        places, names = Shards(job.out / part).domains()
+        assert names == ("", "prose", "verse") and places[:6].tolist() == [2, 0, 1] * 2
+    assert Tokenizer.load(job.out).spare == (6, 7, 8) and Shards(job.out / "train").document(0)[1:-1].min() >= 9
+
+
 def test_knobs_and_forecast(tokens):
     _, job, stage = tokens
     for vocab in (261, 0, 1 << 21):
         with pytest.raises(ValueError, match="vocab must be between 262"):
             Tokenize(stage.corpus, vocab=vocab)
+    with pytest.raises(ValueError, match="vocab must be between 272"):
+        Tokenize(stage.corpus, vocab=270, spare=10)
+    with pytest.raises(ValueError, match="spare must not be negative"):
+        Tokenize(stage.corpus, spare=-1)
     with pytest.raises(BadInput, match="sample"):
         Tokenize(stage.corpus, sample="lots")
     forecast = Tokenize(None).forecast(

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from bloomery.core.errors import BadInput
 from bloomery.data.shards import Shards, write_shards
 from bloomery.methods.batching.packed import Packed
 from bloomery.methods.view.causal import Causal
-from bloomery.seams import Clock, Rng, Vocab
+from bloomery.seams import Clock, Pool, Rng, Vocab
 from bloomery.train.batches import Feed, lay, micro_rows, stack
 
 VOCAB = Vocab(60000, 0, 1, 2)
@@ -51,6 +52,55 @@ def test_state_resumes_the_stream(tmp_path: Path) -> None:
     again.state = first.state
     for clock, inputs in zip(clocks[3:], wanted[3:], strict=True):
         assert torch.equal(again.next(clock)[0].inputs, inputs)
+
+
+class Doubled(Causal):
+    """Each token twice, which needs a spare id and half of the row."""
+
+    marks = 1
+
+    def room(self, row):
+        return row // 2
+
+    def view(self, ids, doc, vocab, clock, rng):
+        return super().view(np.repeat(ids, 2)[:-1], doc, vocab, clock, rng)
+
+
+def test_a_view_that_adds_gets_shorter_pieces_and_as_many_rows(tmp_path: Path) -> None:
+    docs, spare = shards(tmp_path, [30, 5, 60, 2, 17]), Vocab(60000, 0, 1, 2, (7,))
+    feed = Feed(docs, Packed(), Doubled(), 16, 2, Rng((0,)), spare)
+    micros = feed.next(Clock(0, 0, 64, None))
+    assert feed.pool.row == 8 and [m.inputs.shape for m in micros] == [(2, 16), (2, 16)]
+    assert all(bool((m.documents >= 0).all()) for m in micros)
+    with pytest.raises(BadInput, match="Doubled needs 1 spare tokens and the vocabulary has 0; say `spare: 1`"):
+        Feed(docs, Packed(), Doubled(), 16, 2, Rng((0,)), VOCAB)
+    with pytest.raises(BadInput, match="no room in rows of 1 tokens"):
+        Feed(docs, Packed(), Doubled(), 1, 2, Rng((0,)), spare)
+
+
+class Uneven(Packed):
+    """Rows of 4 inputs in odd steps, of 8 in even ones."""
+
+    uneven = True
+
+    def plan(self, pool, state, clock, rng):
+        rows, state = super().plan(Pool(pool.lengths, 8 >> clock.step % 2), state, clock, rng)
+        return rows, state
+
+
+def test_uneven_steps_are_as_long_as_their_rows_and_micro_batches_as_full(tmp_path: Path) -> None:
+    feed = Feed(shards(tmp_path, [30, 5, 60, 2, 17]), Uneven(), Causal(), 16, 2, Rng((0,)), VOCAB)
+    for step, length in enumerate((8, 4, 8)):
+        micros = feed.next(Clock(step, 0, 64, None))
+        assert {tuple(m.inputs.shape) for m in micros} == {(32 // length, length)}
+        assert sum(int((m.weights > 0).sum()) for m in micros) == 64
+
+
+def test_the_pool_knows_the_kinds_of_documents(tmp_path: Path) -> None:
+    kinds = ["verse", "prose", "verse", ""]
+    write_shards(tmp_path, [({"id": str(i), "bytes": 9, "domain": kind}, np.arange(9)) for i, kind in enumerate(kinds)], 60000)
+    pool = Feed(Shards(tmp_path), Packed(), Causal(), 8, 2, Rng((0,)), VOCAB).pool
+    assert pool.domains == ("", "prose", "verse") and pool.domain.tolist() == [2, 1, 2, 0] and pool.lengths.tolist() == [8] * 4
 
 
 def test_padding_and_overflow() -> None:

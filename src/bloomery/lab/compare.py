@@ -116,7 +116,7 @@ def place_of(seam: str) -> tuple[str, str]:
 def changed(
     body: dict[str, Any], knob: str, entries: Mapping[str, catalog.Entry], changes: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]], set[str]]:
-    """Put `knob=value` into the body, which is returned, and take `method.knob=value` aside; both are fixed then, and no longer searched."""
+    """The body with `knob=value` in it, `method.knob=value` by method, and the stage's knobs that are now fixed."""
     own: dict[str, dict[str, Any]] = {method: {} for method in entries}
     fixed = set()
     for change in changes:
@@ -174,6 +174,12 @@ def written(body: Mapping[str, Any], entry: catalog.Entry, knob: str, values: Ma
     return step
 
 
+def _plain(spaces: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Spaces as JSON, in which a range is no list."""
+    told = lambda part: {"low": part[0], "high": part[1]} if isinstance(part, tuple) else part  # noqa: E731
+    return {method: {name: told(part) for name, part in space.items()} for method, space in spaces.items()}
+
+
 def _of(spec: Any) -> Any:
     return spec[0] if isinstance(spec, list) else spec
 
@@ -198,7 +204,8 @@ class Standing:
         return {
             "name": one.name, "seam": one.seam, "stage": one.stage, "methods": list(one.methods), "target": str(one.target),
             "figure": one.target.figure, "unit": one.target.unit, "limit": one.target.limit, "by": one.by, "trials": one.trials,
-            "seed": one.seed, "world": one.world, "changes": list(one.changes), "spaces": one.spaces, "seconds": round(self.seconds, 1),
+            "seed": one.seed, "world": one.world, "changes": list(one.changes), "spaces": _plain(one.spaces),
+            "seconds": round(self.seconds, 1),
             "rounds": self.rounds, "ended": self.why, "ranking": self.ranking, "runs": [t.told(one.target) for t in self.trials],
         }  # fmt: skip
 

@@ -21,10 +21,19 @@ class Units:
     index: Tensor  # int64, (new,)
     fresh: Tensor  # bool, (new,): it is there beside the one that it repeats
 
-    @property
-    def share(self) -> Tensor:
-        """1 / how often a unit's old one is there, (new,)."""
-        return 1.0 / self.index.bincount()[self.index]
+    def shares(self, rows: int, uneven: float, rng: Rng) -> Tensor:
+        """Shares (rows, new) by which the copies of a unit divide among them what the unit was read with: they sum to 1 in each row.
+
+        Equal shares for `uneven` 0, else drawn within 1 - uneven to 1 + uneven of those, about: copies that are read alike get the same
+        gradients and stay the same for ever.
+        """
+        often = self.index.bincount()
+        equal = (1.0 / often)[self.index].expand(rows, -1)
+        if not uneven:
+            return equal
+        noise = equal * torch.empty(equal.shape).uniform_(-uneven, uneven, generator=torch_rng(rng))
+        mean = torch.zeros(rows, len(often)).index_add_(1, self.index, noise) / often
+        return equal + noise - mean[:, self.index]
 
     @property
     def even(self) -> bool:
@@ -46,11 +55,7 @@ def repeated(new: int, old: int, rng: Rng) -> Units:
     return Units(torch.cat(rounds)[:new], torch.arange(new) >= old)
 
 
-def wider(weight_OI: Tensor, out: Units | None, into: Units | None, read: bool = True) -> Tensor:
-    """The matrix over repeated outputs, inputs, or both; a vector over repeated outputs. Unless `read`, inputs are not divided."""
-    if weight_OI.dim() == 1:
-        return weight_OI if out is None else weight_OI[out.index]
+def wider(weight_OI: Tensor, out: Units | None, into: Units | None, rng: Rng, uneven: float = 0.0) -> Tensor:
+    """The matrix over repeated outputs, inputs, or both; a vector over repeated outputs."""
     grown = weight_OI if out is None else weight_OI[out.index]
-    if into is None:
-        return grown
-    return grown[:, into.index] * into.share if read else grown[:, into.index]
+    return grown if into is None or grown.dim() == 1 else grown[:, into.index] * into.shares(len(grown), uneven, rng)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.seams import Clock, Rng, Source
 
@@ -53,7 +52,7 @@ def begin(stage: Any, cfg: Config, job: Job) -> Begun:
 
     if stage.modules:
         from bloomery.nn.modules import buffers, fit
-    net = Transformer(replace(cfg, modules=tuple(catalog.spec(one) for one in stage.modules)))
+    net = Transformer(cfg)
     stage.init.apply(source(net, stage.data), sources(stage), None, job.rng.child("init"))
     fitted = fit(net, stage.modules, job.rng.child("modules")) if stage.modules else []
     if fitted and stage.after is not None:
@@ -71,7 +70,7 @@ def begin(stage: Any, cfg: Config, job: Job) -> Begun:
         return Begun(net, fitted, {**parts, **read}, earlier, nullcontext)
     from bloomery.train.saved import saving
 
-    kept = saving(net, stage.saved)
+    kept = saving(net, stage.saved, read.values())
     return Begun(net, fitted, {**parts, **read}, earlier, lambda: kept)
 
 

@@ -13,7 +13,10 @@ ENDS = 32  # documents whose last piece is looked at
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of one document in a row: token ids, and the weight with which each is trained (0: only read)."""
+    """A piece of one document in a row: token ids, and the weight with which each is trained (0: only read).
+
+    Where a view asks for something else than what it reads next, what it asks for stands behind the token at which it does.
+    """
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
@@ -26,7 +29,15 @@ def rows(feed: Feed, clock: Clock, most: int) -> Iterator[list[Piece]]:
 
 
 def piece(view: dict) -> Piece:
-    return Piece((int(view["inputs"][0]), *map(int, view["targets"])), (0.0, *map(float, view["weights"])))
+    """A view as it is read and trained."""
+    inputs, targets, weights = ([kind(one) for one in view[name]] for name, kind in (("inputs", int), ("targets", int), ("weights", float)))
+    if all(not weight or target == after for target, weight, after in zip(targets, weights, inputs[1:])):
+        return Piece((inputs[0], *targets), (0.0, *weights))
+    shown = [(one, 0.0) for one in inputs[:1]]
+    for place, (target, weight) in enumerate(zip(targets, weights, strict=True)):
+        shown += [(target, weight)] if weight else []
+        shown += [(one, 0.0) for one in inputs[place + 1 : place + 2]]
+    return Piece(*map(tuple, zip(*shown, strict=True)))
 
 
 def faults(feed: Feed, clock: Clock, bos: int | None, ending: Collection[int] | None, most: int = 64) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,7 +34,7 @@ def undone(view: dict) -> tuple[int, list[int], float]:
     seen, said = rest[: places[spans]], rest[places[spans] :]
     assert seen[-1] == rest[places[spans - 1]] and len(places) == 2 * spans + 1
     ends = [i for i, token in enumerate(said) if token in SPARE[3:]]
-    told = {said[a]: said[a + 1 : b] for a, b in zip(ends, ends[1:], strict=False)}
+    told = {said[a]: said[a + 1 : b] for a, b in pairwise(ends)}
     assert ends[-1] == len(said) - 1
     text = [one for token in seen for one in told.get(token, [token])]
     assert len(told) == spans and view["weights"].sum() == len(said)

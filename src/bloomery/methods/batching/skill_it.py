@@ -58,13 +58,12 @@ class SkillIt:
 
     def seen(self, names: list[str], clock: Clock) -> dict[str, float] | None:
         """The last losses by skill; None before the first measurement."""
-        found = {name: float(clock.seen[FIGURE + name]) for name in names if FIGURE + name in clock.seen}
-        missing = [name for name in (self.targets or names) if name not in found]
+        counted = self.targets or names
+        missing = [name for name in counted if FIGURE + name not in clock.seen]
         if missing and "heldout_nats" in clock.seen:
-            raise BadInput(
-                f"batching: skill_it: nothing of the domain {missing[0]!r} is held out; hold more out, or leave it out of targets"
-            )
-        return found or None
+            mend = "hold more out, or name targets without it"
+            raise BadInput(f"batching: skill_it: nothing of the domain {missing[0]!r} is held out; {mend}")
+        return None if missing else {name: float(clock.seen[FIGURE + name]) for name in counted}
 
     def weights(self, names: list[str], losses: list[Mapping[str, float]], first: Mapping[str, float] | None) -> dict[str, float]:
         """Share of each skill: exp(eta * sum of A[skill, j] * loss j), the losses of the window summed; before any, each counts 1."""

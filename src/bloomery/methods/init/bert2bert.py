@@ -27,7 +27,12 @@ class Bert2BERT:
     """
 
     knowledge: Literal["advanced", "own"] = "advanced"  # new heads and hidden units: of the layer above (AKI), or of the layer itself (FPI)
+    uneven: float = 0.5  # how much the weights that read the copies of a unit differ, in a share of their mean; 0 = the paper's
     unequal: bool = False  # widths that are no multiple of the source's are allowed; norms then see some units more often
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.uneven <= 1:
+            raise ValueError(f"uneven must be between 0 and 1, got {self.uneven}")
 
     @torch.no_grad()
     def apply(self, into: Source, sources: Sequence[Source], tools: Tools | None, rng: Rng) -> None:
@@ -39,25 +44,21 @@ class Bert2BERT:
         if sources[0].tokenizer is not None and into.tokenizer is not None and words(sources[0]) != words(into):
             raise BadInput("init: the model of `start` has another tokenizer than `data`; bert2bert keeps the vocabulary")
         old, new = small.cfg, net.cfg
-        width = repeated(new.width, old.width, rng.child("width"))
         state = {name: t.float() for name, t in small.state_dict().items()}
-        grown = {"embed.weight": wider(state["embed.weight"], None, width, read=False)}
-        if "positions.weight" in state:
-            grown["positions.weight"] = wider(state["positions.weight"][: new.context], None, width, read=False)
-        for name in ("norm.weight", "norm.bias") if "norm.bias" in state else ("norm.weight",):
-            grown[name] = wider(state[name], width, None) * (width.share if new.tied else 1.0)
-        if not new.tied:
-            grown["head.weight"] = wider(state["head.weight"], None, width)
-        inner = [_Inner(new, old, rng.child("layer", layer)) for layer in range(old.layers)]
-        for layer in range(new.layers):
-            below = stacked(layer, new.layers, old.layers)
-            above = min(below + 1, old.layers - 1) if self.knowledge == "advanced" else below
-            own, upper = (
-                {name.removeprefix(f"blocks.{i}."): t for name, t in state.items() if name.startswith(f"blocks.{i}.")}
-                for i in (below, above)
-            )
-            for name, t in own.items():
-                grown[f"blocks.{layer}.{name}"] = inner[below].grow(name, t, upper[name], width)
+        width = repeated(new.width, old.width, rng.child("width"))
+        last = width.shares(1, self.uneven, rng.child("last"))[0] if new.tied else 1.0  # the head that is the embedding reads copies alike
+        grown = {name: t[: net.cfg.context, width.index] for name, t in state.items() if name == "positions.weight"}
+        grown["embed.weight"] = state["embed.weight"][:, width.index]
+        grown["head.weight"] = wider(state["head.weight"], None, width, rng.child("head"), self.uneven)
+        grown |= {name: t[width.index] * last for name, t in state.items() if name in ("norm.weight", "norm.bias")}
+        layers = [{name: t for name, t in state.items() if name.startswith(f"blocks.{i}.")} for i in range(old.layers)]
+        layers = [{name.split(".", 2)[2]: t for name, t in layer.items()} for layer in layers]
+        for number, layer in enumerate(layers):
+            inner = _Inner(new, old, self.uneven, rng.child("layer", number))
+            above = layers[min(number + 1, old.layers - 1)] if self.knowledge == "advanced" else layer
+            layers[number] = {name: inner.grow(name, t, above[name], width) for name, t in layer.items()}
+        for i in range(new.layers):
+            grown |= {f"blocks.{i}.{name}": t for name, t in layers[stacked(i, new.layers, old.layers)].items()}
         for name, p in net.named_parameters():
             p.copy_(grown[name])
 
@@ -65,7 +66,7 @@ class Bert2BERT:
 class _Inner:
     """The heads and hidden units of one layer."""
 
-    def __init__(self, new: Any, old: Any, rng: Rng) -> None:
+    def __init__(self, new: Any, old: Any, uneven: float, rng: Rng) -> None:
         keys = repeated(new.kv_heads, old.kv_heads, rng.child("keys"))
         group = repeated(new.heads // new.kv_heads, old.heads // old.kv_heads, rng.child("queries"))
         query = keys.index[:, None] * (old.heads // old.kv_heads) + group.index
@@ -74,22 +75,19 @@ class _Inner:
         self.qkv = joined(self.queries, old.query_width, keys, old.key_width, keys, old.key_width)
         self.hidden = repeated(new.ffn, old.ffn, rng.child("hidden"))
         self.pair = joined(self.hidden, old.ffn, self.hidden, old.ffn)
+        self.uneven, self.rng = uneven, rng
 
     def grow(self, name: str, own: Tensor, upper: Tensor, width: Units) -> Tensor:
         """One parameter of a layer; new heads and hidden units are those of `upper`."""
         kind, what = name.rpartition(".")[::2]
-        if kind in ("mixer_norm", "mlp_norm"):
-            return wider(own, width, None)
         if kind in ("mixer.q_norm", "mixer.k_norm"):
             return own
-        rows = {"mixer.qkv": self.qkv, "mlp.gate_up": self.pair, "mlp.up": self.hidden}.get(kind)
-        if rows is not None:
-            fresh = rows.fresh if what == "bias" else rows.fresh[:, None]
-            return torch.where(fresh, wider(upper, rows, width), wider(own, rows, width))
-        if what == "bias":
-            return wider(own, width, None)
-        columns = {"mixer.out": self.queries, "mlp.down": self.hidden}[kind]
-        return torch.where(columns.fresh, wider(upper, width, columns), wider(own, width, columns))
+        rng, rows = self.rng.child(name), {"mixer.qkv": self.qkv, "mlp.gate_up": self.pair, "mlp.up": self.hidden}.get(kind)
+        columns = {"mixer.out": self.queries, "mlp.down": self.hidden}.get(kind)
+        out, into = rows or width, columns or width
+        fresh = None if what == "bias" and columns else rows.fresh if rows else columns.fresh if columns else None
+        mine, theirs = (wider(t, out, into, rng, self.uneven) for t in (own, upper))
+        return mine if fresh is None else torch.where(fresh[:, None] if rows and what == "weight" else fresh, theirs, mine)
 
 
 def joined(*parts: Units | int) -> Units:
