@@ -55,7 +55,9 @@ def members_are_harder_to_tell(lab):
     return [
         lab.less("held out minus trained", gaps(private), gaps(plain), unit="nats/token"),
         lab.less("longest gradient of a row, over the clip", [norm / CLIP for norm in longest], 1.0 + 1e-5),
-        lab.less("held out, against the first step", private.values("heldout_nats"), [run.curve[0]["loss"] for run in private], unit="nats/token"),
+        lab.less(
+            "held out, against the first step", private.values("heldout_nats"), [run.curve[0]["loss"] for run in private], unit="nats/token"
+        ),
     ]
 
 

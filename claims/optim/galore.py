@@ -11,7 +11,9 @@ def keeps_less_state_and_beats_low_rank_weights(lab):
     thin = lab.pretrain(modules=[{"low_rank": {"rank": 32}}], tune={"rate": lab.RATES})
     return [
         lab.less("optimizer state", galore.values(STATE), adamw.values(STATE), unit="bytes"),
-        lab.near("optimizer state by the paper's count", galore.values(STATE), [counted(run, 32) for run in galore], margin=0, unit="bytes"),
+        lab.near(
+            "optimizer state by the paper's count", galore.values(STATE), [counted(run, 32) for run in galore], margin=0, unit="bytes"
+        ),
         lab.less("held out, against low-rank weights", galore.values(BITS), thin.values(BITS), unit="bits/byte"),
     ]
 

@@ -44,7 +44,7 @@ class Canned:
     def _ran(self, code):
         return Sandbox().run(code)
 
-    def run(self, code, files={}, limit_s=5):
+    def run(self, code, files=None, limit_s=5):
         return self._ran(code)
 
 
@@ -181,18 +181,6 @@ def test_filters_are_deterministic_and_keep_a_choice(name):
     first, second = method.filter(torch.zeros(3, 4, dtype=torch.long), seen), method.filter(torch.zeros(3, 4, dtype=torch.long), seen)
     assert torch.equal(first, second) and first.shape == logits.shape
     assert torch.isfinite(torch.softmax(first, -1)).all()
-
-
-@of("init")
-def test_inits_are_deterministic(name):
-    from bloomery.nn.config import Config
-    from bloomery.nn.model import Transformer
-
-    nets = [Transformer(Config(64, 16, 2, 2, 1, 24, 32)) for _ in range(2)]
-    for net in nets:
-        make("init", name).apply(Source(net=net), (), None, RNG)
-    for (key, a), b in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
-        assert torch.equal(a, b) and torch.isfinite(a).all(), key
 
 
 def net_of(seed: int):

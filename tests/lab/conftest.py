@@ -19,6 +19,12 @@ TINY = {
 
 
 @pytest.fixture
+def tiny() -> dict:
+    """Knobs of a trial that takes no time."""
+    return TINY
+
+
+@pytest.fixture
 def tiny_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The world `python` is forty lines of counting."""
     text = tmp_path / "lines.jsonl"

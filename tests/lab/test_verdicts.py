@@ -32,10 +32,12 @@ def test_pairing_takes_what_seeds_share_away():
 @pytest.mark.parametrize(
     ("relation", "margin", "low", "high", "outcome"),
     [
-        ("less", 0.0, -2, -1, "holds"), ("less", 0.0, -2, 1, "undecided"), ("less", 0.0, 0, 0, "refuted"), ("less", 1.5, -2, -1, "undecided"),
+        ("less", 0.0, -2, -1, "holds"), ("less", 0.0, -2, 1, "undecided"), ("less", 0.0, 0, 0, "refuted"),
+        ("less", 1.5, -2, -1, "undecided"),
         ("less", 1.5, -1, 0, "refuted"), ("less", -0.5, -0.2, 0.4, "holds"), ("less", -0.5, 0.6, 0.7, "refuted"),
         ("more", 0.0, 1, 2, "holds"), ("more", 0.0, -1, 2, "undecided"), ("more", 0.0, -2, 0, "refuted"), ("more", -0.5, -0.4, 3, "holds"),
-        ("near", 1.0, -1, 1, "holds"), ("near", 1.0, -1.1, 1, "undecided"), ("near", 1.0, 1.1, 2, "refuted"), ("near", 1.0, -3, -2, "refuted"),
+        ("near", 1.0, -1, 1, "holds"), ("near", 1.0, -1.1, 1, "undecided"), ("near", 1.0, 1.1, 2, "refuted"),
+        ("near", 1.0, -3, -2, "refuted"),
         ("near", 0.0, 0, 0, "holds"),
     ],
 )  # fmt: skip

@@ -31,3 +31,11 @@ def test_shapes_that_are_none_are_refused():
         with pytest.raises(ValueError, match=words):
             Config(**{**SHAPE, **changes})
     assert Config(**SHAPE, head_width=5, positions="learned").query_width == 20
+
+
+def test_what_few_models_have_is_written_only_where_one_has_it(tmp_path):
+    Config(**SHAPE).write(tmp_path / "model.json")
+    assert not {"causal", "modules"} & json.loads((tmp_path / "model.json").read_text()).keys()
+    cfg = Config(**SHAPE, causal=False, modules=({"mix_ln": {"share": 0.5}},))
+    cfg.write(tmp_path / "model.json")
+    assert Config.read(tmp_path / "model.json") == cfg

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bloomery.nn.config import Config
-from bloomery.nn.model import Transformer, restart
+from bloomery.nn.model import FeedForward, Transformer, restart
 from bloomery.seams import Rng
 
 torch.set_num_threads(1)
@@ -114,3 +114,80 @@ def test_the_default_generator_is_left_alone():
     before = torch.get_rng_state()
     make()
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_in_both_directions_a_token_sees_all_of_its_document():
+    from bloomery.nn import attention
+
+    q, k, v = (torch.randn(1, 9, 2, 8, generator=torch.Generator().manual_seed(s)) for s in range(3))
+    documents = torch.tensor([[0] * 4 + [1] * 3 + [-1] * 2])
+    want = torch.zeros(1, 9, 2, 8)
+    for h in range(2):
+        for t in range(9):
+            keys = (documents[0] == documents[0, t]).nonzero().flatten().tolist()
+            share = torch.softmax(torch.stack([q[0, t, h] @ k[0, s, h] for s in keys]), 0)
+            want[0, t, h] = sum(p * v[0, s, h] for p, s in zip(share, keys, strict=True))
+    torch.testing.assert_close(attention.attend(q, k, v, documents, causal=False), want.flatten(2), rtol=1e-5, atol=1e-5)
+    net, row = make(causal=False), ids(1, 11)
+    with torch.no_grad():
+        whole = net(row)
+    torch.testing.assert_close(net(row), whole, rtol=0, atol=2e-6)  # with gradients another kernel runs
+    assert not torch.allclose(net(row[:, :5]), net(row)[:, :5], atol=1e-3)
+    documents = torch.tensor([[0] * 5 + [1] * 6])
+    torch.testing.assert_close(net(row, documents_BT=documents)[:, :5], net(row[:, :5]), rtol=0, atol=2e-6)
+
+
+def test_a_model_that_sees_all_does_not_generate_and_is_not_exported(tmp_path):
+    from bloomery.core.errors import BadInput
+    from bloomery.infer.cache import Cache
+    from bloomery.nn.hf import to_hf
+
+    net = make(causal=False)
+    with pytest.raises(BadInput, match="both directions and cannot generate"):
+        net(ids(1, 3), cache=Cache(net.cfg, 8, [0], torch.float32))
+    with pytest.raises(BadInput, match="formats of other tools cannot say"):
+        to_hf(net, None, tmp_path)
+
+
+def test_what_blocks_tell_is_gathered_in_the_order_of_layers():
+    net = make()
+    for layer, block in enumerate(net.blocks):
+        mlp = block.mlp.forward
+
+        def telling(x, ctx=None, layer=layer, mlp=mlp):
+            assert not ctx.aux  # each layer's own, so that compiled layers are alike
+            ctx.aux.setdefault("layer", []).append(layer)
+            return mlp(x)
+
+        block.mlp.forward = telling
+    aux = {"layer": [-1]}
+    net(ids(2, 5), aux=aux)
+    assert aux == {"layer": [-1, 0, 1, 2]}
+
+
+class Telling(FeedForward):
+    def forward(self, x_BTD, ctx=None):
+        if ctx is not None and ctx.aux is not None:
+            ctx.aux.setdefault("mean", []).append(x_BTD.mean())
+        return super().forward(x_BTD)
+
+
+def test_layers_share_one_compiled_graph_also_where_they_are_asked_to_tell():
+    from torch._dynamo.utils import counters
+
+    nets = [make().train(), make().train()]
+    for net in nets:
+        for block in net.blocks:
+            block.mlp.__class__ = Telling
+    for block in nets[0].blocks:
+        block.compile(dynamic=False, fullgraph=True, backend="aot_eager")
+    row, documents = ids(2, 12), torch.tensor([[0] * 5 + [1] * 7] * 2)
+    for i, told in enumerate((False, True)):
+        counters.clear()
+        found = [({}, net) if told else (None, net) for net in nets]
+        results = [net(row, documents_BT=documents, aux=aux) for aux, net in found]
+        torch.testing.assert_close(*results, rtol=0, atol=2e-6)
+        assert counters["stats"]["unique_graphs"] == 1, i
+    (ours, _), (theirs, _) = found
+    assert len(ours["mean"]) == 3
+    torch.testing.assert_close(ours["mean"], theirs["mean"])

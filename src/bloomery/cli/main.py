@@ -7,7 +7,25 @@ import sys
 
 import typer
 
-from bloomery.cli import chat, check, compare, doctor, export, gc, listing, methods, papers, plan, preview, prove, rm, run, schema, serve, show
+from bloomery.cli import (
+    chat,
+    check,
+    compare,
+    doctor,
+    export,
+    gc,
+    listing,
+    methods,
+    papers,
+    plan,
+    preview,
+    prove,
+    rm,
+    run,
+    schema,
+    serve,
+    show,
+)
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 
 app = typer.Typer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ def examples(text: str) -> list[tuple[str, str]]:
     """The calls that a text shows after `>>>`, each with what it gives; sessions that are no single call are passed over."""
     import doctest
 
+    bare = re.sub(r"""^\s*(?:\"{3}|'{3})\s*$""", "", text, flags=re.MULTILINE)  # the end of a docstring is no outcome
     try:
-        shown = doctest.DocTestParser().get_examples(text)
+        shown = doctest.DocTestParser().get_examples(bare)
     except ValueError:  # a session that is laid out wrongly
         return []
     return [(one.source.strip(), one.want.strip()) for one in shown if called(one.source) is not None and one.want.strip()]

@@ -1,5 +1,6 @@
 """Claims: runnable statements that a method has the property its paper claims. `claims/<seam>/<name>.py` proves the method of that
-name, `claims/findings/<name>.py` reruns a study; every public function of a file is one claim and takes the lab."""
+name, `claims/findings/<name>.py` reruns a study; every public function
+of a file that takes the lab and nothing else is one claim."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ class Claim:
 
 def folder() -> Path:
     """Where claims lie: beside the package's source in a checkout, inside the package where it was installed from a wheel."""
-    beside = catalog.ROOT.parents[1]
-    return beside / "claims" if (beside / "pyproject.toml").is_file() and (beside / "claims").is_dir() else catalog.ROOT / "claims"
+    beside = catalog.ROOT.parents[1] / "claims"
+    return beside if catalog.ROOT.parent.name == "src" and beside.is_dir() else catalog.ROOT / "claims"
 
 
 def checkout() -> Path | None:
@@ -54,7 +55,8 @@ def read(file: Path, seam: str = "") -> Claim:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, UnicodeDecodeError) as wrong:
         raise BadInput(f"{file}: this is no file of claims: {wrong}") from None
-    public = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and [one.arg for one in node.args.args] == ["lab"]]
+    public = [node for node in functions if not node.name.startswith("_")]
     return Claim(seam, file.stem, file, {node.name: ast.get_docstring(node) or "" for node in public})
 
 

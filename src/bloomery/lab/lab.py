@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -136,13 +136,18 @@ class Lab:
         self.quiet, self.label, self.defaults = quiet, label, {**DEFAULTS, **(defaults or {})}
         self.bench = bench or trials.Bench(self.store, workers)
         self.log = Log(label=label, quiet=quiet)
-        self.outcomes: list[trials.Outcome] = []  # of every trial asked for, as they end
+        self._told: dict[Future[trials.Outcome], trials.Outcome] = {}
         self.arms: list[dict[str, Any]] = []
         self._worlds: dict[str, worlds.World] = {}
-        self._asked, self._left = 0, False
-        self._futures: list[Future[trials.Outcome]] = []
+        self._left = False
+        self._futures: dict[Future[trials.Outcome], bool] = {}  # whether this lab was the first to ask
         self._lock = threading.Lock()
         self._threads = None if self.bench.inline else ThreadPoolExecutor(64, "arm")
+
+    @property
+    def outcomes(self) -> list[trials.Outcome]:
+        """Of every trial asked for, each once, as they ended; `fresh` are those that were computed for this lab."""
+        return list(self._told.values())
 
     # ---- worlds and randomness
 
@@ -253,17 +258,18 @@ class Lab:
         body = {name: self._written(step, seed, given) for name, step in steps.items()}
         for path, value in choice.items():
             put(body[last], path.split("."), value)
+        found, new = self.bench.trial({"name": "trial", "seed": seed, "steps": body})
         with self._lock:
-            self._asked += 1
-        found = self.bench.trial({"name": "trial", "seed": seed, "steps": body})
-        self._futures.append(found)
+            self._futures[found] = self._futures.get(found, False) or new
         return found
 
     def _ended(self, future: Future[trials.Outcome], knobs: Mapping[str, Any], seed: int, last: str) -> Run:
         outcome = trials.result(future)
+        if not self._futures[future]:
+            outcome = replace(outcome, fresh=False)
         with self._lock:
-            self.outcomes.append(outcome)
-            count = f"trial {len(self.outcomes)} of {self._asked}"
+            self._told[future] = outcome
+            count = f"trial {len(self._told)} of {len(self._futures)}"
         chosen = ", ".join(f"{name} {value}" for name, value in knobs.items())
         what = ", ".join(part for part in (chosen, "tuning" if seed == self.tuning_seed else f"seed {seed}") if part)
         found = "diverged" if outcome.diverged else f"in {outcome.seconds:.1f} s" if outcome.fresh else "is in the store"
@@ -318,7 +324,7 @@ class Lab:
     def leave(self) -> None:
         """Forget what is still to be computed and wait for what is at work; the workers stay for others."""
         self._left = True
-        for one in self._futures:
+        for one in list(self._futures):
             one.cancel()
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)

@@ -95,20 +95,19 @@ class Bench:
         self.store, self.workers = store, workers or threads()
         self.inline = self.workers == 1 and threads() == 1
         self.known: dict[str, Future[Outcome]] = {}
-        self.lock = threading.Lock()
+        self.lock, self.asking = threading.Lock(), threading.Lock()
         self.pool: ProcessPoolExecutor | None = None
         self.others: set[int | None] = set()
 
-    def trial(self, recipe: Mapping[str, Any]) -> Future[Outcome]:
-        """The outcome to come of a recipe."""
+    def trial(self, recipe: Mapping[str, Any]) -> tuple[Future[Outcome], bool]:
+        """The outcome to come of a recipe, and whether it was asked for the first time."""
         name = key(recipe)
-        with self.lock:
-            if name in self.known and not _failed(self.known[name]):
-                return self.known[name]
-        found = self.submit(carry_out, (str(self.store.root), dict(recipe)))
-        with self.lock:
-            self.known[name] = found
-        return found
+        with self.asking:
+            found = self.known.get(name)
+            if found is not None and not _failed(found):
+                return found, False
+            self.known[name] = self.submit(carry_out, (str(self.store.root), dict(recipe)))
+            return self.known[name], True
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Future[Any]:
         """A function of this module on one task: in a worker, or here and now where this process is the only one."""

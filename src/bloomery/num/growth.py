@@ -33,7 +33,7 @@ class Units:
             return equal
         noise = equal * torch.empty(equal.shape).uniform_(-uneven, uneven, generator=torch_rng(rng))
         mean = torch.zeros(rows, len(often)).index_add_(1, self.index, noise) / often
-        return equal + noise - mean[:, self.index]
+        return equal + (noise - mean[:, self.index])
 
     @property
     def even(self) -> bool:

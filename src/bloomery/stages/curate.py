@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
+from bloomery.core.machine import threads
 from bloomery.data.sizes import parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing
@@ -42,7 +43,7 @@ class Curate:
     heldout: float = 0.05  # share of the bytes held out, in whole packages
     guard: float = 0.5  # a held-out document this similar to a training document is dropped; 0 = off
     max_document: str = "10MB"  # longer documents are dropped
-    roles: Annotated[dict[str, Artifact], "model"] = None  # models that edits and signals ask, by role, such as {teacher: $big}
+    roles: Annotated[dict[str, Artifact] | None, "model"] = None  # models that edits and signals ask, by role, such as {teacher: $big}
     makes: ClassVar[str] = "corpus"
 
     def __post_init__(self) -> None:
@@ -64,6 +65,10 @@ class Curate:
         opened = sources.open_sources(self.sources)
         sources.check(opened)
         return {"sources": sources.fingerprint(opened)}
+
+    def mode(self) -> dict[str, Any]:
+        """Models are asked in fp32; the number of threads may change their last digit."""
+        return {"precision": "float32", "threads": threads()} if self.roles else {}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From the size of the sources and speeds measured on one core; also where `keep` is read for the first time."""

@@ -48,7 +48,7 @@ class Evaluate:
     tasks: tuple[Task, ...] = ("bits_per_byte", "parses", "next_line")  # what is asked
     filters: tuple[Filter, ...] = ()  # how completions are sampled; none: greedy
     rollout: Rollout = "single"  # how an item is answered: once, or the best of what a strategy gives
-    roles: Annotated[dict[str, Artifact], "model"] = None  # models that tasks and the rollout ask, by role, such as {judge: $judge}
+    roles: Annotated[dict[str, Artifact] | None, "model"] = None  # models that tasks and the rollout ask, by role, such as {judge: $judge}
     rivals: tuple[str, ...] = ("gzip", "xz", "ngram")  # what bits per byte are compared with
     order: int = 5  # of the n-gram model
     ngram_tokens: int = 20_000_000  # training tokens that the n-gram model is fitted on at most

@@ -36,7 +36,7 @@ class Pretrain:
     kv_heads: int = 0  # key and value heads; 0 = as many as query heads
     ffn: int = 512  # width of the feed-forward layers
     context: int = 256  # tokens of a row
-    tokens: int = 3_000_000  # tokens to train on
+    tokens: int = 3_000_000  # tokens to read, trained or not
     batch: int = 1024  # tokens per step, at least a context; rounded down to whole rows
     micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
     rate: float = 2e-3  # peak learning rate
@@ -163,6 +163,7 @@ class Pretrain:
         self.write(begun.cfg, {**mover.weights(), **buffers(begun.net)}, outcome, job)
         if self.saved is not None:
             job.fact("saved_bytes", begun.watch().peak_bytes)
+            job.fact("saved_bytes_without", begun.watch().plain_bytes)
         if self.keep_state:
             keep(job.out, run, outcome.clock.step)
 
@@ -192,6 +193,7 @@ class Pretrain:
             save_steps=self.checkpoint_steps,
             stopping=lambda: job.stopping,
             mode=mode,
+            reads=True,
             roles=begun.roles,
             before_step=begun.before_step(rng.child("modules")),
             watch=begun.watch,
@@ -306,7 +308,7 @@ class Pretrain:
         looked = self.feed(shards, rng)
         if not looked.lengths.any():
             raise BadInput(f"data: {self.data.path('train')} holds no token to train on; {mend}")
-        wrong = preview.faults(looked, clock, tokenizer.bos, (tokenizer.eos,))
+        wrong = preview.faults(looked, clock, tokenizer.bos, (tokenizer.eos,) if self.causal else None)
         if wrong:
             raise BadInput("; ".join(wrong))
         if not self.causal and preview.shows_targets(looked, clock):

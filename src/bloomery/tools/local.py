@@ -57,13 +57,15 @@ class LocalTools:
 
     def ask(
         self, prompts: Sequence[str], role: str = "default", *, limit: int = 128, temperature: float = 0.0, top_k: int | None = None,
-        top_p: float | None = None, stop: Sequence[str] = (), seed: int = 0,
+        top_p: float | None = None, stop: Sequence[str] = (), seed: int = 0, chat: bool = True,
     ) -> list[Reply]:  # fmt: skip
-        """What the role's model writes after each prompt, greedy at temperature 0; through its chat template where it has one.
+        """What the role's model writes after each prompt, greedy at temperature 0; through its chat template where it has one,
+        unless `chat` is off, as it must be for a model that was never tuned: its tokenizer has a template all the same.
 
         Equal prompts get equal replies; `seed` asks for others. A prompt too long keeps its last tokens.
         """
         how = {"limit": limit, "temperature": temperature, "top_k": top_k, "top_p": top_p, "stop": list(stop), "seed": seed}
+        how["chat"] = chat
         batches = _cut(prompts, lambda _: 1, ASKED_TOGETHER)
         found = self._answered(f"ask:{role}", [self._identity(role), how], batches, lambda some: self._complete(some, role, how))
         return [Reply(*one) for one in found]
@@ -171,7 +173,7 @@ class LocalTools:
         room = max(1, context - min(how["limit"], -(-context // 2)))
         asks, dropped = [], []
         for prompt in prompts:
-            ids = model.question([("user", prompt)]) if model.template else [seat.begin, *seat.tokenizer.encode(prompt)]
+            ids = model.question([("user", prompt)]) if model.template and how["chat"] else [seat.begin, *seat.tokenizer.encode(prompt)]
             dropped.append(max(0, len(ids) - room))
             rng = Rng((how["seed"], "ask", hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()))
             asks.append(Ask(tuple(ids[-room:]), how["limit"], filters, rng, tuple(how["stop"]), frozenset(model.decoder.stop_ids)))

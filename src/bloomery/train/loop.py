@@ -61,6 +61,7 @@ class Training:
     save_steps: int = 0  # also every so many steps; 0 = never
     stopping: Callable[[], bool] = lambda: False
     mode: dict[str, Any] = field(default_factory=dict)  # numeric mode: a checkpoint of another one is refused
+    reads: bool = False  # tokens are those that are read; otherwise those that are trained
     roles: Mapping[str, nn.Module] = field(default_factory=dict)  # parts of the loss, trained along, and further models, which are not
     before_step: Callable[[Clock], None] = lambda clock: None  # what modules of the model change as the clock says
     watch: Callable[[], AbstractContextManager] = nullcontext  # around forward and backward: what is kept of activations
@@ -102,7 +103,7 @@ def train(run: Training) -> Outcome:
             numbers = gradients(run, clock, micros, audit)
             loss = numbers["loss"]
             run.optimizer.step(rate, run.steps_before + clock.step + 1)
-            tokens = sum(int(torch.count_nonzero(micro.weights)) for micro in micros)
+            tokens = sum(counted(micro, run.reads) for micro in micros)
             clock = replace(clock, step=clock.step + 1, tokens=clock.tokens + tokens)
             audit.after_step(last=clock.tokens >= run.total)
             took = time.perf_counter() - began
@@ -226,6 +227,11 @@ def cut_curve(path: Path, step: int) -> int:
     to_disk(aside)
     os.replace(aside, path)
     return len(kept)
+
+
+def counted(micro: Batch, reads: bool) -> int:
+    """Tokens of a micro-batch by which a run is measured; padding never counts."""
+    return int(torch.count_nonzero(micro.documents >= 0 if reads else micro.weights))
 
 
 def due(run: Training, clock: Clock) -> bool:

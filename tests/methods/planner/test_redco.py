@@ -109,7 +109,8 @@ def test_property_no_way_to_cut_every_matrix_of_a_block_needs_fewer_collectives(
     shapes, _ = parameters("llama")
     plan = Redco().plan({"parameters": shapes}, {"tensor": 2}, None)
     ours = tuple(
-        plan["shard"][f"model.layers.0.{where}_proj.weight"] for where in (*(f"self_attn.{n}" for n in "qkvo"), "mlp.gate", "mlp.up", "mlp.down")
+        plan["shard"][f"model.layers.0.{where}_proj.weight"]
+        for where in (*(f"self_attn.{n}" for n in "qkvo"), "mlp.gate", "mlp.up", "mlp.down")
     )
     assert every[ours] == min(every.values()) == 2 == plan["all_reduces"]["model.layers.0"]
     assert [cuts for cuts, count in every.items() if count == 2] == [ours]
@@ -130,7 +131,11 @@ def test_names_that_are_spread_over_modules():
     of = {"attention.self.query": 0, "attention.self.key": 0, "attention.self.value": 0, "attention.output.dense": 1}
     of |= {"intermediate.dense": 0, "output.dense": 1}
     shapes = {f"encoder.layer.0.{name}.weight": (32, 32) for name in of}
-    shapes |= {"encoder.layer.0.intermediate.dense.weight": (128, 32), "encoder.layer.0.output.dense.weight": (32, 128), "pooler.weight": (33, 32)}
+    shapes |= {
+        "encoder.layer.0.intermediate.dense.weight": (128, 32),
+        "encoder.layer.0.output.dense.weight": (32, 128),
+        "pooler.weight": (33, 32),
+    }
     plan = Redco().plan({"parameters": shapes}, {"tensor": 2}, None)
     assert plan["shard"] == {**{f"encoder.layer.0.{name}.weight": dim for name, dim in of.items()}, "pooler.weight": None}
     assert plan["all_reduces"] == {"encoder.layer.0": 2}

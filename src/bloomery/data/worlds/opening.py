@@ -41,7 +41,7 @@ def open_world(name: str, options: Mapping[str, Any] | None = None) -> Any:
 def _typed(value: Any, kind: type) -> Any:
     """A value of a recipe, or of an address, where all is text."""
     if kind is bool:
-        return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()] if str(value).lower() else False
+        return ("false", "true").index(str(value).lower()) == 1
     if kind is int and isinstance(value, float) and value != int(value):
         raise ValueError(value)
     return kind(value)

@@ -10,7 +10,7 @@ from bloomery.core.rng import python_rng
 from bloomery.seams import Doc, Rng
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-DOMAINS = ("count", "copy", "map", "translate", "twice")
+DOMAINS = ("follow", "copy", "map", "translate", "twice")
 GRAPH = {"copy": {"translate": 0.5}, "map": {"translate": 0.5}, "translate": {"twice": 0.5}}  # skill -> what it helps, and how much
 
 
@@ -18,7 +18,7 @@ GRAPH = {"copy": {"translate": 0.5}, "map": {"translate": 0.5}, "translate": {"t
 class World:
     """Lines of one skill a document, about a fixed secret permutation f of the letters.
 
-    count: numbers in a row. copy: `abc=abc`. map: `a>f(a)`. translate: `abc>f(a)f(b)f(c)`, which is copying and mapping at once.
+    follow: letters in the order of the alphabet, `c<def`. copy: `abc=abc`. map: `a>f(a)`. translate: `abc>f(a)f(b)f(c)`, which is copying and mapping at once.
     twice: `abc:f(f(a))...`, which is translating two times.
     """
 
@@ -26,16 +26,17 @@ class World:
     seed: int = 0
     group: int = 4  # documents of a package
     size: int = 96  # bytes of a document, about
-    longest: int = 6  # letters of a word
+    letters: int = 16  # letters in use
+    word: int = 3  # letters of a word
 
     def __post_init__(self) -> None:
-        if min(self.documents, self.group, self.size) < 1 or self.longest < 2:
-            raise ValueError("documents, group and size must be at least 1 and longest at least 2")
+        if min(self.documents, self.group, self.size, self.word) < 1 or not 4 <= self.letters <= 26:
+            raise ValueError("documents, group, size and word must be at least 1 and letters from 4 to 26")
 
     @property
     def secret(self) -> dict[str, str]:
         """The permutation f."""
-        return dict(zip(LETTERS, _secret(self.seed), strict=True))
+        return dict(zip(LETTERS, _secret(self.letters, self.seed), strict=False))
 
     def document(self, i: int) -> Doc:
         """Document `i`."""
@@ -48,10 +49,10 @@ class World:
     def problem(self, domain: str, draw: Random) -> tuple[str, str]:
         """A question, with the sign that ends it, and its answer."""
         f = self.secret
-        if domain == "count":
-            first = draw.randrange(9000)
-            return f"{first} ", " ".join(str(first + k) for k in (1, 2, 3))
-        word = "".join(draw.choices(LETTERS, k=1 if domain == "map" else draw.randint(2, self.longest)))
+        if domain == "follow":
+            first = draw.randrange(self.letters)
+            return f"{LETTERS[first]}<", "".join(LETTERS[(first + k) % self.letters] for k in range(1, self.word + 1))
+        word = "".join(draw.choices(LETTERS[: self.letters], k=1 if domain == "map" else self.word))
         once = "".join(f[letter] for letter in word)
         return {
             "copy": (f"{word}=", word),
@@ -62,7 +63,7 @@ class World:
 
 
 @lru_cache(maxsize=8)
-def _secret(seed: int) -> tuple[str, ...]:
-    letters = list(LETTERS)
+def _secret(count: int, seed: int) -> tuple[str, ...]:
+    letters = list(LETTERS[:count])
     python_rng(Rng((seed, "skills", "secret"))).shuffle(letters)
     return tuple(letters)

@@ -40,6 +40,7 @@ class Packed:
             raise ValueError("no document has a token to train on")
         each, data = -(-total // room), lengths.tobytes()
         epoch, row = (int(state["epoch"]), int(state["row"])) if state else (0, 0)
+        epoch, row = (epoch, row) if row < each else (epoch + 1, 0)  # rows were shorter in the run that this one goes on from
         rows = []
         for _ in range(max(1, clock.batch // room)):
             place = epoch * each + int(_order(each, rng.child("rows", epoch))[row])

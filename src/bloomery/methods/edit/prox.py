@@ -29,6 +29,7 @@ class Prox:
 
     lines: int = 12  # lines of a chunk; with their numbers they must fit the model's context
     limit: int = 64  # tokens of a program at most
+    chat: bool = True  # the refiner was tuned on conversations; off for one that was only pretrained
     needs = ("ask:refiner",)
 
     def __post_init__(self) -> None:
@@ -41,7 +42,7 @@ class Prox:
             raise BadInput("prox asks a model in the role refiner, and no tools are at hand; name it under `roles` of a curate step")
         rows = doc.text.split("\n")
         chunks = [rows[at : at + self.lines] for at in range(0, len(rows), self.lines)]
-        replies = tools.ask([prompt(chunk) for chunk in chunks], "refiner", limit=self.limit)
+        replies = tools.ask([prompt(chunk) for chunk in chunks], "refiner", limit=self.limit, chat=self.chat)
         changes: list[Change] = []
         at = 0
         for number, (chunk, reply) in enumerate(zip(chunks, replies, strict=True)):

@@ -21,8 +21,9 @@ class Bert2BERT:
 
     P086 Chen et al. 2022, bert2BERT, arXiv 2110.07143
     Differs: every unit of the residual stream is there equally often, so that root-mean-square norms stay exact, and the last norm's gain
-    is divided by that number where the head is the embedding; without `unequal` other widths are refused. Heads keep their width,
-    which rotary positions hang on. The second half of the paper, training parts of the layers first, is not done.
+    is divided where the head is the embedding; other widths are refused unless `unequal`. The copies of a unit are read with unequal
+    weights that sum to the paper's: without dropout, equal ones would stay copies for ever. Heads keep their width, which rotary
+    positions hang on. The paper's second half, training parts of the layers first, is not done.
     Costs: nothing in training.
     """
 

@@ -48,7 +48,7 @@ class _Product(nn.Module):
     def __init__(self, a_RI: Tensor, b_OR: Tensor, bias: nn.Parameter | None) -> None:
         super().__init__()
         self.in_features, self.out_features = a_RI.shape[1], b_OR.shape[0]
-        self.a, self.b, self.bias = nn.Parameter(a_RI), nn.Parameter(b_OR), bias
+        self.a, self.b, self.bias = nn.Parameter(a_RI.contiguous()), nn.Parameter(b_OR.contiguous()), bias
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(F.linear(x, self.a), self.b, self.bias)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import contextlib
+import io
+
+import pytest
+
+from bloomery.data.calls import MARK, called, examples, mutated, outcomes, trial
+from bloomery.seams import Rng
+
+
+def test_examples_of_a_docstring_up_to_its_end():
+    text = 'def f(x):\n    """Twice.\n\n    >>> f(2)\n    4\n    >>> f([1,\n    ...    2])\n    [1, 2, 1, 2]\n    """\n    return 2 * x\n'
+    assert examples(text) == [("f(2)", "4"), ("f([1,\n   2])", "[1, 2, 1, 2]")]
+    assert examples("no sessions") == [] and examples(">>> x = 3\n>>> print(y)\n3\n") == []
+    assert examples("  >>> f(1)\n1\n  >>>f(2)\n") == []  # laid out wrongly
+
+
+@pytest.mark.parametrize("source", ["f(x)", "a.f(1)", "f(k=1)", "f(1) + 1", "f(", "import os", "__import__('os').system('x')", ""])
+def test_only_calls_of_literals_are_calls(source):
+    assert called(source) is None
+
+
+def test_mutated_calls_are_calls_of_the_same_kind():
+    made = mutated(["f([1, 2, 3], 'ab', {'k': 1})", "f(x)"], 40, Rng((0,)))
+    assert len(made) == 40 and made == mutated(["f([1, 2, 3], 'ab', {'k': 1})", "f(x)"], 40, Rng((0,)))
+    assert len(set(made)) > 20
+    for one in made:
+        name, (numbers, text, table) = called(one)
+        assert name == "f" and type(numbers) is list and type(text) is str and set(table) == {"k"}
+    assert mutated(["f(x)"], 3, Rng((0,))) == [] and called(mutated(["f(1.5, True, (1,), None)"], 1, Rng((0,)))[0])
+
+
+def test_a_trial_tells_what_each_call_gives():
+    program = "def f(x):\n    print('noise', end='')\n    return {'é': x} if x else 1 / x\n"
+    code, said = trial(program, ["f(1)", "f(0)", "g(1)", "exit()"]), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        source = compile(code.replace("_sys.stdout", "_out"), "trial", "exec")
+        exec(source, {"_out": said})
+    assert outcomes(said.getvalue(), 4) == ("{'é': 1}", "ZeroDivisionError", "NameError", "SystemExit")
+
+
+def test_outcomes_of_a_program_that_stopped_or_lied():
+    assert outcomes("", 2) == (None, None)
+    assert outcomes(f"{MARK}9 'x'\n{MARK}0 'x'\n{MARK}1 nonsense(\n{MARK}-1 'x'\n{MARK}² 'x'\n", 2) == ("x", None)
