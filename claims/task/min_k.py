@@ -1,7 +1,7 @@
 """Claims about telling training text from other text by a model's least likely tokens."""
 
-WORLD = {"noise": 0.0, "documents": 1200, "sentences": 8, "heldout": 0.5}  # the half trained on is seen about six times
-TASK = {"min_k": {"k": 0.2, "length": 64, "count": 400}}
+WORLD = {"noise": 0.0, "documents": 2000, "sentences": 8, "heldout": 0.7}  # 600 are trained on, each seen about six times
+TASK = {"min_k": {"k": 0.2, "length": 64, "count": 700}}
 
 
 def _areas(runs):

@@ -292,7 +292,7 @@ class Parallel(Protocol):
 class Module(Protocol):
     """Builds the nn.Module of a site, or None to leave it: forward(x) at a linear, forward(x_BTD, ctx) at mixer, mlp and block, where
     `ctx` is the nn.context.Context of the pass, whose `aux` takes what a loss asked for. `before_step` may change the module as the
-    clock says: it is called before every step, and a resumed run calls it again."""
+    clock says: it is called before every step, with the same `rng` for all modules of a method, and a resumed run calls it again."""
 
     site: ClassVar[str]
 
@@ -341,7 +341,8 @@ class Compress(Protocol):
 
 
 class Filter(Protocol):
-    """Rewrites the next-token logits of each row; `reads` names what it looks at, e.g. ("logits:net", "logits:expert")."""
+    """Rewrites the next-token logits of each row; `reads` names what it looks at, e.g. ("logits:net", "logits:expert"). A role beside
+    net is a further model of the same tokens; "tokens" are those so far, which may be None where `reads` does not name them."""
 
     reads: ClassVar[tuple[str, ...]]
 

@@ -91,5 +91,7 @@ def test_a_built_method_is_written_as_its_recipe_has_it():
 
 def test_an_attribute_is_read_of_a_method_built_or_not():
     spec = catalog.resolve("optim", "adamw", "here")
-    assert catalog.attribute("optim", spec, "scope") == catalog.attribute("optim", catalog.build_method("optim", spec), "scope") == "element"
+    assert (
+        catalog.attribute("optim", spec, "scope") == catalog.attribute("optim", catalog.build_method("optim", spec), "scope") == "element"
+    )
     assert catalog.attribute("optim", spec, "nothing") is None

@@ -314,7 +314,7 @@ def test_addresses_and_options_that_are_wrong(tmp_path, refused):
         ({"from": at, "format": "jsn"}, "format 'jsn'"),
         ({"from": at, "broken": "maybe"}, "must be stop or drop"),
         ({"from": at, "limit": "many"}, "limit must be of type int"),
-        ("s3://bucket/a.jsonl", "known are python://, hf:// and paths"),
+        ("s3://bucket/a.jsonl", "known are python://, world://, hf:// and paths"),
         ("python://json", "takes no path"),
         ("hf://", "needs the name"),
         ({"from": "python://", "size": "lots"}, "is not a size"),

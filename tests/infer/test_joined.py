@@ -121,9 +121,10 @@ def test_what_does_not_fit_is_refused(folders):
         joined(folders, expert=folders["expert"])
     with pytest.raises(BadInput, match="EFT reads the logits of a model called expert"):
         model.load(folders["large"], filters=GREEDY)
+    plain = model.load(folders["large"], roles={"critic": folders["expert"]}, filters=GREEDY[1:])
+    assert plain.decoder.others == {} and plain.combined == ()
     with pytest.raises(BadInput, match="no filter reads critic"):
-        joined(folders, critic=folders["expert"])
-    plain = model.load(folders["large"])
+        plain.join({"critic": model.load(folders["expert"])}, GREEDY)
     with pytest.raises(BadInput, match="a model called expert"):
         plain.generate(PROMPTS, filters=GREEDY)
     with pytest.raises(BadInput, match="a model called expert"):

@@ -18,7 +18,7 @@ from bloomery.core.walk import StepFailed
 from bloomery.lab import compare as subject
 from bloomery.lab import results
 from bloomery.lab.compare import compare, contest
-from bloomery.lab.standings import Target
+from bloomery.lab.standings import Ended, Target, ranking
 from bloomery.lab.trials import Outcome
 
 LOSS = Target(limit=2.0)
@@ -132,6 +132,13 @@ def test_every_seam_of_the_two_stages_makes_whole_recipes() -> None:
         assert list(recipe.steps) == ["corpus", "tokens", *(["source"] if seam == "compress" else []), "trial"]
 
 
+def test_of_copies_the_smallest_that_reaches_the_target_wins() -> None:
+    target = contest("compress", ["rtn", "gptq"], LOSS).target
+    small, large = (Ended(name, 0, {}, "made", "", [point]) for name, point in (("small", (100, 9.0, 2.0)), ("large", (200, 1.0, 1.5))))
+    (first, second) = ranking([large, small], target, "bytes")
+    assert (first["method"], first["best"]["bytes_to_target"], second["best"]["bytes_to_target"]) == ("small", 100, 200)
+
+
 def test_failed_trials_rank_last_and_none_left_is_said(store, bench) -> None:
     bench.breaks = 2e-3
     standing = compare(contest("optim", ["adamw", "lion"], LOSS, trials=3), store, executor=bench, quiet=True)
@@ -171,6 +178,8 @@ def test_settings_that_no_model_can_have_fail_and_a_full_disk_does_not_count(mon
         ({"changes": ["adamw.beta2=2"]}, "below 1"),
         ({"changes": ["widht=3"]}, "did you mean width"),
         ({"changes": ["width"]}, "knob=value"),
+        ({"by": "bytes"}, "seconds and tokens"),
+        ({"seam": "compress", "methods": ["rtn"], "by": "tokens"}, "seconds and bytes"),
         ({"seam": "compress", "methods": ["rtn"], "target": Target("heldout_bpb", "bits per byte", 1.0)}, "nats per token"),
     ],
 )

@@ -249,6 +249,31 @@ def test_sampling_is_seeded_by_the_recipe(world, tmp_path):
     assert texts[0] == texts[1]
 
 
+def test_a_filter_that_joins_other_models_is_what_is_measured(world, tmp_path):
+    """The tuned small model's own scores where the model is as large as the base; the checks compute them once more in other ways."""
+    from bloomery.methods.filter.eft import EFT
+    from bloomery.methods.filter.temperature import Temperature
+    from bloomery.nn.saving import load, save
+
+    net = load(world["model"].folder)
+    for p in net.parameters():
+        p.data.mul_(0.7)
+    (tmp_path / "expert").mkdir()
+    save(net, tmp_path / "expert")
+    for file in world["model"].folder.glob("tok*.json"):
+        (tmp_path / "expert" / file.name).write_bytes(file.read_bytes())
+    expert, found = artifact(tmp_path / "expert", "model"), {}
+    joined = {"roles": {"expert": expert, "base": world["model"]}, "filters": (EFT(), Temperature(0.0))}
+    for name, knobs in {"joined": joined, "expert": {"model": expert}, "alone": {}}.items():
+        todo = job(tmp_path / name)
+        stage = Evaluate(**{**world, **knobs}, tasks=TASKS[:2], rivals=(), batch=0)
+        stage.run(todo)
+        stage.check(todo.out, todo)
+        todo.demand()
+        found[name] = [(todo.out / "items" / f"{task}.jsonl").read_text() for task in ("bits_per_byte", "parses")]
+    assert found["joined"] == found["expert"] != found["alone"]
+
+
 def test_no_held_out_text_is_an_input_error(world, tmp_path):
     from bloomery.data.tables import read_table, write_table
 

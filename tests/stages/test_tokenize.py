@@ -116,8 +116,7 @@ def test_checks_find_tampered_shards(tokens, tmp_path):
 
 
 def test_domains_come_along_and_old_corpora_have_none(tokens, tmp_path):
-    folder, job, stage = tokens
-    assert Shards(folder / "out/train").domains() == (None, ("",))
+    assert Shards(tokens[0] / "out/train").domains() == (None, ("",))
     corpus = corpus_in(tmp_path / "corpus", TRAIN, HELDOUT)
     for part, texts in (("train", TRAIN), ("heldout", HELDOUT)):
         table = pq.read_table(tmp_path / f"corpus/{part}.parquet")

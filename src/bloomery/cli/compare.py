@@ -12,6 +12,10 @@ from bloomery.cli import options
 NAME = "compare"
 Changes = Annotated[list[str], typer.Option("--set", help="Fix a knob, which is then not searched: knob=value, or method.knob=value.")]
 Target = Annotated[str, typer.Option(help="loss<=2.1 (held-out nats per token), bits<=1.9 (bits per byte), or loss or bits alone.")]
+By = Annotated[
+    Literal["seconds", "tokens", "bytes"] | None,
+    typer.Option(help="The target is to be reached in few seconds or tokens; by a copy, in few bytes.", show_default="seconds, or bytes"),
+]
 
 
 def command(
@@ -22,7 +26,7 @@ def command(
     budget: Annotated[str, typer.Option(help="Begin no round of trials that would end later: 90s, 30m, 2h. Empty: no end.")] = "",
     world: Annotated[str, typer.Option(help="The text they are trained on.")] = "python",
     seed: Annotated[int, typer.Option(help="Of the trials and of the search.")] = 0,
-    by: Annotated[Literal["seconds", "tokens"], typer.Option(help="What the target is to be reached in few of.")] = "seconds",
+    by: By = None,
     changes: Changes = [],  # noqa: B006 - typer copies it
     write: Annotated[Path | None, typer.Option(help="Write the winner's settings as a recipe file.")] = None,
     store: options.Store = options.STORE,
@@ -65,10 +69,10 @@ def show(standing: Any, as_json: bool, files: list[Path]) -> None:
                   for row in standing.ranking)  # fmt: skip
         return
     one = standing.contest
-    when = ["reached", "in s", "tokens", "median s"] if one.target.limit else []
+    when = ["reached", "in s", one.target.amount, "median s"] if one.target.limit else []
     right = ["trials", *when, one.target.unit, "median"]
     show_table(["", "method", *right, "best settings"], [row_of(row, one) for row in standing.ranking], right=right)
-    done = f"{standing.rounds} of {one.trials} rounds in {standing.seconds:,.0f} s: {standing.why}"
+    done = f"{standing.rounds} of {max(map(len, one.drawn.values()))} rounds in {standing.seconds:,.0f} s: {standing.why}"
     print(f"\n{done}. One seed: a small lead may be chance; `--seed` repeats it with another.")
     print("\n" + "\n".join(f"{kind:<8}{path}" for kind, path in zip(("results", "picture", "winner"), files, strict=False)))
 
@@ -82,7 +86,7 @@ def row_of(row: dict[str, Any], one: Any) -> list[str]:
     trials = f"{row['trials']}" + (f", {row['failed']} failed" if row["failed"] else "")
     when = []
     if one.target.limit:
-        found = [best["seconds_to_target"], best["tokens_to_target"], median["seconds_to_target"]]
+        found = [best["seconds_to_target"], best[f"{one.target.amount}_to_target"], median["seconds_to_target"]]
         shown = ["-" if value is None else si(value) if i == 1 else f"{value:,.1f}" for i, value in enumerate(found)]
         when = [f"{row['reached']} of {row['trials']}", *shown]
     finals = ["-" if part["final"] is None else f"{part['final']:.4f}" for part in (best, median)]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def open_model(name: str, store: Path) -> Model:
     """The loaded model, or a sentence about what there is instead."""
-    from bloomery.core.store import Store
     from bloomery.core.inputs import with_base
+    from bloomery.core.store import Store
     from bloomery.infer.model import load
 
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/", "~"))):

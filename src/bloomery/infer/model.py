@@ -144,11 +144,12 @@ def load(
     """The model in a folder (an artifact's or a Hugging Face one) or under a hub id such as `owner/name`.
 
     `budget` are the bytes that its linears may take, where they are stored as stacks of blocks. `roles` are other models by the role
-    in which `filters` read them: see `Model.join`. Raises BadInput where there is nothing to load, naming what was looked for.
+    in which `filters` read them (see `Model.join`); those that no filter reads are left alone. Raises BadInput where there is nothing
+    to load, naming what was looked for.
     """
-    if roles or roles_of(filters):
+    if read := roles_of(filters):
         model = load(where, dtype, budget)
-        return model.join({role: load(one, dtype) for role, one in (roles or {}).items()}, filters)
+        return model.join({role: load(one, dtype) for role, one in (roles or {}).items() if role in read}, filters)
     folder = Path(where)
     if not folder.is_dir():
         folder = _download(str(where))

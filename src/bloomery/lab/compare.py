@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bloomery.core import catalog
@@ -74,7 +74,7 @@ class Contest:
 
 
 def contest(
-    seam: str, methods: Sequence[str], target: Target, trials: int = 8, seed: int = 0, world: str = "python", by: By = "seconds",
+    seam: str, methods: Sequence[str], target: Target, trials: int = 8, seed: int = 0, world: str = "python", by: By | None = None,
     changes: Sequence[str] = (),
 ) -> Contest:  # fmt: skip
     """Everything that can be wrong is said here: the seam, the methods, their spaces, changed knobs, the world. BadInput."""
@@ -83,6 +83,10 @@ def contest(
         raise BadInput(f"--trials {trials}: at least one trial is needed")
     if not methods or len(set(methods)) < len(methods):
         raise BadInput(f"name the methods of {seam} to compare, each once, such as {' '.join(list(catalog.entries(seam))[:2])}")
+    target = replace(target, amount="bytes" if stage == "compress" else "tokens")
+    by = by or ("bytes" if stage == "compress" else "seconds")
+    if by not in ("seconds", target.amount):
+        raise BadInput(f"--by {by}: a {stage} step is measured in seconds and {target.amount}")
     if stage == "compress" and target.figure != "heldout_nats":
         raise BadInput(f"--target {target}: copies are measured in nats per token; say loss<=...")
     entries = {method: catalog.find(seam, method, "compare") for method in methods}
@@ -224,7 +228,7 @@ def compare(
     now, longest, rounds, why = True, 0.0, 0, "all trials are done"
     try:
         inputs = prepared(one, lab, executor)
-        for place in range(one.trials):
+        for place in range(max(map(len, one.drawn.values()))):
             batch = [method for method in one.methods if place < len(one.drawn[method])]
             spent = time.monotonic() - began
             if place and spent + longest > budget:
@@ -268,7 +272,7 @@ def round_of(
             trial = Ended(method, place, knobs, trial.artifact, f"it has no held-out {one.target.unit}: its model sees all tokens")
         found = trial.reached(one.target)
         how = f"failed: {trial.failed}" if trial.failed else f"{trial.final:.4g} {one.target.unit}"
-        how += f", target after {found['tokens']:,.0f} tokens and {found['seconds']:.1f} s" if found else ""
+        how += f", target after {found[one.target.amount]:,.0f} {one.target.amount} and {found['seconds']:.1f} s" if found else ""
         lab.log.say(f"trial {place + 1} of {len(one.drawn[method])}, {method} ({settings(knobs) or 'as it is'}): {how}")
         yield trial
 
@@ -295,10 +299,10 @@ def attempt(task: tuple[str, dict[str, Any]]) -> trials.Outcome:
 
 
 def measured(one: Contest, outcome: trials.Outcome, store: Store) -> list[tuple[float, float, float]]:
-    """The measurements of a finished trial: its curve, or for a compressed copy its one figure."""
+    """The measurements of a finished trial: its curve, or for a compressed copy its one figure, which stands at its bytes."""
     if "trial" not in outcome.made:
         return []
     artifact = store.open(store.artifacts / outcome.made["trial"])
     if one.stage == "pretrain":
         return points(artifact.path("curve.jsonl"), one.target.figure)
-    return [(float(artifact.facts["calibration_tokens"]), float(artifact.facts["compress_seconds"]), float(artifact.facts["heldout_nats"]))]
+    return [(float(artifact.facts["linear_bytes"]), float(artifact.facts["compress_seconds"]), float(artifact.facts["heldout_nats"]))]

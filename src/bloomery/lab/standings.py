@@ -18,7 +18,7 @@ from bloomery.core.errors import BadInput, near
 
 FIGURES = {"loss": ("heldout_nats", "nats per token"), "bits": ("heldout_bpb", "bits per byte")}
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-By = Literal["seconds", "tokens"]
+By = Literal["seconds", "tokens", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Target:
     figure: str = "heldout_nats"  # as rows of a curve name it
     unit: str = "nats per token"
     limit: float | None = None
+    amount: Literal["tokens", "bytes"] = "tokens"  # what a measurement stands at: tokens trained on, or bytes that a copy's linears take
 
     def __str__(self) -> str:
         name = next(short for short, (figure, _) in FIGURES.items() if figure == self.figure)
@@ -64,7 +65,7 @@ def read_budget(text: str) -> float:
 
 @dataclass(frozen=True)
 class Ended:
-    """One trial of a comparison. `points` are its measurements (tokens, seconds of training, figure)."""
+    """One trial of a comparison. `points` are its measurements (tokens or bytes, seconds of work, figure)."""
 
     method: str
     place: int
@@ -79,14 +80,14 @@ class Ended:
         return self.points[-1][2] if self.points else math.inf
 
     def reached(self, target: Target) -> dict[str, float] | None:
-        """Tokens and seconds at the first measurement at or below the target."""
+        """Tokens (or bytes) and seconds at the first measurement at or below the target."""
         if target.limit is None:
             return None
         found = next((point for point in self.points if point[2] <= target.limit), None)
-        return {"tokens": found[0], "seconds": found[1]} if found else None
+        return {target.amount: found[0], "seconds": found[1]} if found else None
 
     def key(self, target: Target, by: By) -> tuple[int, float, int]:
-        """What trials are put in order by, the best least: those that reach the target by when, others by how near they came."""
+        """What puts trials in order, the best least: by when (or in how few bytes) they reach the target, then by how near they came."""
         found = self.reached(target)
         if self.failed:
             return 2, 0.0, self.place
@@ -94,10 +95,11 @@ class Ended:
 
     def told(self, target: Target) -> dict[str, Any]:
         """As JSON."""
-        found = self.reached(target) or {"tokens": None, "seconds": None}
+        found = self.reached(target) or {target.amount: None, "seconds": None}
         return {
             "method": self.method, "trial": self.place, "knobs": self.knobs, "final": self.final if self.points else None,
-            "tokens_to_target": found["tokens"], "seconds_to_target": found["seconds"], "artifact": self.artifact, "failed": self.failed,
+            f"{target.amount}_to_target": found[target.amount],
+            "seconds_to_target": found["seconds"], "artifact": self.artifact, "failed": self.failed,
             "points": self.points,
         }  # fmt: skip
 

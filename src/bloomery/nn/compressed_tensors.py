@@ -51,7 +51,9 @@ def refuse(net: Transformer, packed: Mapping[str, Packed]) -> None:
         raise BadInput(f"compressed-tensors has no place for the Conv1D layers of {net.cfg.architecture}; export as gguf")
     for name, one in packed.items():
         if not isinstance(one, Packed):
-            raise BadInput(f"{name} is a stack of blocks, and compressed-tensors holds codes; export as huggingface or gguf, which are dense")
+            raise BadInput(
+                f"{name} is a stack of blocks, and compressed-tensors holds codes; export as huggingface or gguf, which are dense"
+            )
         if one.order is not None:
             raise BadInput(f"{name} has its columns in another order, which compressed-tensors cannot say; compress in the columns' order")
         if one.codes_OI.shape[1] % one.group:

@@ -38,5 +38,5 @@ def inside(block: nn.Module, layer: int, of: int) -> Iterator[tuple[Site, nn.Mod
         unit = block
         for part in name.split("."):
             unit = getattr(unit, part, None)
-        if unit is not None and (kind != "linear" or hasattr(unit, "in_features")):
+        if isinstance(unit, nn.Module):
             yield Site(kind, f"{at}.{name}", layer, of), unit

@@ -70,6 +70,8 @@ class Compress:
         bits = getattr(self.method, "bits", 8)
         tokens = self.samples * context
         seconds = 3 + 2 * parameters * (1.5 * tokens + 2 * COMPARED) / (0.6 * machine.matmul_flops.get("float32", 1e11))
+        if hasattr(self.method, "allocate"):  # a short pass for every block of every linear, and the walk over budgets
+            seconds *= 1 + 2 * getattr(self.method, "blocks", 4)
         disk = parameters * (bits + 1) / 8 + 2e6
         memory = 6e8 + 13 * parameters + min(2.2e9, 30 * tokens * math.sqrt(parameters / 12))
         return Forecast(seconds=seconds, memory=memory, disk=disk, facts={"parameters": parameters, "context": context, "bits": bits})

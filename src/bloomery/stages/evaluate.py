@@ -48,7 +48,7 @@ class Evaluate:
     tasks: tuple[Task, ...] = ("bits_per_byte", "parses", "next_line")  # what is asked
     filters: tuple[Filter, ...] = ()  # how completions are sampled; none: greedy
     rollout: Rollout = "single"  # how an item is answered: once, or the best of what a strategy gives
-    roles: Annotated[dict[str, Artifact] | None, "model"] = None  # models that tasks and the rollout ask, by role, such as {judge: $judge}
+    roles: Annotated[dict[str, Artifact] | None, "model"] = None  # models that tasks, rollout and filters read, such as {judge: $judge}
     rivals: tuple[str, ...] = ("gzip", "xz", "ngram")  # what bits per byte are compared with
     order: int = 5  # of the n-gram model
     ngram_tokens: int = 20_000_000  # training tokens that the n-gram model is fitted on at most
@@ -77,7 +77,8 @@ class Evaluate:
         per_byte = 1 / (facts["tokens"].get("bytes_per_token") or 3.0)
         held_out = facts["corpus"].get("heldout_bytes") or 1e6
         text = sum(min(getattr(task, "bytes", 0), held_out) for task in self.tasks)
-        steps = sum(getattr(task, "count", 0) * getattr(task, "limit", 0) / WRITTEN_TOGETHER for task in self.tasks)
+        tries = getattr(self.rollout, "samples", 1) / WRITTEN_TOGETHER
+        steps = sum(getattr(task, "count", 0) * getattr(task, "limit", 0) * tries for task in self.tasks)
         read = sum(getattr(task, "count", 0) * getattr(task, "prompt", 150) for task in self.tasks)
         models = 3 if "against" in inputs else 1  # the other one is asked conversations in two ways
         flops = 2 * parameters * (text * per_byte + read + steps * WRITTEN_TOGETHER) * models
@@ -128,12 +129,13 @@ class Evaluate:
         from bloomery.infer.answers import Examinee
         from bloomery.infer.model import load
 
-        model = load(self.model.folder)
+        roles = {role: made.folder for role, made in (self.roles or {}).items()}
+        model = load(self.model.folder, roles=roles, filters=self.filters)
         if self.chats is not None and model.template is None:
             raise BadInput(f"chats: {self.model.name} has no chat template; tune it on conversations first")
         if self.against is None:
             return {"model": Examinee(model)}
-        other = load(self.against.folder)
+        other = load(self.against.folder, roles=roles, filters=self.filters)
         if other.net.cfg.vocab != model.net.cfg.vocab or other.tokenizer.get_vocab() != model.tokenizer.get_vocab():
             raise BadInput(f"against: {self.against.name} has other tokens than {self.model.name}; compare models of one tokenizer")
         other.template = model.template

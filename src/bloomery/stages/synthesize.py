@@ -16,6 +16,7 @@ from bloomery.core.job import Forecast
 from bloomery.core.rng import digest
 from bloomery.data.chat.read import Conversation
 from bloomery.seams import Doc, Drop, Edit, Rng
+from bloomery.tools.needs import bound
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
@@ -48,6 +49,7 @@ class Synthesize:
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From the bytes of the corpus, and what was measured on Python code."""
+        bound(self.edits, ())
         facts, made = inputs["corpus"].facts, {}
         sizes = {part: float(facts.get(f"{part}_bytes") or 0) for part in PARTS}
         for part, size in sizes.items():

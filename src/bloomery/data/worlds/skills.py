@@ -18,8 +18,8 @@ GRAPH = {"copy": {"translate": 0.5}, "map": {"translate": 0.5}, "translate": {"t
 class World:
     """Lines of one skill a document, about a fixed secret permutation f of the letters.
 
-    follow: letters in the order of the alphabet, `c<def`. copy: `abc=abc`. map: `a>f(a)`. translate: `abc>f(a)f(b)f(c)`, which is copying and mapping at once.
-    twice: `abc:f(f(a))...`, which is translating two times.
+    follow: letters in the order of the alphabet, `c<def`. copy: `abc=abc`. map: `a>f(a)`. translate: `abc>f(a)f(b)f(c)`, which is
+    copying and mapping at once. twice: `abc:f(f(a))...`, which is translating two times.
     """
 
     documents: int = 5000
