@@ -32,6 +32,8 @@ def main() -> None:
     assert "quickstart" not in call(bloomery, "--help")
     methods = [json.loads(line) for line in call(bloomery, "methods", "--json").splitlines()]
     assert {"optim", "signal", "task", "init"} <= {one["seam"] for one in methods}, methods
+    claims = [json.loads(line) for line in call(bloomery, "prove", "--list", "--json", "--store", PLACE / "store").splitlines()]
+    assert {"optim/galore", "compress/bitstack"} <= {one["claim"] for one in claims}, claims
     assert len(call(bloomery, "papers", "--json").splitlines()) == 448
     (PLACE / "recipe.yaml").write_text(
         'steps:\n  corpus: {stage: curate, sources: [{from: "python://", size: 1MB}], signals: [length], keep: length.words >= 5}\n'

@@ -231,10 +231,14 @@ def test_a_run_goes_on_after_another_as_if_it_were_one(tmp_path: Path) -> None:
     train(whole)
     first = training(tmp_path / "first", schedule=Constant(), evaluate=None, total=8 * 64)
     train(first)
-    kept = Earlier({name: t.clone() for name, t in first.optimizer.tensors().items()}, first.optimizer.layout(), 8, first.feed.state)
+    tensors = {name: t.clone() for name, t in first.optimizer.tensors().items()}
+    kept = Earlier(tensors, first.optimizer.layout(), 8, first.feed.state, repr(first.feed.batching))
     second = training(tmp_path / "second", schedule=Constant(), evaluate=None, total=12 * 64, earlier=kept)
     train(second)
     assert second.steps_before == 8 and torch.equal(second.optimizer.master, whole.optimizer.master)
+    elsewhere = training(tmp_path / "fourth", schedule=Constant(), evaluate=None, total=64, earlier=replace(kept, by="another"))
+    train(elsewhere)
+    assert elsewhere.feed.state == {"epoch": 0, "row": 4}
     other = Config(50, 16, 1, 2, 1, 24, 16)
     net = Transformer(other, Rng((0, "init")))
     strange = training(tmp_path / "third", net=net, optimizer=Optimizer(net, AdamW(), Rng((0,)), 0.1), earlier=kept)

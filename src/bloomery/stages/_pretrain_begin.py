@@ -104,7 +104,7 @@ def earlier_run(folder: Path) -> Any:
     if not (folder / TENSORS).is_file():
         raise BadInput(f"after: {folder} holds no trainer state; make that model with `keep_state: true`")
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    return Earlier(load_file(str(folder / TENSORS)), state["layout"], state["steps"], state["batching"])
+    return Earlier(load_file(str(folder / TENSORS)), state["layout"], state["steps"], state["batching"], state["by"])
 
 
 def keep(folder: Path, run: Any, steps: int) -> None:
@@ -113,4 +113,5 @@ def keep(folder: Path, run: Any, steps: int) -> None:
 
     save_file(run.optimizer.tensors(), str(folder / TENSORS))
     state = {"layout": run.optimizer.layout(), "steps": run.steps_before + steps, "batching": run.feed.state}
+    state["by"] = repr(run.feed.batching)
     (folder / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")

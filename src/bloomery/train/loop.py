@@ -35,7 +35,8 @@ class Earlier:
     tensors: Mapping[str, Tensor]
     layout: list
     steps: int
-    batching: Any
+    batching: Any  # the place in the text, which means something to the batching `by` alone
+    by: str
 
 
 @dataclass
@@ -189,7 +190,8 @@ def go_on(run: Training) -> None:
     if run.earlier.layout != run.optimizer.layout() or not same:
         raise BadInput("after: that model was trained with another shape, optimizer or loss; state the same, or name it as `start`")
     run.optimizer.load({name: t.clone() for name, t in run.earlier.tensors.items()})
-    run.feed.state = run.earlier.batching
+    if run.earlier.by == repr(run.feed.batching):
+        run.feed.state = run.earlier.batching
 
 
 def save(run: Training, clock: Clock, audit: Audit, spent: float, loss: float, curve: Any) -> None:
