@@ -102,6 +102,8 @@ def test_put_reaches_into_methods():
     put(step, ["optimizer", "galore", "rank"], 8)
     put(step, ["rate"], 2.0)
     assert step == {"optimizer": {"galore": {"rank": 8}}, "rate": 2.0}
+    with pytest.raises(BadInput, match="cannot be set: optimizer is adamw, not galore"):
+        put({"optimizer": "adamw"}, ["optimizer", "galore", "rank"], 8)
 
 
 def double(value: int) -> int:

@@ -35,7 +35,9 @@ def command(
     """
     from bloomery.core.errors import BadInput
     from bloomery.lab.claims import checkout, find
+    from bloomery.lab.standings import read_budget
 
+    limit = read_budget(budget)
     if sum((bool(names), bool(seam) and not names, everything, listed and not (names or seam))) != 1:
         raise BadInput("prove what? give the name of a method, --seam, --all or --list")
     found = find(list(names or ()), seam)
@@ -44,7 +46,6 @@ def command(
         return 0
     if record and (checkout() is None or any(not claim.seam for claim in found)):
         raise BadInput("--record keeps results beside the claims of a checkout; this is an installed package or a file from elsewhere")
-    limit = seconds(budget) if budget else float("inf")
     return run_all(found, store, seeds, limit, workers, quiet or as_json, record, as_json, ordered=everything or not names)
 
 
@@ -130,15 +131,3 @@ def show_list(claims: list[Claim], root: Path, as_json: bool) -> None:
         says = "; ".join(" ".join(one.split()) for one in claim.functions.values())
         rows.append((claim.title, says, found.shown if found else "not proven yet", found.record["date"][:10] if found else ""))
     show_table(("claim", "what it says", "verdict", "date"), rows)
-
-
-def seconds(text: str) -> float:
-    """A time such as 90s, 30m, 2h or 1h30m; a plain number is seconds."""
-    import re
-
-    from bloomery.core.errors import BadInput
-
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    if not text.strip() or found is None:
-        raise BadInput(f"--budget {text}: write a time such as 90s, 30m, 2h or 1h30m")
-    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))

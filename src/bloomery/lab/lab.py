@@ -342,7 +342,11 @@ def put(step: dict[str, Any], path: Sequence[str], value: Any) -> None:
     node = step
     for here, after in itertools.pairwise(path):
         inner = node.get(here)
-        inner = {inner: {}} if isinstance(inner, str) and inner == after else dict(inner or {})
+        if isinstance(inner, str):
+            if inner != after:
+                raise BadInput(f"{'.'.join(path)} cannot be set: {here} is {inner}, not {after}")
+            inner = {inner: {}}
+        inner = dict(inner or {})
         node[here] = inner
         node = inner
     node[path[-1]] = value

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bloomery.num.clipping import clip_together
 from bloomery.seams import Batch, Rng
 
 
@@ -38,7 +39,4 @@ class Autograd:
 
     def transform(self, grads: Sequence[Tensor]) -> dict[str, float]:
         """Scale all gradients in place so that their joint norm is at most `clip`; returns {"grad_norm": norm before}."""
-        norm = float(torch.stack(torch._foreach_norm(list(grads))).double().norm())
-        if self.clip and norm > self.clip:
-            torch._foreach_mul_(list(grads), self.clip / norm)
-        return {"grad_norm": norm}
+        return {"grad_norm": clip_together(grads, self.clip)}

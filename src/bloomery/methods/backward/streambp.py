@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput
 from bloomery.nn.model import Attention, restart
+from bloomery.num.clipping import clip_together
 from bloomery.num.streaming import stream
 from bloomery.seams import Batch, Rng
 
@@ -53,10 +54,7 @@ class StreamBp:
 
     def transform(self, grads: Sequence[Tensor]) -> dict[str, float]:
         """Scale all gradients in place so that their joint norm is at most `clip`; returns {"grad_norm": norm before}."""
-        norm = float(torch.stack(torch._foreach_norm(list(grads))).double().norm())
-        if self.clip and norm > self.clip:
-            torch._foreach_mul_(list(grads), self.clip / norm)
-        return {"grad_norm": norm}
+        return {"grad_norm": clip_together(grads, self.clip)}
 
 
 class _Streamed:
