@@ -119,7 +119,7 @@ def test_the_command_line(place, store, capfd):
     assert guarded(["prove", "wds", *at]) == 2 and "did you mean wsd" in capfd.readouterr().err
     assert guarded(["prove", *at]) == 2 and guarded(["prove", "wsd", "--all", *at]) == 2
     assert guarded(["prove", "--list", *at]) == 0 and "not proven yet" in capfd.readouterr().out
-    assert guarded(["prove", "--all", "--budget", "0.001s", "--quiet", *at]) == 0
+    assert guarded(["prove", "--all", "--budget", "0.0000001s", "--quiet", *at]) == 0
     assert "not begun: schedule/wsd" in capfd.readouterr().err
     assert guarded(["prove", "--all", "--budget", "soon", *at]) == 2
     assert guarded(["prove", "--seam", "schedule", "--quiet", "--workers", "1", *at]) == 0
