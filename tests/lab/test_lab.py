@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.lab.lab import Lab, put
+from bloomery.lab.lab import Arm, Lab, Run, Runs, put
 
 BITS = "heldout_bits_per_byte"
 
@@ -49,7 +52,31 @@ def test_an_arm_given_to_another_is_matched_by_seed(lab):
     scores = made.evaluate(models, tasks=[{"bits_per_byte": {"bytes": 2000}}])
     for run, score in zip(models, scores, strict=True):
         assert score.artifact.inputs["model"] == [run.artifact.address]
-    assert models.of(99) is models.runs[0]  # a seed that was not measured, as in tuning
+    other = models.of(99)  # a seed that was not measured, as in tuning
+    assert other.seed == 99 and other.artifact.address not in [run.artifact.address for run in models]
+
+
+def test_when_an_arm_reached_a_figure(lab):
+    arm = lab().pretrain()
+    curve = [row for row in arm.runs[0].curve if "heldout_bpb" in row]
+    assert len(curve) > 1
+    first, last = curve[0], curve[-1]
+    assert arm.reached("heldout_bpb", [first["heldout_bpb"], 0.0])[:2] == [first["tokens"], math.inf]
+    assert arm.reached("heldout_bpb", [last["heldout_bpb"], math.inf])[0] <= last["tokens"]
+
+
+def test_models_are_looked_at_and_those_that_diverged_are_not(lab):
+    made = lab()
+    (one, _), lost = made.pretrain().runs, Run(7, {}, "trial", diverged="loss is not finite")
+    done: Future[Arm] = Future()
+    done.set_result(Arm((one, lost)))
+    assert made.looked(told, Runs(done), 5) == [(one.artifact.address, 5), None]
+    assert Runs(done).reached("loss", [100.0, 100.0])[1] == math.inf
+
+
+def told(task):
+    folder, more = task
+    return json.loads((Path(folder) / "card.json").read_text())["address"], more
 
 
 def test_steps_of_ones_own_refer_to_each_other_and_to_the_world(lab):

@@ -67,10 +67,39 @@ def test_a_verdict_is_stale_when_the_claim_or_the_method_changes(place, store, m
     place("schedule/wsd", EXACT + "\n    MORE = 1\n")
     known = evidence.newest(claim, store.root)
     assert known.stale and known.shown == "holds (stale)"
+    place("schedule/wsd", EXACT + "\n    import bloomery.lab.heldout\n")
+    assert evidence.newest(claim, store.root).stale  # it stands on a part of the lab now
     place("schedule/wsd", EXACT)
+    assert not evidence.newest(claim, store.root).stale
     real = evidence.lineage.closure
     monkeypatch.setattr(evidence.lineage, "closure", lambda entries: real([*entries, claims.catalog.entries("optim")["adamw"]]))
     assert evidence.newest(claim, store.root).stale
+
+
+def test_a_verdict_is_stale_when_a_baseline_or_what_it_imports_changes(place, store, tiny_world, tiny, monkeypatch):
+    claim = place("schedule/wsd", TRIALS.format(knobs={**tiny, "optimizer": "galore"}))
+    record = prove(claim, store, 2, Bench(store, 1), quiet=True)
+    assert {"bloomery.methods.optim.galore", "bloomery.num.projection", "bloomery.methods.backward.autograd"} <= set(record["sources"])
+    assert "bloomery.seams" not in record["sources"]  # a new protocol says nothing about this one
+    assert not evidence.newest(claim, store.root).stale
+    real = evidence.lineage.digest
+    monkeypatch.setattr(evidence.lineage, "digest", lambda name: "other" if name == "bloomery.num.projection" else real(name))
+    assert evidence.newest(claim, store.root).stale
+    monkeypatch.setattr(evidence.lineage, "digest", lambda name: None if name == "bloomery.methods.optim.galore" else real(name))
+    assert evidence.newest(claim, store.root).stale
+
+
+def test_of_two_records_the_present_one_then_that_of_more_seeds_counts(place, store):
+    claim = place("schedule/wsd", EXACT)
+    more, fewer = (prove(claim, store, seeds, Bench(store, 1), quiet=True) for seeds in (3, 2))
+    at = evidence.stored(store.root, claim)
+    assert len(evidence.read(at)["seeds"]) == 3  # two seeds said nothing new
+    assert not evidence.keep(at, fewer) and evidence.keep(at, more)
+    gone = {**more, "seeds": [1, 2, 3, 4], "sources": {**more["sources"], "bloomery.gone": "0"}, "date": "2099-01-01T00:00:00+00:00"}
+    evidence.write(evidence.shipped(claim), gone)
+    assert len(evidence.newest(claim, store.root).record["seeds"]) == 3
+    evidence.write(evidence.shipped(claim), {**more, "seeds": [1, 2, 3, 4], "date": "2001-01-01T00:00:00+00:00"})
+    assert len(evidence.newest(claim, store.root).record["seeds"]) == 4
 
 
 def test_the_newer_of_store_and_checkout_counts_and_damage_is_named(place, store):

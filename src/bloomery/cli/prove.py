@@ -87,7 +87,9 @@ def keep(claim: Claim, told: dict[str, Any]) -> None:
     from bloomery.lab import evidence, page
     from bloomery.lab.claims import all_claims, checkout
 
-    evidence.write(evidence.shipped(claim), told)
+    if not evidence.keep(evidence.shipped(claim), told):
+        typer.echo(f"{claim.title}: what is recorded is of the same code and of more seeds; it stays", err=True)
+        return
     page.write(evidence.recorded(all_claims()), checkout() / "docs")
 
 

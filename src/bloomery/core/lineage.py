@@ -77,6 +77,19 @@ def _local_file(module: str, of: str) -> Path | None:
     return Path(spec.origin) if module.split(".")[0] == of.split(".")[0] or not (installed or library) else None
 
 
+def imported(file: Path, prefix: str) -> list[str]:
+    """The modules with a prefix that a file imports itself."""
+    return [name for name in _read(file)[1] if name.startswith(prefix)]
+
+
+def digest(source: str) -> str | None:
+    """The present sha256 of what a closure names, a module or `module:data file`; None where there is no such file."""
+    module, _, beside = source.partition(":")
+    file = _file(module) if module.startswith("bloomery") else _local_file(module, module)
+    file = file.parent / beside if file and beside else file
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else None
+
+
 @dataclass(frozen=True)
 class Closure:
     """What a step's code consists of."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloomery.core import lineage
+from bloomery.core import catalog, lineage
 from bloomery.core.errors import BadInput
 from bloomery.core.files import write_json
 from bloomery.lab.claims import Claim
@@ -36,10 +36,28 @@ class Known:
         return f"{self.verdict} (stale)" if self.stale else self.verdict
 
 
-def sources(claim: Claim) -> dict[str, str]:
-    """The hashes of all that a verdict speaks of: the method, the modules that it imports, and the claim."""
-    code = lineage.closure([claim.method]).sources if claim.method else {}
-    return {**code, f"claims/{claim.title}.py": hashlib.sha256(claim.file.read_bytes()).hexdigest()}
+def sources(claim: Claim, cards: Iterable[Mapping[str, Any]] = ()) -> dict[str, str]:
+    """The hashes of all that a verdict speaks of: the claim, its method, those of the trials on the cards (the baseline's among them),
+    what methods import, and the parts of the lab that the claim imports. Not the protocols, which any new method may extend, nor
+    stages and the training loop, whose version the record has."""
+    methods = {entry.module: entry for card in cards for entry in _methods(card)}
+    code = lineage.closure([*([claim.method] if claim.method else ()), *methods.values()]).sources
+    parts = {name: digest for name in lineage.imported(claim.file, "bloomery.lab.") if (digest := lineage.digest(name))}
+    own = {f"claims/{claim.title}.py": hashlib.sha256(claim.file.read_bytes()).hexdigest()}
+    return dict(sorted({name: digest for name, digest in {**code, **parts, **own}.items() if name != "bloomery.seams"}.items()))
+
+
+def _methods(card: Mapping[str, Any]) -> Iterator[catalog.Entry]:
+    """The methods of the step that a card is of."""
+    stage = catalog.entries("stage").get(card["stage"])
+    return lineage.methods_of(stage, card["knobs"]) if stage else iter(())
+
+
+def changed(record: Mapping[str, Any], claim: Claim) -> bool:
+    """Whether any source that a record speaks of is another by now, or gone."""
+    own = f"claims/{claim.title}.py"
+    now = {name: lineage.digest(name) for name in record["sources"] if not name.startswith("claims/")} | sources(claim)
+    return own not in record["sources"] or any(record["sources"].get(name) != digest for name, digest in now.items())
 
 
 def stored(root: Path, claim: Claim) -> Path:
@@ -70,14 +88,20 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
     write_json(path, record)
 
 
+def keep(path: Path, record: Mapping[str, Any]) -> bool:
+    """Write a record, unless the one there speaks of the same code and of more seeds; whether it was written."""
+    old = read(path)
+    if old is not None and old["sources"] == record["sources"] and len(old["seeds"]) > len(record["seeds"]):
+        return False
+    write(path, record)
+    return True
+
+
 def newest(claim: Claim, root: Path | None) -> Known | None:
-    """The newer one of the store's record and the shipped one."""
+    """What is best known of a claim, in the store or as shipped: of the present code, then of more seeds, then newer."""
     places = [shipped(claim)] if root is None else [stored(root, claim), shipped(claim)]
-    found = [record for place in places if (record := read(place)) is not None]
-    if not found:
-        return None
-    record = max(found, key=lambda one: one["date"])
-    return Known(record, record["sources"] != sources(claim))
+    found = [Known(record, changed(record, claim)) for place in places if (record := read(place)) is not None]
+    return max(found, key=lambda one: (not one.stale, len(one.record["seeds"]), one.record["date"]), default=None)
 
 
 def stalest_first(claims: list[Claim], root: Path) -> list[Claim]:

@@ -76,6 +76,7 @@ class Arm:
     runs: tuple[Run, ...]
     tries: tuple[tuple[dict[str, Any], float], ...] = ()
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    another: Callable[[int], Run] | None = None  # a run with the chosen knobs and a seed that was not measured
 
 
 class Runs:
@@ -99,12 +100,25 @@ class Runs:
         return dict(self.arm.chosen)
 
     def of(self, seed: int) -> Run:
-        """The run of a seed; the first one for a seed that was not measured, such as that of tuning."""
-        return next((run for run in self.runs if run.seed == seed), self.runs[0])
+        """The run of a seed. One that was not measured, such as that of tuning, is made now: what tunes a model that begins with this
+        one never sees a measured seed."""
+        found = next((run for run in self.runs if run.seed == seed), None)
+        if found is None and self.arm.another is None:
+            raise BadInput(f"there is no run of seed {seed}")
+        return found or self.arm.another(seed)
 
     def values(self, fact: str) -> list[float]:
         """A number of each run's card, in the order of the seeds."""
         return [run.value(fact) for run in self.runs]
+
+    def reached(self, figure: str, targets: Sequence[float]) -> list[float]:
+        """Tokens at the first row of each run's curve whose figure is at or below the run's target; inf where it never is, or where
+        training diverged."""
+        found = []
+        for run, target in zip(self.runs, targets, strict=True):
+            rows = (row["tokens"] for row in run.curve if figure in row and row[figure] <= target)
+            found.append(next(rows, math.inf))
+        return found
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
@@ -183,6 +197,12 @@ class Lab:
             waiting = [self.bench.submit(trials.apply, (function, item)) for item in items]
         return [trials.result(one) for one in waiting]
 
+    def looked(self, function: Callable[[Any], Any], runs: Runs, *more: Any) -> list[Any]:
+        """A function of (folder of the model, *more) over the runs of an arm; None where training diverged."""
+        ended = [run for run in runs if not run.diverged]
+        found = iter(self.each(function, [(str(run.artifact.folder), *more) for run in ended]))
+        return [None if run.diverged else next(found) for run in runs]
+
     # ---- trials
 
     def pretrain(
@@ -252,7 +272,11 @@ class Lab:
             what = json.loads(json.dumps(steps[last], default=lambda one: f"({type(one).__name__.lower()})"))
             tried = [[choice, score if math.isfinite(score) else None] for choice, score in zip(choices, scores, strict=True)]
             self.arms.append({"knobs": what, "seeds": seeds, "tried": tried, "chosen": chosen})
-        return Arm(runs, tuple(zip(choices, scores, strict=True)), chosen)
+
+        def another(seed: int) -> Run:
+            return self._ended(self._trial(steps, last, given, chosen, seed), chosen, seed, last)
+
+        return Arm(runs, tuple(zip(choices, scores, strict=True)), chosen, another)
 
     def _trial(self, steps: dict, last: str, given: dict[str, str], choice: Mapping[str, Any], seed: int) -> Future[trials.Outcome]:
         body = {name: self._written(step, seed, given) for name, step in steps.items()}

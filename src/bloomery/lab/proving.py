@@ -28,7 +28,7 @@ def prove(claim: Claim, store: Store, seeds: int | Sequence[int], bench: Bench, 
     told = [_one(claim, name, store, seeds, bench, quiet) for name in claim.functions]
     if not told:
         raise BadInput(f"{claim.file}: there is no claim in this file: a public function that takes the lab is one")
-    made = [name for one in told for name in one.pop("made")]
+    names = list(dict.fromkeys(name for one in told for name in one.pop("made")))
     record = {
         "format": evidence.FORMAT,
         "seam": claim.seam,
@@ -40,13 +40,12 @@ def prove(claim: Claim, store: Store, seeds: int | Sequence[int], bench: Bench, 
         "trials": {kind: sum(one["trials"][kind] for one in told) for kind in ("run", "reused")},
         "machine": {"processor": platform.processor() or platform.machine(), "cores": threads(), "bf16": has_bf16()},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "sources": code,
+        "sources": evidence.sources(claim, (store.open(store.artifacts / name).card for name in names)) | code,
         "claims": told,
     }
-    names = list(dict.fromkeys(made))
     store.record_run(f"prove-{claim.seam or 'own'}-{claim.name}", {}, {f"{claim.title}.{i}": name for i, name in enumerate(names)})
     if not any("error" in one for one in told):
-        evidence.write(evidence.stored(store.root, claim), record)
+        evidence.keep(evidence.stored(store.root, claim), record)
     return record
 
 
