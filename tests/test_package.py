@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
@@ -23,3 +26,8 @@ def test_load_refuses_what_is_no_model(tmp_path):
     for where in (tmp_path / "empty", tmp_path / "nothing"):
         with pytest.raises(BadInput):
             bl.load(where)
+
+
+def test_the_package_is_the_command_line():
+    told = subprocess.run([sys.executable, "-m", "bloomery", "methods", "--seam", "schedule"], capture_output=True, text=True, timeout=120)
+    assert told.returncode == 0 and "wsd" in told.stdout
