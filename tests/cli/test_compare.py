@@ -25,18 +25,24 @@ def small(store, monkeypatch):
 def test_a_comparison_and_its_winner(small, tmp_path, capsys):
     winner = tmp_path / "winner.yaml"
     sets = [part for knob in TINY for part in ("--set", knob)]
-    command = ["compare", "adamw", "lion", "--seam", "optim", "--trials", "2", "--target", "loss<=5.6", *sets]
+    command = ["compare", "adamw", "lion", "--seam", "optim", "--trials", "2", "--target", "loss<=5.6", "--by", "tokens", *sets]
     assert guarded([*command, "--quiet", "--write", str(winner)]) == 0
     out = capsys.readouterr().out
     assert "adamw" in out and "lion" in out and "2 of 2 rounds" in out and str(winner) in out
     (told,) = (small.root / "compare").glob("*.json")
     first = json.loads(told.read_text())
     assert all(len(run["points"]) == 3 and not run["failed"] for run in first["runs"])
+    paces = {method: pace["seconds"] for method, pace in first["seconds_per_step"].items()}
+    for run in first["runs"]:
+        assert [point[1] for point in run["points"]] == pytest.approx([steps * paces[run["method"]] for steps in (4, 8, 12)], abs=2e-3)
+    assert "ms a step" in out and "nothing of ours beside" in out
+    assert len(list(small.artifacts.glob("pretrain-*"))) == 4, "what is timed leaves nothing in the store"
 
     assert guarded([*command, "--quiet", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["rank"] for row in rows] == [1, 2] and rows[0]["best"]["artifact"] == first["ranking"][0]["best"]["artifact"]
-    assert json.loads(told.read_text())["runs"] == first["runs"], "nothing is trained twice"
+    assert all(row["seconds_per_step"]["seconds"] > 0 for row in rows)
+    again = json.loads(told.read_text())["runs"]
+    assert [run["artifact"] for run in again] == [run["artifact"] for run in first["runs"]], "nothing is trained twice"
 
     assert guarded(["plan", str(winner), "--json"]) == 0
     states = [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()]

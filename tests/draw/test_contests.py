@@ -20,6 +20,13 @@ def test_two_panels_with_the_target() -> None:
     assert len([one for one in root.iter("{http://www.w3.org/2000/svg}path") if "line t" in (one.get("class") or "")]) == 14
 
 
+def test_who_has_no_seconds_is_drawn_over_tokens_alone() -> None:
+    timed, untimed = Contender("timed", [(1, 1, 2.5), (2, 2, 2.0)]), Contender("untimed", [(1, None, 2.4), (2, None, 2.1)])
+    for rows, lines in (([timed, untimed], 3), ([untimed], 1)):
+        root = ElementTree.fromstring(standalone(contest(rows, "t", "nats", None)))
+        assert len([one for one in root.iter("{http://www.w3.org/2000/svg}path") if "line t" in (one.get("class") or "")]) == lines
+
+
 def test_bars_for_single_measurements() -> None:
     root = ElementTree.fromstring(contest([Contender("rtn", [(1, 1, 2.5)]), Contender("gptq", [(1, 1, 2.25)])], "t", "nats", None))
     assert root.get("class") == "chart bars" and {"2.50", "2.25"} <= {text.text for text in root.iter("text")}

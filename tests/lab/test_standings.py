@@ -29,15 +29,15 @@ def test_budgets() -> None:
             read_budget(text)
 
 
-def test_seconds_are_those_of_training_alone(tmp_path) -> None:
+def test_seconds_are_steps_at_a_pace_and_never_those_of_the_curve(tmp_path) -> None:
     rows = [
         {"tokens": 100, "tokens_per_second": 50.0, "seconds": 9.0},
         {"tokens": 200, "tokens_per_second": 100.0, "seconds": 30.0, "heldout_nats": 3.0},
         {"tokens": 300, "tokens_per_second": 200.0, "seconds": 60.0, "heldout_nats": 2.0, "heldout_bpb": 1.0},
     ]
     (tmp_path / "curve.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    assert points(tmp_path / "curve.jsonl", "heldout_nats") == [(200, 3.0, 3.0), (300, 3.5, 2.0)]
-    assert points(tmp_path / "curve.jsonl", "heldout_bpb") == [(300, 3.5, 1.0)]
+    assert points(tmp_path / "curve.jsonl", "heldout_nats", 0.25) == [(200, 0.5, 3.0), (300, 0.75, 2.0)]
+    assert points(tmp_path / "curve.jsonl", "heldout_bpb", None) == [(300, None, 1.0)]
 
 
 def ended(method: str, place: int, *measured: tuple[float, float, float], failed: str = "") -> Ended:
@@ -67,6 +67,27 @@ def test_methods_in_order() -> None:
     assert [row["method"] for row in ranking(trials, LOSS, "tokens")][:2] == ["slow", "fast"]
     assert [row["method"] for row in ranking(trials, Target(), "seconds")] == ["slow", "fast", "near", "broken"]
     assert json.dumps(rows)
+
+
+def test_equal_amounts_are_settled_by_the_lower_end_whatever_was_named_first() -> None:
+    lower, higher = (ended(name, 1, (100, 9, end)) for name, end in (("lower", 1.5), ("higher", 1.8)))
+    early = ended("lower", 0, (100, 9, 1.9))
+    for trials in ([lower, early, higher], [higher, early, lower]):
+        rows = ranking(trials, LOSS, "tokens")
+        assert [(row["rank"], row["method"], row["best"]["trial"]) for row in rows] == [(1, "lower", 1), (2, "higher", 1)]
+
+
+def test_methods_that_tie_share_a_rank() -> None:
+    """Neither the order in which they were named nor the number of the trial puts one before the other."""
+    trials = [ended("last", 0, (100, 9, 1.9)), ended("a", 0, (100, 9, 1.5)), ended("b", 0, (200, 9, 1.5)), ended("b", 1, (100, 9, 1.5))]
+    assert [(row["rank"], row["method"]) for row in ranking(trials, LOSS, "tokens")] == [(1, "a"), (1, "b"), (3, "last")]
+    assert [row["rank"] for row in ranking([ended("a", 0, failed="x"), ended("b", 0, failed="y")], LOSS, "seconds")] == [1, 1]
+
+
+def test_without_seconds_a_trial_that_reaches_the_target_comes_after_those_that_have_them() -> None:
+    trials = [ended("untimed", 0, (10, None, 1.0)), ended("timed", 0, (900, 99.0, 2.0)), ended("far", 0, (10, 1.0, 2.5))]
+    rows = ranking(trials, LOSS, "seconds")
+    assert [row["method"] for row in rows] == ["timed", "untimed", "far"] and rows[1]["best"]["seconds_to_target"] is None
 
 
 def test_settings_in_a_line() -> None:

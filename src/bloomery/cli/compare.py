@@ -14,7 +14,11 @@ Changes = Annotated[list[str], typer.Option("--set", help="Fix a knob, which is 
 Target = Annotated[str, typer.Option(help="loss<=2.1 (held-out nats per token), bits<=1.9 (bits per byte), or loss or bits alone.")]
 By = Annotated[
     Literal["seconds", "tokens", "bytes"] | None,
-    typer.Option(help="The target is to be reached in few seconds or tokens; by a copy, in few bytes.", show_default="seconds, or bytes"),
+    typer.Option(
+        help="The target is to be reached in few seconds or tokens; by a copy, in few bytes. Seconds are steps times what a step of the "
+        "method takes, timed alone after the trials; a copy's are those of its card, taken beside other trials.",
+        show_default="seconds, or bytes",
+    ),
 ]
 
 
@@ -22,8 +26,10 @@ def command(
     methods: Annotated[list[str], typer.Argument(help="Methods of one seam.", show_default=False)],
     seam: Annotated[str, typer.Option(help="The seam they are of, a part of pretraining or of compression.")],
     target: Target = "loss",
-    trials: Annotated[int, typer.Option(help="Trials of each method, from its own space.")] = 8,
-    budget: Annotated[str, typer.Option(help="Begin no round of trials that would end later: 90s, 30m, 2h. Empty: no end.")] = "",
+    trials: Annotated[int, typer.Option(help="Trials of each method, from its own space; no more than the smallest space has points.")] = 8,
+    budget: Annotated[
+        str, typer.Option(help="Begin no round of trials that, with the timing after it, would end later: 90s, 30m, 2h. Empty: no end.")
+    ] = "",
     world: Annotated[str, typer.Option(help="The text they are trained on.")] = "python",
     seed: Annotated[int, typer.Option(help="Of the trials and of the search.")] = 0,
     by: By = None,
@@ -65,24 +71,38 @@ def show(standing: Any, as_json: bool, files: list[Path]) -> None:
     from bloomery.cli.tables import show_json, show_table
 
     if as_json:
-        show_json({**row, **{f"{part}": {k: v for k, v in row[part].items() if k != "points"} for part in ("best", "median")}}
-                  for row in standing.ranking)  # fmt: skip
+        for row in standing.ranking:
+            pace = standing.paces.get(row["method"])
+            parts = {part: {k: v for k, v in row[part].items() if k != "points"} for part in ("best", "median")}
+            show_json([{**row, "seconds_per_step": pace.told() if pace else None, **parts}])
         return
     one = standing.contest
     when = ["reached", "in s", one.target.amount, "median s"] if one.target.limit else []
-    right = ["trials", *when, one.target.unit, "median"]
-    show_table(["", "method", *right, "best settings"], [row_of(row, one) for row in standing.ranking], right=right)
-    done = f"{standing.rounds} of {max(map(len, one.drawn.values()))} rounds in {standing.seconds:,.0f} s: {standing.why}"
+    right = ["trials", *(["ms a step"] if standing.paces else []), *when, one.target.unit, "median"]
+    show_table(["", "method", *right, "best settings"], [row_of(row, standing) for row in standing.ranking], right=right)
+    done = f"{standing.rounds} of {one.each} rounds in {standing.seconds:,.0f} s: {standing.why}"
     print(f"\n{done}. One seed: a small lead may be chance; `--seed` repeats it with another.")
+    if one.capped:
+        print(f"Fewer trials than asked for: {one.capped}.")
+    print(meaning(one))
     print("\n" + "\n".join(f"{kind:<8}{path}" for kind, path in zip(("results", "picture", "winner"), files, strict=False)))
 
 
-def row_of(row: dict[str, Any], one: Any) -> list[str]:
+def meaning(one: Any) -> str:
+    """What seconds are here."""
+    if one.stage == "pretrain":
+        return "Seconds are steps times what a step takes (of turns the least to the most), timed after the trials, nothing of ours beside."
+    return "Seconds are those of a copy's card, taken as it was made, with other trials beside it."
+
+
+def row_of(row: dict[str, Any], standing: Any) -> list[str]:
     """One method in the table."""
     from bloomery.draw.numbers import si
     from bloomery.lab.standings import settings
 
-    best, median = row["best"], row["median"]
+    one, best, median = standing.contest, row["best"], row["median"]
+    pace = standing.paces.get(row["method"])
+    step = [f"{1e3 * pace.seconds:.1f} ({1e3 * pace.least:.1f} to {1e3 * pace.most:.1f})" if pace else "-"] if standing.paces else []
     trials = f"{row['trials']}" + (f", {row['failed']} failed" if row["failed"] else "")
     when = []
     if one.target.limit:
@@ -90,4 +110,4 @@ def row_of(row: dict[str, Any], one: Any) -> list[str]:
         shown = ["-" if value is None else si(value) if i == 1 else f"{value:,.1f}" for i, value in enumerate(found)]
         when = [f"{row['reached']} of {row['trials']}", *shown]
     finals = ["-" if part["final"] is None else f"{part['final']:.4f}" for part in (best, median)]
-    return [str(row["rank"]), row["method"], trials, *when, *finals, settings(best["knobs"]) or "as it is"]
+    return [str(row["rank"]), row["method"], trials, *step, *when, *finals, settings(best["knobs"]) or "as it is"]

@@ -16,25 +16,29 @@ TONES = 5  # what charts.css has; further methods are drawn thin, in the same to
 
 @dataclass(frozen=True)
 class Contender:
-    """A method's best trial: (tokens, seconds of training, figure) at each measurement."""
+    """A method's best trial: (tokens, seconds of training or None where they are not known, figure) at each measurement."""
 
     name: str
-    points: Sequence[tuple[float, float, float]]
+    points: Sequence[tuple[float, float | None, float]]
 
 
 def contest(contenders: Sequence[Contender], title: str, unit: str, limit: float | None, width: int = 560, height: int = 320) -> str:
-    """One picture of two panels, over tokens and over seconds; where trials have one measurement alone, a bar for each method."""
+    """One picture of two panels, over tokens and over seconds (without those who have none); where trials have one measurement alone,
+    a bar for each method."""
     if all(len(one.points) < 2 for one in contenders):
         bars = [Bar(one.name, one.points[-1][2]) for one in contenders if one.points]
         return bar_chart(bars, label=f"{title}: {_said(contenders)}", unit=unit, width=width)
     levels = [Level("target", limit)] if limit is not None else []
     panels = []
     for i, x in enumerate(("tokens", "seconds of training")):
-        series = [Series(one.name, [(p[i], p[2]) for p in one.points], j % TONES + 1, j >= TONES, True) for j, one in enumerate(contenders)]
+        shown = [(j, one) for j, one in enumerate(contenders) if all(p[i] is not None for p in one.points)]
+        if not shown:
+            continue
+        series = [Series(one.name, [(p[i], p[2]) for p in one.points], j % TONES + 1, j >= TONES, True) for j, one in shown]
         drawn = line_chart(series, label=x, x=x, y=unit, width=width, height=height, levels=levels, log_y=True)
         inside = drawn[drawn.index(">") + 1 : drawn.rindex("</svg>")]
         panels.append(svg.tag("g", inside, transform=f"translate({EDGE + i * (width + GAP)},{HEAD})"))
-    whole = 2 * (width + EDGE) + GAP
+    whole = len(panels) * (width + GAP) - GAP + 2 * EDGE
     return svg.picture(whole, height + HEAD, f"{title}: {_said(contenders)}", svg.text(title, EDGE, 15, "name main"), *panels, kind="lines")
 
 

@@ -1,17 +1,19 @@
 """Methods of one seam under equal search: as many trials for each, from its own declared space, to a target on held-out text.
 
 After AlgoPerf (P011, Dahl et al. 2023, arXiv 2306.07179): tuning is a part of what is compared, and trials are drawn evenly from a
-space that the method itself declares. Trial i of every method comes before trial i + 1 of any, so that when the budget ends all have
-had equally many; trials are ordinary recipes in the store, so the same comparison goes on where it stopped, and finds what others made.
+space that the method itself declares, as many for each as the smallest space has points. Trial i of every method comes before trial
+i + 1 of any, so that when the budget ends all have had equally many; trials are ordinary recipes in the store, so the same comparison
+goes on where it stopped, and finds what others made. What a training step takes is measured anew each time, after the trials.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import heapq
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +22,9 @@ from bloomery.core.errors import BadInput, CheckFailed, near
 from bloomery.core.executors import Executor
 from bloomery.core.recipe import apply_change, parse
 from bloomery.core.store import Store
-from bloomery.core.walk import StepFailed, plan
-from bloomery.lab import trials, worlds
+from bloomery.core.walk import plan
+from bloomery.lab import timing, trials, worlds
+from bloomery.lab.attempts import attempt
 from bloomery.lab.lab import DEFAULTS, Lab, put
 from bloomery.lab.standings import By, Ended, Target, points, ranking, settings
 from bloomery.seams import SEAMS, Rng
@@ -40,7 +43,7 @@ class Contest:
     knob: str  # of the stage, where the methods go
     methods: tuple[str, ...]
     target: Target
-    trials: int
+    trials: int  # asked for
     seed: int
     world: str
     by: By
@@ -48,6 +51,22 @@ class Contest:
     spaces: dict[str, dict[str, Any]]
     drawn: dict[str, list[dict[str, Any]]]
     bodies: dict[str, list[dict[str, Any]]]
+    scarce: tuple[str, ...] = ()  # methods whose spaces have fewer points than trials were asked for, and as few as any: the cap of all
+
+    @property
+    def each(self) -> int:
+        """Trials of every method: as many as asked for, or as the smallest space has points."""
+        return len(self.drawn[self.methods[0]])
+
+    @property
+    def capped(self) -> str:
+        """Why there are fewer trials than asked for; "" where there are not."""
+        if not self.scarce:
+            return ""
+        have = (
+            f"the space{'s' * (len(self.scarce) > 1)} of {', '.join(self.scarce)} ha{'ve' if len(self.scarce) > 1 else 's'} no more points"
+        )
+        return f"{self.each} of each method and not {self.trials}: {have}"
 
     @property
     def name(self) -> str:
@@ -94,11 +113,11 @@ def contest(
     body |= {**DEFAULTS, **MEASURED} if stage == "pretrain" else {"model": "$source", "agreement": 0.0}
     body, own, fixed = changed(body, knob, entries, changes)
     found = {method: space_of(entry, stage, knob, {*fixed, *own[method]}) for method, entry in entries.items()}
-    drawn = {method: draw(space, trials, seed) for method, space in found.items()}
+    drawn, scarce = equal({method: draw(space, trials, seed) for method, space in found.items()}, trials)
     made = {m: [written(body, entries[m], knob, {**own[m], **one}) for one in drawn[m]] for m in methods}
-    whole = Contest(seam, stage, knob, tuple(methods), target, trials, seed, world, by, tuple(changes), found, drawn, made)
+    whole = Contest(seam, stage, knob, tuple(methods), target, trials, seed, world, by, tuple(changes), found, drawn, made, scarce)
     for method in methods:
-        for i in range(len(drawn[method])):
+        for i in range(whole.each):
             step = parse(whole.recipe(method, i), f"compare: trial {i + 1} of {method}").steps["trial"]
             catalog.build_method(seam, _of(step.knobs[knob]), f"compare: trial {i + 1} of {method}")
     return whole
@@ -168,6 +187,13 @@ def draw(space: Mapping[str, Any], count: int, seed: int) -> list[dict[str, Any]
     return [dict(one) for one in found[:count]]
 
 
+def equal(drawn: Mapping[str, list[dict[str, Any]]], asked: int) -> tuple[dict[str, list[dict[str, Any]]], tuple[str, ...]]:
+    """As many points for every method as the one with the fewest has, and the methods that have no more of those asked for."""
+    least = min(map(len, drawn.values()))
+    scarce = tuple(method for method, points in drawn.items() if len(points) == least < asked)
+    return {method: points[:least] for method, points in drawn.items()}, scarce
+
+
 def written(body: Mapping[str, Any], entry: catalog.Entry, knob: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The trial's step: values that are the method's knobs go to the method, others to the stage."""
     step, method = copy.deepcopy(dict(body)), {}
@@ -201,6 +227,7 @@ class Standing:
     rounds: int
     why: str  # it ended: "all trials are done" or "the budget is spent"
     ranking: list[dict[str, Any]] = field(default_factory=list)
+    paces: dict[str, timing.Pace] = field(default_factory=dict)  # of training steps; none for a method without a finished trial
 
     def told(self) -> dict[str, Any]:
         """As JSON, without the recipes."""
@@ -208,6 +235,7 @@ class Standing:
         return {
             "name": one.name, "seam": one.seam, "stage": one.stage, "methods": list(one.methods), "target": str(one.target),
             "figure": one.target.figure, "unit": one.target.unit, "limit": one.target.limit, "by": one.by, "trials": one.trials,
+            "trials_each": one.each, "capped": one.capped, "seconds_per_step": {m: pace.told() for m, pace in self.paces.items()},
             "seed": one.seed, "world": one.world, "changes": list(one.changes), "spaces": _plain(one.spaces),
             "seconds": round(self.seconds, 1),
             "rounds": self.rounds, "ended": self.why, "ranking": self.ranking, "runs": [t.told(one.target) for t in self.trials],
@@ -219,29 +247,73 @@ def compare(
 ) -> Standing:
     """Run the trials round by round until all are done or the next round would not end within `budget` seconds; the first always runs.
 
-    A trial whose training diverged, or whose settings no model can have, is a failed one. Trials run on `executor`, else on this
-    machine's cores, one thread each.
+    A round is taken to last as long as the longest before it, by what its trials took when they were computed, also where the store
+    has them; what timing will take is left over. A trial whose training diverged, or whose settings no model can have, is a failed
+    one. Trials run on `executor`, else on this machine's cores, one thread each; then each method's steps are timed, nothing beside.
     """
     began = time.monotonic()
     lab = Lab(store, seeds=[one.seed], workers=workers, quiet=quiet, label="compare")
+    width = getattr(executor, "workers", len(one.methods)) if executor else lab.bench.workers
     done: list[Ended] = []
     now, longest, rounds, why = True, 0.0, 0, "all trials are done"
     try:
+        if one.capped:
+            lab.log.say(f"trials: {one.capped}")
         inputs = prepared(one, lab, executor)
-        for place in range(max(map(len, one.drawn.values()))):
-            batch = [method for method in one.methods if place < len(one.drawn[method])]
+        for place in range(one.each):
             spent = time.monotonic() - began
-            if place and spent + longest > budget:
+            if place and spent + longest + timing_seconds(one, done) > budget:
                 why = "the budget is spent"
                 break
-            done += round_of(one, place, batch, inputs, lab, executor)
-            longest, rounds = max(longest, time.monotonic() - began - spent), rounds + 1
+            ended = list(round_of(one, place, inputs, lab, executor))
+            done += ended
+            longest = max(longest, time.monotonic() - began - spent, length([trial.took for trial in ended], width))
+            rounds += 1
+        if all(trial.failed for trial in done):
+            raise CheckFailed(f"no trial came to an end; the first of {done[0].method}: {done[0].failed}")
+        paces = timed(one, done, inputs, lab, executor)
         now = False
     finally:
         lab.close(now)
-    if all(trial.failed for trial in done):
-        raise CheckFailed(f"no trial came to an end; the first of {done[0].method}: {done[0].failed}")
-    return Standing(one, done, time.monotonic() - began, rounds, why, ranking(done, one.target, one.by))
+    done = [replace(trial, points=measured(one, trial.artifact, store, paces.get(trial.method))) for trial in done]
+    return Standing(one, done, time.monotonic() - began, rounds, why, ranking(done, one.target, one.by), paces)
+
+
+def length(took: Sequence[float], workers: int) -> float:
+    """Seconds of a round whose trials take so many, when `workers` take them in their order."""
+    ends = [0.0] * max(1, workers)
+    for seconds in took:
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return max(ends)
+
+
+def timing_seconds(one: Contest, done: Sequence[Ended]) -> float:
+    """Seconds that timing will take, from the longest finished trial of each method."""
+    if one.stage != "pretrain":
+        return 0.0
+    longest = {
+        m: max(trial.took for trial in done if trial.method == m) for m in one.methods if any(t.method == m and not t.failed for t in done)
+    }
+    step = parse(one.recipe(one.methods[0], 0), "compare").steps["trial"]
+    return timing.forecast(longest, -(-step.knobs["tokens"] // step.knobs["batch"]))
+
+
+def timed(one: Contest, done: Sequence[Ended], inputs: Mapping[str, str], lab: Lab, executor: Executor | None) -> dict[str, timing.Pace]:
+    """What a training step of each method takes, at the settings of its best trial (by tokens), with no trial beside it."""
+    if one.stage != "pretrain":
+        return {}
+    best = {}
+    for method in one.methods:
+        first = min((trial for trial in done if trial.method == method), key=lambda trial: trial.key(one.target, "tokens"))
+        if not first.failed:
+            best[method] = one.recipe(method, first.place, inputs)
+    lab.log.say(f"steps are timed: {timing.STEPS} of {', '.join(best)} in turns, {timing.TURNS} times, nothing beside them")
+    found = timing.alone(best, lambda recipe: next(iter(mapped(lab, executor, [recipe], timing.timed, "timing"))))
+    for method in best:
+        pace = found.get(method)
+        how = f"{1e3 * pace.seconds:.1f} ms a step ({1e3 * pace.least:.1f} to {1e3 * pace.most:.1f})" if pace else "could not be timed"
+        lab.log.say(f"{method}: {how}")
+    return found
 
 
 def prepared(one: Contest, lab: Lab, executor: Executor | None) -> dict[str, str]:
@@ -260,49 +332,43 @@ def prepared(one: Contest, lab: Lab, executor: Executor | None) -> dict[str, str
     return inputs
 
 
-def round_of(
-    one: Contest, place: int, batch: Sequence[str], inputs: Mapping[str, str], lab: Lab, executor: Executor | None
-) -> Iterator[Ended]:
+def round_of(one: Contest, place: int, inputs: Mapping[str, str], lab: Lab, executor: Executor | None) -> Iterator[Ended]:
     """Trial number `place` of every method, side by side."""
-    recipes = [one.recipe(method, place, inputs) for method in batch]
-    for method, outcome in zip(batch, mapped(lab, executor, recipes), strict=True):
-        knobs = one.drawn[method][place]
-        trial = Ended(method, place, knobs, outcome.made.get("trial", ""), outcome.diverged, measured(one, outcome, lab.store))
+    recipes = [one.recipe(method, place, inputs) for method in one.methods]
+    for method, outcome in zip(one.methods, mapped(lab, executor, recipes), strict=True):
+        knobs, name = one.drawn[method][place], outcome.made.get("trial", "")
+        took = max(outcome.seconds, cost(lab.store, name))
+        trial = Ended(method, place, knobs, name, outcome.diverged, measured(one, name, lab.store), took)
         if not trial.failed and not trial.points:
-            trial = Ended(method, place, knobs, trial.artifact, f"it has no held-out {one.target.unit}: its model sees all tokens")
+            trial = replace(trial, failed=f"it has no held-out {one.target.unit}: its model sees all tokens")
         found = trial.reached(one.target)
         how = f"failed: {trial.failed}" if trial.failed else f"{trial.final:.4g} {one.target.unit}"
-        how += f", target after {found[one.target.amount]:,.0f} {one.target.amount} and {found['seconds']:.1f} s" if found else ""
-        lab.log.say(f"trial {place + 1} of {len(one.drawn[method])}, {method} ({settings(knobs) or 'as it is'}): {how}")
+        how += f", target after {found[one.target.amount]:,.0f} {one.target.amount}" if found else ""
+        lab.log.say(f"trial {place + 1} of {one.each}, {method} ({settings(knobs) or 'as it is'}): {how}")
         yield trial
 
 
-def mapped(lab: Lab, executor: Executor | None, recipes: Sequence[Mapping[str, Any]]) -> Iterable[trials.Outcome]:
-    """Outcomes of recipes in their order."""
-    tasks = [(str(lab.store.root), dict(recipe)) for recipe in recipes]
+def mapped(
+    lab: Lab, executor: Executor | None, recipes: Sequence[Mapping[str, Any]], function: Callable | None = None, label: str = "trials"
+) -> Iterable[Any]:
+    """What a function makes of recipes, in their order: `attempt`, unless another is given."""
+    function, tasks = function or attempt, [(str(lab.store.root), dict(recipe)) for recipe in recipes]
     if executor is not None:
-        return executor.map(attempt, tasks, "trials")
-    waiting = [lab.bench.submit(attempt, task) for task in tasks]
+        return executor.map(function, tasks, label)
+    waiting = [lab.bench.submit(function, task) for task in tasks]
     return (trials.result(one) for one in waiting)
 
 
-def attempt(task: tuple[str, dict[str, Any]]) -> trials.Outcome:
-    """A trial in a worker. What is the fault of its settings is an outcome; a full disk or memory is not."""
-    try:
-        return trials.carry_out(task)
-    except (CheckFailed, BadInput) as wrong:
-        return trials.Outcome(fresh=True, diverged=str(wrong))
-    except StepFailed as wrong:
-        if wrong.__cause__ is not None:
-            raise
-        return trials.Outcome(fresh=True, diverged=str(wrong))
+def cost(store: Store, name: str) -> float:
+    """Seconds that an artifact took when it was made, which its card remembers; 0 without one."""
+    return float(store.read_card(store.artifacts / name).get("cost", {}).get("seconds", 0.0)) if name else 0.0
 
 
-def measured(one: Contest, outcome: trials.Outcome, store: Store) -> list[tuple[float, float, float]]:
-    """The measurements of a finished trial: its curve, or for a compressed copy its one figure, which stands at its bytes."""
-    if "trial" not in outcome.made:
+def measured(one: Contest, name: str, store: Store, pace: timing.Pace | None = None) -> list[tuple[float, float | None, float]]:
+    """The measurements of a finished trial: its curve, in seconds at the pace, or for a compressed copy its one figure, at its bytes."""
+    if not name:
         return []
-    artifact = store.open(store.artifacts / outcome.made["trial"])
+    artifact = store.open(store.artifacts / name)
     if one.stage == "pretrain":
-        return points(artifact.path("curve.jsonl"), one.target.figure)
+        return points(artifact.path("curve.jsonl"), one.target.figure, pace and pace.seconds)
     return [(float(artifact.facts["linear_bytes"]), float(artifact.facts["compress_seconds"]), float(artifact.facts["heldout_nats"]))]

@@ -41,7 +41,8 @@ def drawing(standing: Standing) -> str:
     """The best trial of each method, in their order."""
     one = standing.contest
     rows = [Contender(row["method"], row["best"]["points"]) for row in standing.ranking if row["best"]["points"]]
-    title = f"{one.seam} on {one.world}: best of {one.trials} trials each, held-out {one.target.unit}"
+    seconds = ", seconds of steps timed alone" if standing.paces else ""
+    title = f"{one.seam} on {one.world}: best of {standing.rounds} trials each, held-out {one.target.unit}{seconds}"
     return contest(rows, title, one.target.unit, one.target.limit)
 
 
@@ -50,7 +51,9 @@ def winner(standing: Standing) -> dict[str, Any]:
     one, best = standing.contest, standing.ranking[0]["best"]
     recipe = one.recipe(best["method"], best["trial"])
     steps = {LAST[one.stage] if name == "trial" else name: step for name, step in recipe["steps"].items()}
-    about = f"the winner of {', '.join(one.methods)} at {one.seam} ({one.target}), of {one.trials} trials each"
+    equal = [row["method"] for row in standing.ranking[1:] if row["rank"] == 1]
+    about = f"the winner of {', '.join(one.methods)} at {one.seam} ({one.target}), of {standing.rounds} trials each"
+    about += f"; {', '.join(equal)} did exactly as well" if equal else ""
     return {"name": f"winner-{one.name}"[:80], "about": about, "seed": one.seed, "steps": steps}
 
 
@@ -66,6 +69,5 @@ def write_winner(standing: Standing, path: Path) -> None:
 
 def settled(one: Contest) -> str:
     """What is about to be done, in a line."""
-    counts = [len(drawn) for drawn in one.drawn.values()]
-    each = f"{max(counts)} each" if len(set(counts)) == 1 else ", ".join(f"{n} {m}" for m, n in zip(one.methods, counts, strict=True))
-    return f"{sum(counts)} trials ({each}) of {', '.join(one.methods)} at {one.seam}, world {one.world}, to {one.target}"
+    many = f"{one.each * len(one.methods)} trials ({one.each} each)"
+    return f"{many} of {', '.join(one.methods)} at {one.seam}, world {one.world}, to {one.target}"

@@ -1,7 +1,8 @@
 """How far a trial got and when: targets on held-out text, the first measurement at or below one, and the order of methods.
 
 After AlgoPerf (P011, Dahl et al. 2023, arXiv 2306.07179): what counts is the time to a target, of the best configuration that an
-equal search found; the time is that of training steps alone, without measurements and checkpoints.
+equal search found. Of a training run it is the number of steps times what a step of the method takes by itself (lab/timing.py), without
+measurements and checkpoints; of a compressed copy it is what its card says, measured as it was made, with other trials beside it.
 """
 
 from __future__ import annotations
@@ -65,33 +66,38 @@ def read_budget(text: str) -> float:
 
 @dataclass(frozen=True)
 class Ended:
-    """One trial of a comparison. `points` are its measurements (tokens or bytes, seconds of work, figure)."""
+    """One trial of a comparison. `points` are its measurements (tokens or bytes, seconds or None where none are known, figure)."""
 
     method: str
     place: int
     knobs: dict[str, Any]
     artifact: str = ""
     failed: str = ""
-    points: list[tuple[float, float, float]] = field(default_factory=list)
+    points: list[tuple[float, float | None, float]] = field(default_factory=list)
+    took: float = 0.0  # seconds of the whole trial when it was computed, whatever ran beside it
 
     @property
     def final(self) -> float:
         """The last measurement; infinite where there is none."""
         return self.points[-1][2] if self.points else math.inf
 
-    def reached(self, target: Target) -> dict[str, float] | None:
+    def reached(self, target: Target) -> dict[str, float | None] | None:
         """Tokens (or bytes) and seconds at the first measurement at or below the target."""
         if target.limit is None:
             return None
         found = next((point for point in self.points if point[2] <= target.limit), None)
         return {target.amount: found[0], "seconds": found[1]} if found else None
 
-    def key(self, target: Target, by: By) -> tuple[int, float, int]:
-        """What puts trials in order, the best least: by when (or in how few bytes) they reach the target, then by how near they came."""
-        found = self.reached(target)
+    def key(self, target: Target, by: By) -> tuple[int, float, float, int]:
+        """What puts trials in order, the best least: by when (or in how few bytes) they reach the target, of equal ones the lower end;
+        then by how near they came. The last part, its place, orders the trials of one method alone."""
         if self.failed:
-            return 2, 0.0, self.place
-        return (0, found[by], self.place) if found else (1, self.final, self.place)
+            return 2, 0.0, 0.0, self.place
+        found = self.reached(target)
+        if found is None:
+            return 1, self.final, 0.0, self.place
+        amount = found[by]
+        return 0, math.inf if amount is None else amount, self.final, self.place
 
     def told(self, target: Target) -> dict[str, Any]:
         """As JSON."""
@@ -100,32 +106,34 @@ class Ended:
             "method": self.method, "trial": self.place, "knobs": self.knobs, "final": self.final if self.points else None,
             f"{target.amount}_to_target": found[target.amount],
             "seconds_to_target": found["seconds"], "artifact": self.artifact, "failed": self.failed,
-            "points": self.points,
+            "took": round(self.took, 3), "points": self.points,
         }  # fmt: skip
 
 
-def points(curve: Path, figure: str) -> list[tuple[float, float, float]]:
-    """(tokens, seconds of training steps, figure) wherever the figure was measured."""
-    found, seconds, before = [], 0.0, 0.0
-    for line in curve.read_text(encoding="utf-8").splitlines():
+def points(curve: Path, figure: str, pace: float | None) -> list[tuple[float, float | None, float]]:
+    """(tokens, seconds, figure) wherever the figure was measured; seconds are the steps until then, at `pace` seconds each."""
+    found = []
+    for i, line in enumerate(curve.read_text(encoding="utf-8").splitlines(), start=1):
         row = json.loads(line)
-        seconds += (row["tokens"] - before) / row["tokens_per_second"] if row.get("tokens_per_second") else 0.0
-        before = row["tokens"]
         if isinstance(row.get(figure), int | float):
-            found.append((float(row["tokens"]), round(seconds, 3), float(row[figure])))
+            found.append((float(row["tokens"]), None if pace is None else round(i * pace, 3), float(row[figure])))
     return found
 
 
 def ranking(trials: Sequence[Ended], target: Target, by: By) -> list[dict[str, Any]]:
-    """A row for each method, the best first: its best trial, its median one (of an even number the worse), how many got how far."""
+    """A row for each method, the best first: its best trial, its median one (of an even number the worse), how many got how far.
+
+    Methods whose best trials are equal share a rank, and the next one has that of its row.
+    """
     rows = []
     for method in dict.fromkeys(one.method for one in trials):
         own = sorted((one for one in trials if one.method == method), key=lambda one: one.key(target, by))
         row = {"method": method, "trials": len(own), "failed": sum(bool(one.failed) for one in own)}
         row["reached"] = sum(one.reached(target) is not None for one in own)
-        rows.append((own[0].key(target, by), {**row, "best": own[0].told(target), "median": own[len(own) // 2].told(target)}))
-    rows.sort(key=lambda row: row[0][:2])
-    return [{"rank": i + 1, **row} for i, (_, row) in enumerate(rows)]
+        rows.append((own[0].key(target, by)[:-1], {**row, "best": own[0].told(target), "median": own[len(own) // 2].told(target)}))
+    rows.sort(key=lambda row: row[0])
+    keys = [key for key, _ in rows]
+    return [{"rank": keys.index(key) + 1, **row} for key, row in rows]
 
 
 def settings(knobs: Mapping[str, Any]) -> str:
