@@ -3,7 +3,8 @@
 KINDS = ("clean", "boilerplate", "junk")  # repeated and corrupted documents cannot be told, or mended, line by line
 TAUGHT, REFINED, KEPT = 6000, 900, 300  # documents with their programs, to be refined, and clean ones that nothing is trained on
 NOISE = {"taught": 0.8, "refined": 0.5, "kept": 0.0}  # lessons are mostly about what is to be removed
-STUDENT = {"width": 64, "layers": 2, "heads": 4, "ffn": 176, "tokens": 150_000}
+BYTES = {"vocab": 262, "sample": "2MB"}  # tokenize knobs of both students: no merges are learned, so that no vocabulary fits its own text
+STUDENT = {"width": 64, "layers": 2, "heads": 4, "ffn": 176, "tokens": 300_000}
 PLAIN = {"near": 0.0, "guard": 0.0, "signals": ["length"]}
 
 
@@ -56,8 +57,8 @@ def _rules(text):
     return "\n".join(line for line in text.split("\n") if line.endswith((".", "?", "!", '"')) and len(line.split()) >= 3)
 
 
-def _runs(lab):
-    """The documents to be refined, and for raw and refined text the runs of a student trained on it and measured on clean text."""
+def _steps(lab):
+    """The documents to be refined, and for raw and refined text the steps to a student trained on it and measured on clean text."""
     docs, sources = _written_down(lab)
     taught = {
         "lessons": {"stage": "curate", "seed": 0, "sources": sources["taught"], "edits": [], **PLAIN, "heldout": 0.02},
@@ -66,17 +67,16 @@ def _runs(lab):
     }
     refiner = lab.run(taught, "refiner")
     prox = {"edits": [{"prox": {"lines": 20, "limit": 80, "chat": False}}], "roles": {"refiner": refiner}}
-    runs = {}
+    found = {}
     for arm, edits in {"raw": {"edits": []}, "refined": prox}.items():
-        steps = {
+        found[arm] = {
             "kept": {"stage": "curate", "seed": 0, "sources": sources["kept"], "edits": [], **PLAIN, "heldout": 0.8},
             "text": {"stage": "curate", "sources": sources["refined"], **PLAIN, "heldout": 0.1, **edits},
-            "tokens": {"stage": "tokenize", "corpus": "$text", "vocab": 512, "sample": "2MB"},
+            "tokens": {"stage": "tokenize", "corpus": "$text", **BYTES},
             "student": {"stage": "pretrain", "data": "$tokens", **lab.defaults, **STUDENT},
             "scores": {"stage": "evaluate", "model": "$student", "corpus": "$kept", "rivals": [], "batch": 0, "tasks": ["bits_per_byte"]},
         }
-        runs[arm] = lab.run(steps, "scores")
-    return docs["refined"], runs
+    return docs["refined"], found
 
 
 def programs_remove_what_fixed_rules_leave(lab):
@@ -84,10 +84,10 @@ def programs_remove_what_fixed_rules_leave(lab):
     0.3B; the paper compares by the models trained, and has no figure for lines)."""
     import pyarrow.parquet as pq
 
-    docs, runs = _runs(lab)
+    docs, steps = _steps(lab)
     scores = []
-    for run in runs["refined"]:
-        tables = [pq.read_table(run.artifacts["text"].path(f"{part}.parquet"), columns=["id", "text"]) for part in ("train", "heldout")]
+    for run in lab.run({"text": steps["refined"]["text"]}, "text"):
+        tables = [pq.read_table(run.artifact.path(f"{part}.parquet"), columns=["id", "text"]) for part in ("train", "heldout")]
         scores.append(_f1(docs, {row["id"]: row["text"] for table in tables for row in table.to_pylist()}))
     fixed = _f1(docs, {doc.id: _rules(doc.text) for doc in docs})
     return [lab.more("F1 of removed lines against the rules of C4", scores, [fixed] * len(scores), unit="F1")]
@@ -95,6 +95,7 @@ def programs_remove_what_fixed_rules_leave(lab):
 
 def refined_text_teaches_better(lab):
     """A model pre-trained on text that a tiny refiner's programs cleaned has a lower loss on clean text than one on the raw text, at equal
-    tokens (Zhou et al. 2024: more than 2% better on average over 10 benchmarks than on the original data)."""
-    bits = {arm: runs.values("bits_per_byte") for arm, runs in _runs(lab)[1].items()}
+    bytes, which are its tokens (Zhou et al. 2024: more than 2% better on average over 10 benchmarks than on the original data)."""
+    runs = {arm: lab.run(steps, "scores") for arm, steps in _steps(lab)[1].items()}
+    bits = {arm: one.values("bits_per_byte") for arm, one in runs.items()}
     return [lab.less("clean held-out bits per byte against raw text", bits["refined"], bits["raw"], unit="bits/byte")]

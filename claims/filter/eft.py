@@ -1,5 +1,7 @@
 """Claims about a large model that answers as if it had been tuned as a small one was."""
 
+import math
+
 SMALL = {"width": 64, "layers": 2, "heads": 2, "ffn": 176}
 PARTS = {"plain": 1, "verse": 1, "list": 1, "code": 1, "dialog": 1}  # what both are pretrained on: five kinds of text
 TARGET = {"target": 1}  # what they are tuned on: lines of three of these kinds, mixed
@@ -14,6 +16,10 @@ def tuning_a_small_model_tunes_a_large_one(lab):
     tuned, goal = (_tuned(lab, model, knobs) for model, knobs in ((small, SMALL), (large, {})))
     figures = {"large": [], "small tuned": [], "up-scaled": [], "large tuned": [], "equal sizes": []}
     for one in zip(large, small, tuned, goal, strict=True):
+        if any(run.diverged for run in one):
+            for column in figures.values():
+                column.append(math.nan)
+            continue
         net, base, expert, whole = (run.artifact.folder for run in one)
         roles = {"expert": expert, "base": base}
         nats = {

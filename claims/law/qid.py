@@ -1,5 +1,7 @@
 """Claims about what quantization costs as training goes on."""
 
+import math
+
 PHASES = (100_000, 100_000, 200_000, 400_000)  # tokens between the checkpoints of a run
 SHAPES = (
     {"width": 32, "layers": 2, "heads": 2, "ffn": 88},
@@ -13,7 +15,8 @@ SCORED = 32768  # held-out tokens on which a checkpoint and its copies are measu
 
 def degradation_grows_with_training_and_falls_with_size_and_bits(lab):
     """Rounded to 2, 3 and 4 bits, checkpoints lose the more the longer they have been trained, the smaller they are and the fewer bits
-    they have; a law fitted to the earlier checkpoints predicts the last one's loss better than no change since (Ouyang et al. 2024:
+    they have, by the exponents of a law fitted to all checkpoints but the last ones; it predicts what these lose better than no change
+    since the ones before (Ouyang et al. 2024:
     undertrained models are favoured, over 1500 quantized checkpoints)."""
     import numpy as np
 
@@ -27,7 +30,12 @@ def degradation_grows_with_training_and_falls_with_size_and_bits(lab):
             checkpoints[i, done] = arm
     found = {"beta": [], "alpha": [], "gamma": [], "law": [], "same": []}
     for place in range(len(lab.seeds)):
-        table = measured({key: arm.runs[place] for key, arm in checkpoints.items()}, lab)
+        runs = {key: arm.runs[place] for key, arm in checkpoints.items()}
+        if any(run.diverged for run in runs.values()):
+            for column in found.values():
+                column.append(math.nan)
+            continue
+        table = measured(runs, lab)
         last = table["tokens"] == sum(PHASES)
         early, late = ({name: column[part] for name, column in table.items()} for part in (~last, last))
         law = Qid().fit(early)
@@ -49,9 +57,8 @@ def measured(runs, lab):
     """The columns that the law is fitted to, with a row for each checkpoint and number of bits; phases come in one order throughout."""
     import numpy as np
 
-    items = [(str(run.artifact.folder), str(lab.world("python").tokens.folder)) for run in runs.values()]
-    rows = []
-    for (_, tokens), (parameters, deltas) in zip(runs, lab.each(degraded, items), strict=True):
+    ended, rows = lab.looked(degraded, list(runs.values()), str(lab.world("python").tokens.folder)), []
+    for (_, tokens), (parameters, deltas) in zip(runs, ended, strict=True):
         rows += [(tokens, parameters, bits, delta) for bits, delta in zip(BITS, deltas, strict=True)]
     columns = np.array(rows, np.float64).T
     return dict(zip(("tokens", "parameters", "bits", "delta"), columns, strict=True))

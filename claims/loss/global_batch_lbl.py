@@ -36,9 +36,7 @@ def experts_specialise_and_the_loss_falls(lab):
     for scope in ("global", "micro"):
         loss = {"global_batch_lbl": {"coefficient": 0.1, "scope": scope}}
         runs[scope] = lab.pretrain(world, **SIZE, modules=[MOE], loss=loss, tune={"rate": [3e-3, 1e-2]})
-    told = {}
-    for scope, made in runs.items():
-        told[scope] = lab.each(information, [(str(run.artifact.folder), str(world.tokens.folder)) for run in made])
+    told = {scope: lab.looked(information, made, str(world.tokens.folder)) for scope, made in runs.items()}
     nats = [runs[scope].values("heldout_nats") for scope in ("global", "micro")]
     return [
         lab.less("held-out loss", *nats, unit="nats/token"),

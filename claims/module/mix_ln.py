@@ -1,5 +1,7 @@
 """Claims about Post-LN in the first layers and Pre-LN in the others, of a narrow model of twelve."""
 
+import math
+
 BITS = "heldout_bits_per_byte"
 DEEP = {
     "width": 64, "layers": 12, "heads": 2, "ffn": 176, "tokens": 150_000, "evaluate_every": 0,
@@ -36,11 +38,12 @@ def arm(lab, share):
 
 
 def layers_learn_alike_and_the_deep_ones_matter(lab):
-    """Gradient norms are more even over the layers than under Pre-LN, and a deep layer is worth more (Li et al. 2024: more uniform norms,
-    and a larger loss where a deep layer is left out)."""
+    """After training, with a quarter of the twelve layers Post-LN, gradient norms are more even over the layers than under Pre-LN alone,
+    and a layer of the deeper half is worth more (Li et al. 2024: more uniform norms, and a larger loss where a deep layer is left
+    out)."""
     tokens, arms = str(lab.world("python").tokens.folder), (arm(lab, 0.25), arm(lab, 0.0))
-    ours, theirs = (lab.each(looked, [(str(run.artifact.folder), tokens) for run in runs]) for runs in arms)
-    spread, worth = ([[one[i] for one in side] for side in (ours, theirs)] for i in (0, 1))
+    sides = [lab.looked(looked, runs, tokens) for runs in arms]
+    spread, worth = ([[one[i] if one else math.nan for one in side] for side in sides] for i in (0, 1))
     return [
         lab.less("spread of the layers' gradient norms, against Pre-LN", *spread),
         lab.more("what a deep layer is worth, against Pre-LN", *worth, unit="nats/token"),
@@ -48,7 +51,8 @@ def layers_learn_alike_and_the_deep_ones_matter(lab):
 
 
 def ends_lower_than_either(lab):
-    """The held-out loss is lower than under Pre-LN and under Post-LN (Li et al. 2024: from 70M to 7B parameters)."""
+    """With a quarter of the layers Post-LN the held-out loss is lower than under Pre-LN alone and under Post-LN alone (Li et al. 2024: from
+    70M to 7B parameters)."""
     ours, pre, post = (arm(lab, share).values(BITS) for share in (0.25, 0.0, 1.0))
     return [
         lab.less("held out, against Pre-LN", ours, pre, unit="bits/byte"),

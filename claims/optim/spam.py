@@ -8,6 +8,7 @@ BITS, STATE = "heldout_bits_per_byte", "optimizer_state_bytes"
 SPIKES = {"chance": 0.5, "share": 0.01, "factor": 1000.0}  # one number in a hundred, a thousandfold, at every second step
 SHORT = {"tokens": 250_000, "evaluate_every": 0}  # 122 steps
 SPAM = {"spam": {"gap": 80, "warm": 10, "settle": 5}}
+CLIPS, THETAS = [0.1, 1.0], [25.0, 100.0]  # as many of each are tried, each at every rate
 
 
 def spiked(clip):
@@ -16,12 +17,14 @@ def spiked(clip):
 
 
 def survives_spikes(lab):
-    """Under injected spikes of a thousand times the usual gradient it ends lower than Adam with and without clipping of the whole norm,
-    and within 0.05 bits per byte of Adam without spikes (Huang et al. 2025: surpasses Adam and its variants)."""
+    """Under injected spikes, whose strength was chosen so that Adam is disturbed (every second step, a thousandfold, one number in a
+    hundred), it ends lower than Adam, than Adam whose whole norm is clipped, with clip and rate tuned by as many trials as its own
+    threshold and rate, and within 0.05 bits per byte of Adam without spikes (Huang et al. 2025: surpasses Adam and its variants; no
+    figure for spikes that are injected)."""
     calm = lab.pretrain(tune={"rate": lab.RATES}, **SHORT)
     adam = lab.pretrain(backward=spiked(0.0), tune={"rate": lab.RATES}, **SHORT)
-    clipped = lab.pretrain(backward=spiked(1.0), tune={"rate": lab.RATES}, **SHORT)
-    spam = lab.pretrain(backward=spiked(0.0), optimizer=SPAM, tune={"rate": lab.RATES}, **SHORT)
+    clipped = lab.pretrain(tune={"rate": lab.RATES, "backward": [spiked(clip) for clip in CLIPS]}, **SHORT)
+    spam = lab.pretrain(backward=spiked(0.0), optimizer=SPAM, tune={"rate": lab.RATES, "optimizer.spam.theta": THETAS}, **SHORT)
     return [
         lab.less("held out under spikes, against Adam", spam.values(BITS), adam.values(BITS), unit="bits/byte"),
         lab.less("held out under spikes, against Adam with clipping", spam.values(BITS), clipped.values(BITS), unit="bits/byte"),
@@ -32,7 +35,8 @@ def survives_spikes(lab):
 
 
 def costs_nothing_where_there_are_no_spikes(lab):
-    """Without spikes it ends no higher than Adam by more than 0.02 bits per byte (Huang et al. 2025: better than Adam)."""
+    """Without injected spikes it ends no higher than Adam, whose whole norm is clipped at 1, by more than 0.02 bits per byte (Huang et al.
+    2025: better than Adam; no figure at this scale)."""
     adam = lab.pretrain(tune={"rate": lab.RATES}, **SHORT)
     spam = lab.pretrain(optimizer=SPAM, tune={"rate": lab.RATES}, **SHORT)
     return [lab.less("held out", spam.values(BITS), adam.values(BITS), unit="bits/byte", margin=-0.02)]

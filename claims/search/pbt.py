@@ -14,6 +14,8 @@ RUN = {
 def beats_random_search_of_the_same_work(lab):
     """Five members in five phases end lower than the best of five runs with the same first rates, as many tokens and one rate throughout,
     and the rates of the winning lineage fall (Jaderberg et al. 2017: the same budget, better results, and schedules found on the way)."""
+    import math
+
     from bloomery.lab.search import pretraining, search
     from bloomery.methods.search.pbt import Pbt
     from bloomery.methods.search.random import Random
@@ -28,12 +30,12 @@ def beats_random_search_of_the_same_work(lab):
             method = Pbt(SPACE, MEMBERS, PHASES, share=0.4, factors=(0.5, 1.5))
             run = pretraining(lab, seed, tokens=TOKENS, keep_state=True, **RUN)
             tried = search(method, run, Path(folder) / "journal.jsonl", rng)
-        best = min(tried[-MEMBERS:], key=lambda one: one.figures.get("heldout_nats", float("inf")))
+        best = min(tried[-MEMBERS:], key=lambda one: one.figures.get("heldout_nats", math.inf))
         lineage = [best]
         while "parent" in lineage[-1].trial:
             lineage.append(tried[lineage[-1].trial["parent"]])
-        ours.append(best.figures["heldout_nats"])
-        alone.append(min(value for arm in fixed for value in arm.values("heldout_nats") if value == value))
+        ours.append(best.figures.get("heldout_nats", math.nan))
+        alone.append(min((value for arm in fixed for value in arm.values("heldout_nats") if math.isfinite(value)), default=math.nan))
         ends.append(lineage[0].trial["rate"])
         starts.append(lineage[-1].trial["rate"])
     return [

@@ -32,13 +32,13 @@ def finds_a_better_mixture_than_its_proxies_saw(lab):
         best = min(proxies, key=lambda one: one.figures.get(TARGET, math.inf)).trial[KNOB]
         others = [{KNOB: method.proxy(PROXIES + i, rng), "phase": "proxy"} for i in range(OTHERS)]
         plain, rival = run([({KNOB: mixture, "phase": "final"}, "") for mixture in (NATURAL, best)])
-        judged = [one.figures[TARGET] for one in run([(trial, "") for trial in others])]
+        judged = [one.figures.get(TARGET, math.nan) for one in run([(trial, "") for trial in others])]
         regression = method.fitted([(one.trial, one.figures) for one in proxies])
         predicted = regression([[trial[KNOB].get(name, 0.0) for name in PARTS] for trial in others])
-        found.append(final.figures[TARGET])
-        natural.append(plain.figures[TARGET])
-        proxied.append(rival.figures[TARGET])
-        ranks.append(correlation(list(predicted), judged))
+        found.append(final.figures.get(TARGET, math.nan))
+        natural.append(plain.figures.get(TARGET, math.nan))
+        proxied.append(rival.figures.get(TARGET, math.nan))
+        ranks.append(correlation(list(predicted), judged) if all(map(math.isfinite, judged)) else math.nan)
     return [
         lab.less("held out on the target, against the natural mixture", found, natural, unit="nats/token"),
         lab.less("held out on the target, against the best proxy's mixture", found, proxied, unit="nats/token", margin=-0.02),

@@ -18,8 +18,8 @@ def _areas(runs):
 
 def training_text_is_told_from_other_text(lab):
     """The mean log-probability of the 20% least likely tokens tells documents seen six times from held-out ones of the same kind better
-    than the plain loss and the loss over zlib bytes, and between documents that the model never saw stays at chance (Shi et al. 2023:
-    7.4% more AUC on WIKIMIA than the best earlier method)."""
+    than the plain loss and the loss over zlib bytes, with an AUC more than 0.05 above chance, and within 0.05 of chance between documents
+    that the model never saw (Shi et al. 2023: 7.4% more AUC on WIKIMIA than the best earlier method)."""
     world = lab.world("noisy", **WORLD)
     model = lab.pretrain(world)
     unseen = {"from": str(world.corpus.path("heldout.parquet")), "id": "id", "package": "package"}

@@ -224,8 +224,8 @@ class Schedule(Protocol):
 
 class Backward(Protocol):
     """Owns forward and backward: accumulation, streaming, per-example, zeroth order. `value(net, micro)` is one micro-batch's
-    share of the step's loss, also for some of its rows, and for anything in the place of `net` that is called like it; gradients are
-    left in `.grad`."""
+    share of the step's loss, also for some of its rows, and for anything in the place of `net` that is called like it; `value.seen` is
+    what the loss saw of all rows together. Gradients are left in `.grad`."""
 
     def backward(self, net: nn.Module, micros: Sequence[Batch], value: Callable[..., Any], rng: Rng) -> dict[str, float]: ...
     def transform(self, grads: Sequence[Tensor]) -> dict[str, float]: ...  # optional: clipping, noise; in place, returns numbers

@@ -77,8 +77,33 @@ def test_the_proven_error_holds_for_sums_of_exponentials_and_makes_a_bound() -> 
 
 def test_noise_for_a_target_and_wrong_numbers() -> None:
     for accountant in ("rdp", "edgeworth"):
-        sigma = noise(2.0, 0.02, 300, 1e-5, accountant)
+        sigma = noise(2.0, 0.02, 300, 1e-5, accountant, unproven=True)
         assert epsilon(sigma, 0.02, 300, 1e-5, accountant) <= 2.0 < epsilon(0.99 * sigma, 0.02, 300, 1e-5, accountant)
     for wrong in ((0.0, 0.1, 1, 0.1), (1.0, 1.5, 1, 0.1), (1.0, 0.1, 0, 0.1), (1.0, 0.1, 1, 0.0)):
         with pytest.raises(ValueError):
             epsilon(*wrong)
+        with pytest.raises(ValueError):
+            noise(1.0, *wrong[1:]) if wrong[0] else noise(0.0, *wrong[1:])
+
+
+def test_an_estimate_is_no_promise_and_noise_is_confirmed_by_exact_composition() -> None:
+    rate, steps, delta = 0.005, 200, 1e-6
+    low, exact = (epsilon(0.5, rate, steps, delta, name) for name in ("edgeworth", "pld"))
+    assert (low, exact) == (pytest.approx(0.49, abs=0.005), pytest.approx(6.50, abs=0.005))
+    raw = noise(3.0, rate, steps, delta, "edgeworth", unproven=True)
+    assert epsilon(raw, rate, steps, delta, "edgeworth") <= 3.0 and epsilon(raw, rate, steps, delta) == pytest.approx(13.3, abs=0.1)
+    rate, steps, delta = 0.03, 100, 1e-5
+    raw, sigma = (noise(8.0, rate, steps, delta, "edgeworth", unproven) for unproven in (True, False))
+    assert epsilon(raw, rate, steps, delta) > 10 and 7.99 < epsilon(sigma, rate, steps, delta) <= 8.0
+    assert noise(8.0, rate, steps, delta, "rdp") == noise(8.0, rate, steps, delta, "rdp", unproven=True)  # a bound is left as it is
+
+
+def test_an_expansion_below_zero_is_no_epsilon_of_zero() -> None:
+    assert epsilon(0.6, 0.001, 100, 1e-5) == pytest.approx(0.78, abs=0.01)
+    assert math.isinf(epsilon(0.6, 0.001, 100, 1e-5, "edgeworth"))
+
+
+def test_the_search_for_noise_ends_at_the_least_that_was_looked_at() -> None:
+    assert noise(1.0, 0.001, 10, 0.02) == privacy.LEAST  # a larger delta than the probability that the row takes part
+    found = noise(1e6, 1.0, 1, 1e-5, "rdp", unproven=True)
+    assert privacy.LEAST <= found < 1.01 * privacy.LEAST and epsilon(found, 1.0, 1, 1e-5, "rdp") <= 1e6

@@ -67,3 +67,10 @@ def test_figures_of_failed_trials_are_infinite() -> None:
     assert spaces.figure({"a": 1.5}, "a") == 1.5 and spaces.figure({"a": 1.5}, "-a") == -1.5
     for figures in ({}, {"a": math.nan}, {"a": math.inf}, {"a": None}):
         assert spaces.figure(figures, "a") == math.inf and spaces.figure(figures, "-a") == math.inf
+
+
+def test_small_whole_numbers_move_too() -> None:
+    space = spaces.read({"layers": (1, 8)})
+    for value, wanted in ((1, {1, 2}), (2, {1, 3}), (5, {4, 6}), (8, {6, 8})):  # 1 and 8 are the ends
+        assert {spaces.perturb(space, {"layers": value}, Rng((i,)), (0.8, 1.2), 0.0)["layers"] for i in range(40)} == wanted
+    assert {spaces.perturb(space, {"layers": 2}, Rng((i,)), (1.0,), 0.0)["layers"] for i in range(5)} == {2}

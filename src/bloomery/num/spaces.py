@@ -96,14 +96,20 @@ def _halton(place: int, base: int) -> float:
 
 
 def perturb(space: Space, values: Mapping[str, Any], rng: Rng, factors: tuple[float, ...], resample: float) -> dict[str, Any]:
-    """Each value times one of `factors`, or with probability `resample` drawn anew; a choice moves to a neighbour in its list."""
+    """Each value times one of `factors`, or with probability `resample` drawn anew; a choice moves to a neighbour in its list.
+
+    A whole number moves by at least 1 in the direction of the factor, unless it is at the end of its range.
+    """
     found = {}
     for name, part in space.items():
         dice = python_rng(rng.child("perturb", name))
         if dice.random() < resample:
             found[name] = part.at(dice.random())
         elif isinstance(part, Range):
-            found[name] = part.fit(values[name] * dice.choice(factors))
+            factor = dice.choice(factors)
+            found[name] = part.fit(values[name] * factor)
+            if part.whole and factor != 1 and found[name] == values[name]:
+                found[name] = part.fit(values[name] + (1 if factor > 1 else -1))
         else:
             at = part.values.index(values[name]) + dice.choice((-1, 1))
             found[name] = part.values[min(max(at, 0), len(part.values) - 1)]

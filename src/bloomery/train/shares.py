@@ -15,7 +15,8 @@ from bloomery.train.batches import COLUMNS
 def shares(loss: Loss, roles: Mapping[str, nn.Module], micros: Sequence[Batch], rng: Rng) -> Callable[[nn.Module, Batch], Tensor]:
     """`value(net, micro)`: the share of one of `micros`, or of some of its rows, in the loss of all of them.
 
-    `roles` hold the model as "net", parts of the loss and further models; the loss looks at all micro-batches together first.
+    `roles` hold the model as "net", parts of the loss and further models; the loss looks at all micro-batches together first. What it
+    saw is `value.seen`, for a backward pass that must know whether rows depend on each other.
     """
     weights: dict[str, float] = {}
     for micro in micros:
@@ -30,6 +31,7 @@ def shares(loss: Loss, roles: Mapping[str, nn.Module], micros: Sequence[Batch], 
         terms = loss.terms({**roles, "net": net}, micro, seen, rng.child("loss", at))
         return sum(term / (weights[name] or 1.0) for name, term in terms.items())
 
+    value.seen = seen
     return value
 
 

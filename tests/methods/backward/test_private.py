@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bloomery.core.errors import BadInput
 from bloomery.methods.backward.autograd import Autograd
 from bloomery.methods.backward.private import Private
+from bloomery.methods.loss.cross_entropy import CrossEntropy
+from bloomery.methods.loss.global_batch_lbl import GlobalBatchLbl
+from bloomery.methods.module.moe import MoE
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.nn.modules import fit
 from bloomery.seams import Batch, Rng
+from bloomery.train.shares import shares
 
 RNG = Rng((0,))
 
@@ -91,6 +99,29 @@ def test_removing_a_row_moves_the_sum_by_the_clip_at_most_and_noise_has_its_devi
     assert float(noise.std()) == pytest.approx(numbers["noise_deviation"], rel=0.15)
     again, _ = gradients(method)
     assert all(torch.equal(a, b) for a, b in zip(noisy, again, strict=True))
+
+
+def test_a_loss_that_looks_at_all_rows_is_refused() -> None:
+    """Replacing one row of four moves the sum by more than two clips then, as frequencies and draws are those of the whole step."""
+    net = Transformer(Config(11, 16, 1, 2, 2, 24, 8), RNG)
+    fit(net, [MoE()], RNG)
+    step = micros(1)
+    value = shares(GlobalBatchLbl(inner=CrossEntropy()), {"net": net}, step, RNG)
+    with pytest.raises(BadInput, match="looks at all rows"):
+        Private().backward(net, step, value, RNG)
+    assert Private(clip=0, sigma=0).backward(net, step, value, RNG)["loss"] > 0  # promises nothing
+    for loss in (CrossEntropy(), GlobalBatchLbl(inner=CrossEntropy(), scope="micro")):
+        assert Private().backward(net, step, shares(loss, {"net": net}, step, RNG), RNG)["loss"] > 0
+
+
+def test_secret_noise_does_not_follow_from_the_key() -> None:
+    quiet, _ = gradients(Private(clip=0.5, sigma=0))
+    drawn = []
+    for _ in range(2):
+        noisy, numbers = gradients(Private(clip=0.5, sigma=2.0, secret=True))
+        drawn.append(torch.cat([(a - b).flatten() for a, b in zip(noisy, quiet, strict=True)]))
+    assert not torch.equal(*drawn) and abs(float(torch.corrcoef(torch.stack(drawn))[0, 1])) < 0.4
+    assert float(torch.cat(drawn).std()) == pytest.approx(numbers["noise_deviation"], rel=0.2)
 
 
 def test_knobs_out_of_range() -> None:

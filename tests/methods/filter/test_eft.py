@@ -43,3 +43,14 @@ def test_what_an_earlier_filter_took_out_stays_out_and_bad_knob():
     assert (filtered(1.0, net, logits(1), logits(2))[:, 3] == float("-inf")).all()
     with pytest.raises(ValueError, match="scale must be a number"):
         EFT(float("inf"))
+
+
+@pytest.mark.parametrize("scale", [-0.5, 0.0, 0.3, 1.0, 2.0])
+def test_tokens_that_a_model_rules_out_give_no_nan(scale: float):
+    plain = [logits(seed) for seed in range(3)]
+    net, expert, base = (one.clone() for one in plain)
+    net[:, 0] = expert[:, 1] = base[:, 2] = expert[:, 3] = base[:, 3] = float("-inf")
+    found, wanted = filtered(scale, net, expert, base), filtered(scale, *plain)
+    assert found[:, 4:].equal(wanted[:, 4:])
+    assert (found[:, 0] == float("-inf")).all() and found[:, 2:4].equal(net[:, 2:4])
+    assert (found[:, 1] == float("-inf")).all() if scale > 0 else found[:, 1].equal(net[:, 1])

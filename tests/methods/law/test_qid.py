@@ -50,3 +50,14 @@ def test_runs_that_cannot_be_fitted() -> None:
             Qid().fit({**table(), **change})
     with pytest.raises(ValueError, match="least"):
         Qid(least=0)
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-4])
+def test_columns_that_move_together_are_refused_by_name(rounding: float) -> None:
+    """Runs that all have 20 tokens to the parameter, but for the last batch."""
+    runs = {name: column.copy() for name, column in table(0.02).items()}
+    runs["tokens"] = 20 * runs["parameters"] * (1 + rounding * np.random.default_rng(1).normal(size=27))
+    with pytest.raises(BadInput, match="'tokens', 'parameters' move together"):
+        Qid().fit(runs)
+    runs["tokens"] = runs["tokens"] * np.where(GRID[2] == 3, 1.5, 1.0)  # a few runs of another length are enough
+    assert set(Qid().fit(runs)) >= {"alpha", "beta", "gamma"}

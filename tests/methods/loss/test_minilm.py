@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bloomery.core.errors import BadInput
+from bloomery.methods.backward.streambp import StreamBp
 from bloomery.methods.loss.minilm import MiniLm, divergence, relation
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
@@ -94,3 +95,23 @@ def test_heads_that_do_not_fit_are_refused_and_can_be_cut_anew() -> None:
         MiniLm().terms({"net": net, "teacher": Transformer(replace(SMALL, causal=False), RNG)}, b, {}, RNG)
     with pytest.raises(ValueError):
         MiniLm(heads=-1)
+
+
+@pytest.mark.parametrize("trained", ["blocks.1.", "norm."])
+def test_frozen_below_is_not_taken_for_a_pass_in_pieces(trained: str) -> None:
+    b, teacher, net = batch(), Transformer(BIG, RNG).requires_grad_(False), Transformer(replace(SMALL, layers=2, tied=False), RNG)
+    for name, p in net.named_parameters():
+        p.requires_grad_(name.startswith(trained))
+    assert any(p.requires_grad for p in net.parameters())
+    sum(MiniLm().terms({"net": net, "teacher": teacher}, b, {}, RNG).values()).backward()
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
+
+
+def test_a_pass_in_pieces_is_refused() -> None:
+    b, teacher, net = batch(), Transformer(BIG, RNG).requires_grad_(False), Transformer(SMALL, RNG.child(1))
+    for frozen in (False, True):
+        if frozen:
+            net.embed.weight.requires_grad_(False)
+        with pytest.raises(BadInput, match="computes in pieces"):
+            value = lambda n, m: sum(MiniLm().terms({"net": n, "teacher": teacher}, m, {}, RNG).values())  # noqa: E731
+            StreamBp(chunks=2).backward(net, [b], value, RNG)

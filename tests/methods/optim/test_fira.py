@@ -76,3 +76,21 @@ def test_the_state_is_galores_and_one_number() -> None:
     assert count[0] == count[1] + 1
     with pytest.raises(ValueError, match="growth"):
         Fira(growth=0.9)
+
+
+@pytest.mark.parametrize("rank", [32, 40])
+def test_columns_without_a_gradient_give_no_nan_and_change_nothing_for_the_others(rank: int) -> None:
+    """The third step reaches half of the columns, as with hidden units that are switched off; at rank 32 a step is longer than 4."""
+    method, p = Fira(rank=rank, gap=100, growth=1e9, inner=AdamW()), torch.zeros(40, 64)
+    a, b = method.init(p), method.init(p)
+    first, *more = (one.float() for one in gradients((40, 64), 7))
+    for t, grad in enumerate((first + one / 10 for one in more), 1):
+        holed = grad.clone()
+        if t == 3:
+            holed[:, 32:] = 0
+        found, whole = method.direction(holed, p, a, t, RNG), method.direction(grad, p, b, t, RNG)
+        assert bool(torch.isfinite(found).all()) and bool(torch.isfinite(a["rest"]))
+        assert torch.equal(found[:, :32], whole[:, :32])
+        assert t < 3 or not torch.equal(found[:, 32:], whole[:, 32:])
+    tiny = method.direction(torch.full((40, 64), 1e-38), p, a, 7, RNG)
+    assert bool(torch.isfinite(tiny).all())

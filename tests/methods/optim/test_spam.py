@@ -111,3 +111,11 @@ def test_through_the_driver_the_sparse_state_is_saved_and_scales_with_the_densit
     assert kept[0.5] == 2 * kept[0.25]
     with pytest.raises(ValueError, match="density"):
         Spam(density=0.0)
+
+
+def test_a_number_whose_first_gradient_comes_late_moves() -> None:
+    method, p = Spam(settle=5, gap=50, warm=0), torch.zeros(2, dtype=torch.float64)
+    s, moved = method.init(p), torch.zeros(2, dtype=torch.float64)
+    for t in range(1, 41):
+        moved += method.direction(torch.tensor([0.0 if t <= 10 else 1.0, 1.0], dtype=torch.float64), p, s, t, RNG)
+    assert 20 < float(moved[0]) <= float(moved[1])

@@ -139,3 +139,21 @@ def test_names_that_are_spread_over_modules():
     plan = Redco().plan({"parameters": shapes}, {"tensor": 2}, None)
     assert plan["shard"] == {**{f"encoder.layer.0.{name}.weight": dim for name, dim in of.items()}, "pooler.weight": None}
     assert plan["all_reduces"] == {"encoder.layer.0": 2}
+
+
+def test_experts_share_one_all_reduce_and_routers_stay_whole():
+    """Even where the router's shape would make it a partner: as many experts as the width, or twice as many."""
+    for experts, names in (
+        (8, ("mlp.router", "mlp.experts.{}.")),
+        (32, ("mlp.gate", "mlp.experts.{}.")),
+        (64, ("moe.router", "moe.expert_{}.")),
+    ):
+        router, expert = names
+        shapes = {f"blocks.0.{router}.weight": (experts, 32)}
+        for e in range(4):
+            inside = "blocks.0." + expert.format(e)
+            shapes |= {f"{inside}gate.weight": (48, 32), f"{inside}up.weight": (48, 32), f"{inside}down.weight": (32, 48)}
+        plan = Redco().plan({"parameters": shapes}, {"tensor": 2}, None)
+        assert plan["all_reduces"] == {"blocks.0": 1} and plan["gathers"] == [] and plan["shard"][f"blocks.0.{router}.weight"] is None
+        for name, dim in plan["shard"].items():
+            assert name.endswith(f"{router}.weight") or dim == int(name.endswith("down.weight")), name

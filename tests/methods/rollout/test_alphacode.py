@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from bloomery.data.calls import MARK
-from bloomery.methods.rollout.alphacode import Alphacode, in_turn
+from bloomery.methods.rollout.alphacode import Alphacode, in_turn, same
 from bloomery.seams import Episode, Item, Rng
 
 PROMPT = 'def f(x):\n    """Double.\n\n    >>> f(2)\n    4\n    """'
@@ -38,7 +38,7 @@ def submitted(method: Alphacode, programs: Programs) -> list[str]:
 
 def test_exact_filtered_then_one_of_each_cluster_largest_first():
     programs = Programs({"wrong": 9, "four": 1, "double": 4, "square": 3, "plus two": 2})
-    assert submitted(Alphacode(samples=19, budget=6), programs) == ["double", "square", "plus two", "four", "double", "square"]
+    assert submitted(Alphacode(samples=19, budget=6), programs) == ["double", "square", "plus two", "four"]  # once each
     assert programs.runs == dict.fromkeys(BODIES, 1)  # equal programs are run once
     clusters = [["a", "b", "c"], ["d"], ["e", "f"]]
     assert in_turn(clusters, 5) == ["a", "d", "e", "b", "f"] and in_turn([], 3) == []
@@ -66,7 +66,12 @@ def every(counts: dict[str, int]):
 def test_without_examples_or_survivors_something_is_submitted():
     bare = Programs({"wrong": 3})
     item = Item("i", "def f(x):", "generate")
-    assert len(Alphacode(samples=3, budget=2).rollout(bare, [item], bare, Rng((0,)))) == 2 and not bare.runs
+    assert len(Alphacode(samples=3, budget=2).rollout(bare, [item], bare, Rng((0,)))) == 1 and not bare.runs
     assert submitted(Alphacode(samples=3), Programs({"wrong": 3})) == ["wrong"]
     with pytest.raises(ValueError, match="at least 1"):
         Alphacode(budget=0)
+
+
+def test_examples_are_compared_as_values_where_both_are_literals():
+    assert same("'abc'", '"abc"') and same("[1, 'a']", '[1,"a"]') and same("{1: 2, 3: 4}", "{3: 4, 1: 2}") and same("<f at 1>", "<f at 1>")
+    assert not same("'abc'", "abc") and not same(None, "None") and not same("ValueError", "1") and not same("2", "4")

@@ -64,3 +64,11 @@ def test_forward_is_exact_less_is_kept_and_heads_have_ranges_of_their_own() -> N
     assert by_head[2] < 0.5 * kept and by_head[3] == kept
     off = [((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).mean().item() for _, found, *_ in (by_head, by_tensor)]
     assert 0 < off[0] < 0.02 and off[0] < 0.2 * off[1], off
+
+
+def test_a_group_keeps_heads_apart_only_where_it_divides_their_width() -> None:
+    """Two heads of 16: the first with numbers of a hundred, the second of a hundredth; 12 does not even divide the row."""
+    g = torch.Generator().manual_seed(0)
+    t = torch.randn(6, 32, generator=g) * torch.tensor([100.0, 0.01]).repeat_interleave(16)
+    off = {group: float((m.unpack(m.pack(t, SITE)) - t)[:, 16:].abs().max()) for group in (8, 16, 32, 12) if (m := Mesa(group=group))}
+    assert max(off[8], off[16]) < 2e-4 and off[32] == off[12] > 1e-2

@@ -73,3 +73,14 @@ def test_what_cannot_be_proposed_is_said() -> None:
     for knobs in ({"trials": 1}, {"top": 0}, {"natural": {"a": 1.0}}, {"natural": {"a": 1.0, "b": 0.0}}, {"strengths": (5.0, 1.0)}):
         with pytest.raises(ValueError, match=r"trials|natural|strength"):
             Regmix(**knobs)
+
+
+def test_a_bound_that_leaves_too_few_mixtures_is_refused() -> None:
+    with pytest.raises(ValueError, match="most above 1"):
+        Regmix(NATURAL, most=1.0)
+    with pytest.raises(BadInput, match="none of 1000 mixtures"):
+        Regmix(NATURAL, trials=2, most=1.0001).propose([], RNG)
+    wide = Regmix(NATURAL, trials=4)
+    history = history_of(wide)
+    with pytest.raises(BadInput, match=r"of 2000 simulated mixtures stay within most = 1.05, fewer than top = 128"):
+        Regmix(NATURAL, trials=4, most=1.05, simulated=2000).propose(history, RNG)

@@ -75,9 +75,10 @@ def test_pieces_that_fill_the_room_fit_the_row(sizes: list[int], extra: float, s
         n = min(size, room - inputs)
         if n < 1:
             break
-        (view,) = method.view(IDS[: n + 1], None, VOCAB, CLOCK, Rng((1, turn)))
-        inputs, used = inputs + len(IDS[: n + 1]) - 1, used + len(view["inputs"])
-        assert max(view["inputs"]) < 1000 + method.marks
+        inputs += len(IDS[: n + 1]) - 1
+        for view in method.view(IDS[: n + 1], None, VOCAB, CLOCK, Rng((1, turn))):
+            used += len(view["inputs"])
+            assert max(view["inputs"]) < 1000 + method.marks
     assert used <= row
 
 
@@ -102,3 +103,19 @@ def test_cuts_are_random_parts_of_at_least_one() -> None:
     assert all(len(one) == 4 and one.sum() == 10 and one.min() >= 1 for one in parts)
     assert np.mean(parts, axis=0) == pytest.approx(np.full(4, 2.5), abs=0.2)
     assert cut(5, 1, draw).tolist() == [5] and cut(3, 3, draw).tolist() == [1, 1, 1]
+
+
+def test_long_pieces_are_cut_and_their_spans_stay_as_long_as_the_denoiser_says() -> None:
+    ids, method = np.r_[1, np.arange(3000, 9553)], Ul2(sequential=0.0, extreme=0.0)
+    for turn in range(12):
+        views, sizes, text = method.view(ids, None, VOCAB, CLOCK, Rng((0, turn))), [], []
+        for view in views:
+            mode, part, share = undone(view)
+            spans = len({token for token in view["inputs"].tolist() if token in SPARE[3:]})
+            assert mode == SPARE[0] and share == pytest.approx(0.15, abs=0.01) and text[-1:] in ([], part[:1])
+            sizes.append(share * len(part) / spans)
+            text = text[:-1] + part
+        assert text == ids.tolist() and len(views) > 1
+        assert min(abs(np.mean(sizes) - mean) for mean, _ in REGULAR) < 0.5
+        assert sum(len(view["inputs"]) for view in views) <= len(ids) - 1 + (len(ids) - 1) * method.extra
+    assert all(len(Ul2().view(np.arange(n + 1) + 3000, None, VOCAB, CLOCK, Rng((0, n)))) == 1 for n in range(1, 136))

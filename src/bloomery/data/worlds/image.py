@@ -54,9 +54,10 @@ class World:
         return Doc(str(i), text, {"domain": self.domain(i), "package": f"{self.domain(i)}{i // self.group}"})
 
     def optimal_bits(self, domain: str = "") -> float:
-        """Bits per byte that the best model needs: what each pixel has left given its neighbours, averaged over 400 pictures."""
+        """Bits per byte that the best model needs: what each pixel has left given its neighbours, averaged over 2000 pictures of a kind,
+        which leaves an error of about two thousandths."""
         bits = dict.fromkeys(DOMAINS, 0.0)
-        many = max(1, 200 // self.group) * self.group
+        many = -(-2000 // self.group) * self.group
         for i in range(2 * many):
             name, rows = self.domain(i), self.pixels(i)
             left = entropies(getattr(self, name))

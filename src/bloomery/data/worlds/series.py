@@ -43,7 +43,7 @@ class World:
         return _chain(self.levels, self.first, self.second, getattr(self, domain))
 
     def optimal_bits(self, domain: str = "") -> float:
-        """Bits per byte that the best model needs."""
+        """Bits per byte that the best model needs; of both kinds together at most so many, as the kind counts as a whole bit."""
         if domain:
             return self.chain(domain).bits(self.length) / self.length
         return sum(self.chain(name).bits(self.length) for name in DOMAINS) / (2 * self.length) + 1 / self.length

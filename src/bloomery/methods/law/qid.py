@@ -21,7 +21,8 @@ class Qid:
 
     P335 Ouyang et al. 2024, arXiv 2411.17691
     Differs: a straight line through logarithms; runs whose delta is not above `least` have no usable logarithm and are left out, which
-    makes the law a little too high where degradation is near zero.
+    makes the law a little too high where degradation is near zero. Columns that move together, as tokens do with parameters at a fixed
+    ratio, are refused, as no exponent is then known of either; refits draw residuals and keep the columns, so they need no such look.
     Costs: milliseconds.
     """
 
@@ -40,7 +41,7 @@ class Qid:
 
     def fit(self, runs: Mapping[str, Any]) -> dict[str, Any]:
         """k, beta, alpha, gamma, with refits and residuals; an exponent whose column never varies is 0. BadInput for fewer usable runs
-        than the columns that vary ask for."""
+        than the columns that vary ask for, and for columns of which one follows from the others."""
         *known, delta = fits.columns(runs, (self.tokens, self.parameters, self.bits, self.delta), "qid")
         if len(delta) == 0 or min(column.min() for column in known) <= 0:
             raise BadInput(f"qid: the columns '{self.tokens}', '{self.parameters}' and '{self.bits}' must be positive, and hold a run")
@@ -49,6 +50,9 @@ class Qid:
         free = 1 + sum(len(np.unique(column[usable])) > 1 for column in known)
         if usable.sum() < max(2, free):
             raise BadInput(f"qid: {usable.sum()} runs have a delta above {self.least}, and {max(2, free)} are needed; use fewer bits")
+        if together := _together(logs, self._names()):
+            named = ", ".join(f"'{name}'" for name in together)
+            raise BadInput(f"qid: the columns {named} move together, so that their exponents cannot be told apart; vary one alone")
         coefficients = _line(logs, np.log(delta[usable]))
         fitted = _value(coefficients, logs)
         draws, scatter = fits.redrawn(lambda y: _line(logs, y), fitted, np.log(delta[usable]) - fitted, free, RNG, self.draws)
@@ -77,6 +81,17 @@ class Qid:
 
     def _names(self) -> tuple[str, str, str]:
         return self.tokens, self.parameters, self.bits
+
+
+def _together(logs_NF: np.ndarray, names: tuple[str, ...]) -> list[str]:
+    """The columns that take part in a combination whose spread is below a thousandth of that of the widest; none where all are free."""
+    varies = np.array([len(np.unique(column)) > 1 for column in logs_NF.T])
+    if not varies.any():
+        return []
+    z_NF = (logs_NF - logs_NF.mean(0))[:, varies] / logs_NF.std(0)[varies]
+    _, sizes, mixes = np.linalg.svd(z_NF, full_matrices=False)
+    part = np.abs(mixes[sizes <= 1e-3 * sizes[0]]).max(0, initial=0.0) > 0.01
+    return [name for name, one in zip(np.array(names)[varies].tolist(), part, strict=True) if one]
 
 
 def _line(logs_NF: np.ndarray, y_N: np.ndarray) -> list[float]:

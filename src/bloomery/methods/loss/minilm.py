@@ -22,14 +22,15 @@ class MiniLm:
     """The last layer attends as a teacher's does, and its values resemble one another as the teacher's do, whatever the widths.
 
     P128 Wang et al. 2020, MiniLM, arXiv 2002.10957
-    Differs: the ordinary loss is trained along, since without it the last layer's output, feed-forward and head would get no gradient;
-    with `heads` all heads are cut anew into so many, as in MiniLMv2 (Wang et al. 2021, arXiv 2012.15828).
+    Differs: the ordinary loss is trained along, since without it the last layer's output, feed-forward and head would get no gradient
+    and yet shrink where weights decay; with `heads` all heads are cut anew into so many, as in MiniLMv2 (Wang et al. 2021, arXiv
+    2012.15828).
     Costs: a forward pass of the teacher and T x T relations of both models in one layer.
     """
 
     attention: float = 1.0  # weight of the divergence between attention distributions
     values: float = 1.0  # weight of the divergence between value relations
-    ordinary: float = 1.0  # weight of the cross-entropy of the next token; 0: what lies behind the last attention is not trained
+    ordinary: float = 1.0  # weight of the cross-entropy of the next token; 0: what lies behind the last attention only decays
     heads: int = 0  # relations that are compared; 0 = one for each head, of which both models then need equally many
     roles = ("net", "teacher")
     opens = True
@@ -78,13 +79,13 @@ class MiniLm:
         They are computed again from what the mixer was given, so that it does not matter how the mixer attends.
         """
         mixer, caught = net.blocks[-1].mixer, []
-        hook = mixer.register_forward_pre_hook(lambda _, given: caught.append(given))
+        hook = mixer.register_forward_pre_hook(lambda _, given: caught.append((*given, torch.is_grad_enabled())))
         try:
             hidden_BTD = net(batch.inputs, batch.positions, batch.documents)
         finally:
             hook.remove()
-        x_BTD, ctx = caught[-1]
-        if hidden_BTD.requires_grad and not x_BTD.requires_grad:
+        x_BTD, ctx, recorded = caught[-1]
+        if hidden_BTD.requires_grad and not recorded:
             raise BadInput("loss: minilm looks inside the model, which this backward pass computes in pieces; say `backward: autograd`")
         q, k, v = mixer.split(x_BTD)
         if mixer.rotary:

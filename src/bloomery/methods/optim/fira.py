@@ -18,7 +18,8 @@ class Fira:
     P399 Chen et al. 2024, arXiv 2410.01623
     Differs: `alpha` scales the whole step, as in the paper's equation; the authors' code lets it scale the projected gradient too,
     so that part of it counts as rest, and limits steps whose bias is not corrected yet. Signs and full rank as in GaLore. A rest of
-    norm 0 puts no limit on the next.
+    norm 0 puts no limit on the next. A vector whose projection is 0 has no scale and so no rest; scales end at the root of the largest
+    number.
     Costs: GaLore's state and one number more per matrix.
     """
 
@@ -51,11 +52,17 @@ class Fira:
         step = self.inner.direction(r.clone(), project(p, s["basis"]), inner, t, rng.child("inner"))
         s.update({INNER + key: value for key, value in inner.items()})
         along = 0 if g.shape[0] < g.shape[1] else 1  # the projected side: one scale for each of its vectors
-        tiny = torch.finfo(g.dtype).tiny
-        scale = step.norm(dim=along, keepdim=True) / r.norm(dim=along, keepdim=True).clamp_min(tiny)
+        scale = scaled(step.norm(dim=along, keepdim=True), r.norm(dim=along, keepdim=True))
         rest = limited((g - unproject(r, s["basis"], g.shape)) * scale, s["rest"], self.growth)
         s["rest"].copy_(rest.norm())
         return self.alpha * (unproject(step, s["basis"], g.shape) + rest)
+
+
+def scaled(step: Tensor, projected: Tensor) -> Tensor:
+    """By how much the inner method scaled each vector, from its norms after and before; 0 for one that had none, and never infinite."""
+    info = torch.finfo(projected.dtype)
+    ratio = (step / projected.clamp_min(info.tiny)).clamp_max(info.max**0.5)
+    return torch.where(projected > 0, ratio, torch.zeros_like(ratio))
 
 
 def limited(rest: Tensor, before: Tensor, growth: float) -> Tensor:

@@ -17,9 +17,10 @@ class Spam:
     """Adam that clips single gradients far above their usual size, and forgets its moments every `gap` steps.
 
     P394 Huang et al. 2025, arXiv 2501.06842
-    Differs: bias is corrected from the last reset on, for the clipping too. beta2 is 0.95 and not 0.999, hence theta 100 and not 5000: a
-    clipped spike weighs as much in the mean of squares. With density below 1 moments are kept for one number, drawn at random, in
-    each of equally long stretches of a matrix; only a seed is stored, and the places are drawn from it at every step.
+    Differs: bias is corrected from the last reset on, for the clipping too. A number whose mean square is still 0, as it had no gradient
+    since the reset, is not clipped: the paper's rule would hold it at 0 until the next. beta2 is 0.95 and not 0.999, hence theta 100 and
+    not 5000: a clipped spike weighs as much in the mean of squares. With density below 1 moments are kept for one number, drawn at
+    random, in each of equally long stretches of a matrix; only a seed is stored, and the places are drawn from it at every step.
     Costs: two numbers of state per parameter, times the density.
     """
 
@@ -70,7 +71,7 @@ class Spam:
         """Clip, Adam, warm up: of tensors that have one state for each number."""
         if self.theta and done >= max(1, self.settle):
             most = (s["v"] * (self.theta / (1 - self.beta2**done))).sqrt_()
-            g = g.clamp(-most, most)
+            g = torch.where(most > 0, g.clamp(-most, most), g)
         s["m"].mul_(self.beta1).add_(g * (1 - self.beta1))
         s["v"].mul_(self.beta2).add_(g * g * (1 - self.beta2))
         m_hat = s["m"] / (1 - self.beta1 ** (done + 1))

@@ -12,6 +12,7 @@ from bloomery.core.errors import BadInput
 
 LAYER = re.compile(r"^.*?\.\d+(?=\.)")  # the path of a block: up to the first number
 ATTENTION = ("attn", "attention", "mixer")  # parts of the name of a module that attends
+EXPERT = ("expert",)  # of one that is, or holds, several feed-forward layers side by side
 FIRST = ("gate", "up", "wi", "in")  # how a feed-forward layer's first matrix may be called: only asked where shapes do not tell
 
 
@@ -21,7 +22,8 @@ class Redco:
 
     P035 Tan et al. 2023, arXiv 2310.16355
     Differs: feed-forward matrices are paired by their shapes and order instead of alternating over the whole list; a pair is replicated
-    whole where one of its matrices cannot be cut; tables of positions and of relative biases are replicated; nothing is measured.
+    whole where one of its matrices cannot be cut; feed-forward matrices without a partner (routers) and tables of positions and of
+    relative biases are replicated; the experts of a layer ("expert" in the name) share one all-reduce; nothing is measured.
     Costs: a pass over the names.
     """
 
@@ -42,27 +44,27 @@ class Redco:
         matrices = [_Matrix(name, tuple(shape), job, processes) for name, shape in job["parameters"].items()]
         cuts, gathers, reduces = dict.fromkeys(job["parameters"]), [], {}
         modules: dict[str, list[_Matrix]] = {}
+        added: set[str] = set()  # layers of experts that have their all-reduce
         for one in matrices:
             if one.kind in ("table", "head"):
                 if self.vocabulary and one.divides("out"):
                     cuts[one.name] = one.dim("out") if one.kind == "head" else 0
-                    if one.kind == "head":
-                        gathers.append(one.name)
-                    else:
-                        reduces[one.module] = 1
+                    gathers += [one.name] * (one.kind == "head")
+                    reduces |= {one.module: 1} if one.kind == "table" else {}
             elif one.kind in ("attention", "dense"):
                 modules.setdefault(one.home, []).append(one)
         for members in modules.values():
             for kind, pair in (("attention", _attention), ("dense", _feed_forward)):
                 for group in pair([one for one in members if one.kind == kind]):
-                    whole = all(one.divides(side) for one, side in group) and (kind == "dense" or _heads_divide(job, processes))
-                    if not whole or processes == 1:
+                    last = [one for one, side in group if side == "in"]
+                    whole = bool(last) if kind == "dense" else _heads_divide(job, processes)
+                    if not whole or not all(one.divides(side) for one, side in group):
                         continue
                     cuts |= {one.name: one.dim(side) for one, side in group}
-                    last = [one for one, side in group if side == "in"]
                     gathers += [] if last else [one.name for one, _ in group]
                     for one in last:
-                        reduces[one.block] = reduces.get(one.block, 0) + 1
+                        reduces[one.block] = reduces.get(one.block, 0) + (not one.experts or one.experts not in added)
+                        added.add(one.experts)
         if processes == 1:
             cuts, gathers, reduces = dict.fromkeys(cuts), [], {}
         numbers = sum(prod(one.shape) // (1 if cuts[one.name] is None else processes) for one in matrices)
@@ -75,14 +77,18 @@ class _Matrix:
     def __init__(self, name: str, shape: tuple[int, ...], job: Mapping[str, Any], processes: int) -> None:
         self.name, self.shape, self.processes = name, shape, processes
         self.turned = name in job.get("transposed", ())
+        self.outputs, self.inputs = (0, 0) if len(shape) != 2 else shape[::-1] if self.turned else shape
         self.parts = tuple(job.get("fused", {}).get(name, ()))
         self.module = name.rpartition(".")[0] or name
         parent, _, self.stem = self.module.rpartition(".")
         self.block = found[0] if (found := LAYER.match(name)) else parent
         self.kind = self._kind()
         words = self.module.split(".")
-        at = next((i for i, word in enumerate(words) if any(part in word.lower() for part in ATTENTION)), None)
+        at, expert = _place(words, ATTENTION), _place(words[:-1], EXPERT)
         self.home = self.block if at is None else ".".join(words[: at + 1])  # within which matrices belong together
+        self.experts = ""  # what holds the experts, for a matrix of one
+        if at is None and expert is not None:
+            self.experts, self.home = ".".join(words[:expert]), ".".join(words[: expert + 1 + words[expert + 1].isdigit()])
 
     def _kind(self) -> str:
         words = self.module.lower().split(".")
@@ -94,14 +100,6 @@ class _Matrix:
             return "head"
         return "attention" if any(part in word for word in words for part in ATTENTION) else "dense"
 
-    @property
-    def outputs(self) -> int:
-        return self.shape[1 if self.turned else 0]
-
-    @property
-    def inputs(self) -> int:
-        return self.shape[0 if self.turned else 1]
-
     def dim(self, side: str) -> int:
         """The dimension of the outputs or of the inputs."""
         return int((side == "out") == self.turned)
@@ -112,6 +110,10 @@ class _Matrix:
 
 
 Group = list[tuple[_Matrix, str]]  # matrices that are cut together, each on its outputs or its inputs
+
+
+def _place(words: Sequence[str], parts: Sequence[str]) -> int | None:
+    return next((i for i, word in enumerate(words) if any(part in word.lower() for part in parts)), None)
 
 
 def _heads_divide(job: Mapping[str, Any], processes: int) -> bool:

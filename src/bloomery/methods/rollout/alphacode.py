@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +19,8 @@ class Alphacode:
     P271 Li et al. 2022, arXiv 2203.07814
     Differs: programs are Python functions and examples are the calls that the prompt's docstring shows; other inputs are mutated
         examples, not a trained model's (the paper's own starting point for training that model); where no sample passes the
-        examples, one of them is submitted all the same, as an item must have an answer.
+        examples, one of them is submitted all the same, as an item must have an answer. No text is submitted twice; equal samples count
+        for the size of their cluster.
     Costs: `samples` completions and one run per distinct program.
     """
 
@@ -44,25 +47,34 @@ class Alphacode:
     def submitted(self, item: Item, episodes: Sequence[Episode], tools: Tools, rng: Rng) -> list[Episode]:
         """At most `budget` of an item's episodes, the surest first."""
         shown = examples(item.prompt)
-        order = list(episodes)
-        python_rng(rng.child("order")).shuffle(order)
+        shuffled, times = list(episodes), Counter(one.text for one in episodes)
+        python_rng(rng.child("order")).shuffle(shuffled)
+        order = list({one.text: one for one in reversed(shuffled)}.values())[::-1]  # the first of each text
         if not shown:  # nothing to choose by
             return order[: self.budget]
         calls = [call for call, _ in shown]
         other = mutated(calls, self.inputs, rng.child("inputs")) if self.clustered else []
         said = {}
-        for text in dict.fromkeys(one.text for one in order) if self.filtered or self.clustered else ():
+        for text in (one.text for one in order) if self.filtered or self.clustered else ():
             ran = tools.run(trial(item.prompt + text, [*calls, *other]), {}, self.limit_s)
             said[text] = outcomes(ran.stdout, len(calls) + len(other))
         if self.filtered:
-            wanted = tuple(want for _, want in shown)
-            order = [one for one in order if said[one.text][: len(calls)] == wanted] or order[:1]
+            order = [one for one in order if all(map(same, said[one.text], (want for _, want in shown)))] or order[:1]
         if not self.clustered:
             return order[: self.budget]
         clusters: dict[tuple, list[Episode]] = {}
         for one in order:
             clusters.setdefault(said[one.text], []).append(one)
-        return in_turn(sorted(clusters.values(), key=len, reverse=True), self.budget)
+        largest = sorted(clusters.values(), key=lambda cluster: sum(times[one.text] for one in cluster), reverse=True)
+        return in_turn(largest, self.budget)
+
+
+def same(said: str | None, wanted: str) -> bool:
+    """Whether an outcome is the one that an example shows, as values where both are literals, so that quotes do not matter."""
+    try:
+        return said == wanted or (said is not None and ast.literal_eval(said) == ast.literal_eval(wanted))
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return False
 
 
 def in_turn(clusters: Sequence[Sequence[Episode]], budget: int) -> list[Episode]:

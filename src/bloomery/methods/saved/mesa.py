@@ -14,15 +14,16 @@ LEVELS = 255
 
 @dataclass(frozen=True)
 class Mesa:
-    """Activations are kept in 8 bits for the backward pass, each head with ranges of its own; the forward pass is exact.
+    """Activations are kept in 8 bits for the backward pass, in groups with ranges of their own; the forward pass is exact.
 
     P075 Pan et al. 2021, Mesa, arXiv 2111.11124
-    Differs: ranges are measured on the numbers at hand, token by token and never across heads, where the paper keeps running estimates
-    of each head over all tokens; codes are rounded to the nearest, not at random.
+    Differs: ranges are measured on the numbers at hand, token by token, where the paper keeps running estimates of each head over all
+    tokens; groups know nothing of heads, and lie within one only where `group` divides its width. A last axis that `group` does not
+    divide has one range for all of it. Codes are rounded to the nearest, not at random.
     Costs: rounding and its reversal in every layer; 4 bytes for every `group` numbers.
     """
 
-    group: int = 32  # numbers of the last axis that share a range: a head's width, or a divisor of it; 0 = one range for a tensor
+    group: int = 32  # numbers of the last axis that share a range: a head's width or a divisor keeps heads apart; 0 = one for a tensor
 
     def __post_init__(self) -> None:
         if self.group < 0:

@@ -45,13 +45,13 @@ class Regmix:
             raise ValueError(f"trials must be at least 2 and top between 1 and simulated, got {self.trials} and {self.top}")
         if self.natural is not None and (len(self.natural) < 2 or min(self.natural.values()) <= 0):
             raise ValueError(f"natural needs at least two domains with positive shares, got {self.natural}")
-        if not 0 < self.strengths[0] <= self.strengths[1] or min(self.temperature, self.floor) <= 0 or self.most < 1:
-            raise ValueError("strengths, temperature and floor must be above 0, the lower strength first, and most at least 1")
+        if not 0 < self.strengths[0] <= self.strengths[1] or min(self.temperature, self.floor) <= 0 or not self.most > 1:
+            raise ValueError("strengths, temperature and floor must be above 0, the lower strength first, and most above 1")
 
     def propose(self, history: History, rng: Rng) -> list[Mapping[str, Any]]:
         """The proxies that are missing (phase "proxy"), then one trial on the predicted mixture (phase "final"), then nothing.
 
-        BadInput where the domains are not named, or fewer than two proxies have the figure.
+        BadInput where the domains are not named, fewer than two proxies have the figure, or too few mixtures stay within `most`.
         """
         if not self.natural:
             raise BadInput("regmix needs the knob natural: each domain with its share of the text, such as {web: 0.8, code: 0.2}")
@@ -71,7 +71,7 @@ class Regmix:
             drawn = dice.dirichlet(around * strength)
             if np.isfinite(drawn).all() and (drawn <= natural * self.most).all():
                 return self._named(drawn)
-        return self._named(around)
+        raise BadInput(f"regmix: none of 1000 mixtures drawn for a proxy stays within most = {self.most}; raise most, or the strengths")
 
     def fitted(self, history: History) -> Any:
         """The regression: a function of mixtures (rows of weights in the order of `natural`) to the figure that is made small."""
@@ -88,6 +88,9 @@ class Regmix:
         natural = self._natural()
         drawn = numpy_rng(rng.child("simulated")).dirichlet(natural, self.simulated)
         drawn = drawn[np.isfinite(drawn).all(1) & (drawn <= natural * self.most).all(1)]
+        if len(drawn) < self.top:
+            said = f"{len(drawn)} of {self.simulated} simulated mixtures stay within most = {self.most}, fewer than top = {self.top}"
+            raise BadInput(f"regmix: {said}; raise most or simulated, or lower top")
         order = np.argsort(self.fitted(history)(drawn), kind="stable")
         return self._named(drawn[order[: self.top]].mean(0))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,16 @@ class Ul2:
     P080 Tay et al. 2022, arXiv 2210.11399: the same after ordinary training, with regular 1, sequential 2, extreme 1.
     Differs: decoder-only and causal throughout, so that the visible text is read from left to right; spans are cut at random as in T5
         (Raffel et al. 2020); marks take at most `extra` of a piece, so that short pieces have fewer spans or are continued, and those
-        below 1 / extra inputs are plain text. A document with spans of its own is continued and trained on these alone.
+        below 1 / extra inputs are plain text. A piece for whose spans the sentinels do not suffice is cut into equal parts that are
+        denoised each by itself, as spans would grow with it otherwise and the denoisers become one; S takes a piece of any length. A
+        document with spans of its own is continued and trained on these alone.
     Costs: rows hold 1 / (1 + extra) as much text; only what was hidden is trained, a third to a half of what is read.
     """
 
     regular: float = 2.0  # odds of R: spans of about 3 or 8 tokens, 15% hidden
     sequential: float = 1.0  # odds of S: the end of the piece is hidden, a quarter on average
     extreme: float = 4.0  # odds of X: half hidden, or spans of about 64 tokens
-    sentinels: int = 16  # ids that stand for hidden spans and for their end: one more than spans of a piece at most
+    sentinels: int = 16  # ids for hidden spans and their end; 16 serve R and X up to 135 (X) or 309 (R) tokens, longer pieces are cut
     extra: float = 0.25  # inputs that marks may add, as a share of the piece's
 
     def __post_init__(self) -> None:
@@ -62,16 +65,34 @@ class Ul2:
         if not spare:
             return [laid(ids, np.ones(len(ids)), doc)]
         mode = MODES[int(draw.choice(3, p=np.array(self.odds) / sum(self.odds)))]
-        most = min(self.sentinels - 1, (spare - 2) // 2)  # each span is marked where it was and before it is said; a mode, an end
-        if mode == "S" or most < 1 or (doc is not None and doc.spans):
+        if mode == "S" or spare < 4 or (doc is not None and doc.spans):
             hidden = np.arange(len(ids)) > n - n * draw.uniform(0, 0.5)
             hidden[-1] = True
             return [laid(np.r_[vocab.spare[1], ids], np.r_[0, hidden if not (doc and doc.spans) else np.ones(len(ids))], doc, 1)]
-        mean, share = (REGULAR if mode == "R" else EXTREME)[int(draw.integers(2 if mode == "R" else 4))]
+        kind = (REGULAR if mode == "R" else EXTREME)[int(draw.integers(2 if mode == "R" else 4))]
+        found, parts = [], self.parts(n, *kind)
+        for start, stop in pairwise(n * i // parts for i in range(parts + 1)):
+            part, (hidden, count) = ids[start : stop + 1], self.spans(stop - start, *kind)
+            sizes = cut(hidden, count, draw), cut(len(part) - hidden, count, draw)
+            seen, said = _spans(part, *sizes, vocab.spare[len(MODES) :])
+            tokens = np.r_[vocab.spare[MODES.index(mode)], seen, said]
+            found.append(laid(tokens, np.r_[np.zeros(1 + len(seen)), np.ones(len(said))], None))
+        return found
+
+    def spans(self, n: int, mean: float, share: float, sentinels: bool = True) -> tuple[int, int]:
+        """Tokens that are hidden of n + 1, and in how many spans: as `mean` asks, as far as `extra` and the sentinels go."""
         hidden = min(n, max(1, round((n + 1) * share)))
-        count = min(most, hidden, n + 1 - hidden, max(1, round(hidden / mean)))
-        seen, said = _spans(ids, cut(hidden, count, draw), cut(n + 1 - hidden, count, draw), vocab.spare[len(MODES) :])
-        return [laid(np.r_[vocab.spare[MODES.index(mode)], seen, said], np.r_[np.zeros(1 + len(seen)), np.ones(len(said))], None)]
+        most = (int(n * self.extra) - 2) // 2  # each span is marked where it was and before it is said; a mode, an end
+        if sentinels:
+            most = min(most, self.sentinels - 1)
+        return hidden, min(most, hidden, n + 1 - hidden, max(1, round(hidden / mean)))
+
+    def parts(self, n: int, mean: float, share: float) -> int:
+        """Into how many pieces n + 1 tokens are cut, so that the sentinels suffice for each and each has marks for a span."""
+        count = 1
+        while self.spans(-(-n // count), mean, share, False)[1] >= self.sentinels and int(n // (count + 1) * self.extra) >= 4:
+            count += 1
+        return count
 
 
 def _spans(ids: np.ndarray, hidden: np.ndarray, visible: np.ndarray, sentinels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
