@@ -49,12 +49,13 @@ def test_a_record_says_what_was_compared_what_it_cost_and_of_what_code_it_speaks
     claim = place("schedule/wsd", TRIALS.format(knobs=tiny))
     record = prove(claim, store, 2, Bench(store, 1), quiet=True)
     (told,) = record["claims"]
-    assert told["verdict"] == record["verdict"] and told["trials"] == {"run": 4, "reused": 0}
+    assert told["verdict"] == record["verdict"] and told["trials"] == {"run": 4, "reused": 0} and told["cpu_seconds"] > 0
     assert told["comparisons"][0]["relation"] == "less" and len(told["comparisons"][0]["ours"]) == 2
     assert {"bloomery.methods.schedule.wsd", "claims/schedule/wsd.py"} <= set(record["sources"])
     assert evidence.newest(claim, store.root).record == json.loads(json.dumps(record))
     again = prove(claim, store, 2, Bench(store, 1), quiet=True)
     assert again["claims"][0]["trials"] == {"run": 0, "reused": 4}
+    assert again["claims"][0]["cpu_seconds"] == told["cpu_seconds"]  # what it costs, whoever paid
     assert again["claims"][0]["comparisons"] == told["comparisons"]
     assert store.collect(dry=True) == []  # gc keeps what the claim made, and the world
 

@@ -60,14 +60,14 @@ def words(name: str) -> str:
 def lines(known: Sequence[tuple[Claim, Known]]) -> Iterator[str]:
     """The page, line by line: a table of all verdicts, then each seam."""
     yield HEAD
-    yield "| method | claim | verdict | trials | seconds | date |"
+    yield "| method | claim | verdict | trials | CPU seconds of the trials | date |"
     yield "|---|---|---|--:|--:|---|"
     for claim, one in known:
         for told in one.record["claims"]:
             stale = " (stale)" if one.stale else ""
             count = told["trials"]["run"] + told["trials"]["reused"]
             where, date = f"[{claim.title}](../claims/{claim.title}.py)", one.record["date"][:10]
-            yield f"| {where} | {words(told['name'])} | {told['verdict']}{stale} | {count} | {told['seconds']:,.0f} | {date} |"
+            yield f"| {where} | {words(told['name'])} | {told['verdict']}{stale} | {count} | {told['cpu_seconds']:,.0f} | {date} |"
     for seam, found in by_seam(known):
         yield f"\n## {seam}\n\n![Differences with their intervals](evidence/{seam}.svg)"
         for one in found:

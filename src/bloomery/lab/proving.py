@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput, CheckFailed
@@ -38,7 +39,7 @@ def prove(claim: Claim, store: Store, seeds: int | Sequence[int], bench: Bench, 
         "seeds": Lab(store, seeds, bench=bench, quiet=True).seeds,
         "seconds": round(time.monotonic() - began, 1),
         "trials": {kind: sum(one["trials"][kind] for one in told) for kind in ("run", "reused")},
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": threads(), "bf16": has_bf16()},
+        "machine": {"processor": processor(), "cores": threads(), "bf16": has_bf16()},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "sources": evidence.sources(claim, (store.open(store.artifacts / name).card for name in names)) | code,
         "claims": told,
@@ -65,6 +66,7 @@ def _one(claim: Claim, name: str, store: Store, seeds: int | Sequence[int], benc
         raise
     finally:
         lab.leave()
+    made = list(dict.fromkeys(made for one in lab.outcomes for made in one.made.values()))
     verdict = verdicts.FAILED if error else verdicts.verdict(one.outcome for one in found)
     Log(label=label, quiet=quiet).say(f"{verdict}{f': {error}' if error else ''}")
     return {
@@ -76,7 +78,8 @@ def _one(claim: Claim, name: str, store: Store, seeds: int | Sequence[int], benc
         "arms": lab.arms,
         "seconds": round(time.monotonic() - began, 1),
         "trials": {"run": sum(one.fresh for one in lab.outcomes), "reused": sum(not one.fresh for one in lab.outcomes)},
-        "made": [made for one in lab.outcomes for made in one.made.values()],
+        "cpu_seconds": round(sum(store.open(store.artifacts / one).card["cost"]["cpu_seconds"] for one in made), 1),
+        "made": made,
     }
 
 
@@ -85,6 +88,16 @@ def _comparisons(told: Any, name: str) -> list[Comparison]:
     if not found or not all(isinstance(one, Comparison) for one in found):
         raise BadInput(f"{name} must give back what lab.less, lab.more or lab.near made, at least one of it")
     return found
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:
