@@ -30,7 +30,7 @@ def finds_a_better_mixture_than_its_proxies_saw(lab):
             tried = search(method, run, Path(folder) / "journal.jsonl", rng)
         proxies, final = tried[:PROXIES], tried[-1]
         best = min(proxies, key=lambda one: one.figures.get(TARGET, math.inf)).trial[KNOB]
-        others = [{KNOB: method.proxy(PROXIES + i, rng), "phase": "proxy"} for i in range(OTHERS)]
+        others = [{KNOB: one, "phase": "proxy"} for one in method.proxies(PROXIES + OTHERS, rng)[PROXIES:]]
         plain, rival = run([({KNOB: mixture, "phase": "final"}, "") for mixture in (NATURAL, best)])
         judged = [one.figures.get(TARGET, math.nan) for one in run([(trial, "") for trial in others])]
         regression = method.fitted([(one.trial, one.figures) for one in proxies])

@@ -35,7 +35,7 @@ class Regmix:
     regression: Literal["log", "linear"] = "log"  # features: logarithms of the weights, or the weights
     temperature: float = 0.5  # power of the natural shares that proxies are drawn around
     strengths: tuple[float, float] = (0.1, 5.0)  # range of the Dirichlet's strength for proxies; small = few domains at a time
-    most: float = 15.0  # a domain's weight at most, in multiples of its natural share
+    most: float = 15.0  # a domain's weight in a proxy at most, in multiples of its natural share
     floor: float = 0.003  # added to weights before the logarithm
     simulated: int = 100_000  # mixtures that the regression ranks
     top: int = 128  # best of them whose mean is proposed
@@ -51,27 +51,32 @@ class Regmix:
     def propose(self, history: History, rng: Rng) -> list[Mapping[str, Any]]:
         """The proxies that are missing (phase "proxy"), then one trial on the predicted mixture (phase "final"), then nothing.
 
-        BadInput where the domains are not named, fewer than two proxies have the figure, or too few mixtures stay within `most`.
+        BadInput where the domains are not named, fewer than two proxies have the figure, or too few mixtures are within `most`.
         """
         if not self.natural:
             raise BadInput("regmix needs the knob natural: each domain with its share of the text, such as {web: 0.8, code: 0.2}")
         if len(history) < self.trials:
-            return [{self.knob: self.proxy(i, rng), "phase": "proxy"} for i in range(len(history), self.trials)]
+            return [{self.knob: one, "phase": "proxy"} for one in self.proxies(self.trials, rng)[len(history) :]]
         if any(trial.get("phase") == "final" for trial, _ in history):
             return []
         return [{self.knob: self.best(history, rng), "phase": "final"}]
 
-    def proxy(self, place: int, rng: Rng) -> dict[str, float]:
-        """The mixture of proxy number `place`: a Dirichlet around the tempered natural shares, its strength log-uniform."""
-        natural = self._natural()
+    def proxies(self, count: int, rng: Rng) -> list[dict[str, float]]:
+        """So many mixtures, no two alike: each a Dirichlet around the tempered natural shares, its strength log-uniform."""
+        natural, found = self._natural(), []
         around = natural**self.temperature / (natural**self.temperature).sum()
-        dice = numpy_rng(rng.child("proxy", place))
-        for _ in range(1000):
-            strength = math.exp(dice.uniform(*np.log(self.strengths)))
-            drawn = dice.dirichlet(around * strength)
-            if np.isfinite(drawn).all() and (drawn <= natural * self.most).all():
-                return self._named(drawn)
-        raise BadInput(f"regmix: none of 1000 mixtures drawn for a proxy stays within most = {self.most}; raise most, or the strengths")
+        while len(found) < count:
+            dice = numpy_rng(rng.child("proxy", len(found)))
+            for _ in range(1000):
+                strength = math.exp(dice.uniform(*np.log(self.strengths)))
+                drawn = dice.dirichlet(around * strength)
+                if np.isfinite(drawn).all() and (drawn <= natural * self.most).all() and (one := self._named(drawn)) not in found:
+                    found.append(one)
+                    break
+            else:
+                said = f"proxy {len(found) + 1}: none of 1000 mixtures drawn is new and within most = {self.most}"
+                raise BadInput(f"regmix: {said}; raise most, or the strengths")
+        return found
 
     def fitted(self, history: History) -> Any:
         """The regression: a function of mixtures (rows of weights in the order of `natural`) to the figure that is made small."""
@@ -87,10 +92,9 @@ class Regmix:
         """The mean of the `top` of the simulated mixtures that the regression thinks best."""
         natural = self._natural()
         drawn = numpy_rng(rng.child("simulated")).dirichlet(natural, self.simulated)
-        drawn = drawn[np.isfinite(drawn).all(1) & (drawn <= natural * self.most).all(1)]
+        drawn = drawn[np.isfinite(drawn).all(1)]
         if len(drawn) < self.top:
-            said = f"{len(drawn)} of {self.simulated} simulated mixtures stay within most = {self.most}, fewer than top = {self.top}"
-            raise BadInput(f"regmix: {said}; raise most or simulated, or lower top")
+            raise BadInput(f"regmix: {len(drawn)} of {self.simulated} simulated mixtures have finite weights, fewer than top = {self.top}")
         order = np.argsort(self.fitted(history)(drawn), kind="stable")
         return self._named(drawn[order[: self.top]].mean(0))
 
