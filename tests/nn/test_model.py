@@ -69,7 +69,7 @@ def test_attention_equals_the_formula_written_out():
 
 
 def test_turning_is_the_same_both_ways():
-    from bloomery.nn.attention import rotary, rotate, turn, widen
+    from bloomery.nn.rotary import rotary, rotate, turn, widen
 
     x = torch.randn(2, 9, 3, 8, generator=torch.Generator().manual_seed(0))
     table = rotary(torch.arange(9)[None], 8, 500.0)

@@ -47,6 +47,8 @@ def refuse(net: Transformer, packed: Mapping[str, Packed]) -> None:
     """BadInput naming why a model cannot be written so."""
     if not packed:
         raise BadInput("the model is not compressed, and compressed-tensors holds codes: give what a compress step made")
+    if any(one.heads for one in hf.tensors(net.cfg).values()):
+        raise BadInput(f"compressed-tensors has no place for the interleaved heads of {net.cfg.architecture}; export as huggingface")
     if any(one.transposed for one in hf.tensors(net.cfg).values()):
         raise BadInput(f"compressed-tensors has no place for the Conv1D layers of {net.cfg.architecture}; export as gguf")
     for name, one in packed.items():

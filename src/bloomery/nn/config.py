@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
 Norms = Literal["rms", "layer"]
+Orders = Literal["pre", "post", "reordered", "sandwich"]
 Positions = Literal["rotary", "learned"]
-Activations = Literal["silu", "gelu_tanh"]
+Activations = Literal["silu", "gelu", "gelu_tanh"]
+Scalings = Literal["linear", "yarn", "llama3"]
+
+CHOICES = {"norm": Norms, "norm_order": Orders, "positions": Positions, "activation": Activations}
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are changed so that a model reads more than the `original` positions it was trained with."""
+
+    kind: Scalings  # linear: all are divided by `factor`; yarn and llama3: the slow ones are, the fast ones stay
+    factor: float
+    original: int = 0  # yarn, llama3
+    low: float = 1.0  # turns within `original` positions below which a frequency is slow: beta_slow, low_freq_factor
+    high: float = 0.0  # and above which it is fast: beta_fast, high_freq_factor
+    attention: float | None = None  # yarn: queries and keys are multiplied by it; None = 0.1 ln(factor) + 1
+    truncate: bool = True  # yarn: the bounds between slow and fast are whole numbers
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Scalings):
+            raise ValueError(f"rope_scaling must be one of {', '.join(get_args(Scalings))}, got {self.kind!r}")
+        if self.factor <= 0:
+            raise ValueError(f"the factor of rope_scaling must be above 0, got {self.factor}")
+        if self.kind != "linear" and (self.original < 1 or not 0 < self.low < self.high):
+            raise ValueError(f"rope_scaling {self.kind} needs original positions and 0 < low < high, got {self}")
 
 
 @dataclass(frozen=True)
@@ -38,12 +64,23 @@ class Config:
     head_width: int = 0  # 0 = width / heads
     causal: bool = True  # False: a token attends to all of its document
     modules: tuple[dict, ...] = ()  # methods of the module seam that the net was built with, each {name: {knob: value}}
+    rope_scaling: RopeScaling | None = None
+    rotary_share: float = 1.0  # of each head that is rotated, from its beginning
+    windows: tuple[int, ...] = ()  # a token sees keys less than so many positions away; one for each layer, in turn; 0 = all
+    norm_order: Orders = "pre"  # x + f(norm(x)); "post": norm(x + f(x)); "reordered": x + norm(f(x)); "sandwich": x + norm(f(norm(x)))
+    norm_offset: bool = False  # gains are stored minus 1
+    qk_norm_whole: bool = False  # the QK norm is over all heads together
+    parallel: bool = False  # attention and feed-forward read the same input
+    query_scalar: float = 0.0  # scores are divided by its square root; 0 = head_width
+    score_cap: float = 0.0  # scores are cap x tanh(scores / cap); 0 = as they are
+    logit_cap: float = 0.0  # logits likewise
+    embed_scaled: bool = False  # embeddings are multiplied by sqrt(width)
 
     def __post_init__(self) -> None:
         for name in ("vocab", "width", "layers", "heads", "kv_heads", "ffn", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name, known in (("norm", Norms), ("positions", Positions), ("activation", Activations)):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in get_args(known):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
         if self.head_width < 0:
@@ -54,9 +91,25 @@ class Config:
             object.__setattr__(self, "head_width", self.width // self.heads)
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
-        if self.positions == "rotary" and self.head_width % 2:
-            raise ValueError(f"width / heads must be even for rotary positions, got {self.head_width}")
+        if self.positions == "rotary" and (self.rotary_width % 2 or not 0 < self.rotary_width <= self.head_width):
+            raise ValueError(f"width / heads must be even for rotary positions, got {self.rotary_width}")
+        if isinstance(self.rope_scaling, dict):
+            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+        if min(*self.windows, 0, 0) < 0 or min(self.query_scalar, self.score_cap, self.logit_cap) < 0:
+            raise ValueError("windows, query_scalar, score_cap and logit_cap must not be negative")
+        if self.parallel and self.norm_order != "pre":
+            raise ValueError(f"parallel goes with norms before attention and feed-forward, not with {self.norm_order}")
         object.__setattr__(self, "modules", tuple(self.modules))
+        object.__setattr__(self, "windows", repeating(self.windows, self.layers))
+
+    def window(self, layer: int) -> int:
+        """Keys less than so many positions away are seen in a layer; 0 = all."""
+        return self.windows[layer % len(self.windows)] if self.windows else 0
+
+    @property
+    def rotary_width(self) -> int:
+        """Numbers of each head that are rotated."""
+        return int(self.head_width * self.rotary_share)
 
     @property
     def query_width(self) -> int:
@@ -75,7 +128,9 @@ class Config:
 
     def vector_parameters(self) -> int:
         """Gains and biases of one block."""
-        norms = 2 * self.norm_parameters() + 2 * self.head_width * self.qk_norm
+        norms = (4 if self.norm_order == "sandwich" else 2) * self.norm_parameters()
+        if self.qk_norm:
+            norms += self.query_width + self.key_width if self.qk_norm_whole else 2 * self.head_width
         attention = (self.query_width + 2 * self.key_width) * self.qkv_bias + self.width * self.out_bias
         return norms + attention + ((2 if self.gated else 1) * self.ffn + self.width) * self.mlp_bias
 
@@ -99,9 +154,19 @@ class Config:
 
     def write(self, path: Path) -> None:
         """JSON; what few models have is named only where one has it."""
-        rare = {name for name, usual in (("causal", True), ("modules", ())) if getattr(self, name) == usual}
+        known = [one.name for one in fields(self)]
+        usual = {one.name for one in fields(self) if getattr(self, one.name) == one.default}
+        rare = usual & set(known[known.index("causal") :])
         path.write_text(json.dumps({name: value for name, value in asdict(self).items() if name not in rare}, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Config:
         return cls(**json.loads(path.read_text()))
+
+
+def repeating(values: Sequence[int], layers: int) -> tuple[int, ...]:
+    """The shortest beginning of `values`, one for each of the layers in turn, which says the same when repeated; () where all are 0."""
+    whole = [values[i % len(values)] for i in range(layers)] if values else []
+    if not any(whole):
+        return ()
+    return next(tuple(whole[:n]) for n in range(1, layers + 1) if all(whole[i] == whole[i % n] for i in range(layers)))

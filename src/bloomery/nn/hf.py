@@ -15,11 +15,12 @@ from torch import Tensor
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
 from bloomery.nn.mapping import Architecture, Tensors, expect, sayable
-from bloomery.nn.maps import gpt2, llama, qwen2, qwen3
+from bloomery.nn.maps import gemma2, gpt2, gpt_neox, llama, mistral, olmo2, phi3, qwen2, qwen3
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import plain
 
-MAPS: tuple[Architecture, ...] = (gpt2, llama, qwen2, qwen3)  # named here, so that the address of a step covers their source
+# named here, so that the address of a step covers their source
+MAPS: tuple[Architecture, ...] = (gemma2, gpt2, gpt_neox, llama, mistral, olmo2, phi3, qwen2, qwen3)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 GENERATION = "generation_config.json"
 ROLES = ("bos_token", "eos_token", "pad_token")
@@ -47,7 +48,7 @@ def to_theirs(cfg: Config, state: dict[str, Tensor]) -> dict[str, Tensor]:
     theirs: dict[str, Tensor] = {}
     for ours, held in tensors(cfg).items():
         pieces = state[ours].split(held.rows) if held.rows else (state[ours],)
-        theirs |= {name: turned(piece, held).contiguous() for name, piece in zip(held.names, pieces, strict=True)}
+        theirs |= {name: turned(piece, held, (3, held.heads)).contiguous() for name, piece in zip(held.names, pieces, strict=True)}
     return theirs
 
 
@@ -55,28 +56,32 @@ def to_ours(cfg: Config, theirs: dict[str, Tensor], where: Path) -> dict[str, Te
     """The way back; BadInput if a tensor is missing or one is left that the architecture does not know."""
     known, ours = architecture(cfg.architecture), {}
     theirs = {name: t for name, t in theirs.items() if not name.endswith(known.BUFFERS)}
+    table = tensors(cfg)
     if not any(name.startswith(known.PREFIX) for name in theirs):
-        theirs = {name if name.startswith("lm_head.") else known.PREFIX + name: t for name, t in theirs.items()}
+        outside = {part for held in table.values() for part in held.names if not part.startswith(known.PREFIX)} | known.TIED.keys()
+        theirs = {name if name in outside else known.PREFIX + name: t for name, t in theirs.items()}
     left = set(theirs)
-    for name, held in tensors(cfg).items():
+    for name, held in table.items():
         missing = [part for part in held.names if part not in theirs]
         if missing:
             raise BadInput(f"{where} holds no tensor {missing[0]}; the download is incomplete or config.json belongs to another model")
-        parts = [turned(theirs[part], held) for part in held.names]
+        parts = [turned(theirs[part], held, (held.heads, 3)) for part in held.names]
         ours[name] = (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
         left.difference_update(held.names)
-    if cfg.tied and "lm_head.weight" in left:
-        left.remove("lm_head.weight")
-        if not theirs["lm_head.weight"].equal(ours["embed.weight"]):
-            raise BadInput(f"{where} holds an lm_head.weight of its own and config.json says tie_word_embeddings; correct the config")
+    for name in sorted(left & known.TIED.keys()) if cfg.tied else ():
+        left.remove(name)
+        if not theirs[name].equal(ours[known.TIED[name]]):
+            raise BadInput(f"{where} holds a {name} of its own and config.json says tie_word_embeddings; correct the config")
     if left:
         what = f"{len(left)} tensors that {known.ARCHITECTURE} does not know, such as {min(left)}"
         raise BadInput(f"{where} holds {what}; its config.json names the wrong architecture")
     return ours
 
 
-def turned(t: Tensor, held: Tensors) -> Tensor:
-    """A matrix as the other side stores it; vectors stay as they are."""
+def turned(t: Tensor, held: Tensors, order: tuple[int, int]) -> Tensor:
+    """A tensor as the other side stores it: a matrix may lie there as (in, out), rows in groups of another `order`."""
+    if held.heads:
+        return t.unflatten(0, (*order, -1)).transpose(0, 1).flatten(0, 2)
     return t.t() if held.transposed and t.dim() == 2 else t
 
 

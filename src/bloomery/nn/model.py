@@ -6,130 +6,59 @@ Weights may be bf16: norms, rotary positions and softmax are then computed in fp
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bloomery.core.errors import BadInput
 from bloomery.core.rng import torch_rng
-from bloomery.nn.attention import attend, attend_cached, fused, rotary, rotate, turn
+from bloomery.nn.attention import Attention
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
+from bloomery.nn.feedforward import FeedForward
+from bloomery.nn.norm import Norm, norm_of
+from bloomery.nn.rotary import turns
 from bloomery.seams import Rng
 
 INIT = Rng((0, "init"))
 
 
-def gelu_tanh(x: Tensor) -> Tensor:
-    """Hendrycks & Gimpel 2016, arXiv 1606.08415, with tanh for the error function: "gelu_new" of transformers.
-
-    Whole rows without gradients are computed operation by operation as there, which makes the logits equal to the bit; torch's own
-    function, which is faster, rounds otherwise, and large activations make more than 1e-5 of it.
-    """
-    if torch.is_grad_enabled() or x.shape[-2] == 1:
-        return F.gelu(x, approximate="tanh")
-    return 0.5 * x * (1.0 + torch.tanh((2.0 / math.pi) ** 0.5 * (x + 0.044715 * x.pow(3.0))))
-
-
-ACTIVATIONS = {"silu": F.silu, "gelu_tanh": gelu_tanh}
-
-
-class Norm(nn.Module):
-    """Root-mean-square norm with a gain, Zhang & Sennrich 2019, arXiv 1910.07467; or layer norm with gain and bias, Ba et al. 2016,
-    arXiv 1607.06450."""
-
-    def __init__(self, width: int, eps: float, kind: str = "rms") -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width)) if kind == "layer" else None
-        self.eps = eps
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        if self.bias is not None:
-            return F.layer_norm(x_BTD, (x_BTD.shape[-1],), self.weight, self.bias, self.eps)
-        return F.rms_norm(x_BTD, (x_BTD.shape[-1],), self.weight, self.eps)
-
-
-class Attention(nn.Module):
-    """Grouped-query attention; rows of `qkv` are the H query heads, then the K key heads, then the K value heads."""
-
-    def __init__(self, cfg: Config) -> None:
-        super().__init__()
-        self.heads, self.kv_heads, self.head_width = cfg.heads, cfg.kv_heads, cfg.head_width
-        self.rotary, self.causal = cfg.positions == "rotary", cfg.causal
-        self.qkv = nn.Linear(cfg.width, cfg.query_width + 2 * cfg.key_width, bias=cfg.qkv_bias)
-        self.q_norm = Norm(cfg.head_width, cfg.norm_eps) if cfg.qk_norm else None
-        self.k_norm = Norm(cfg.head_width, cfg.norm_eps) if cfg.qk_norm else None
-        self.out = nn.Linear(cfg.query_width, cfg.width, bias=cfg.out_bias)
-
-    def split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, T, H, E), keys and values (B, T, K, E), not yet rotated."""
-        heads = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_width)
-        q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
-        return (q, k, v) if self.q_norm is None else (self.q_norm(q), self.k_norm(k), v)
-
-    def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
-        q, k, v = self.split(x_BTD)
-        scale = 1.0 if fused(ctx.documents) else self.head_width**-0.5
-        q, k = (rotate(q, ctx.cos, ctx.sin, scale), rotate(k, ctx.cos, ctx.sin)) if self.rotary else (q if scale == 1.0 else q * scale, k)
-        return self.out(attend(q, k, v, ctx.documents, self.causal))
-
-    def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
-        """The same for tokens that continue `cache`: the first tokens of all attend as in training, later ones over the slots."""
-        heads = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_width)
-        turning, v = heads.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
-        if self.q_norm is not None:
-            q, k = turning.split((self.heads, self.kv_heads), dim=2)
-            turning = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
-        if self.rotary:
-            turning = turn(turning, cache.cos, cache.sin)
-        q, k = turning.split((self.heads, self.kv_heads), dim=2)
-        keys, values = cache.write(layer, k, v)
-        if cache.fresh:
-            return self.out(attend(q if fused(cache.documents) else q * self.head_width**-0.5, k, v, cache.documents))
-        return self.out(attend_cached(q, keys, values, cache.mask))
-
-
-class FeedForward(nn.Module):
-    """down(act(gate x) * up x), rows of `gate_up` being the gate, then the up, Shazeer 2020, arXiv 2002.05202; or down(act(up x))."""
-
-    def __init__(self, cfg: Config) -> None:
-        super().__init__()
-        self.gated, self.act = cfg.gated, ACTIVATIONS[cfg.activation]
-        if cfg.gated:
-            self.gate_up = nn.Linear(cfg.width, 2 * cfg.ffn, bias=cfg.mlp_bias)
-        else:
-            self.up = nn.Linear(cfg.width, cfg.ffn, bias=cfg.mlp_bias)
-        self.down = nn.Linear(cfg.ffn, cfg.width, bias=cfg.mlp_bias)
-
-    def forward(self, x_BTD: Tensor, ctx: Context | None = None) -> Tensor:
-        if not self.gated:
-            return self.down(self.act(self.up(x_BTD)))
-        gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
-        return self.down(self.act(gate) * up)
-
-
 class Block(nn.Module):
-    """One layer. It is called alike in every layer, so the trainer compiles it once and all layers share the code."""
+    """One layer. It is called alike in every layer, so the trainer compiles it once and all layers of one kind share the code."""
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, layer: int = 0) -> None:
         super().__init__()
-        self.mixer_norm = Norm(cfg.width, cfg.norm_eps, cfg.norm)
-        self.mixer = Attention(cfg)
-        self.mlp_norm = Norm(cfg.width, cfg.norm_eps, cfg.norm)
+        self.order, self.parallel = cfg.norm_order, cfg.parallel
+        self.mixer_norm = norm_of(cfg)
+        self.mixer = Attention(cfg, layer)
+        self.mlp_norm = norm_of(cfg)
         self.mlp = FeedForward(cfg)
+        if cfg.norm_order == "sandwich":
+            self.mixer_post_norm, self.mlp_post_norm = norm_of(cfg), norm_of(cfg)
 
     def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
-        x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), ctx)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD), ctx)
+        return self.joined(x_BTD, lambda given: self.mixer(given, ctx), ctx)
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
         """The same for tokens that continue `cache`."""
-        x_BTD = x_BTD + self.mixer.step(self.mixer_norm(x_BTD), layer, cache)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        return self.joined(x_BTD, lambda given: self.mixer.step(given, layer, cache), None)
+
+    def joined(self, x_BTD: Tensor, mix: Callable[[Tensor], Tensor], ctx: Context | None) -> Tensor:
+        """Mixer and feed-forward with norms and residual sums in the model's order."""
+        x = x_BTD
+        if self.order == "pre":
+            mixed = x + mix(self.mixer_norm(x))
+            return mixed + self.mlp(self.mlp_norm(x if self.parallel else mixed), ctx)
+        if self.order == "reordered":
+            x = x + self.mixer_norm(mix(x))
+            return x + self.mlp_norm(self.mlp(x, ctx))
+        if self.order == "sandwich":
+            x = x + self.mixer_post_norm(mix(self.mixer_norm(x)))
+            return x + self.mlp_post_norm(self.mlp(self.mlp_norm(x), ctx))
+        x = self.mixer_norm(x + mix(x))
+        return self.mlp_norm(x + self.mlp(x, ctx))
 
 
 class Transformer(nn.Module):
@@ -143,8 +72,8 @@ class Transformer(nn.Module):
         with torch.device("meta"):  # torch's own initialization is not wanted, nor its use of the default generator
             self.embed = nn.Embedding(cfg.vocab, cfg.width)
             self.positions = nn.Embedding(cfg.context, cfg.width) if cfg.positions == "learned" else None
-            self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.layers))
-            self.norm = Norm(cfg.width, cfg.norm_eps, cfg.norm)
+            self.blocks = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.layers))
+            self.norm = norm_of(cfg)
             self.head = nn.Linear(cfg.width, cfg.vocab, bias=False)
         if rng is not None:
             self.to_empty(device="cpu")
@@ -159,9 +88,10 @@ class Transformer(nn.Module):
 
         Gains are 1 and biases 0.
         """
+        gains = {f"{name}.weight": 0.0 if unit.offset else 1.0 for name, unit in self.named_modules() if isinstance(unit, Norm)}
         for name, p in self.named_parameters():
             if p.dim() == 1:
-                p.fill_(0.0 if name.endswith(".bias") else 1.0)
+                p.fill_(gains.get(name, 0.0))
                 continue
             writes = name.endswith(("mixer.out.weight", "mlp.down.weight"))
             p.normal_(0.0, 0.02 / (2 * self.cfg.layers) ** 0.5 if writes else 0.02, generator=torch_rng(rng.child(name)))
@@ -171,13 +101,26 @@ class Transformer(nn.Module):
         """(V, D); the embedding itself when tied."""
         return self.head.weight
 
+    @property
+    def head_bias(self) -> Tensor | None:
+        """(V), where the head has one."""
+        return self.head.bias
+
+    @property
+    def logit_cap(self) -> float:
+        """Logits are cap x tanh(logits / cap); 0 = as they are."""
+        return self.cfg.logit_cap
+
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """(..., V) in the dtype of the weights."""
-        return self.head(hidden_BTD)
+        logits, cap = self.head(hidden_BTD), self.cfg.logit_cap
+        return cap * torch.tanh(logits / cap) if cap else logits
 
     def enter(self, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
         """What goes into the first block, (B, T, D); ValueError for a position that a learned table does not hold."""
         x_BTD = self.embed(tokens_BT)
+        if self.cfg.embed_scaled:
+            x_BTD = x_BTD * x_BTD.new_tensor(self.cfg.width**0.5)
         if self.positions is None:
             return x_BTD
         if tokens_BT.shape[1] > self.cfg.context and int(positions_BT.max()) >= self.cfg.context:
@@ -187,7 +130,7 @@ class Transformer(nn.Module):
     def prepare(self, positions_BT: Tensor, documents_BT: Tensor | None, aux: dict[str, list[Any]] | None = None) -> Context:
         """What every block shares, computed once per batch."""
         if self.positions is None:
-            cos, sin = rotary(positions_BT, self.cfg.head_width, self.cfg.rope_base)
+            cos, sin = turns(self.cfg, positions_BT)
         else:
             cos = sin = torch.empty(0, device=positions_BT.device)
         return Context(cos, sin, None if documents_BT is None else documents_BT.to(torch.int32), aux)

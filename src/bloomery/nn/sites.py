@@ -11,7 +11,8 @@ from bloomery.seams import Site
 
 INSIDE = (  # of a block, in the order of the forward pass: kind of site, name
     ("norm", "mixer_norm"), ("mixer", "mixer"), ("linear", "mixer.qkv"), ("norm", "mixer.q_norm"), ("norm", "mixer.k_norm"),
-    ("linear", "mixer.out"), ("norm", "mlp_norm"), ("mlp", "mlp"), ("linear", "mlp.gate_up"), ("linear", "mlp.up"), ("linear", "mlp.down"),
+    ("linear", "mixer.out"), ("norm", "mixer_post_norm"), ("norm", "mlp_norm"), ("mlp", "mlp"), ("linear", "mlp.gate_up"),
+    ("linear", "mlp.up"), ("linear", "mlp.down"), ("norm", "mlp_post_norm"),
 )  # fmt: skip
 
 
