@@ -185,13 +185,14 @@ def test_packed_documents_give_the_gradients_of_each_alone(pair):
     hidden = net(IDS[:1], documents_BT=documents)[0, :59]
     head_cross_entropy(net, hidden, IDS[0, 1:60], torch.ones(59)).backward()
     found = {name: p.grad for name, p in net.named_parameters()}
+    whole = torch.stack([grad.norm() for grad in found.values()]).norm()  # keys' biases change next to nothing
     net.zero_grad()
     for start, length in zip((0, 7, 8, 38), lengths, strict=True):
         part = slice(start, start + length)
         logits = net.logits(net(IDS[:1, part]))[0]
         torch.nn.functional.cross_entropy(logits, IDS[0, start + 1 : start + length + 1], reduction="sum").backward()
     for name, p in net.named_parameters():
-        assert p.grad.norm() > 0 and (found[name] - p.grad).norm() <= 1e-5 * p.grad.norm(), name
+        assert p.grad.norm() > 0 and (found[name] - p.grad).norm() <= 2e-6 * max(p.grad.norm(), 0.02 * whole), name
     net.zero_grad()
 
 
