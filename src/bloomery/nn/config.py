@@ -75,6 +75,12 @@ class Config:
     score_cap: float = 0.0  # scores are cap x tanh(scores / cap); 0 = as they are
     logit_cap: float = 0.0  # logits likewise
     embed_scaled: bool = False  # embeddings are multiplied by sqrt(width)
+    experts: int = 0  # feed-forwards of a layer, to a few of which each token goes; 0 = one for all tokens
+    top: int = 2  # experts that a token goes to
+    expert_ffn: int = 0  # width of an expert; 0 = ffn
+    shared_ffn: int = 0  # width of a further one that every token goes to; 0 = none
+    top_normalised: bool = True  # the weights of a token's experts are scaled to sum to 1
+    dense_layers: tuple[int, ...] = ()  # those that have no experts in a model of experts
 
     def __post_init__(self) -> None:
         for name in ("vocab", "width", "layers", "heads", "kv_heads", "ffn", "context"):
@@ -99,12 +105,19 @@ class Config:
             raise ValueError("windows, query_scalar, score_cap and logit_cap must not be negative")
         if self.parallel and self.norm_order != "pre":
             raise ValueError(f"parallel goes with norms before attention and feed-forward, not with {self.norm_order}")
+        if self.experts and (not 1 <= self.top <= self.experts or min(self.expert_ffn, self.shared_ffn) < 0 or self.mlp_bias):
+            raise ValueError(f"top must be between 1 and the {self.experts} experts, which have no bias, got {self.top}")
+        object.__setattr__(self, "dense_layers", tuple(sorted(self.dense_layers)))
         object.__setattr__(self, "modules", tuple(self.modules))
         object.__setattr__(self, "windows", repeating(self.windows, self.layers))
 
     def window(self, layer: int) -> int:
         """Keys less than so many positions away are seen in a layer; 0 = all."""
         return self.windows[layer % len(self.windows)] if self.windows else 0
+
+    def mixed(self, layer: int) -> bool:
+        """Whether a layer has experts."""
+        return self.experts > 0 and layer not in self.dense_layers
 
     @property
     def rotary_width(self) -> int:
@@ -121,10 +134,13 @@ class Config:
         """Numbers in the keys of one token, and in its values."""
         return self.kv_heads * self.head_width
 
-    def block_parameters(self) -> int:
-        """Matmul parameters of one block."""
-        attention = self.width * (2 * self.query_width + 2 * self.key_width)
-        return attention + (3 if self.gated else 2) * self.width * self.ffn
+    def block_parameters(self, layer: int = 0, idle: bool = False) -> int:
+        """Matmul parameters of one block that take part for each token; with `idle`, of all experts, whether or not a token goes there."""
+        attention, each = self.width * (2 * self.query_width + 2 * self.key_width), (3 if self.gated else 2) * self.width
+        if not self.mixed(layer):
+            return attention + each * self.ffn
+        experts = (self.experts if idle else self.top) * (self.expert_ffn or self.ffn)
+        return attention + each * (experts + self.shared_ffn) + self.width * self.experts
 
     def vector_parameters(self) -> int:
         """Gains and biases of one block."""
@@ -140,13 +156,13 @@ class Config:
 
     def matmul_parameters(self) -> int:
         """Parameters that take part in a matrix product for each token: blocks and head, not the embedding look-up."""
-        return self.layers * self.block_parameters() + self.vocab * self.width
+        return sum(map(self.block_parameters, range(self.layers))) + self.vocab * self.width
 
     def parameters(self) -> int:
         """All parameters, the tied head counted once."""
         vectors = self.layers * self.vector_parameters() + self.norm_parameters()
         tables = (0 if self.tied else self.vocab * self.width) + (self.context * self.width if self.positions == "learned" else 0)
-        return self.matmul_parameters() + vectors + tables
+        return sum(self.block_parameters(i, idle=True) for i in range(self.layers)) + self.vocab * self.width + vectors + tables
 
     def flops_per_token(self, sequence: int) -> float:
         """Training FLOPs per token, forward and backward: 6 per matmul parameter and 6 x layers x width of the queries x sequence."""

@@ -15,12 +15,12 @@ from torch import Tensor
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
 from bloomery.nn.mapping import Architecture, Tensors, expect, sayable
-from bloomery.nn.maps import gemma2, gpt2, gpt_neox, llama, mistral, olmo2, phi3, qwen2, qwen3
+from bloomery.nn.maps import gemma2, gpt2, gpt_neox, llama, mistral, mixtral, olmo2, phi3, qwen2, qwen3, qwen3_moe
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import plain
 
 # named here, so that the address of a step covers their source
-MAPS: tuple[Architecture, ...] = (gemma2, gpt2, gpt_neox, llama, mistral, olmo2, phi3, qwen2, qwen3)
+MAPS: tuple[Architecture, ...] = (gemma2, gpt2, gpt_neox, llama, mistral, mixtral, olmo2, phi3, qwen2, qwen3, qwen3_moe)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 GENERATION = "generation_config.json"
 ROLES = ("bos_token", "eos_token", "pad_token")

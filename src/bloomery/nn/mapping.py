@@ -172,13 +172,17 @@ def write_rotary(cfg: Config, **own: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+EXPERTS = ("mlp", "gate_proj", "up_proj", "down_proj")
 NORMS = {"mixer_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 
 
-def rotary_tensors(cfg: Config, norms: Mapping[str, str] = NORMS, fused: bool = False) -> dict[str, Tensors]:
+def rotary_tensors(
+    cfg: Config, norms: Mapping[str, str] = NORMS, fused: bool = False, experts: Sequence[str] = EXPERTS
+) -> dict[str, Tensors]:
     """The names that models of the Llama kind have in common; biases and QK norms where the model has them.
 
     `norms` are those of a block; with `fused` the file, too, holds queries, keys and values in one tensor, and gate and up.
+    `experts` are the names of a mixture: of itself, and of an expert's gate, up and down.
     """
     rows = (cfg.query_width, cfg.key_width, cfg.key_width)
     table = {"embed.weight": Tensors(("model.embed_tokens.weight",))}
@@ -195,8 +199,11 @@ def rotary_tensors(cfg: Config, norms: Mapping[str, str] = NORMS, fused: bool = 
             table[f"{ours}.mixer.{x}_norm.weight"] = Tensors((f"{theirs}.self_attn.{x}_norm.weight",))
         table |= linear(f"{ours}.mixer.out", (f"{theirs}.self_attn.o_proj",), (), cfg.out_bias)
         table |= {**named.get("mixer_post_norm", {}), **named["mlp_norm"]}
-        table |= linear(f"{ours}.mlp.gate_up", pair, () if fused else (cfg.ffn, cfg.ffn), cfg.mlp_bias)
-        table |= linear(f"{ours}.mlp.down", (f"{theirs}.mlp.down_proj",), (), cfg.mlp_bias)
+        if cfg.mixed(i):
+            table |= mixture(cfg, ours, theirs, *experts)
+        else:
+            table |= linear(f"{ours}.mlp.gate_up", pair, () if fused else (cfg.ffn, cfg.ffn), cfg.mlp_bias)
+            table |= linear(f"{ours}.mlp.down", (f"{theirs}.mlp.down_proj",), (), cfg.mlp_bias)
         table |= named.get("mlp_post_norm", {})
     table["norm.weight"] = Tensors(("model.norm.weight",))
     return table if cfg.tied else {**table, "head.weight": Tensors(("lm_head.weight",))}
@@ -206,3 +213,13 @@ def linear(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...] = (), bias:
     """A linear layer under its names."""
     kinds = ("weight", "bias") if bias else ("weight",)
     return {f"{ours}.{kind}": Tensors(tuple(f"{name}.{kind}" for name in theirs), rows) for kind in kinds}
+
+
+def mixture(cfg: Config, ours: str, theirs: str, own: str, gate: str, up: str, down: str) -> dict[str, Tensors]:
+    """The router and the experts of a layer."""
+    table, width = {f"{ours}.mlp.router.weight": Tensors((f"{theirs}.{own}.gate.weight",))}, cfg.expert_ffn or cfg.ffn
+    for i in range(cfg.experts):
+        expert, at = f"{ours}.mlp.experts.{i}", f"{theirs}.{own}.experts.{i}"
+        table |= linear(f"{expert}.gate_up", (f"{at}.{gate}", f"{at}.{up}"), (width, width))
+        table |= linear(f"{expert}.down", (f"{at}.{down}",))
+    return table

@@ -7,6 +7,7 @@ Weights may be bf16: norms, rotary positions and softmax are then computed in fp
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from bloomery.nn.attention import Attention
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
 from bloomery.nn.feedforward import FeedForward
+from bloomery.nn.mixture import Mixture
 from bloomery.nn.norm import Norm, norm_of
 from bloomery.nn.rotary import turns
 from bloomery.seams import Rng
@@ -34,7 +36,7 @@ class Block(nn.Module):
         self.mixer_norm = norm_of(cfg)
         self.mixer = Attention(cfg, layer)
         self.mlp_norm = norm_of(cfg)
-        self.mlp = FeedForward(cfg)
+        self.mlp = mlp_of(cfg, layer)
         if cfg.norm_order == "sandwich":
             self.mixer_post_norm, self.mlp_post_norm = norm_of(cfg), norm_of(cfg)
 
@@ -59,6 +61,13 @@ class Block(nn.Module):
             return x + self.mlp_post_norm(self.mlp(self.mlp_norm(x), ctx))
         x = self.mixer_norm(x + mix(x))
         return self.mlp_norm(x + self.mlp(x, ctx))
+
+
+def mlp_of(cfg: Config, layer: int) -> nn.Module:
+    """A feed-forward, or a mixture of them."""
+    if not cfg.mixed(layer):
+        return FeedForward(cfg)
+    return Mixture(replace(cfg, ffn=cfg.expert_ffn or cfg.ffn), cfg.experts, cfg.top, cfg.top_normalised, cfg.shared_ffn)
 
 
 class Transformer(nn.Module):
@@ -93,7 +102,7 @@ class Transformer(nn.Module):
             if p.dim() == 1:
                 p.fill_(gains.get(name, 0.0))
                 continue
-            writes = name.endswith(("mixer.out.weight", "mlp.down.weight"))
+            writes = name.endswith((".out.weight", ".down.weight"))
             p.normal_(0.0, 0.02 / (2 * self.cfg.layers) ** 0.5 if writes else 0.02, generator=torch_rng(rng.child(name)))
 
     @property

@@ -13,6 +13,7 @@ INSIDE = (  # of a block, in the order of the forward pass: kind of site, name
     ("norm", "mixer_norm"), ("mixer", "mixer"), ("linear", "mixer.qkv"), ("norm", "mixer.q_norm"), ("norm", "mixer.k_norm"),
     ("linear", "mixer.out"), ("norm", "mixer_post_norm"), ("norm", "mlp_norm"), ("mlp", "mlp"), ("linear", "mlp.gate_up"),
     ("linear", "mlp.up"), ("linear", "mlp.down"), ("norm", "mlp_post_norm"),
+    ("linear", "mlp.shared.gate_up"), ("linear", "mlp.shared.up"), ("linear", "mlp.shared.down"),
 )  # fmt: skip
 
 
@@ -35,7 +36,10 @@ def inside(block: nn.Module, layer: int, of: int) -> Iterator[tuple[Site, nn.Mod
     """The sites of one of `of` blocks, itself first."""
     at = f"blocks.{layer}"
     yield Site("block", at, layer, of), block
-    for kind, name in INSIDE:
+    experts = getattr(block.mlp, "experts", None)  # whose router is no linear site: it chooses, and is small
+    many = len(experts) if isinstance(experts, nn.ModuleList) else 0
+    each = [("linear", f"mlp.experts.{i}.{part}") for i in range(many) for part in ("gate_up", "up", "down")]
+    for kind, name in (*INSIDE, *each):
         unit = block
         for part in name.split("."):
             unit = getattr(unit, part, None)
