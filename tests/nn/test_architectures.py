@@ -18,6 +18,7 @@ from bloomery.infer.slots import Slots
 from bloomery.nn import maps
 from bloomery.nn.config import Config
 from bloomery.nn.hf import MAPS, from_hf, tensors, to_hf
+from bloomery.nn.mapping import ENCODERS
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import assemble, load, plain, save
@@ -30,6 +31,10 @@ torch.set_num_threads(1)
 SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
 ROTARY = {**SIZES, "num_key_value_heads": 2, "intermediate_size": 48, "rope_parameters": {"rope_type": "default", "rope_theta": 5e3}}
 NARROW = {**SIZES, "hidden_size": 30, "num_attention_heads": 6, "n_inner": 44}
+BIASES = {
+    "attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True, "decoder_bias": False, "local_attention": 200,
+    "layer_types": ["sliding_attention", "full_attention"], "tie_word_embeddings": False,
+}  # fmt: skip
 MOE = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
 WINDOWS = {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}
 YARN = {"rope_type": "yarn", "original_max_position_embeddings": 16, "beta_slow": 1.0, "beta_fast": 8.0}
@@ -67,19 +72,28 @@ MODELS = {
     "mixtral": ("mixtral", {**ROTARY, "num_local_experts": 5, "sliding_window": 9}),
     "qwen3_moe": ("qwen3_moe", {**ROTARY, **MOE, "mlp_only_layers": [0], "norm_topk_prob": True}),
     "qwen3_moe, all layers": ("qwen3_moe", {**ROTARY, **MOE, "tie_word_embeddings": True, "attention_bias": True}),
+    "bert": ("bert", {**SIZES, "intermediate_size": 48}),
+    "modernbert": ("modernbert", {**SIZES, "num_hidden_layers": 3, "intermediate_size": 48, "local_attention": 16}),
+    "modernbert, biases": ("modernbert", {**SIZES, "intermediate_size": 48, **BIASES}),
     "gpt2": ("gpt2", SIZES),
     "gpt2, untied, odd heads": ("gpt2", {**NARROW, "tie_word_embeddings": False}),
 }  # fmt: skip
 IDS = torch.randint(0, 97, (3, 64), generator=torch.Generator().manual_seed(0))
 
 
+def auto(kind: str) -> Any:
+    import transformers
+
+    return transformers.AutoModelForMaskedLM if kind in ENCODERS else transformers.AutoModelForCausalLM
+
+
 def make(kind: str, entries: dict, dtype: torch.dtype = torch.float32):
     """A model of transformers in which every parameter matters: gains, biases and matrices are far from where they begin."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     torch.manual_seed(3)
     config = AutoConfig.for_model(kind, bos_token_id=None, eos_token_id=None, pad_token_id=None, **deepcopy(entries))
-    net = AutoModelForCausalLM.from_config(config, attn_implementation="eager" if kind == "gemma2" else "sdpa").eval()
+    net = auto(kind).from_config(config, attn_implementation="eager" if kind == "gemma2" else "sdpa").eval()
     with torch.no_grad():
         for p in net.parameters():
             p.normal_(0.0, 0.1).add_(0.0 if p.dim() > 1 else 0.5)
@@ -94,6 +108,16 @@ def pair(request, tmp_path_factory):
     cfg, state = from_hf(folder)
     assert cfg.architecture == request.param[0]
     return folder, theirs, assemble(cfg, state, torch.float32, folder)
+
+
+@pytest.fixture
+def decoder(pair):
+    """Those that generate; the others say that they do not."""
+    if not pair[2].cfg.causal:
+        with pytest.raises(BadInput, match="both directions and cannot generate"):
+            pair[2](IDS, cache=Cache(pair[2].cfg, 64, [0] * 3, torch.float32))
+        pytest.skip("an encoder")
+    return pair
 
 
 def test_every_map_is_looked_up_and_tested():
@@ -115,7 +139,7 @@ def test_the_logits_are_those_of_transformers(pair):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("kind", "entries"), MODELS.values(), ids=MODELS)
 def test_there_and_back_is_bitwise(tmp_path, kind, entries, dtype):
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     theirs, first, second = make(kind, entries, dtype), tmp_path / "first", tmp_path / "second"
     theirs.save_pretrained(first)
@@ -126,11 +150,11 @@ def test_there_and_back_is_bitwise(tmp_path, kind, entries, dtype):
     assert one.keys() == other.keys()
     for name, t in one.items():
         assert other[name].dtype == t.dtype == dtype and other[name].shape == t.shape and other[name].equal(t), name
-    again, info = AutoModelForCausalLM.from_pretrained(second, output_loading_info=True)
+    again, info = auto(kind).from_pretrained(second, output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert type(again) is type(theirs) and again.dtype == dtype
     with torch.inference_mode():
-        assert again(IDS).logits.equal(AutoModelForCausalLM.from_pretrained(first).eval()(IDS).logits)
+        assert again(IDS).logits.equal(auto(kind).from_pretrained(first).eval()(IDS).logits)
     told = [AutoConfig.from_pretrained(folder).to_dict() for folder in (first, second)]
     differ = {name for name in told[0].keys() | told[1].keys() if told[0].get(name) != told[1].get(name)}
     assert differ <= {
@@ -142,8 +166,8 @@ def test_there_and_back_is_bitwise(tmp_path, kind, entries, dtype):
 
 
 @torch.inference_mode()
-def test_greedy_text_is_that_of_transformers(pair):
-    _, theirs, net = pair
+def test_greedy_text_is_that_of_transformers(decoder):
+    _, theirs, net = decoder
 
     class Silent:
         def decode(self, ids, skip_special_tokens=True):
@@ -161,8 +185,8 @@ def test_greedy_text_is_that_of_transformers(pair):
 
 @pytest.mark.parametrize("cuts", [[64], [1] * 64, [30, 34], [25, 1, 1, 20, 17]])
 @torch.inference_mode()
-def test_a_cache_gives_the_hidden_states_of_one_pass(pair, cuts):
-    net, padding = pair[2], [0, 9, 24]
+def test_a_cache_gives_the_hidden_states_of_one_pass(decoder, cuts):
+    net, padding = decoder[2], [0, 9, 24]
     for pads in ([0, 0, 0], padding):
         cache, at, found = Cache(net.cfg, 64, pads, torch.float32), 0, []
         for cut in cuts:
@@ -203,8 +227,8 @@ def test_packed_documents_give_the_gradients_of_each_alone(pair):
 
 
 @torch.inference_mode()
-def test_rows_that_come_and_go_give_the_hidden_states_of_one_pass(pair):
-    net, slots, starts = pair[2], Slots(pair[2].cfg, 3, 64, torch.float32), (20, 3, 33)
+def test_rows_that_come_and_go_give_the_hidden_states_of_one_pass(decoder):
+    net, slots, starts = decoder[2], Slots(decoder[2].cfg, 3, 64, torch.float32), (20, 3, 33)
     for row, start in enumerate(starts):
         slots.begin()
         net(IDS[row : row + 1, :start], cache=slots.reader)
@@ -219,8 +243,8 @@ def test_rows_that_come_and_go_give_the_hidden_states_of_one_pass(pair):
                 torch.testing.assert_close(found[row, 0], want, rtol=1e-5, atol=1e-5)
 
 
-def test_a_text_longer_than_the_context_is_scored_in_pieces(pair):
-    net, ids = pair[2], IDS.flatten()[:150]
+def test_a_text_longer_than_the_context_is_scored_in_pieces(decoder):
+    net, ids = decoder[2], IDS.flatten()[:150]
     found = log_probabilities(net, [ids.numpy(), ids[:20].numpy()])
     with torch.no_grad():
         want = net.logits(net(ids[None, 64:128]))[0].log_softmax(-1).gather(-1, ids[65:129, None])[:, 0]
@@ -269,6 +293,10 @@ def test_all_layers_share_one_compiled_graph(pair):
     from torch._dynamo.testing import CompileCounter
 
     net, counter = pair[2], CompileCounter()
+
+    def kind(layer: int) -> tuple:
+        return net.cfg.window(layer), net.cfg.mixed(layer), layer > 0 or net.cfg.first_norm
+
     want = net(IDS)
     net.requires_grad_(True)
     torch._dynamo.reset()
@@ -276,7 +304,7 @@ def test_all_layers_share_one_compiled_graph(pair):
         block.compile(backend=counter, dynamic=False, fullgraph=True)
     try:
         torch.testing.assert_close(net(IDS), want, rtol=1e-5, atol=1e-5)
-        assert counter.frame_count == len({(net.cfg.window(i), net.cfg.mixed(i)) for i in range(2)})  # one for each kind of layer
+        assert counter.frame_count == len(set(map(kind, range(net.cfg.layers))))  # one for each kind of layer
     finally:
         for block in net.blocks:
             block._compiled_call_impl = None
@@ -291,6 +319,8 @@ def test_learned_positions_end_with_the_table(pair):
         net(torch.cat((IDS, IDS), 1))
     halves = torch.tensor([[0] * 64 + [1] * 64] * 3)
     assert net(torch.cat((IDS, IDS), 1), documents_BT=halves).shape[1] == 128
+    if not net.cfg.causal:
+        return
     cache = Cache(net.cfg, 80, [0], torch.float32)
     with torch.inference_mode():
         net(IDS[:1], cache=cache)
@@ -308,3 +338,13 @@ def test_what_an_architecture_cannot_say_is_not_written(tmp_path):
         with pytest.raises(BadInput, match=word):
             to_hf(Transformer(Config(**shape, **changes)), None, tmp_path)
         assert not list(tmp_path.iterdir())
+
+
+def test_the_kinds_of_tokens_are_those_of_transformers(tmp_path):
+    theirs, types = make("bert", MODELS["bert"][1]), (IDS > 50).long()
+    theirs.save_pretrained(tmp_path)
+    net = assemble(*from_hf(tmp_path), torch.float32, tmp_path)
+    with torch.no_grad():
+        want, found = theirs(IDS, token_type_ids=types).logits, net.logits(net(IDS, types_BT=types))
+        assert (found - want).abs().max() < 1e-5
+        assert not torch.allclose(found, net.logits(net(IDS)), atol=1e-2)

@@ -136,6 +136,30 @@ def test_files_of_the_bare_decoder_and_old_buffers_are_read(tmp_path):
     assert all(torch.equal(state[name], value) for name, value in plain(net).items())
 
 
+def test_large_weights_become_several_files_with_an_index(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    net = make()
+    to_hf(net, None, tmp_path, shard=30_000)
+    files = sorted(file.name for file in tmp_path.glob("*.safetensors"))
+    assert len(files) > 2 and files[0] == f"model-00001-of-{len(files):05}.safetensors"
+    assert all(torch.equal(from_hf(tmp_path)[1][name], value) for name, value in plain(net).items())
+    _, info = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+
+
+def test_the_first_files_of_bert_are_read(tmp_path):
+    config = {"architectures": ["BertForMaskedLM"], "vocab_size": 31, "hidden_size": 16, "num_hidden_layers": 1}
+    net = Transformer(read_config(config | {"num_attention_heads": 2, "intermediate_size": 24}, tmp_path), Rng((3,)))
+    to_hf(net, None, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    old = {name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): t for name, t in weights.items()}
+    old |= {"cls.predictions.decoder.weight": weights["bert.embeddings.word_embeddings.weight"].clone()}
+    old |= {"bert.pooler.dense.weight": torch.zeros(16, 16), "cls.seq_relationship.bias": torch.zeros(2)}
+    save_file(old, tmp_path / "model.safetensors")
+    assert all(torch.equal(from_hf(tmp_path)[1][name], value) for name, value in plain(net).items())
+
+
 def test_a_tied_head_is_the_embedding_or_refused(tmp_path):
     net = make(tied=True)
     to_hf(net, None, tmp_path)

@@ -81,6 +81,15 @@ class Config:
     shared_ffn: int = 0  # width of a further one that every token goes to; 0 = none
     top_normalised: bool = True  # the weights of a token's experts are scaled to sum to 1
     dense_layers: tuple[int, ...] = ()  # those that have no experts in a model of experts
+    norm_bias: bool = True  # of layer norms
+    embed_norm: bool = False  # a norm over the embeddings
+    first_norm: bool = True  # the first layer's attention has a norm before it
+    final_norm: bool = True  # a norm after the last layer
+    token_types: int = 0  # a further table that is added to the embeddings, row 0 unless a pass says otherwise; 0 = none
+    local_rope_base: float = 0.0  # of layers that see a window; 0 = rope_base
+    head_transform: bool = False  # the head reads norm(act(dense x))
+    head_transform_bias: bool = False  # of the dense
+    head_bias: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab", "width", "layers", "heads", "kv_heads", "ffn", "context"):
@@ -152,17 +161,23 @@ class Config:
 
     def norm_parameters(self) -> int:
         """Gains and biases of one norm over the width."""
-        return self.width * (2 if self.norm == "layer" else 1)
+        return self.width * (2 if self.norm == "layer" and self.norm_bias else 1)
+
+    def head_parameters(self) -> int:
+        """Matmul parameters after the blocks."""
+        return self.width * (self.vocab + self.width * self.head_transform)
 
     def matmul_parameters(self) -> int:
         """Parameters that take part in a matrix product for each token: blocks and head, not the embedding look-up."""
-        return sum(map(self.block_parameters, range(self.layers))) + self.vocab * self.width
+        return sum(map(self.block_parameters, range(self.layers))) + self.head_parameters()
 
     def parameters(self) -> int:
         """All parameters, the tied head counted once."""
-        vectors = self.layers * self.vector_parameters() + self.norm_parameters()
+        norms = self.final_norm + self.embed_norm + self.head_transform - (not self.first_norm)
+        vectors = self.layers * self.vector_parameters() + norms * self.norm_parameters()
+        vectors += self.width * (self.token_types + self.head_transform_bias) + self.vocab * self.head_bias
         tables = (0 if self.tied else self.vocab * self.width) + (self.context * self.width if self.positions == "learned" else 0)
-        return sum(self.block_parameters(i, idle=True) for i in range(self.layers)) + self.vocab * self.width + vectors + tables
+        return sum(self.block_parameters(i, idle=True) for i in range(self.layers)) + self.head_parameters() + vectors + tables
 
     def flops_per_token(self, sequence: int) -> float:
         """Training FLOPs per token, forward and backward: 6 per matmul parameter and 6 x layers x width of the queries x sequence."""

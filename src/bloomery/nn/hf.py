@@ -15,14 +15,15 @@ from torch import Tensor
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
 from bloomery.nn.mapping import Architecture, Tensors, expect, sayable
-from bloomery.nn.maps import gemma2, gpt2, gpt_neox, llama, mistral, mixtral, olmo2, phi3, qwen2, qwen3, qwen3_moe
+from bloomery.nn.maps import bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import plain
 
 # named here, so that the address of a step covers their source
-MAPS: tuple[Architecture, ...] = (gemma2, gpt2, gpt_neox, llama, mistral, mixtral, olmo2, phi3, qwen2, qwen3, qwen3_moe)
+MAPS: tuple[Architecture, ...] = (bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 GENERATION = "generation_config.json"
+SHARD = 5 * 10**9  # bytes of a file of weights at most
 ROLES = ("bos_token", "eos_token", "pad_token")
 
 
@@ -55,7 +56,7 @@ def to_theirs(cfg: Config, state: dict[str, Tensor]) -> dict[str, Tensor]:
 def to_ours(cfg: Config, theirs: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
     """The way back; BadInput if a tensor is missing or one is left that the architecture does not know."""
     known, ours = architecture(cfg.architecture), {}
-    theirs = {name: t for name, t in theirs.items() if not name.endswith(known.BUFFERS)}
+    theirs = {recent(name): t for name, t in theirs.items() if not name.endswith(known.BUFFERS)}
     table = tensors(cfg)
     if not any(name.startswith(known.PREFIX) for name in theirs):
         outside = {part for held in table.values() for part in held.names if not part.startswith(known.PREFIX)} | known.TIED.keys()
@@ -76,6 +77,14 @@ def to_ours(cfg: Config, theirs: dict[str, Tensor], where: Path) -> dict[str, Te
         what = f"{len(left)} tensors that {known.ARCHITECTURE} does not know, such as {min(left)}"
         raise BadInput(f"{where} holds {what}; its config.json names the wrong architecture")
     return ours
+
+
+def recent(name: str) -> str:
+    """A tensor's name as it is today: the first files of BERT call gains gamma and biases beta."""
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def turned(t: Tensor, held: Tensors, order: tuple[int, int]) -> Tensor:
@@ -129,8 +138,11 @@ def copy_words(source: Path, out: Path) -> None:
         _write(out / GENERATION, {**stored, "eos_token_id": sorted(ends)})
 
 
-def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Writes a folder that `transformers` loads: config, weights in `dtype`, generation defaults and the tokenizer's files."""
+def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: torch.dtype = torch.float32, shard: int = SHARD) -> None:
+    """Writes a folder that `transformers` loads: config, weights in `dtype`, generation defaults and the tokenizer's files.
+
+    Weights of more than `shard` bytes become several files and their index.
+    """
     ids = {f"{role}_id": i for role, i in special_ids(tokenizer_folder).items()}
     config = {
         **write_config(net.cfg), "use_cache": True,
@@ -142,10 +154,26 @@ def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: tor
     several = {"eos_token_id": ends[0] if len(ends) == 1 else ends} if ends else {}
     _write(out / GENERATION, {"_from_model_config": True, **ids, **several})
     weights = {name: t.to(dtype) for name, t in to_theirs(net.cfg, plain(net)).items()}
-    save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
+    write_weights(weights, out, shard)
     for name in TOKENIZER_FILES if tokenizer_folder is not None else ():
         if (tokenizer_folder / name).is_file():
             shutil.copyfile(tokenizer_folder / name, out / name)
+
+
+def write_weights(weights: dict[str, Tensor], out: Path, shard: int) -> None:
+    """One file, or as many as it takes that none is larger than `shard` bytes, unless one tensor is."""
+    parts: list[dict[str, Tensor]] = [{}]
+    for name, t in weights.items():
+        if parts[-1] and sum(one.nbytes for one in parts[-1].values()) + t.nbytes > shard:
+            parts.append({})
+        parts[-1][name] = t
+    files = [f"model-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)] if len(parts) > 1 else ["model.safetensors"]
+    for file, part in zip(files, parts, strict=True):
+        save_file(part, str(out / file), metadata={"format": "pt"})
+    if len(parts) > 1:
+        places = {name: file for file, part in zip(files, parts, strict=True) for name in part}
+        total = sum(t.nbytes for t in weights.values())
+        _write(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})
 
 
 def write_config(cfg: Config) -> dict[str, Any]:

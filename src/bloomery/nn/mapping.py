@@ -10,6 +10,7 @@ from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config, RopeScaling
 
 KINDS = ("default", "linear", "yarn", "llama3")  # of rotary positions
+ENCODERS = ("bert", "modernbert")  # whose tokens see the whole text
 HEAD = {"lm_head.weight": "embed.weight"}
 
 
@@ -47,7 +48,7 @@ class Architecture(Protocol):
 
 def sayable(cfg: Config) -> None:
     """BadInput for what no other tool's format has a word for."""
-    if not cfg.causal:
+    if not cfg.causal and cfg.architecture not in ENCODERS:
         raise BadInput("this model attends in both directions, which formats of other tools cannot say; train one with `causal: true`")
     if cfg.modules:
         names = ", ".join(name for one in cfg.modules for name in one)

@@ -18,10 +18,10 @@ from bloomery.core.rng import torch_rng
 from bloomery.nn.attention import Attention
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
-from bloomery.nn.feedforward import FeedForward
+from bloomery.nn.feedforward import ACTIVATIONS, FeedForward
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.norm import Norm, norm_of
-from bloomery.nn.rotary import turns
+from bloomery.nn.rotary import rotary, turns
 from bloomery.seams import Rng
 
 INIT = Rng((0, "init"))
@@ -33,7 +33,7 @@ class Block(nn.Module):
     def __init__(self, cfg: Config, layer: int = 0) -> None:
         super().__init__()
         self.order, self.parallel = cfg.norm_order, cfg.parallel
-        self.mixer_norm = norm_of(cfg)
+        self.mixer_norm = norm_of(cfg) if layer or cfg.first_norm else nn.Identity()
         self.mixer = Attention(cfg, layer)
         self.mlp_norm = norm_of(cfg)
         self.mlp = mlp_of(cfg, layer)
@@ -70,6 +70,21 @@ def mlp_of(cfg: Config, layer: int) -> nn.Module:
     return Mixture(replace(cfg, ffn=cfg.expert_ffn or cfg.ffn), cfg.experts, cfg.top, cfg.top_normalised, cfg.shared_ffn)
 
 
+class HeadTransform(nn.Module):
+    """norm(act(dense x)), which some heads read; Devlin et al. 2018, arXiv 1810.04805."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.dense, self.act, self.norm = (
+            nn.Linear(cfg.width, cfg.width, bias=cfg.head_transform_bias),
+            ACTIVATIONS[cfg.activation],
+            norm_of(cfg),
+        )
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.norm(self.act(self.dense(x_BTD)))
+
+
 class Transformer(nn.Module):
     """Token ids to hidden states; `logits` turns hidden states into scores over the vocabulary."""
 
@@ -81,9 +96,12 @@ class Transformer(nn.Module):
         with torch.device("meta"):  # torch's own initialization is not wanted, nor its use of the default generator
             self.embed = nn.Embedding(cfg.vocab, cfg.width)
             self.positions = nn.Embedding(cfg.context, cfg.width) if cfg.positions == "learned" else None
+            self.types = nn.Embedding(cfg.token_types, cfg.width) if cfg.token_types else None
+            self.embed_norm = norm_of(cfg) if cfg.embed_norm else None
             self.blocks = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.layers))
-            self.norm = norm_of(cfg)
-            self.head = nn.Linear(cfg.width, cfg.vocab, bias=False)
+            self.norm = norm_of(cfg) if cfg.final_norm else nn.Identity()
+            self.transform = HeadTransform(cfg) if cfg.head_transform else None
+            self.head = nn.Linear(cfg.width, cfg.vocab, bias=cfg.head_bias)
         if rng is not None:
             self.to_empty(device="cpu")
         if cfg.tied:
@@ -125,16 +143,23 @@ class Transformer(nn.Module):
         logits, cap = self.head(hidden_BTD), self.cfg.logit_cap
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    def enter(self, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    def enter(self, tokens_BT: Tensor, positions_BT: Tensor, types_BT: Tensor | None = None) -> Tensor:
         """What goes into the first block, (B, T, D); ValueError for a position that a learned table does not hold."""
         x_BTD = self.embed(tokens_BT)
         if self.cfg.embed_scaled:
             x_BTD = x_BTD * x_BTD.new_tensor(self.cfg.width**0.5)
-        if self.positions is None:
-            return x_BTD
-        if tokens_BT.shape[1] > self.cfg.context and int(positions_BT.max()) >= self.cfg.context:
-            raise ValueError(f"position {int(positions_BT.max())} is past the {self.cfg.context} positions that the model has learned")
-        return x_BTD + self.positions(positions_BT)
+        if self.types is not None:
+            x_BTD = x_BTD + (self.types.weight[0] if types_BT is None else self.types(types_BT))
+        if self.positions is not None:
+            if tokens_BT.shape[1] > self.cfg.context and int(positions_BT.max()) >= self.cfg.context:
+                raise ValueError(f"position {int(positions_BT.max())} is past the {self.cfg.context} positions that the model has learned")
+            x_BTD = x_BTD + self.positions(positions_BT)
+        return x_BTD if self.embed_norm is None else self.embed_norm(x_BTD)
+
+    def leave(self, x_BTD: Tensor) -> Tensor:
+        """What the head reads, of what comes out of the last block."""
+        x_BTD = self.norm(x_BTD)
+        return x_BTD if self.transform is None else self.transform(x_BTD)
 
     def prepare(self, positions_BT: Tensor, documents_BT: Tensor | None, aux: dict[str, list[Any]] | None = None) -> Context:
         """What every block shares, computed once per batch."""
@@ -146,9 +171,9 @@ class Transformer(nn.Module):
 
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None, cache: Any = None,
-        aux: dict[str, list[Any]] | None = None,
+        aux: dict[str, list[Any]] | None = None, types_BT: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """Hidden states (B, T, D) after the final norm.
+        """Hidden states (B, T, D) after the final norm, as the head reads them.
 
         Positions default to counting from 0 in every document, documents to one per row. With a `cache` (see infer/cache.py) the
         tokens continue what it holds, and it knows positions and documents itself. Into `aux` go the things that modules tell, see
@@ -161,17 +186,22 @@ class Transformer(nn.Module):
                 x_BTD = self.enter(tokens_BT, cache.positions)
                 for layer, block in enumerate(self.blocks):
                     x_BTD = block.step(x_BTD, layer, cache)
-            return self.norm(x_BTD)
+            return self.leave(x_BTD)
         if positions_BT is None:
             positions_BT = restart(tokens_BT.shape[1], documents_BT, tokens_BT.device)
-        x_BTD, ctx = self.enter(tokens_BT, positions_BT), self.prepare(positions_BT, documents_BT, aux)
-        for block in self.blocks:
+        x_BTD, whole = self.enter(tokens_BT, positions_BT, types_BT), self.prepare(positions_BT, documents_BT, aux)
+        local = whole
+        if self.cfg.local_rope_base:
+            cos, sin = rotary(positions_BT, self.cfg.rotary_width, self.cfg.local_rope_base)
+            local = whole._replace(cos=cos, sin=sin)
+        for layer, block in enumerate(self.blocks):
+            ctx = local if self.cfg.window(layer) else whole
             if aux is not None:
                 ctx = ctx._replace(aux={})
             x_BTD = block(x_BTD, ctx)
             for name, told in (ctx.aux or {}).items():
                 aux.setdefault(name, []).extend(told)
-        return self.norm(x_BTD)
+        return self.leave(x_BTD)
 
 
 def restart(length: int, documents_BT: Tensor | None, device: torch.device) -> Tensor:

@@ -13,14 +13,14 @@ class Norm(nn.Module):
     """Root-mean-square norm with a gain, Zhang & Sennrich 2019, arXiv 1910.07467; or layer norm with gain and bias, Ba et al. 2016,
     arXiv 1607.06450. With `offset` the weight is the gain minus 1."""
 
-    def __init__(self, width: int, eps: float, kind: str = "rms", offset: bool = False) -> None:
+    def __init__(self, width: int, eps: float, kind: str = "rms", offset: bool = False, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width)) if kind == "layer" else None
-        self.eps, self.offset = eps, offset
+        self.bias = nn.Parameter(torch.zeros(width)) if kind == "layer" and bias else None
+        self.eps, self.offset, self.centred = eps, offset, kind == "layer"
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        if self.bias is not None:
+        if self.centred:
             return F.layer_norm(x_BTD, (x_BTD.shape[-1],), self.weight, self.bias, self.eps)
         if self.offset:
             return F.rms_norm(x_BTD.float(), (x_BTD.shape[-1],), 1.0 + self.weight.float(), self.eps).to(x_BTD.dtype)
@@ -29,4 +29,4 @@ class Norm(nn.Module):
 
 def norm_of(cfg: Config) -> Norm:
     """A norm over the model's width."""
-    return Norm(cfg.width, cfg.norm_eps, cfg.norm, cfg.norm_offset)
+    return Norm(cfg.width, cfg.norm_eps, cfg.norm, cfg.norm_offset, cfg.norm_bias)

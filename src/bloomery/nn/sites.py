@@ -27,9 +27,20 @@ def sites(net: Transformer) -> list[tuple[Site, nn.Module]]:
     found = [(Site("stack", "", -1, of), net), (Site("embed", "embed", -1, of), net.embed)]
     if net.positions is not None:
         found.append((Site("embed", "positions", -1, of), net.positions))
+    if net.types is not None:
+        found.append((Site("embed", "types", -1, of), net.types))
+    if net.embed_norm is not None:
+        found.append((Site("norm", "embed_norm", -1, of), net.embed_norm))
     for layer, block in enumerate(net.blocks):
         found += inside(block, layer, of)
-    return [*found, (Site("norm", "norm", -1, of), net.norm), (Site("head", "head", -1, of), net.head)]
+    if not isinstance(net.norm, nn.Identity):
+        found.append((Site("norm", "norm", -1, of), net.norm))
+    if net.transform is not None:  # a part of the head, as wide as the model
+        found += [
+            (Site("head", "transform.dense", -1, of), net.transform.dense),
+            (Site("norm", "transform.norm", -1, of), net.transform.norm),
+        ]
+    return [*found, (Site("head", "head", -1, of), net.head)]
 
 
 def inside(block: nn.Module, layer: int, of: int) -> Iterator[tuple[Site, nn.Module]]:
@@ -43,5 +54,5 @@ def inside(block: nn.Module, layer: int, of: int) -> Iterator[tuple[Site, nn.Mod
         unit = block
         for part in name.split("."):
             unit = getattr(unit, part, None)
-        if isinstance(unit, nn.Module):
+        if isinstance(unit, nn.Module) and not isinstance(unit, nn.Identity):
             yield Site(kind, f"{at}.{name}", layer, of), unit
