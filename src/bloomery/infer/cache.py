@@ -28,7 +28,7 @@ class Cache:
         self.padding = torch.tensor(padding, device=device) if any(padding) else None
         self.learned = cfg.context if cfg.positions == "learned" else 0  # rows of the table of positions; 0: tokens are rotated
         self._order = torch.arange(slots, device=device)[None]
-        self._table = (None, None) if self.learned else widen(*turns(cfg, self._order))
+        self._table = (None, None) if cfg.positions != "rotary" else widen(*turns(cfg, self._order))
         self.cos = self.sin = self._table[0]
         self.positions: Tensor | None = None  # of the new tokens, (B or 1, T), where positions are learned
         self.documents: Tensor | None = None  # of the first tokens: 0, and -1 where a row is padded
@@ -79,6 +79,8 @@ class Cache:
             if last >= self.learned:
                 raise ValueError(f"position {last} is past the {self.learned} positions that the model has learned")
             self.positions = position.clamp(max=self.learned - 1)  # of rows that have ended beside a longer one: no one reads them
+        elif self._table[0] is None:
+            return
         elif self.padding is None:
             self.cos, self.sin = (table[:, new] for table in self._table)
         else:

@@ -46,7 +46,7 @@ class Slots:
         self._first = slots * torch.arange(held * cfg.kv_heads, device=device).view(held, -1)  # of each row's heads, when laid flat
         self._flat = [(k.view(-1, cfg.head_width), v.view(-1, cfg.head_width)) for k, v in zip(self.keys, self.values, strict=True)]
         self._order = torch.arange(slots, device=device)[None]
-        table = None if cfg.positions == "learned" else widen(*turns(cfg, self._order))
+        table = None if cfg.positions != "rotary" else widen(*turns(cfg, self._order))
         self._turns = table and torch.stack([one[0] for one in table], dim=1)  # (S, 2, 1, E): a step looks both up at once
         self.masks: dict[int, Tensor] = {}  # of layers that see a window, by its length
         self._windows = set(cfg.windows) - {0}

@@ -47,19 +47,19 @@ def fused(documents_BT: Tensor | None, cap: float = 0.0) -> bool:
 
 def attend(
     q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None, causal: bool = True, window: int = 0,
-    cap: float = 0.0, scale: float | None = None,
+    cap: float = 0.0, scale: float | None = None, bias_HTT: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Attention within documents, (B, T, H x E); `q` is already scaled, unless rows are `fused`: then it is multiplied by `scale`.
 
-    Unless `causal`, a token sees all of its document; with a `window`, keys less than so many positions away. Padding (document -1)
-    sees padding alone, so no row is ever empty. The group of query heads that share a key head are rows of one product, so keys and
-    values are never repeated.
+    `bias` is added to the scores. Unless `causal`, a token sees all of its document; with a `window`, keys less than so many positions
+    away. Padding (document -1) sees padding alone, so no row is ever empty. The group of query heads that share a key head are rows of
+    one product, so keys and values are never repeated.
 
     The fused kernel, which scales by itself, is what transformers uses: sums in another order alone make a trained model's logits
     differ from theirs by more than 1e-5 in fp32.
     """
     B, T, H, E = q_BTHE.shape
-    if fused(documents_BT, cap):
+    if fused(documents_BT, cap) and bias_HTT is None:
         q, k, v = (z.transpose(1, 2) for z in (q_BTHE, k_BTKE, v_BTKE))
         mask = visible(None, 0, T, q.device, window, causal)[None] if 0 < window < T else None
         alone = causal and mask is None
@@ -75,6 +75,8 @@ def attend(
         stop = min(start + step, T)
         keys = slice(max(0, start - window + 1) if window else 0, stop if causal else min(T, stop + window - 1) if window else T)
         scores = torch.bmm(q[:, start * G : stop * G], k[:, keys].transpose(1, 2)).view(B, K, stop - start, G, -1).float()
+        if bias_HTT is not None:
+            scores = scores + bias_HTT[:, start:stop, keys].unflatten(0, (K, G)).transpose(1, 2)
         if cap:
             scores = cap * torch.tanh(scores / cap)
         if causal or window or documents_BT is not None:
@@ -129,9 +131,9 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
         q, k, v = self.split(x_BTD)
-        scale = 1.0 if fused(ctx.documents, self.cap) else self.scale
+        scale = 1.0 if fused(ctx.documents, self.cap) and ctx.bias is None else self.scale
         q, k = (rotate(q, ctx.cos, ctx.sin, scale), rotate(k, ctx.cos, ctx.sin)) if self.rotary else (q if scale == 1.0 else q * scale, k)
-        return self.out(attend(q, k, v, ctx.documents, self.causal, self.window, self.cap, self.scale))
+        return self.out(attend(q, k, v, ctx.documents, self.causal, self.window, self.cap, self.scale, ctx.bias))
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
         """The same for tokens that continue `cache`: the first tokens of all attend as in training, later ones over the slots."""

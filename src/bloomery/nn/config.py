@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 Norms = Literal["rms", "layer"]
 Orders = Literal["pre", "post", "reordered", "sandwich"]
-Positions = Literal["rotary", "learned"]
-Activations = Literal["silu", "gelu", "gelu_tanh"]
+Positions = Literal["rotary", "learned", "relative", "alibi"]
+Activations = Literal["silu", "gelu", "gelu_tanh", "relu"]
 Scalings = Literal["linear", "yarn", "llama3"]
 
 CHOICES = {"norm": Norms, "norm_order": Orders, "positions": Positions, "activation": Activations}
@@ -54,7 +54,7 @@ class Config:
     tied: bool = True  # the head is the embedding
     architecture: str = "llama"  # under whose name it is written for other tools: a file of nn/maps
     norm: Norms = "rms"  # "layer" has a bias
-    positions: Positions = "rotary"  # "learned": a table of `context` rows, added to the embedding
+    positions: Positions = "rotary"  # "learned": a table of `context` rows, added to the embedding; others: see nn/relative.py
     gated: bool = True  # down(act(gate x) * up x); False: down(act(up x))
     activation: Activations = "silu"
     qkv_bias: bool = False  # of queries, keys and values
@@ -90,6 +90,10 @@ class Config:
     head_transform: bool = False  # the head reads norm(act(dense x))
     head_transform_bias: bool = False  # of the dense
     head_bias: bool = False
+    head_scaled: bool = False  # the head reads hidden states divided by sqrt(width)
+    encoder_layers: int = 0  # of an encoder that reads another text, to which every layer attends; 0 = none
+    relative_buckets: int = 32  # of distances, where positions are "relative"
+    relative_distance: int = 128  # from which on all distances are one
 
     def __post_init__(self) -> None:
         for name in ("vocab", "width", "layers", "heads", "kv_heads", "ffn", "context"):
@@ -114,6 +118,8 @@ class Config:
             raise ValueError("windows, query_scalar, score_cap and logit_cap must not be negative")
         if self.parallel and self.norm_order != "pre":
             raise ValueError(f"parallel goes with norms before attention and feed-forward, not with {self.norm_order}")
+        if self.encoder_layers < 0 or (self.encoder_layers and (self.norm_order != "pre" or self.parallel or not self.causal)):
+            raise ValueError("encoder_layers go with causal layers that have their norms first")
         if self.experts and (not 1 <= self.top <= self.experts or min(self.expert_ffn, self.shared_ffn) < 0 or self.mlp_bias):
             raise ValueError(f"top must be between 1 and the {self.experts} experts, which have no bias, got {self.top}")
         object.__setattr__(self, "dense_layers", tuple(sorted(self.dense_layers)))
@@ -123,6 +129,10 @@ class Config:
     def window(self, layer: int) -> int:
         """Keys less than so many positions away are seen in a layer; 0 = all."""
         return self.windows[layer % len(self.windows)] if self.windows else 0
+
+    def encoder(self) -> Config:
+        """The shape of the encoder."""
+        return replace(self, layers=self.encoder_layers, encoder_layers=0, causal=False, tied=True, head_scaled=False)
 
     def mixed(self, layer: int) -> bool:
         """Whether a layer has experts."""
@@ -145,7 +155,10 @@ class Config:
 
     def block_parameters(self, layer: int = 0, idle: bool = False) -> int:
         """Matmul parameters of one block that take part for each token; with `idle`, of all experts, whether or not a token goes there."""
-        attention, each = self.width * (2 * self.query_width + 2 * self.key_width), (3 if self.gated else 2) * self.width
+        attention, each = (
+            self.width * (2 * self.query_width + 2 * self.key_width) * (2 if self.encoder_layers else 1),
+            (3 if self.gated else 2) * self.width,
+        )
         if not self.mixed(layer):
             return attention + each * self.ffn
         experts = (self.experts if idle else self.top) * (self.expert_ffn or self.ffn)
@@ -175,6 +188,13 @@ class Config:
         """All parameters, the tied head counted once."""
         norms = self.final_norm + self.embed_norm + self.head_transform - (not self.first_norm)
         vectors = self.layers * self.vector_parameters() + norms * self.norm_parameters()
+        if self.encoder_layers:
+            alone = self.encoder()
+            vectors += alone.parameters() - self.vocab * self.width
+            vectors += self.layers * (
+                self.norm_parameters() + (self.query_width + 2 * self.key_width) * self.qkv_bias + self.width * self.out_bias
+            )
+        vectors += self.relative_buckets * self.heads * (self.positions == "relative")
         vectors += self.width * (self.token_types + self.head_transform_bias) + self.vocab * self.head_bias
         tables = (0 if self.tied else self.vocab * self.width) + (self.context * self.width if self.positions == "learned" else 0)
         return sum(self.block_parameters(i, idle=True) for i in range(self.layers)) + self.head_parameters() + vectors + tables

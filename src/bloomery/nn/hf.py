@@ -15,12 +15,14 @@ from torch import Tensor
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
 from bloomery.nn.mapping import Architecture, Tensors, expect, sayable
-from bloomery.nn.maps import bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe
+from bloomery.nn.maps import bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, t5
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import plain
 
 # named here, so that the address of a step covers their source
-MAPS: tuple[Architecture, ...] = (bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe)
+MAPS: tuple[Architecture, ...] = (
+    bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, t5,
+)  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 GENERATION = "generation_config.json"
 SHARD = 5 * 10**9  # bytes of a file of weights at most
@@ -214,7 +216,7 @@ def read_config(config: dict[str, Any], where: Path) -> Config:
         known = architecture(name)
         if kind not in (None, known.MODEL_TYPE):
             raise BadInput(f"architectures says {name} and model_type {kind}, which is not the same model; correct one of them")
-        expect(config, quantization_config=(None,), is_encoder_decoder=(False,))
+        expect(config, quantization_config=(None,), is_encoder_decoder=(known.MODEL_TYPE == "t5",))
         return known.read(config)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error

@@ -18,9 +18,11 @@ from bloomery.core.rng import torch_rng
 from bloomery.nn.attention import Attention
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
+from bloomery.nn.cross import CrossAttention
 from bloomery.nn.feedforward import ACTIVATIONS, FeedForward
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.norm import Norm, norm_of
+from bloomery.nn.relative import Relative, alibi
 from bloomery.nn.rotary import rotary, turns
 from bloomery.seams import Rng
 
@@ -35,6 +37,7 @@ class Block(nn.Module):
         self.order, self.parallel = cfg.norm_order, cfg.parallel
         self.mixer_norm = norm_of(cfg) if layer or cfg.first_norm else nn.Identity()
         self.mixer = Attention(cfg, layer)
+        self.cross_norm, self.cross = (norm_of(cfg), CrossAttention(cfg)) if cfg.encoder_layers else (None, None)
         self.mlp_norm = norm_of(cfg)
         self.mlp = mlp_of(cfg, layer)
         if cfg.norm_order == "sandwich":
@@ -52,6 +55,8 @@ class Block(nn.Module):
         x = x_BTD
         if self.order == "pre":
             mixed = x + mix(self.mixer_norm(x))
+            if self.cross is not None:
+                mixed = mixed + self.cross(self.cross_norm(mixed), ctx)
             return mixed + self.mlp(self.mlp_norm(x if self.parallel else mixed), ctx)
         if self.order == "reordered":
             x = x + self.mixer_norm(mix(x))
@@ -85,6 +90,21 @@ class HeadTransform(nn.Module):
         return self.norm(self.act(self.dense(x_BTD)))
 
 
+class Encoder(nn.Module):
+    """Blocks in which every token sees its whole text; Vaswani et al. 2017, arXiv 1706.03762."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.cfg, self.relative = cfg, Relative(cfg) if cfg.positions == "relative" else None
+        self.blocks = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.layers))
+        self.norm = norm_of(cfg)
+
+    def forward(self, x_BSD: Tensor, ctx: Context) -> Tensor:
+        for block in self.blocks:
+            x_BSD = block(x_BSD, ctx)
+        return self.norm(x_BSD)
+
+
 class Transformer(nn.Module):
     """Token ids to hidden states; `logits` turns hidden states into scores over the vocabulary."""
 
@@ -96,6 +116,8 @@ class Transformer(nn.Module):
         with torch.device("meta"):  # torch's own initialization is not wanted, nor its use of the default generator
             self.embed = nn.Embedding(cfg.vocab, cfg.width)
             self.positions = nn.Embedding(cfg.context, cfg.width) if cfg.positions == "learned" else None
+            self.relative = Relative(cfg) if cfg.positions == "relative" else None
+            self.encoder = Encoder(cfg.encoder()) if cfg.encoder_layers else None
             self.types = nn.Embedding(cfg.token_types, cfg.width) if cfg.token_types else None
             self.embed_norm = norm_of(cfg) if cfg.embed_norm else None
             self.blocks = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.layers))
@@ -159,19 +181,52 @@ class Transformer(nn.Module):
     def leave(self, x_BTD: Tensor) -> Tensor:
         """What the head reads, of what comes out of the last block."""
         x_BTD = self.norm(x_BTD)
+        x_BTD = x_BTD * self.cfg.width**-0.5 if self.cfg.head_scaled else x_BTD
         return x_BTD if self.transform is None else self.transform(x_BTD)
 
     def prepare(self, positions_BT: Tensor, documents_BT: Tensor | None, aux: dict[str, list[Any]] | None = None) -> Context:
         """What every block shares, computed once per batch."""
-        if self.positions is None:
+        if self.cfg.positions == "rotary":
             cos, sin = turns(self.cfg, positions_BT)
         else:
             cos = sin = torch.empty(0, device=positions_BT.device)
-        return Context(cos, sin, None if documents_BT is None else documents_BT.to(torch.int32), aux)
+        documents_BT = None if documents_BT is None else documents_BT.to(torch.int32)
+        return Context(cos, sin, documents_BT, aux, self.bias(self, positions_BT))
+
+    def bias(self, part: Transformer | Encoder, positions_BT: Tensor) -> Tensor | None:
+        """What is added to all scores of the decoder or of the encoder."""
+        if part.relative is not None:
+            return part.relative(positions_BT.shape[1])
+        return alibi(self.cfg.heads, positions_BT.shape[1], positions_BT.device) if self.cfg.positions == "alibi" else None
+
+    def encode(self, source_BS: Tensor, documents_BS: Tensor | None = None) -> Tensor:
+        """What the encoder makes of a text, (B, S, D)."""
+        positions = restart(source_BS.shape[1], documents_BS, source_BS.device)
+        ctx = self.prepare(positions, documents_BS)._replace(bias=self.bias(self.encoder, positions))
+        return self.encoder(self.enter(source_BS, positions), ctx)
+
+    def attending(self, ctx: Context, source_BS: Tensor | None, documents_BT: Tensor | None, documents_BS: Tensor | None) -> Context:
+        """The pass of a decoder that attends to a source; texts of a row go with sources of the same number."""
+        if source_BS is None:
+            raise ValueError("this model reads two texts: give the one for its encoder as `source_BT`")
+        if documents_BS is None and documents_BT is None:
+            return ctx._replace(source=self.encode(source_BS))
+        given = torch.zeros_like(source_BS) if documents_BS is None else documents_BS
+        own = torch.zeros(len(source_BS), 1, device=source_BS.device) if documents_BT is None else documents_BT
+        return ctx._replace(source=self.encode(source_BS, documents_BS), seen=own[:, :, None] == given[:, None])
+
+    def refuse_steps(self) -> None:
+        """BadInput for what cannot continue a cache."""
+        if not self.cfg.causal:
+            raise BadInput("this model attends in both directions and cannot generate text; train one with `causal: true`")
+        if self.cfg.positions in ("relative", "alibi") or self.encoder is not None:
+            what = "an encoder" if self.encoder is not None else f"{self.cfg.positions} positions"
+            raise BadInput(f"a model with {what} is not decoded step by step yet; score texts with it, or choose another")
 
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None, cache: Any = None,
         aux: dict[str, list[Any]] | None = None, types_BT: Tensor | None = None,
+        source_BT: Tensor | None = None, source_documents_BT: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Hidden states (B, T, D) after the final norm, as the head reads them.
 
@@ -180,8 +235,7 @@ class Transformer(nn.Module):
         nn/context.py.
         """
         if cache is not None:
-            if not self.cfg.causal:
-                raise BadInput("this model attends in both directions and cannot generate text; train one with `causal: true`")
+            self.refuse_steps()
             with cache.opened(tokens_BT.shape[1]):
                 x_BTD = self.enter(tokens_BT, cache.positions)
                 for layer, block in enumerate(self.blocks):
@@ -190,6 +244,8 @@ class Transformer(nn.Module):
         if positions_BT is None:
             positions_BT = restart(tokens_BT.shape[1], documents_BT, tokens_BT.device)
         x_BTD, whole = self.enter(tokens_BT, positions_BT, types_BT), self.prepare(positions_BT, documents_BT, aux)
+        if self.encoder is not None:
+            whole = self.attending(whole, source_BT, documents_BT, source_documents_BT)
         local = whole
         if self.cfg.local_rope_base:
             cos, sin = rotary(positions_BT, self.cfg.rotary_width, self.cfg.local_rope_base)

@@ -11,7 +11,8 @@ from bloomery.seams import Site
 
 INSIDE = (  # of a block, in the order of the forward pass: kind of site, name
     ("norm", "mixer_norm"), ("mixer", "mixer"), ("linear", "mixer.qkv"), ("norm", "mixer.q_norm"), ("norm", "mixer.k_norm"),
-    ("linear", "mixer.out"), ("norm", "mixer_post_norm"), ("norm", "mlp_norm"), ("mlp", "mlp"), ("linear", "mlp.gate_up"),
+    ("linear", "mixer.out"), ("norm", "mixer_post_norm"), ("norm", "cross_norm"), ("linear", "cross.q"), ("linear", "cross.kv"),
+    ("linear", "cross.out"), ("norm", "mlp_norm"), ("mlp", "mlp"), ("linear", "mlp.gate_up"),
     ("linear", "mlp.up"), ("linear", "mlp.down"), ("norm", "mlp_post_norm"),
     ("linear", "mlp.shared.gate_up"), ("linear", "mlp.shared.up"), ("linear", "mlp.shared.down"),
 )  # fmt: skip
@@ -29,6 +30,14 @@ def sites(net: Transformer) -> list[tuple[Site, nn.Module]]:
         found.append((Site("embed", "positions", -1, of), net.positions))
     if net.types is not None:
         found.append((Site("embed", "types", -1, of), net.types))
+    if net.relative is not None:
+        found.append((Site("embed", "relative.table", -1, of), net.relative.table))
+    if net.encoder is not None:
+        if net.encoder.relative is not None:
+            found.append((Site("embed", "encoder.relative.table", -1, of), net.encoder.relative.table))
+        for layer, block in enumerate(net.encoder.blocks):
+            found += inside(block, layer, len(net.encoder.blocks), "encoder.")
+        found.append((Site("norm", "encoder.norm", -1, of), net.encoder.norm))
     if net.embed_norm is not None:
         found.append((Site("norm", "embed_norm", -1, of), net.embed_norm))
     for layer, block in enumerate(net.blocks):
@@ -43,9 +52,9 @@ def sites(net: Transformer) -> list[tuple[Site, nn.Module]]:
     return [*found, (Site("head", "head", -1, of), net.head)]
 
 
-def inside(block: nn.Module, layer: int, of: int) -> Iterator[tuple[Site, nn.Module]]:
+def inside(block: nn.Module, layer: int, of: int, part: str = "") -> Iterator[tuple[Site, nn.Module]]:
     """The sites of one of `of` blocks, itself first."""
-    at = f"blocks.{layer}"
+    at = f"{part}blocks.{layer}"
     yield Site("block", at, layer, of), block
     experts = getattr(block.mlp, "experts", None)  # whose router is no linear site: it chooses, and is small
     many = len(experts) if isinstance(experts, nn.ModuleList) else 0

@@ -39,7 +39,8 @@ class StreamBp:
         """Add the gradient of every micro-batch into `.grad`; returns {"loss": the step's loss}. BadInput for a model whose layers
         look ahead, drop anything at random, or mix tokens by other means than attention."""
         for block in net.blocks:
-            if type(block.mixer) is not Attention or not net.cfg.causal or block.mixer.window or block.mixer.cap:
+            odd = net.cfg.positions not in ("rotary", "learned") or net.cfg.encoder_layers
+            if type(block.mixer) is not Attention or not net.cfg.causal or block.mixer.window or block.mixer.cap or odd:
                 raise BadInput("backward: streambp needs plain causal attention in every layer; say `backward: autograd`")
         if any(unit.training and getattr(unit, "dropout", 0) for unit in net.modules()):
             raise BadInput(
