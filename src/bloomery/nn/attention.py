@@ -47,19 +47,19 @@ def fused(documents_BT: Tensor | None, cap: float = 0.0) -> bool:
 
 def attend(
     q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None, causal: bool = True, window: int = 0,
-    cap: float = 0.0, scale: float | None = None, bias_HTT: Tensor | None = None,
+    cap: float = 0.0, scale: float | None = None, bias_HTT: Tensor | None = None, prefix_BT: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Attention within documents, (B, T, H x E); `q` is already scaled, unless rows are `fused`: then it is multiplied by `scale`.
 
-    `bias` is added to the scores. Unless `causal`, a token sees all of its document; with a `window`, keys less than so many positions
-    away. Padding (document -1) sees padding alone, so no row is ever empty. The group of query heads that share a key head are rows of
-    one product, so keys and values are never repeated.
+    `bias` is added to the scores; all tokens of a document see those of a `prefix`. Unless `causal`, a token sees all of its document;
+    with a `window`, keys less than so many positions away. Padding (document -1) sees padding alone, so no row is ever empty. The group
+    of query heads that share a key head are rows of one product, so keys and values are never repeated.
 
     The fused kernel, which scales by itself, is what transformers uses: sums in another order alone make a trained model's logits
     differ from theirs by more than 1e-5 in fp32.
     """
     B, T, H, E = q_BTHE.shape
-    if fused(documents_BT, cap) and bias_HTT is None:
+    if fused(documents_BT, cap) and bias_HTT is None and prefix_BT is None:
         q, k, v = (z.transpose(1, 2) for z in (q_BTHE, k_BTKE, v_BTKE))
         mask = visible(None, 0, T, q.device, window, causal)[None] if 0 < window < T else None
         alone = causal and mask is None
@@ -73,7 +73,8 @@ def attend(
     out = []
     for start in range(0, T, step):
         stop = min(start + step, T)
-        keys = slice(max(0, start - window + 1) if window else 0, stop if causal else min(T, stop + window - 1) if window else T)
+        last = stop if causal and prefix_BT is None else min(T, stop + window - 1) if window and prefix_BT is None else T
+        keys = slice(max(0, start - window + 1) if window and prefix_BT is None else 0, last)
         scores = torch.bmm(q[:, start * G : stop * G], k[:, keys].transpose(1, 2)).view(B, K, stop - start, G, -1).float()
         if bias_HTT is not None:
             scores = scores + bias_HTT[:, start:stop, keys].unflatten(0, (K, G)).transpose(1, 2)
@@ -81,6 +82,9 @@ def attend(
             scores = cap * torch.tanh(scores / cap)
         if causal or window or documents_BT is not None:
             seen = visible(documents_BT, start, stop, q.device, window, causal, keys)
+            if prefix_BT is not None:
+                own = True if documents_BT is None else documents_BT[:, start:stop, None] == documents_BT[:, None]
+                seen = seen | (prefix_BT[:, None] & own)
             scores = scores.masked_fill(~seen[:, None, :, None, :], float("-inf"))
         out.append(torch.bmm(scores.softmax(-1).to(v.dtype).view(B * K, (stop - start) * G, -1), v[:, keys]))
     return torch.cat(out, dim=1).view(B, K, T, G, E).transpose(1, 2).reshape(B, T, H * E)
@@ -131,9 +135,9 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
         q, k, v = self.split(x_BTD)
-        scale = 1.0 if fused(ctx.documents, self.cap) and ctx.bias is None else self.scale
+        scale = 1.0 if fused(ctx.documents, self.cap) and ctx.bias is None and ctx.prefix is None else self.scale
         q, k = (rotate(q, ctx.cos, ctx.sin, scale), rotate(k, ctx.cos, ctx.sin)) if self.rotary else (q if scale == 1.0 else q * scale, k)
-        return self.out(attend(q, k, v, ctx.documents, self.causal, self.window, self.cap, self.scale, ctx.bias))
+        return self.out(attend(q, k, v, ctx.documents, self.causal, self.window, self.cap, self.scale, ctx.bias, ctx.prefix))
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
         """The same for tokens that continue `cache`: the first tokens of all attend as in training, later ones over the slots."""

@@ -27,5 +27,6 @@ class Context(NamedTuple):
     documents: Tensor | None = None  # int32 (B, T): the piece that a token belongs to, -1 for padding; None: one per row
     aux: dict[str, list[Any]] | None = None
     bias: Tensor | None = None  # added to the scores, (H, T, T), where that is how positions are told
+    prefix: Tensor | None = None  # bool (B, T): tokens that all of their document see, also those before them
     source: Tensor | None = None  # (B, S, D): what an encoder made of another text
     seen: Tensor | None = None  # bool (B, T, S): which of its tokens are seen; None: all

@@ -226,13 +226,14 @@ class Transformer(nn.Module):
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None, cache: Any = None,
         aux: dict[str, list[Any]] | None = None, types_BT: Tensor | None = None,
-        source_BT: Tensor | None = None, source_documents_BT: Tensor | None = None,
+        source_BT: Tensor | None = None, source_documents_BT: Tensor | None = None, prefix_BT: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Hidden states (B, T, D) after the final norm, as the head reads them.
 
         Positions default to counting from 0 in every document, documents to one per row. With a `cache` (see infer/cache.py) the
-        tokens continue what it holds, and it knows positions and documents itself. Into `aux` go the things that modules tell, see
-        nn/context.py.
+        tokens continue what it holds, and it knows positions and documents itself. `types` choose rows of the table of token types,
+        `source` is the text for the encoder, with documents of its own, and tokens of `prefix` (bool) are seen by all of their document.
+        Into `aux` go the things that modules tell, see nn/context.py.
         """
         if cache is not None:
             self.refuse_steps()
@@ -244,6 +245,7 @@ class Transformer(nn.Module):
         if positions_BT is None:
             positions_BT = restart(tokens_BT.shape[1], documents_BT, tokens_BT.device)
         x_BTD, whole = self.enter(tokens_BT, positions_BT, types_BT), self.prepare(positions_BT, documents_BT, aux)
+        whole = whole if prefix_BT is None else whole._replace(prefix=prefix_BT)
         if self.encoder is not None:
             whole = self.attending(whole, source_BT, documents_BT, source_documents_BT)
         local = whole

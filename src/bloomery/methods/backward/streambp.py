@@ -71,6 +71,8 @@ class _Streamed:
         net, aux = self._net, more.get("aux")
         if not torch.is_grad_enabled() or more.get("cache") is not None:
             return net(tokens, positions, documents, **more)
+        if odd := sorted(name for name in more if name not in ("aux", "cache") and more[name] is not None):
+            raise BadInput(f"backward: streambp does not know {odd[0]}; say `backward: autograd`")
         if positions is None:
             positions = restart(tokens.shape[1], documents, tokens.device)
         x_BTD, ctx = net.enter(tokens, positions), net.prepare(positions, documents)
