@@ -150,3 +150,17 @@ def test_a_changed_tensor_and_a_changed_key_are_found(tmp_path, folder):
     assert gguf.wrong_keys(LLAMA, words, keys | {"llama.rope.freq_base": 5e5}) == ["llama.rope.freq_base"]
     with pytest.raises(BadInput, match=r"output_norm\.weight"):
         gguf.to_ours(LLAMA, values)
+
+
+def test_what_a_file_would_leave_out_is_refused():
+    from dataclasses import replace
+
+    from bloomery.nn.config import RopeScaling
+
+    cfg = Config(vocab=31, width=16, layers=2, heads=4, kv_heads=2, ffn=24, context=32)
+    for changes, word in [
+        ({"architecture": "gemma2"}, "GGUF file of gemma2 is not written yet"), ({"windows": (8,)}, "leave out windows"),
+        ({"rope_scaling": RopeScaling("linear", 2.0)}, "leave out rope_scaling"),
+    ]:  # fmt: skip
+        with pytest.raises(BadInput, match=word):
+            gguf.writable(replace(cfg, **changes))

@@ -79,22 +79,19 @@ REFUSED = [
     (LLAMA, {"architectures": None}, "architecture nothing"),
     (LLAMA, {"architectures": None, "model_type": "qwen4"}, "did you mean qwen3 or qwen2"),
     (LLAMA, {"model_type": "mistral"}, "architectures says LlamaForCausalLM and model_type mistral"),
-    (LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_type 'llama3'"),
-    (LLAMA, {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type 'linear'"),
+    (LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "does not describe a LlamaForCausalLM model.*low_freq_factor"),
+    (LLAMA, {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic'"),
+    (LLAMA, {"rope_scaling": {"type": "longrope", "factor": 2.0}}, "rope_type 'longrope'"),
+    (LLAMA, {"rope_scaling": {"type": "linear", "factor": -2.0}}, "factor of rope_scaling must be above 0"),
     (LLAMA, {"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "full_attention"),
     (LLAMA, {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
     (LLAMA, {"quantization_config": {"bits": 4}}, "quantization_config"),
     (LLAMA, {"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported, only 'silu'"),
     (LLAMA, {"hidden_size": None}, "does not describe a LlamaForCausalLM"),
     (LLAMA, {"vocab_size": 0}, "vocab must be at least 1"),
-    (QWEN2, {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, "sliding_attention in 1 layers"),
-    (
-        QWEN3,
-        {"use_sliding_window": True, "sliding_window": 16, "layer_types": ["full_attention", "sliding_attention"]},
-        "sliding_window 16",
-    ),
+    (QWEN3, {"layer_types": ["full_attention", "sliding_attention"]}, "use_sliding_window is False"),
     (QWEN3, {"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
-    (QWEN2, {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
+    (QWEN2, {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "mscale": 0.7}}, "mscale 0.7"),
     (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True"),
     (GPT2, {"scale_attn_weights": False}, "scale_attn_weights False"),
     (GPT2, {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn"),
@@ -137,6 +134,30 @@ def test_files_of_the_bare_decoder_and_old_buffers_are_read(tmp_path):
     save_file(weights, tmp_path / "model.safetensors")
     _, state = from_hf(tmp_path)
     assert all(torch.equal(state[name], value) for name, value in plain(net).items())
+
+
+def test_large_weights_become_several_files_with_an_index(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    net = make()
+    to_hf(net, None, tmp_path, shard=30_000)
+    files = sorted(file.name for file in tmp_path.glob("*.safetensors"))
+    assert len(files) > 2 and files[0] == f"model-00001-of-{len(files):05}.safetensors"
+    assert all(torch.equal(from_hf(tmp_path)[1][name], value) for name, value in plain(net).items())
+    _, info = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+
+
+def test_the_first_files_of_bert_are_read(tmp_path):
+    config = {"architectures": ["BertForMaskedLM"], "vocab_size": 31, "hidden_size": 16, "num_hidden_layers": 1}
+    net = Transformer(read_config(config | {"num_attention_heads": 2, "intermediate_size": 24}, tmp_path), Rng((3,)))
+    to_hf(net, None, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    old = {name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): t for name, t in weights.items()}
+    old |= {"cls.predictions.decoder.weight": weights["bert.embeddings.word_embeddings.weight"].clone()}
+    old |= {"bert.pooler.dense.weight": torch.zeros(16, 16), "cls.seq_relationship.bias": torch.zeros(2)}
+    save_file(old, tmp_path / "model.safetensors")
+    assert all(torch.equal(from_hf(tmp_path)[1][name], value) for name, value in plain(net).items())
 
 
 def test_a_tied_head_is_the_embedding_or_refused(tmp_path):

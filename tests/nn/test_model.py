@@ -69,7 +69,7 @@ def test_attention_equals_the_formula_written_out():
 
 
 def test_turning_is_the_same_both_ways():
-    from bloomery.nn.attention import rotary, rotate, turn, widen
+    from bloomery.nn.rotary import rotary, rotate, turn, widen
 
     x = torch.randn(2, 9, 3, 8, generator=torch.Generator().manual_seed(0))
     table = rotary(torch.arange(9)[None], 8, 500.0)
@@ -191,3 +191,18 @@ def test_layers_share_one_compiled_graph_also_where_they_are_asked_to_tell():
     (ours, _), (theirs, _) = found
     assert len(ours["mean"]) == 3
     torch.testing.assert_close(ours["mean"], theirs["mean"])
+
+
+def test_all_tokens_see_a_prefix():
+    net, row, prefix = make(), ids(1, 20), torch.tensor([[True] * 6 + [False] * 14])
+    first, both = net(row, prefix_BT=prefix), make(causal=False)
+    both.load_state_dict(net.state_dict())
+    torch.testing.assert_close(first[:, :6], both(row[:, :6]), rtol=0, atol=2e-6)  # within the prefix, in both directions
+    changed = row.clone()
+    changed[:, 15] += 1
+    torch.testing.assert_close(net(changed % 97, prefix_BT=prefix)[:, :15], first[:, :15], rtol=0, atol=2e-6)  # after it, backward only
+    with torch.no_grad():
+        torch.testing.assert_close(net(row, prefix_BT=prefix), first, rtol=0, atol=2e-6)
+    documents = torch.tensor([[0] * 3 + [1] * 17])
+    apart = net(row, documents_BT=documents, prefix_BT=prefix)
+    torch.testing.assert_close(apart[:, 3:], net(row[:, 3:], prefix_BT=prefix[:, 3:]), rtol=0, atol=2e-6)

@@ -66,3 +66,18 @@ def test_only_the_gradients_asked_for() -> None:
 def test_softmax_gradient_sums_to_zero_over_the_vocabulary() -> None:
     g, nats = softmax_gradient(torch.randn(5, 7, dtype=torch.float64), torch.arange(5), torch.ones(5, dtype=torch.float64))
     assert g.sum(-1).abs().max() < 1e-12 and (nats > 0).all()
+
+
+@pytest.mark.parametrize("chunk", [3, 64])
+def test_a_bias_and_a_cap_give_the_gradients_of_torch(chunk: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    h, w, b = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((11, 6), (9, 6), (9,)))
+    targets, weights = torch.randint(0, 9, (11,), generator=generator), torch.rand(11, generator=generator, dtype=torch.float64)
+    leaves = [[t.clone().requires_grad_() for t in (h, w, b)] for _ in range(2)]
+    logits = 1.5 * torch.tanh((leaves[0][0] @ leaves[0][1].T + leaves[0][2]) / 1.5)
+    want = (torch.nn.functional.cross_entropy(logits, targets, reduction="none") * weights).sum()
+    found = linear_cross_entropy(*leaves[1][:2], targets, weights, chunk, leaves[1][2], 1.5)
+    want.backward(), found.backward()
+    torch.testing.assert_close(found, want)
+    for one, other in zip(*leaves, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)

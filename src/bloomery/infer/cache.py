@@ -12,8 +12,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bloomery.nn.attention import rotary, visible, widen
+from bloomery.nn.attention import visible
 from bloomery.nn.config import Config
+from bloomery.nn.rotary import turns, widen
 
 
 class Cache:
@@ -27,11 +28,13 @@ class Cache:
         self.padding = torch.tensor(padding, device=device) if any(padding) else None
         self.learned = cfg.context if cfg.positions == "learned" else 0  # rows of the table of positions; 0: tokens are rotated
         self._order = torch.arange(slots, device=device)[None]
-        self._table = (None, None) if self.learned else widen(*rotary(self._order, cfg.head_width, cfg.rope_base))
+        self._table = (None, None) if cfg.positions != "rotary" else widen(*turns(cfg, self._order))
         self.cos = self.sin = self._table[0]
         self.positions: Tensor | None = None  # of the new tokens, (B or 1, T), where positions are learned
         self.documents: Tensor | None = None  # of the first tokens: 0, and -1 where a row is padded
         self.mask: Tensor | None = None
+        self.masks: dict[int, Tensor | None] = {}  # of layers that see a window, by its length
+        self._windows = set(cfg.windows) - {0}
         self.fresh = False
         self._hide()
 
@@ -57,6 +60,8 @@ class Cache:
             self.mask = None if self._hidden is None else self._hidden[..., :end]
         else:
             self.mask = self._causal(end)
+        if self._windows and not self.fresh:
+            self.masks = {window: self._within(window, length, end) for window in self._windows}
         # views of every layer at once: a step of a small model is mostly the making of views
         self._all_keys, self._all_values = (whole[..., :end, :].unbind() for whole in (self.keys, self.values))
         self._new_keys, self._new_values = (whole[..., self.used : end, :].transpose(2, 3).unbind() for whole in (self.keys, self.values))
@@ -74,6 +79,8 @@ class Cache:
             if last >= self.learned:
                 raise ValueError(f"position {last} is past the {self.learned} positions that the model has learned")
             self.positions = position.clamp(max=self.learned - 1)  # of rows that have ended beside a longer one: no one reads them
+        elif self._table[0] is None:
+            return
         elif self.padding is None:
             self.cos, self.sin = (table[:, new] for table in self._table)
         else:
@@ -83,9 +90,19 @@ class Cache:
         slot = torch.arange(length, device=self.keys.device)
         return (slot >= self.padding[:, None]).to(torch.int32) - 1
 
-    def _causal(self, end: int) -> Tensor:
+    def _within(self, window: int, length: int, end: int) -> Tensor | None:
+        """The mask of layers that see a window; all slots are kept, whether or not a later token sees them."""
+        if end <= window:
+            return self.mask
+        if length > 1:
+            return self._causal(end, window)
+        far = self._order[:, :end] <= self.used - window
+        mask = torch.zeros(far.shape, dtype=self.keys.dtype, device=far.device).masked_fill_(far, float("-inf"))[:, None, None]
+        return mask if self._hidden is None else mask + self._hidden[..., :end]
+
+    def _causal(self, end: int, window: int = 0) -> Tensor:
         """The mask of several new tokens after earlier ones: (B or 1, 1, T x G, S)."""
-        seen = visible(None, self.used, end, self.keys.device).repeat_interleave(self.group, dim=1)
+        seen = visible(None, self.used, end, self.keys.device, window).repeat_interleave(self.group, dim=1)
         mask = torch.zeros(seen.shape, dtype=self.keys.dtype, device=seen.device).masked_fill_(~seen, float("-inf"))[:, None]
         return mask if self._hidden is None else mask + self._hidden[..., :end]
 

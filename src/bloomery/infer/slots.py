@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from bloomery.infer.cache import Cache
-from bloomery.nn.attention import rotary, widen
 from bloomery.nn.config import Config
+from bloomery.nn.rotary import turns, widen
 
 ROUND = 32  # a step sees slots up to a multiple of this: its views are made anew only every so often, and sums keep their order
 EXACT = 4  # rows in a step at least, idle ones among them, where nothing may depend on company: fewer are summed in another order
@@ -45,10 +45,11 @@ class Slots:
         self._hidden = torch.full((held, slots), float("-inf"), dtype=dtype, device=device)  # added to scores
         self._first = slots * torch.arange(held * cfg.kv_heads, device=device).view(held, -1)  # of each row's heads, when laid flat
         self._flat = [(k.view(-1, cfg.head_width), v.view(-1, cfg.head_width)) for k, v in zip(self.keys, self.values, strict=True)]
-        turns = (
-            None if cfg.positions == "learned" else widen(*rotary(torch.arange(slots, device=device)[None], cfg.head_width, cfg.rope_base))
-        )
-        self._turns = turns and torch.stack([table[0] for table in turns], dim=1)  # (S, 2, 1, E): a step looks both up at once
+        self._order = torch.arange(slots, device=device)[None]
+        table = None if cfg.positions != "rotary" else widen(*turns(cfg, self._order))
+        self._turns = table and torch.stack([one[0] for one in table], dim=1)  # (S, 2, 1, E): a step looks both up at once
+        self.masks: dict[int, Tensor] = {}  # of layers that see a window, by its length
+        self._windows = set(cfg.windows) - {0}
         self._seen = (0, 0)
 
     @property
@@ -115,6 +116,9 @@ class Slots:
         if self._turns is not None:
             self.cos, self.sin = self._turns[self.positions].unbind(2)
         self.mask = self._hidden[:rows].scatter_(1, self.positions, 0.0)[:, None, None, :end]
+        for window in self._windows:
+            far = self._order[:, :end] <= self.positions - window
+            self.masks[window] = self.mask.masked_fill(far[:, None, None], float("-inf"))
         self._at = (self._first[:rows] + self.positions).flatten()
         yield
         self.positions[:used] += 1

@@ -1,70 +1,69 @@
-"""Rotary positions and attention, causal or in both directions, that never crosses documents.
+"""Attention, causal or in both directions, over all of a text or windows of it, that never crosses documents.
 
 Shapes: B rows, T tokens, H query heads, K key heads, G = H / K query heads that share one key head, E head width, S cache slots.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+from bloomery.nn.config import Config
+from bloomery.nn.context import Context
+from bloomery.nn.norm import Norm
+from bloomery.nn.rotary import rotate, turn
 
 BLOCKS = 4  # query blocks of the training path: each skips the keys after it; more save a little time and cost compilation
 LARGEST = 512  # queries in one block at most, so that the scores of a long row stay small
 
 
-def rotary(positions_BT: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position, each (B, T, width / 2) in fp32; Su et al. 2021, arXiv 2104.09864."""
-    exponent = torch.arange(0, width, 2, dtype=torch.float32, device=positions_BT.device) / width
-    angle = positions_BT[..., None].float() * (1.0 / base**exponent)
-    return angle.cos(), angle.sin()
+def visible(
+    documents_BT: Tensor | None,
+    start: int,
+    stop: int,
+    device: torch.device,
+    window: int = 0,
+    causal: bool = True,
+    keys: slice | None = None,
+) -> Tensor:
+    """Which of the `keys` (all before `stop`) the queries start..stop may see: bool, (B or 1, queries, keys)."""
+    keys = keys or slice(0, stop)
+    query, key = (torch.arange(a, b, device=device, dtype=torch.int32) for a, b in ((start, stop), (keys.start, keys.stop)))
+    away = query[:, None] - key[None, :]
+    seen = away >= 0 if causal else torch.ones_like(away, dtype=torch.bool)
+    if window:
+        seen = seen & (away < window if causal else away.abs() < window)
+    seen = seen[None]
+    return seen if documents_BT is None else seen & (documents_BT[:, start:stop, None] == documents_BT[:, None, keys])
 
 
-def rotate(x_BTHE: Tensor, cos_BTe: Tensor, sin_BTe: Tensor, scale: float = 1.0) -> Tensor:
-    """Turns the halves of each head by its position, in fp32, times `scale`; returns the dtype of `x`."""
-    first, second = x_BTHE.float().chunk(2, dim=-1)
-    cos, sin = cos_BTe[:, :, None] * scale, sin_BTe[:, :, None] * scale
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_BTHE.dtype)
+def fused(documents_BT: Tensor | None, cap: float = 0.0) -> bool:
+    """Whether `attend` uses torch's fused kernel: whole rows without gradients, and scores as they are."""
+    return documents_BT is None and not cap and not torch.is_grad_enabled()
 
 
-def turn(x_BTHE: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor) -> Tensor:
-    """The same rotation in few operations, for decoding; cosine and sine as from `widen`, (B or 1, T, 1, E)."""
-    x = x_BTHE.float()
-    return torch.addcmul(x * cos_BT1E, x.roll(x.shape[-1] // 2, -1), sin_BT1E).to(x_BTHE.dtype)
+def attend(
+    q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None, causal: bool = True, window: int = 0,
+    cap: float = 0.0, scale: float | None = None, bias_HTT: Tensor | None = None, prefix_BT: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Attention within documents, (B, T, H x E); `q` is already scaled, unless rows are `fused`: then it is multiplied by `scale`.
 
-
-def widen(cos_BTe: Tensor, sin_BTe: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine of both halves, (B, T, 1, E): what `turn` multiplies by."""
-    return torch.cat((cos_BTe, cos_BTe), dim=-1)[:, :, None], torch.cat((-sin_BTe, sin_BTe), dim=-1)[:, :, None]
-
-
-def visible(documents_BT: Tensor | None, start: int, stop: int, device: torch.device) -> Tensor:
-    """Which of the keys 0..stop the queries start..stop may see in causal attention: bool, (B or 1, queries, keys)."""
-    order = torch.arange(stop, device=device, dtype=torch.int32)
-    seen = (order[start:, None] >= order[None, :])[None]
-    if documents_BT is None:
-        return seen
-    return seen & (documents_BT[:, start:stop, None] == documents_BT[:, None, :stop])
-
-
-def fused(documents_BT: Tensor | None) -> bool:
-    """Whether `attend` uses torch's fused kernel: whole rows without gradients."""
-    return documents_BT is None and not torch.is_grad_enabled()
-
-
-def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None, causal: bool = True) -> Tensor:
-    """Attention within documents, (B, T, H x E); `q` is already scaled by E ** -0.5, unless rows are `fused`.
-
-    Unless `causal`, a token sees all of its document. Padding (document -1) sees padding alone, so no row is ever empty. The group of
-    query heads that share a key head are rows of one product, so keys and values are never repeated.
+    `bias` is added to the scores; all tokens of a document see those of a `prefix`. Unless `causal`, a token sees all of its document;
+    with a `window`, keys less than so many positions away. Padding (document -1) sees padding alone, so no row is ever empty. The group
+    of query heads that share a key head are rows of one product, so keys and values are never repeated.
 
     The fused kernel, which scales by itself, is what transformers uses: sums in another order alone make a trained model's logits
     differ from theirs by more than 1e-5 in fp32.
     """
     B, T, H, E = q_BTHE.shape
-    if fused(documents_BT):
+    if fused(documents_BT, cap) and bias_HTT is None and prefix_BT is None:
         q, k, v = (z.transpose(1, 2) for z in (q_BTHE, k_BTKE, v_BTKE))
-        out = scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=k.shape[1] != H)
+        mask = visible(None, 0, T, q.device, window, causal)[None] if 0 < window < T else None
+        alone = causal and mask is None
+        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=alone, scale=scale, enable_gqa=k.shape[1] != H)
         return out.transpose(1, 2).reshape(B, T, H * E)
     K = k_BTKE.shape[2]
     G = H // K
@@ -74,23 +73,83 @@ def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor 
     out = []
     for start in range(0, T, step):
         stop = min(start + step, T)
-        keys = stop if causal else T
-        scores = torch.bmm(q[:, start * G : stop * G], k[:, :keys].transpose(1, 2)).view(B, K, stop - start, G, keys).float()
-        if causal or documents_BT is not None:
-            seen = visible(documents_BT, start, stop, q.device) if causal else documents_BT[:, start:stop, None] == documents_BT[:, None]
+        last = stop if causal and prefix_BT is None else min(T, stop + window - 1) if window and prefix_BT is None else T
+        keys = slice(max(0, start - window + 1) if window and prefix_BT is None else 0, last)
+        scores = torch.bmm(q[:, start * G : stop * G], k[:, keys].transpose(1, 2)).view(B, K, stop - start, G, -1).float()
+        if bias_HTT is not None:
+            scores = scores + bias_HTT[:, start:stop, keys].unflatten(0, (K, G)).transpose(1, 2)
+        if cap:
+            scores = cap * torch.tanh(scores / cap)
+        if causal or window or documents_BT is not None:
+            seen = visible(documents_BT, start, stop, q.device, window, causal, keys)
+            if prefix_BT is not None:
+                own = True if documents_BT is None else documents_BT[:, start:stop, None] == documents_BT[:, None]
+                seen = seen | (prefix_BT[:, None] & own)
             scores = scores.masked_fill(~seen[:, None, :, None, :], float("-inf"))
-        out.append(torch.bmm(scores.softmax(-1).to(v.dtype).view(B * K, (stop - start) * G, keys), v[:, :keys]))
+        out.append(torch.bmm(scores.softmax(-1).to(v.dtype).view(B * K, (stop - start) * G, -1), v[:, keys]))
     return torch.cat(out, dim=1).view(B, K, T, G, E).transpose(1, 2).reshape(B, T, H * E)
 
 
-def attend_cached(q_BTHE: Tensor, keys_BKSE: Tensor, values_BKSE: Tensor, mask: Tensor | None) -> Tensor:
+def attend_cached(
+    q_BTHE: Tensor, keys_BKSE: Tensor, values_BKSE: Tensor, mask: Tensor | None, cap: float = 0.0, scale: float | None = None
+) -> Tensor:
     """The newest T tokens over all cached slots, (B, T, H x E); `mask` is added to the scores, (B or 1, 1, T x G, S)."""
     B, T, H, E = q_BTHE.shape
     K = keys_BKSE.shape[1]
     G = H // K
-    if T == 1:
-        q = q_BTHE.view(B, K, G, E)
-        return scaled_dot_product_attention(q, keys_BKSE, values_BKSE, attn_mask=mask).view(B, 1, H * E)
-    q = q_BTHE.view(B, T, K, G, E).transpose(1, 2).reshape(B, K, T * G, E)
-    out = scaled_dot_product_attention(q, keys_BKSE, values_BKSE, attn_mask=mask)
-    return out.view(B, K, T, G, E).transpose(1, 2).reshape(B, T, H * E)
+    q = q_BTHE.view(B, K, G, E) if T == 1 else q_BTHE.view(B, T, K, G, E).transpose(1, 2).reshape(B, K, T * G, E)
+    if cap:
+        scores = cap * torch.tanh((q @ keys_BKSE.transpose(2, 3)).float() * ((scale or E**-0.5) / cap))
+        if mask is not None:
+            scores = (scores + mask).clamp_min(torch.finfo(scores.dtype).min)  # padding sees nothing, and must stay a number
+        out = scores.softmax(-1).to(q.dtype) @ values_BKSE
+    else:
+        out = scaled_dot_product_attention(q, keys_BKSE, values_BKSE, attn_mask=mask, scale=scale)
+    return out.view(B, 1, H * E) if T == 1 else out.view(B, K, T, G, E).transpose(1, 2).reshape(B, T, H * E)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention; rows of `qkv` are the H query heads, then the K key heads, then the K value heads."""
+
+    def __init__(self, cfg: Config, layer: int = 0) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_width = cfg.heads, cfg.kv_heads, cfg.head_width
+        self.rotary, self.causal, self.window, self.cap = cfg.positions == "rotary", cfg.causal, cfg.window(layer), cfg.score_cap
+        self.scale, self.whole = (cfg.query_scalar or cfg.head_width) ** -0.5, cfg.qk_norm_whole
+        self.qkv = nn.Linear(cfg.width, cfg.query_width + 2 * cfg.key_width, bias=cfg.qkv_bias)
+        widths = (cfg.query_width, cfg.key_width) if self.whole else (cfg.head_width, cfg.head_width)
+        self.q_norm, self.k_norm = (Norm(n, cfg.norm_eps) if cfg.qk_norm else None for n in widths)
+        self.out = nn.Linear(cfg.query_width, cfg.width, bias=cfg.out_bias)
+
+    def split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H, E), keys and values (B, T, K, E), not yet rotated."""
+        heads = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_width)
+        q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
+        return (q, k, v) if self.q_norm is None else (*self.normed(q, k), v)
+
+    def normed(self, q_BTHE: Tensor, k_BTKE: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys after their norms."""
+        if not self.whole:
+            return self.q_norm(q_BTHE), self.k_norm(k_BTKE)
+        return self.q_norm(q_BTHE.flatten(2)).view(q_BTHE.shape), self.k_norm(k_BTKE.flatten(2)).view(k_BTKE.shape)
+
+    def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
+        q, k, v = self.split(x_BTD)
+        scale = 1.0 if fused(ctx.documents, self.cap) and ctx.bias is None and ctx.prefix is None else self.scale
+        q, k = (rotate(q, ctx.cos, ctx.sin, scale), rotate(k, ctx.cos, ctx.sin)) if self.rotary else (q if scale == 1.0 else q * scale, k)
+        return self.out(attend(q, k, v, ctx.documents, self.causal, self.window, self.cap, self.scale, ctx.bias, ctx.prefix))
+
+    def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
+        """The same for tokens that continue `cache`: the first tokens of all attend as in training, later ones over the slots."""
+        heads = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_width)
+        turning, v = heads.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
+        if self.q_norm is not None:
+            turning = torch.cat(self.normed(*turning.split((self.heads, self.kv_heads), dim=2)), dim=2)
+        if self.rotary:
+            turning = turn(turning, cache.cos, cache.sin)
+        q, k = turning.split((self.heads, self.kv_heads), dim=2)
+        keys, values = cache.write(layer, k, v)
+        if cache.fresh:
+            q = q if fused(cache.documents, self.cap) else q * self.scale
+            return self.out(attend(q, k, v, cache.documents, True, self.window, self.cap, self.scale))
+        return self.out(attend_cached(q, keys, values, cache.masks[self.window] if self.window else cache.mask, self.cap, self.scale))

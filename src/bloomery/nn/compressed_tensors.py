@@ -7,6 +7,7 @@ NAME.weight_shape and, where there are zeros, NAME.weight_zero_point. Shapes: O 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def write(net: Transformer, packed: Mapping[str, Packed], tokenizer_folder: Path
     in the type of the scales, so that fp16 would round every weight.
     """
     refuse(net, packed)
-    hf.to_hf(net, tokenizer_folder, out, dtype)
+    hf.to_hf(net, tokenizer_folder, out, dtype, shard=sys.maxsize)  # one file, which is written anew below
     weights = {name: t for native, t in _dense(net, packed, dtype).items() for name, t in _theirs(net, native, t).items()}
     schemes: dict[tuple[int, int, bool], list[str]] = {}
     for native, one in packed.items():
@@ -47,6 +48,10 @@ def refuse(net: Transformer, packed: Mapping[str, Packed]) -> None:
     """BadInput naming why a model cannot be written so."""
     if not packed:
         raise BadInput("the model is not compressed, and compressed-tensors holds codes: give what a compress step made")
+    if not net.cfg.causal or net.cfg.experts:
+        raise BadInput(f"compressed-tensors folders of {net.cfg.architecture} are not written yet; export as huggingface")
+    if any(one.heads for one in hf.tensors(net.cfg).values()):
+        raise BadInput(f"compressed-tensors has no place for the interleaved heads of {net.cfg.architecture}; export as huggingface")
     if any(one.transposed for one in hf.tensors(net.cfg).values()):
         raise BadInput(f"compressed-tensors has no place for the Conv1D layers of {net.cfg.architecture}; export as gguf")
     for name, one in packed.items():

@@ -1,6 +1,6 @@
 """What all blocks of a pass share.
 
-Shapes: B rows, T tokens, E head width, X experts of a mixture, K experts that a token goes to.
+Shapes: B rows, T tokens, S tokens of a source, D width, H heads, E head width, X experts of a mixture, K experts that a token goes to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ class Context(NamedTuple):
     dict of its own, which the model gathers afterwards, so that a compiled block sees the same in every layer.
     """
 
-    cos: Tensor  # (B or 1, T, E / 2) fp32, of the positions; empty where positions are learned
+    cos: Tensor  # (B or 1, T, E / 2) fp32, of the positions; empty where nothing is rotated
     sin: Tensor
     documents: Tensor | None = None  # int32 (B, T): the piece that a token belongs to, -1 for padding; None: one per row
     aux: dict[str, list[Any]] | None = None
+    bias: Tensor | None = None  # added to the scores, (H, T, T), where that is how positions are told
+    prefix: Tensor | None = None  # bool (B, T): tokens that all of their document see, also those before them
+    source: Tensor | None = None  # (B, S, D): what an encoder made of another text
+    seen: Tensor | None = None  # bool (B, T, S): which of its tokens are seen; None: all

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bloomery.nn.packed import Packed
 
 Type = Literal["F32", "F16", "Q8_0", "Q4_0"]
+ARCHITECTURES = ("gpt2", "llama", "qwen2", "qwen3")
 BLOCK = 32
 BITS: dict[str, int] = {"Q8_0": 8, "Q4_0": 4}
 TABLES = ("token_embd.weight", "output.weight")  # one row for each token
@@ -77,6 +78,7 @@ def places(cfg: Config) -> dict[str, list[Place]]:
     """Native name -> the file's tensors that its rows become."""
     import gguf
 
+    writable(cfg)
     arch = next((number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == cfg.architecture), None)
     if arch is None:
         raise BadInput(f"llama.cpp knows no architecture {cfg.architecture}; export as huggingface")
@@ -96,9 +98,18 @@ def places(cfg: Config) -> dict[str, list[Place]]:
     return found
 
 
+def writable(cfg: Config) -> None:
+    """BadInput naming what these files would leave out, so that llama.cpp would compute something else."""
+    sayable(cfg)
+    if cfg.architecture not in ARCHITECTURES:
+        raise BadInput(f"a GGUF file of {cfg.architecture} is not written yet, only of {', '.join(ARCHITECTURES)}; export as huggingface")
+    if odd := next((name for name in ("rope_scaling", "windows") if getattr(cfg, name)), None):
+        raise BadInput(f"a GGUF file would leave out {odd} {getattr(cfg, odd)}; export as huggingface")
+
+
 def hyperparameters(cfg: Config) -> dict[str, int | float]:
     """Keys below the architecture's name."""
-    sayable(cfg)
+    writable(cfg)
     keys: dict[str, int | float] = {
         "vocab_size": cfg.vocab, "context_length": cfg.context, "embedding_length": cfg.width, "block_count": cfg.layers,
         "feed_forward_length": cfg.ffn, "attention.head_count": cfg.heads, "attention.head_count_kv": cfg.kv_heads,

@@ -15,13 +15,17 @@ from torch import Tensor
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
 from bloomery.nn.mapping import Architecture, Tensors, expect, sayable
-from bloomery.nn.maps import gpt2, llama, qwen2, qwen3
+from bloomery.nn.maps import bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, t5
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import plain
 
-MAPS: tuple[Architecture, ...] = (gpt2, llama, qwen2, qwen3)  # named here, so that the address of a step covers their source
+# named here, so that the address of a step covers their source
+MAPS: tuple[Architecture, ...] = (
+    bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, t5,
+)  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 GENERATION = "generation_config.json"
+SHARD = 5 * 10**9  # bytes of a file of weights at most
 ROLES = ("bos_token", "eos_token", "pad_token")
 
 
@@ -47,36 +51,48 @@ def to_theirs(cfg: Config, state: dict[str, Tensor]) -> dict[str, Tensor]:
     theirs: dict[str, Tensor] = {}
     for ours, held in tensors(cfg).items():
         pieces = state[ours].split(held.rows) if held.rows else (state[ours],)
-        theirs |= {name: turned(piece, held).contiguous() for name, piece in zip(held.names, pieces, strict=True)}
+        theirs |= {name: turned(piece, held, (3, held.heads)).contiguous() for name, piece in zip(held.names, pieces, strict=True)}
     return theirs
 
 
 def to_ours(cfg: Config, theirs: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
     """The way back; BadInput if a tensor is missing or one is left that the architecture does not know."""
     known, ours = architecture(cfg.architecture), {}
-    theirs = {name: t for name, t in theirs.items() if not name.endswith(known.BUFFERS)}
+    theirs = {recent(name): t for name, t in theirs.items() if not name.endswith(known.BUFFERS)}
+    table = tensors(cfg)
     if not any(name.startswith(known.PREFIX) for name in theirs):
-        theirs = {name if name.startswith("lm_head.") else known.PREFIX + name: t for name, t in theirs.items()}
+        outside = {part for held in table.values() for part in held.names if not part.startswith(known.PREFIX)} | known.TIED.keys()
+        theirs = {name if name in outside else known.PREFIX + name: t for name, t in theirs.items()}
     left = set(theirs)
-    for name, held in tensors(cfg).items():
+    for name, held in table.items():
         missing = [part for part in held.names if part not in theirs]
         if missing:
             raise BadInput(f"{where} holds no tensor {missing[0]}; the download is incomplete or config.json belongs to another model")
-        parts = [turned(theirs[part], held) for part in held.names]
+        parts = [turned(theirs[part], held, (held.heads, 3)) for part in held.names]
         ours[name] = (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
         left.difference_update(held.names)
-    if cfg.tied and "lm_head.weight" in left:
-        left.remove("lm_head.weight")
-        if not theirs["lm_head.weight"].equal(ours["embed.weight"]):
-            raise BadInput(f"{where} holds an lm_head.weight of its own and config.json says tie_word_embeddings; correct the config")
+    for name in sorted(left & known.TIED.keys()) if cfg.tied else ():
+        left.remove(name)
+        if not theirs[name].equal(ours[known.TIED[name]]):
+            raise BadInput(f"{where} holds a {name} of its own and config.json says tie_word_embeddings; correct the config")
     if left:
         what = f"{len(left)} tensors that {known.ARCHITECTURE} does not know, such as {min(left)}"
         raise BadInput(f"{where} holds {what}; its config.json names the wrong architecture")
     return ours
 
 
-def turned(t: Tensor, held: Tensors) -> Tensor:
-    """A matrix as the other side stores it; vectors stay as they are."""
+def recent(name: str) -> str:
+    """A tensor's name as it is today: the first files of BERT call gains gamma and biases beta."""
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def turned(t: Tensor, held: Tensors, order: tuple[int, int]) -> Tensor:
+    """A tensor as the other side stores it: a matrix may lie there as (in, out), rows in groups of another `order`."""
+    if held.heads:
+        return t.unflatten(0, (*order, -1)).transpose(0, 1).flatten(0, 2)
     return t.t() if held.transposed and t.dim() == 2 else t
 
 
@@ -124,8 +140,11 @@ def copy_words(source: Path, out: Path) -> None:
         _write(out / GENERATION, {**stored, "eos_token_id": sorted(ends)})
 
 
-def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Writes a folder that `transformers` loads: config, weights in `dtype`, generation defaults and the tokenizer's files."""
+def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: torch.dtype = torch.float32, shard: int = SHARD) -> None:
+    """Writes a folder that `transformers` loads: config, weights in `dtype`, generation defaults and the tokenizer's files.
+
+    Weights of more than `shard` bytes become several files and their index.
+    """
     ids = {f"{role}_id": i for role, i in special_ids(tokenizer_folder).items()}
     config = {
         **write_config(net.cfg), "use_cache": True,
@@ -137,10 +156,26 @@ def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: tor
     several = {"eos_token_id": ends[0] if len(ends) == 1 else ends} if ends else {}
     _write(out / GENERATION, {"_from_model_config": True, **ids, **several})
     weights = {name: t.to(dtype) for name, t in to_theirs(net.cfg, plain(net)).items()}
-    save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
+    write_weights(weights, out, shard)
     for name in TOKENIZER_FILES if tokenizer_folder is not None else ():
         if (tokenizer_folder / name).is_file():
             shutil.copyfile(tokenizer_folder / name, out / name)
+
+
+def write_weights(weights: dict[str, Tensor], out: Path, shard: int) -> None:
+    """One file, or as many as it takes that none is larger than `shard` bytes, unless one tensor is."""
+    parts: list[dict[str, Tensor]] = [{}]
+    for name, t in weights.items():
+        if parts[-1] and sum(one.nbytes for one in parts[-1].values()) + t.nbytes > shard:
+            parts.append({})
+        parts[-1][name] = t
+    files = [f"model-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)] if len(parts) > 1 else ["model.safetensors"]
+    for file, part in zip(files, parts, strict=True):
+        save_file(part, str(out / file), metadata={"format": "pt"})
+    if len(parts) > 1:
+        places = {name: file for file, part in zip(files, parts, strict=True) for name in part}
+        total = sum(t.nbytes for t in weights.values())
+        _write(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})
 
 
 def write_config(cfg: Config) -> dict[str, Any]:
@@ -181,7 +216,7 @@ def read_config(config: dict[str, Any], where: Path) -> Config:
         known = architecture(name)
         if kind not in (None, known.MODEL_TYPE):
             raise BadInput(f"architectures says {name} and model_type {kind}, which is not the same model; correct one of them")
-        expect(config, quantization_config=(None,), is_encoder_decoder=(False,))
+        expect(config, quantization_config=(None,), is_encoder_decoder=(known.MODEL_TYPE == "t5",))
         return known.read(config)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error

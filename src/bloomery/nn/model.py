@@ -6,130 +6,103 @@ Weights may be bf16: norms, rotary positions and softmax are then computed in fp
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bloomery.core.errors import BadInput
 from bloomery.core.rng import torch_rng
-from bloomery.nn.attention import attend, attend_cached, fused, rotary, rotate, turn
+from bloomery.nn.attention import Attention
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
+from bloomery.nn.cross import CrossAttention
+from bloomery.nn.feedforward import ACTIVATIONS, FeedForward
+from bloomery.nn.mixture import Mixture
+from bloomery.nn.norm import Norm, norm_of
+from bloomery.nn.relative import Relative, alibi
+from bloomery.nn.rotary import rotary, turns
 from bloomery.seams import Rng
 
 INIT = Rng((0, "init"))
 
 
-def gelu_tanh(x: Tensor) -> Tensor:
-    """Hendrycks & Gimpel 2016, arXiv 1606.08415, with tanh for the error function: "gelu_new" of transformers.
-
-    Whole rows without gradients are computed operation by operation as there, which makes the logits equal to the bit; torch's own
-    function, which is faster, rounds otherwise, and large activations make more than 1e-5 of it.
-    """
-    if torch.is_grad_enabled() or x.shape[-2] == 1:
-        return F.gelu(x, approximate="tanh")
-    return 0.5 * x * (1.0 + torch.tanh((2.0 / math.pi) ** 0.5 * (x + 0.044715 * x.pow(3.0))))
-
-
-ACTIVATIONS = {"silu": F.silu, "gelu_tanh": gelu_tanh}
-
-
-class Norm(nn.Module):
-    """Root-mean-square norm with a gain, Zhang & Sennrich 2019, arXiv 1910.07467; or layer norm with gain and bias, Ba et al. 2016,
-    arXiv 1607.06450."""
-
-    def __init__(self, width: int, eps: float, kind: str = "rms") -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width)) if kind == "layer" else None
-        self.eps = eps
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        if self.bias is not None:
-            return F.layer_norm(x_BTD, (x_BTD.shape[-1],), self.weight, self.bias, self.eps)
-        return F.rms_norm(x_BTD, (x_BTD.shape[-1],), self.weight, self.eps)
-
-
-class Attention(nn.Module):
-    """Grouped-query attention; rows of `qkv` are the H query heads, then the K key heads, then the K value heads."""
-
-    def __init__(self, cfg: Config) -> None:
-        super().__init__()
-        self.heads, self.kv_heads, self.head_width = cfg.heads, cfg.kv_heads, cfg.head_width
-        self.rotary, self.causal = cfg.positions == "rotary", cfg.causal
-        self.qkv = nn.Linear(cfg.width, cfg.query_width + 2 * cfg.key_width, bias=cfg.qkv_bias)
-        self.q_norm = Norm(cfg.head_width, cfg.norm_eps) if cfg.qk_norm else None
-        self.k_norm = Norm(cfg.head_width, cfg.norm_eps) if cfg.qk_norm else None
-        self.out = nn.Linear(cfg.query_width, cfg.width, bias=cfg.out_bias)
-
-    def split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, T, H, E), keys and values (B, T, K, E), not yet rotated."""
-        heads = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_width)
-        q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
-        return (q, k, v) if self.q_norm is None else (self.q_norm(q), self.k_norm(k), v)
-
-    def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
-        q, k, v = self.split(x_BTD)
-        scale = 1.0 if fused(ctx.documents) else self.head_width**-0.5
-        q, k = (rotate(q, ctx.cos, ctx.sin, scale), rotate(k, ctx.cos, ctx.sin)) if self.rotary else (q if scale == 1.0 else q * scale, k)
-        return self.out(attend(q, k, v, ctx.documents, self.causal))
-
-    def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
-        """The same for tokens that continue `cache`: the first tokens of all attend as in training, later ones over the slots."""
-        heads = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_width)
-        turning, v = heads.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
-        if self.q_norm is not None:
-            q, k = turning.split((self.heads, self.kv_heads), dim=2)
-            turning = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
-        if self.rotary:
-            turning = turn(turning, cache.cos, cache.sin)
-        q, k = turning.split((self.heads, self.kv_heads), dim=2)
-        keys, values = cache.write(layer, k, v)
-        if cache.fresh:
-            return self.out(attend(q if fused(cache.documents) else q * self.head_width**-0.5, k, v, cache.documents))
-        return self.out(attend_cached(q, keys, values, cache.mask))
-
-
-class FeedForward(nn.Module):
-    """down(act(gate x) * up x), rows of `gate_up` being the gate, then the up, Shazeer 2020, arXiv 2002.05202; or down(act(up x))."""
-
-    def __init__(self, cfg: Config) -> None:
-        super().__init__()
-        self.gated, self.act = cfg.gated, ACTIVATIONS[cfg.activation]
-        if cfg.gated:
-            self.gate_up = nn.Linear(cfg.width, 2 * cfg.ffn, bias=cfg.mlp_bias)
-        else:
-            self.up = nn.Linear(cfg.width, cfg.ffn, bias=cfg.mlp_bias)
-        self.down = nn.Linear(cfg.ffn, cfg.width, bias=cfg.mlp_bias)
-
-    def forward(self, x_BTD: Tensor, ctx: Context | None = None) -> Tensor:
-        if not self.gated:
-            return self.down(self.act(self.up(x_BTD)))
-        gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
-        return self.down(self.act(gate) * up)
-
-
 class Block(nn.Module):
-    """One layer. It is called alike in every layer, so the trainer compiles it once and all layers share the code."""
+    """One layer. It is called alike in every layer, so the trainer compiles it once and all layers of one kind share the code."""
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, layer: int = 0) -> None:
         super().__init__()
-        self.mixer_norm = Norm(cfg.width, cfg.norm_eps, cfg.norm)
-        self.mixer = Attention(cfg)
-        self.mlp_norm = Norm(cfg.width, cfg.norm_eps, cfg.norm)
-        self.mlp = FeedForward(cfg)
+        self.order, self.parallel = cfg.norm_order, cfg.parallel
+        self.mixer_norm = norm_of(cfg) if layer or cfg.first_norm else nn.Identity()
+        self.mixer = Attention(cfg, layer)
+        self.cross_norm, self.cross = (norm_of(cfg), CrossAttention(cfg)) if cfg.encoder_layers else (None, None)
+        self.mlp_norm = norm_of(cfg)
+        self.mlp = mlp_of(cfg, layer)
+        if cfg.norm_order == "sandwich":
+            self.mixer_post_norm, self.mlp_post_norm = norm_of(cfg), norm_of(cfg)
 
     def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
-        x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), ctx)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD), ctx)
+        return self.joined(x_BTD, lambda given: self.mixer(given, ctx), ctx)
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
         """The same for tokens that continue `cache`."""
-        x_BTD = x_BTD + self.mixer.step(self.mixer_norm(x_BTD), layer, cache)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        return self.joined(x_BTD, lambda given: self.mixer.step(given, layer, cache), None)
+
+    def joined(self, x_BTD: Tensor, mix: Callable[[Tensor], Tensor], ctx: Context | None) -> Tensor:
+        """Mixer and feed-forward with norms and residual sums in the model's order."""
+        x = x_BTD
+        if self.order == "pre":
+            mixed = x + mix(self.mixer_norm(x))
+            if self.cross is not None:
+                mixed = mixed + self.cross(self.cross_norm(mixed), ctx)
+            return mixed + self.mlp(self.mlp_norm(x if self.parallel else mixed), ctx)
+        if self.order == "reordered":
+            x = x + self.mixer_norm(mix(x))
+            return x + self.mlp_norm(self.mlp(x, ctx))
+        if self.order == "sandwich":
+            x = x + self.mixer_post_norm(mix(self.mixer_norm(x)))
+            return x + self.mlp_post_norm(self.mlp(self.mlp_norm(x), ctx))
+        x = self.mixer_norm(x + mix(x))
+        return self.mlp_norm(x + self.mlp(x, ctx))
+
+
+def mlp_of(cfg: Config, layer: int) -> nn.Module:
+    """A feed-forward, or a mixture of them."""
+    if not cfg.mixed(layer):
+        return FeedForward(cfg)
+    return Mixture(replace(cfg, ffn=cfg.expert_ffn or cfg.ffn), cfg.experts, cfg.top, cfg.top_normalised, cfg.shared_ffn)
+
+
+class HeadTransform(nn.Module):
+    """norm(act(dense x)), which some heads read; Devlin et al. 2018, arXiv 1810.04805."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.dense, self.act, self.norm = (
+            nn.Linear(cfg.width, cfg.width, bias=cfg.head_transform_bias),
+            ACTIVATIONS[cfg.activation],
+            norm_of(cfg),
+        )
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.norm(self.act(self.dense(x_BTD)))
+
+
+class Encoder(nn.Module):
+    """Blocks in which every token sees its whole text; Vaswani et al. 2017, arXiv 1706.03762."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.cfg, self.relative = cfg, Relative(cfg) if cfg.positions == "relative" else None
+        self.blocks = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.layers))
+        self.norm = norm_of(cfg)
+
+    def forward(self, x_BSD: Tensor, ctx: Context) -> Tensor:
+        for block in self.blocks:
+            x_BSD = block(x_BSD, ctx)
+        return self.norm(x_BSD)
 
 
 class Transformer(nn.Module):
@@ -143,9 +116,14 @@ class Transformer(nn.Module):
         with torch.device("meta"):  # torch's own initialization is not wanted, nor its use of the default generator
             self.embed = nn.Embedding(cfg.vocab, cfg.width)
             self.positions = nn.Embedding(cfg.context, cfg.width) if cfg.positions == "learned" else None
-            self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.layers))
-            self.norm = Norm(cfg.width, cfg.norm_eps, cfg.norm)
-            self.head = nn.Linear(cfg.width, cfg.vocab, bias=False)
+            self.relative = Relative(cfg) if cfg.positions == "relative" else None
+            self.encoder = Encoder(cfg.encoder()) if cfg.encoder_layers else None
+            self.types = nn.Embedding(cfg.token_types, cfg.width) if cfg.token_types else None
+            self.embed_norm = norm_of(cfg) if cfg.embed_norm else None
+            self.blocks = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.layers))
+            self.norm = norm_of(cfg) if cfg.final_norm else nn.Identity()
+            self.transform = HeadTransform(cfg) if cfg.head_transform else None
+            self.head = nn.Linear(cfg.width, cfg.vocab, bias=cfg.head_bias)
         if rng is not None:
             self.to_empty(device="cpu")
         if cfg.tied:
@@ -159,11 +137,12 @@ class Transformer(nn.Module):
 
         Gains are 1 and biases 0.
         """
+        gains = {f"{name}.weight": 0.0 if unit.offset else 1.0 for name, unit in self.named_modules() if isinstance(unit, Norm)}
         for name, p in self.named_parameters():
             if p.dim() == 1:
-                p.fill_(0.0 if name.endswith(".bias") else 1.0)
+                p.fill_(gains.get(name, 0.0))
                 continue
-            writes = name.endswith(("mixer.out.weight", "mlp.down.weight"))
+            writes = name.endswith((".out.weight", ".down.weight"))
             p.normal_(0.0, 0.02 / (2 * self.cfg.layers) ** 0.5 if writes else 0.02, generator=torch_rng(rng.child(name)))
 
     @property
@@ -171,55 +150,116 @@ class Transformer(nn.Module):
         """(V, D); the embedding itself when tied."""
         return self.head.weight
 
+    @property
+    def head_bias(self) -> Tensor | None:
+        """(V), where the head has one."""
+        return self.head.bias
+
+    @property
+    def logit_cap(self) -> float:
+        """Logits are cap x tanh(logits / cap); 0 = as they are."""
+        return self.cfg.logit_cap
+
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """(..., V) in the dtype of the weights."""
-        return self.head(hidden_BTD)
+        logits, cap = self.head(hidden_BTD), self.cfg.logit_cap
+        return cap * torch.tanh(logits / cap) if cap else logits
 
-    def enter(self, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    def enter(self, tokens_BT: Tensor, positions_BT: Tensor, types_BT: Tensor | None = None) -> Tensor:
         """What goes into the first block, (B, T, D); ValueError for a position that a learned table does not hold."""
         x_BTD = self.embed(tokens_BT)
-        if self.positions is None:
-            return x_BTD
-        if tokens_BT.shape[1] > self.cfg.context and int(positions_BT.max()) >= self.cfg.context:
-            raise ValueError(f"position {int(positions_BT.max())} is past the {self.cfg.context} positions that the model has learned")
-        return x_BTD + self.positions(positions_BT)
+        if self.cfg.embed_scaled:
+            x_BTD = x_BTD * x_BTD.new_tensor(self.cfg.width**0.5)
+        if self.types is not None:
+            x_BTD = x_BTD + (self.types.weight[0] if types_BT is None else self.types(types_BT))
+        if self.positions is not None:
+            if tokens_BT.shape[1] > self.cfg.context and int(positions_BT.max()) >= self.cfg.context:
+                raise ValueError(f"position {int(positions_BT.max())} is past the {self.cfg.context} positions that the model has learned")
+            x_BTD = x_BTD + self.positions(positions_BT)
+        return x_BTD if self.embed_norm is None else self.embed_norm(x_BTD)
+
+    def leave(self, x_BTD: Tensor) -> Tensor:
+        """What the head reads, of what comes out of the last block."""
+        x_BTD = self.norm(x_BTD)
+        x_BTD = x_BTD * self.cfg.width**-0.5 if self.cfg.head_scaled else x_BTD
+        return x_BTD if self.transform is None else self.transform(x_BTD)
 
     def prepare(self, positions_BT: Tensor, documents_BT: Tensor | None, aux: dict[str, list[Any]] | None = None) -> Context:
         """What every block shares, computed once per batch."""
-        if self.positions is None:
-            cos, sin = rotary(positions_BT, self.cfg.head_width, self.cfg.rope_base)
+        if self.cfg.positions == "rotary":
+            cos, sin = turns(self.cfg, positions_BT)
         else:
             cos = sin = torch.empty(0, device=positions_BT.device)
-        return Context(cos, sin, None if documents_BT is None else documents_BT.to(torch.int32), aux)
+        documents_BT = None if documents_BT is None else documents_BT.to(torch.int32)
+        return Context(cos, sin, documents_BT, aux, self.bias(self, positions_BT))
+
+    def bias(self, part: Transformer | Encoder, positions_BT: Tensor) -> Tensor | None:
+        """What is added to all scores of the decoder or of the encoder."""
+        if part.relative is not None:
+            return part.relative(positions_BT.shape[1])
+        return alibi(self.cfg.heads, positions_BT.shape[1], positions_BT.device) if self.cfg.positions == "alibi" else None
+
+    def encode(self, source_BS: Tensor, documents_BS: Tensor | None = None) -> Tensor:
+        """What the encoder makes of a text, (B, S, D)."""
+        positions = restart(source_BS.shape[1], documents_BS, source_BS.device)
+        ctx = self.prepare(positions, documents_BS)._replace(bias=self.bias(self.encoder, positions))
+        return self.encoder(self.enter(source_BS, positions), ctx)
+
+    def attending(self, ctx: Context, source_BS: Tensor | None, documents_BT: Tensor | None, documents_BS: Tensor | None) -> Context:
+        """The pass of a decoder that attends to a source; texts of a row go with sources of the same number."""
+        if source_BS is None:
+            raise ValueError("this model reads two texts: give the one for its encoder as `source_BT`")
+        if documents_BS is None and documents_BT is None:
+            return ctx._replace(source=self.encode(source_BS))
+        given = torch.zeros_like(source_BS) if documents_BS is None else documents_BS
+        own = torch.zeros(len(source_BS), 1, device=source_BS.device) if documents_BT is None else documents_BT
+        return ctx._replace(source=self.encode(source_BS, documents_BS), seen=own[:, :, None] == given[:, None])
+
+    def refuse_steps(self) -> None:
+        """BadInput for what cannot continue a cache."""
+        if not self.cfg.causal:
+            raise BadInput("this model attends in both directions and cannot generate text; train one with `causal: true`")
+        if self.cfg.positions in ("relative", "alibi") or self.encoder is not None:
+            what = "an encoder" if self.encoder is not None else f"{self.cfg.positions} positions"
+            raise BadInput(f"a model with {what} is not decoded step by step yet; score texts with it, or choose another")
 
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None, cache: Any = None,
-        aux: dict[str, list[Any]] | None = None,
+        aux: dict[str, list[Any]] | None = None, types_BT: Tensor | None = None,
+        source_BT: Tensor | None = None, source_documents_BT: Tensor | None = None, prefix_BT: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """Hidden states (B, T, D) after the final norm.
+        """Hidden states (B, T, D) after the final norm, as the head reads them.
 
         Positions default to counting from 0 in every document, documents to one per row. With a `cache` (see infer/cache.py) the
-        tokens continue what it holds, and it knows positions and documents itself. Into `aux` go the things that modules tell, see
-        nn/context.py.
+        tokens continue what it holds, and it knows positions and documents itself. `types` choose rows of the table of token types,
+        `source` is the text for the encoder, with documents of its own, and tokens of `prefix` (bool) are seen by all of their document.
+        Into `aux` go the things that modules tell, see nn/context.py.
         """
         if cache is not None:
-            if not self.cfg.causal:
-                raise BadInput("this model attends in both directions and cannot generate text; train one with `causal: true`")
+            self.refuse_steps()
             with cache.opened(tokens_BT.shape[1]):
                 x_BTD = self.enter(tokens_BT, cache.positions)
                 for layer, block in enumerate(self.blocks):
                     x_BTD = block.step(x_BTD, layer, cache)
-            return self.norm(x_BTD)
+            return self.leave(x_BTD)
         if positions_BT is None:
             positions_BT = restart(tokens_BT.shape[1], documents_BT, tokens_BT.device)
-        x_BTD, ctx = self.enter(tokens_BT, positions_BT), self.prepare(positions_BT, documents_BT, aux)
-        for block in self.blocks:
+        x_BTD, whole = self.enter(tokens_BT, positions_BT, types_BT), self.prepare(positions_BT, documents_BT, aux)
+        whole = whole if prefix_BT is None else whole._replace(prefix=prefix_BT)
+        if self.encoder is not None:
+            whole = self.attending(whole, source_BT, documents_BT, source_documents_BT)
+        local = whole
+        if self.cfg.local_rope_base:
+            cos, sin = rotary(positions_BT, self.cfg.rotary_width, self.cfg.local_rope_base)
+            local = whole._replace(cos=cos, sin=sin)
+        for layer, block in enumerate(self.blocks):
+            ctx = local if self.cfg.window(layer) else whole
             if aux is not None:
                 ctx = ctx._replace(aux={})
             x_BTD = block(x_BTD, ctx)
             for name, told in (ctx.aux or {}).items():
                 aux.setdefault(name, []).extend(told)
-        return self.norm(x_BTD)
+        return self.leave(x_BTD)
 
 
 def restart(length: int, documents_BT: Tensor | None, device: torch.device) -> Tensor:

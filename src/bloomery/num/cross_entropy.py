@@ -32,38 +32,56 @@ def softmax_gradient(logits_CV: Tensor, targets_C: Tensor, weights_C: Tensor) ->
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h_ND: Tensor, w_VD: Tensor, targets_N: Tensor, weights_N: Tensor, chunk: int) -> Tensor:
-        wants_h, wants_w = ctx.needs_input_grad[:2]
+    def forward(
+        ctx: Any, h_ND: Tensor, w_VD: Tensor, targets_N: Tensor, weights_N: Tensor, chunk: int, bias_V: Tensor | None, cap: float
+    ) -> Tensor:
+        wants_h, wants_w, wants_b = *ctx.needs_input_grad[:2], ctx.needs_input_grad[5]
         dh_ND = torch.empty_like(h_ND) if wants_h else None
         dw_VD = torch.zeros_like(w_VD, dtype=wide(w_VD.dtype)) if wants_w else None
+        db_V = torch.zeros_like(bias_V, dtype=wide(w_VD.dtype)) if wants_b else None
         total = torch.zeros((), dtype=torch.float64, device=h_ND.device)
         for begin in range(0, len(h_ND), chunk):
             part = slice(begin, begin + chunk)
             logits_CV = h_ND[part] @ w_VD.T
-            if not (wants_h or wants_w):
+            logits_CV = logits_CV if bias_V is None else logits_CV + bias_V
+            logits_CV = cap * torch.tanh(logits_CV / cap) if cap else logits_CV
+            if not (wants_h or wants_w or wants_b):
                 nats_C = F.cross_entropy(logits_CV.to(wide(logits_CV.dtype)), targets_N[part], reduction="none") * weights_N[part]
             else:
                 g_CV, nats_C = softmax_gradient(logits_CV, targets_N[part], weights_N[part])
+                g_CV = g_CV * (1 - (logits_CV / cap).square()) if cap else g_CV
+                if wants_b:
+                    db_V += g_CV.sum(0)
                 if wants_h:
                     torch.mm(g_CV, w_VD, out=dh_ND[part])
                 if wants_w:
                     dw_VD += g_CV.T @ h_ND[part]
             total += nats_C.sum(dtype=torch.float64)
-        ctx.save_for_backward(dh_ND, dw_VD)
+        ctx.save_for_backward(dh_ND, dw_VD, db_V)
         ctx.head_type = w_VD.dtype
         return total.to(wide(h_ND.dtype))
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        dh_ND, dw_VD = ctx.saved_tensors
+        dh_ND, dw_VD, db_V = ctx.saved_tensors
         dh_ND = None if dh_ND is None else dh_ND * scale
         dw_VD = None if dw_VD is None else (dw_VD * scale).to(ctx.head_type)
-        return dh_ND, dw_VD, None, None, None
+        db_V = None if db_V is None else (db_V * scale).to(ctx.head_type)
+        return dh_ND, dw_VD, None, None, None, db_V, None
 
 
-def linear_cross_entropy(h_ND: Tensor, w_VD: Tensor, targets_N: Tensor, weights_N: Tensor, chunk: int = 512) -> Tensor:
-    """Sum over tokens of weight x -log softmax(h @ w.T)[target], in nats, differentiable by `h_ND` and `w_VD`.
+def linear_cross_entropy(
+    h_ND: Tensor, w_VD: Tensor, targets_N: Tensor, weights_N: Tensor, chunk: int = 512, bias_V: Tensor | None = None, cap: float = 0.0
+) -> Tensor:
+    """Sum over tokens of weight x -log softmax(h @ w.T + bias)[target], in nats, differentiable by `h_ND`, `w_VD` and `bias_V`.
 
-    Logits are held for `chunk` tokens at a time; the head's gradient is accumulated in float32 whatever the type of the weights.
+    With a `cap` logits are cap x tanh(logits / cap). They are held for `chunk` tokens at a time; the head's gradient is accumulated in
+    float32 whatever the type of the weights.
     """
-    return _LinearCrossEntropy.apply(h_ND, w_VD, targets_N, weights_N, chunk)
+    return _LinearCrossEntropy.apply(h_ND, w_VD, targets_N, weights_N, chunk, bias_V, cap)
+
+
+def head_cross_entropy(net: Any, h_ND: Tensor, targets_N: Tensor, weights_N: Tensor, chunk: int = 512) -> Tensor:
+    """The same with the head of a model, whatever it has besides its matrix."""
+    bias_V, cap = getattr(net, "head_bias", None), getattr(net, "logit_cap", 0.0)
+    return linear_cross_entropy(h_ND, net.head_weight, targets_N, weights_N, chunk, bias_V, cap)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bloomery.nn.attention import rotate, visible
+from bloomery.nn.attention import visible
 from bloomery.nn.context import Context
+from bloomery.nn.rotary import rotate
 
 
 def stream(block: nn.Module, x_BTD: Tensor, ctx: Context, step: int, aux: dict[str, list[Any]] | None = None) -> Tensor:
@@ -102,7 +103,7 @@ class _Chunks:
         """The mixer over tokens a..b, which attend to all before them and to one another."""
         mixer = self.block.mixer
         q, k, v = mixer.split(x_BtD)
-        scale = mixer.head_width**-0.5
+        scale = mixer.scale
         q, k = (rotate(q, ctx.cos, ctx.sin, scale), rotate(k, ctx.cos, ctx.sin)) if mixer.rotary else (q * scale, k)
         k, v = self.own = tuple(z.transpose(1, 2).flatten(0, 1) for z in (k, v))
         if not torch.is_grad_enabled():

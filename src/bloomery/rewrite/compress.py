@@ -191,6 +191,8 @@ def compress(
     outcome.skipped |= left
     if not chosen:
         raise BadInput(f"skip leaves no linear to compress of {len(linears)}; name fewer")
+    if experts := next((name for name in chosen if ".experts." in name), None):
+        raise BadInput(f"{experts} sees a part of the tokens only, and calibration follows all: name '*.experts.*' under skip")
     for site, unit in found:
         if site.name in chosen and type(unit) is not nn.Linear:
             raise BadInput(f"{site.name} is a {type(unit).__name__} and no plain linear; merge adapters into the model first")

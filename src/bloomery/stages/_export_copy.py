@@ -70,8 +70,8 @@ def tell_copy(
     job: Job, source: Artifact, weights: Path, parameters: int, found: Parity, *, label: str, engine: str, text: str, note: str = "",
     speed: float | None = None, source_speed: float | None = None,
 ) -> None:  # fmt: skip
-    """The fact `copy`: how large the copy is, how near to its source, and how fast."""
-    size = weights.stat().st_size
+    """The fact `copy`: how large the copy is, how near to its source, and how fast. `weights` is a file, or a folder of safetensors."""
+    size = sum(file.stat().st_size for file in (weights.glob("*.safetensors") if weights.is_dir() else [weights]))
     job.fact(
         "copy",
         {

@@ -124,8 +124,7 @@ def measure(stage: Export, source: Any, theirs: Any, made: Path, told: Text, job
             return theirs(torch.as_tensor(ids, dtype=torch.int64)[None]).logits[0]
 
     found = parity(logits(source), score, told.ids, told.counted)
-    file = made / "model.safetensors"
-    tell_copy(job, stage.model, file, source.cfg.parameters(), found, label=label, engine="transformers", text=told.what, note=note)
+    tell_copy(job, stage.model, made, source.cfg.parameters(), found, label=label, engine="transformers", text=told.what, note=note)
 
 
 def same(a: Tensor | None, b: Tensor | None) -> bool:

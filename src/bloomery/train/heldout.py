@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bloomery.num.cross_entropy import linear_cross_entropy
+from bloomery.num.cross_entropy import head_cross_entropy
 from bloomery.seams import Batch, Clock, Loss, Rng
 from bloomery.train.batches import Feed
 from bloomery.train.shares import shares
@@ -112,6 +112,5 @@ def _nats(net: nn.Module, batches: Sequence[Batch], compiled: bool) -> float:
         for batch in batches:
             hidden_BTD = net(batch.inputs, batch.positions, batch.documents).detach()
             hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-            head_VD = net.head_weight.detach()
-            nats += float(linear_cross_entropy(hidden_ND, head_VD, batch.targets.reshape(-1), batch.weights.reshape(-1)))
+            nats += float(head_cross_entropy(net, hidden_ND, batch.targets.reshape(-1), batch.weights.reshape(-1)).detach())
     return nats

@@ -39,7 +39,8 @@ class StreamBp:
         """Add the gradient of every micro-batch into `.grad`; returns {"loss": the step's loss}. BadInput for a model whose layers
         look ahead, drop anything at random, or mix tokens by other means than attention."""
         for block in net.blocks:
-            if type(block.mixer) is not Attention or not net.cfg.causal:
+            odd = net.cfg.positions not in ("rotary", "learned") or net.cfg.encoder_layers
+            if type(block.mixer) is not Attention or not net.cfg.causal or block.mixer.window or block.mixer.cap or odd:
                 raise BadInput("backward: streambp needs plain causal attention in every layer; say `backward: autograd`")
         if any(unit.training and getattr(unit, "dropout", 0) for unit in net.modules()):
             raise BadInput(
@@ -70,6 +71,8 @@ class _Streamed:
         net, aux = self._net, more.get("aux")
         if not torch.is_grad_enabled() or more.get("cache") is not None:
             return net(tokens, positions, documents, **more)
+        if odd := sorted(name for name in more if name not in ("aux", "cache") and more[name] is not None):
+            raise BadInput(f"backward: streambp does not know {odd[0]}; say `backward: autograd`")
         if positions is None:
             positions = restart(tokens.shape[1], documents, tokens.device)
         x_BTD, ctx = net.enter(tokens, positions), net.prepare(positions, documents)
@@ -78,4 +81,4 @@ class _Streamed:
         step = -(-tokens.shape[1] // self._chunks)
         for block in net.blocks:
             x_BTD = stream(block, x_BTD, ctx, step, aux)
-        return net.norm(x_BTD)
+        return net.leave(x_BTD)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bloomery.num.cross_entropy import linear_cross_entropy
+from bloomery.num.cross_entropy import head_cross_entropy
 from bloomery.seams import Batch, Rng
 
 
@@ -34,5 +34,5 @@ class CrossEntropy:
         net = roles["net"]
         hidden_BTD = net(batch.inputs, batch.positions, batch.documents)
         hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-        nats = linear_cross_entropy(hidden_ND, net.head_weight, batch.targets.reshape(-1), batch.weights.reshape(-1), self.chunk)
+        nats = head_cross_entropy(net, hidden_ND, batch.targets.reshape(-1), batch.weights.reshape(-1), self.chunk)
         return {"tokens": nats}

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bloomery.core.errors import BadInput
-from bloomery.nn.attention import rotate, visible
-from bloomery.num.cross_entropy import linear_cross_entropy
+from bloomery.nn.attention import visible
+from bloomery.nn.rotary import rotate
+from bloomery.num.cross_entropy import head_cross_entropy
 from bloomery.seams import Batch, Rng
 
 # Shapes: B rows, T tokens, D width, H heads whose relations are compared, K key heads, E width of a head.
@@ -66,7 +67,7 @@ class MiniLm:
         real = (documents >= 0)[:, None]
         (q, k, v), (teacher_q, teacher_k, teacher_v) = own, wanted
         hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-        nats = linear_cross_entropy(hidden_ND, net.head_weight, batch.targets.reshape(-1), batch.weights.reshape(-1))
+        nats = head_cross_entropy(net, hidden_ND, batch.targets.reshape(-1), batch.weights.reshape(-1))
         return {
             "attention": self.attention * divergence(relation(teacher_q, teacher_k, allowed), relation(q, k, allowed), real),
             "values": self.values * divergence(relation(teacher_v, teacher_v, allowed), relation(v, v, allowed), real),

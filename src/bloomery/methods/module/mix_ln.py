@@ -30,7 +30,9 @@ class MixLN:
             raise ValueError(f"share must be between 0 and 1, got {self.share}")
 
     def build(self, cfg: Any, site: Site, old: nn.Module, rng: Rng) -> nn.Module | None:
-        """The same parts in another order, or None for the layers that stay as they are."""
+        """The same parts in another order, or None for the layers that stay as they are; ValueError for an order of their own."""
+        if cfg.norm_order != "pre" or cfg.parallel:
+            raise ValueError(f"it is no plain Pre-LN layer ({'parallel' if cfg.parallel else cfg.norm_order})")
         if site.layer >= math.ceil(self.share * site.of - 1e-9):
             return None
         with torch.device("meta"):

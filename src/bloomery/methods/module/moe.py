@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bloomery.core.rng import torch_rng
-from bloomery.nn.context import Context
-from bloomery.nn.model import FeedForward
+from bloomery.nn.feedforward import FeedForward
+from bloomery.nn.mixture import Mixture
 from bloomery.seams import Rng, Site
 
 
@@ -42,7 +42,7 @@ class MoE:
             raise ValueError(f"it is a {type(old).__name__} and no plain feed-forward")
         small = replace(cfg, ffn=self.ffn or max(1, cfg.ffn // self.top))
         with torch.device("meta"):
-            m = _Mixture(small, self.experts, self.top, self.normalised)
+            m = Mixture(small, self.experts, self.top, self.normalised)
         like, stds = next(old.parameters()), {name: float(p.std()) if p.dim() > 1 else 0.0 for name, p in old.named_parameters()}
         m = m.to_empty(device=like.device).to(like.dtype)
         m.router.weight.normal_(0.0, cfg.width**-0.5, generator=torch_rng(rng.child("router")))
@@ -50,27 +50,3 @@ class MoE:
             for name, p in expert.named_parameters():
                 p.normal_(0.0, stds[name], generator=torch_rng(rng.child(number, name)))
         return m
-
-
-class _Mixture(nn.Module):
-    """Shapes: N tokens, X experts, K of them for a token."""
-
-    def __init__(self, cfg: Any, experts: int, top: int, normalised: bool) -> None:
-        super().__init__()
-        self.top, self.normalised = top, normalised
-        self.router = nn.Linear(cfg.width, experts, bias=False)
-        self.experts = nn.ModuleList(FeedForward(cfg) for _ in range(experts))
-
-    def forward(self, x_BTD: Tensor, ctx: Context | None = None) -> Tensor:
-        probs_BTX = self.router(x_BTD).float().softmax(-1)
-        weight_BTK, chosen_BTK = probs_BTX.topk(self.top, dim=-1)
-        if ctx is not None and ctx.aux is not None:
-            ctx.aux.setdefault("router", []).append((probs_BTX, chosen_BTK))
-        if self.normalised:
-            weight_BTK = weight_BTK / weight_BTK.sum(-1, keepdim=True)
-        x_ND, chosen_NK = x_BTD.flatten(0, -2), chosen_BTK.flatten(0, -2)
-        weight_NK, out_ND = weight_BTK.flatten(0, -2).to(x_BTD.dtype), torch.zeros_like(x_ND)
-        for number, expert in enumerate(self.experts):
-            row, place = (chosen_NK == number).nonzero(as_tuple=True)
-            out_ND = out_ND.index_add(0, row, expert(x_ND[row]) * weight_NK[row, place, None])
-        return out_ND.view_as(x_BTD)

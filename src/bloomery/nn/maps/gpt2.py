@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bloomery.nn.config import Config
-from bloomery.nn.mapping import Tensors, expect
+from bloomery.nn.mapping import HEAD, Tensors, expect
 
 ARCHITECTURE, MODEL_TYPE, PREFIX = "GPT2LMHeadModel", "gpt2", "transformer."
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, which old files hold
+TIED = HEAD
 
 
 def read(config: Mapping[str, Any]) -> Config:

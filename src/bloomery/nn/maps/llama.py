@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bloomery.nn.config import Config
-from bloomery.nn.mapping import Tensors, read_rotary, rotary_tensors, write_rotary
+from bloomery.nn.mapping import HEAD, Tensors, read_rotary, rotary_tensors, write_rotary
 
 ARCHITECTURE, MODEL_TYPE, PREFIX = "LlamaForCausalLM", "llama", "model."
-BUFFERS = ("rotary_emb.inv_freq",)
+BUFFERS, TIED = ("rotary_emb.inv_freq",), HEAD
 
 
 def read(config: Mapping[str, Any]) -> Config:

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from bloomery.nn.config import Config
-from bloomery.nn.mapping import Tensors, read_rotary, rotary_tensors, whole_attention, write_rotary
+from bloomery.nn.mapping import HEAD, Tensors, qwen_windows, read_rotary, rotary_tensors, write_rotary, write_windows
 
 ARCHITECTURE, MODEL_TYPE, PREFIX = "Qwen2ForCausalLM", "qwen2", "model."
-BUFFERS = ("rotary_emb.inv_freq",)
+BUFFERS, TIED = ("rotary_emb.inv_freq",), HEAD
 
 
 def read(config: Mapping[str, Any]) -> Config:
-    whole_attention(config)
-    own = {"qkv_bias": True, "head_width": config.get("head_dim") or 0}
+    own = {"qkv_bias": True, "windows": qwen_windows(config), "head_width": config.get("head_dim") or 0}
     return read_rotary(config, context=32768, kv_heads=32, architecture=MODEL_TYPE, **own)
 
 
 def write(cfg: Config) -> dict[str, Any]:
-    own = {"use_sliding_window": False, "sliding_window": None}
+    own = write_windows(cfg)
     if cfg.query_width != cfg.width:  # an entry that Qwen2 does not have by itself, and obeys
         own["head_dim"] = cfg.head_width
     return write_rotary(cfg, **own)
