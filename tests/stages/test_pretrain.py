@@ -27,6 +27,7 @@ from bloomery.data.shards import write_shards
 from bloomery.seams import Rng
 from bloomery.stages import pretrain
 from bloomery.stages.pretrain import Pretrain
+from bloomery.train.metrics import MEASURED
 
 SMALL = {
     "width": 16, "layers": 2, "heads": 2, "ffn": 24, "context": 16, "tokens": 16 * 4 * 30, "batch": 64, "evaluate_tokens": 128,
@@ -92,7 +93,7 @@ def made(tokens: Path, folder: Path, **knobs) -> Job:
 
 def curve(folder: Path) -> list[dict]:
     rows = [json.loads(line) for line in (folder / "out" / "curve.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in row if key not in ("tokens_per_second", "seconds")} for row in rows]
+    return [{key: row[key] for key in row if key not in MEASURED} for row in rows]
 
 
 def test_writes_a_model_that_reads_back_and_learned(tokens: Path, tmp_path: Path) -> None:

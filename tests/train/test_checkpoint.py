@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bloomery.train.checkpoint import STATE, TENSORS, Checkpoints
+from bloomery.train.checkpoint import STATE, Checkpoints
+
+TENSORS = "shard-00001-model-00001-of-00001.safetensors"
 
 
 def filled(folder: Path, steps: int = 4) -> Checkpoints:
@@ -23,7 +25,7 @@ def test_newest_comes_back_and_two_are_kept(tmp_path: Path) -> None:
     tensors, state = kept.newest()
     assert state == {"step": 4} and bool((tensors["a"] == 4).all()) and tensors["b"].dtype == torch.bfloat16
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["step-000000000003", "step-000000000004"]
-    assert sorted(path.name for path in (tmp_path / "c" / "step-000000000004").iterdir()) == [STATE, TENSORS]
+    assert sorted(path.name for path in (tmp_path / "c" / "step-000000000004").iterdir()) == [TENSORS, STATE]
     assert Checkpoints(tmp_path / "none").newest() is None
 
 

@@ -26,7 +26,9 @@ from bloomery.seams import Clock, Rng, Vocab
 from bloomery.train.audit import Audit
 from bloomery.train.batches import Feed, lay, stack
 from bloomery.train.checkpoint import Checkpoints
-from bloomery.train.loop import Earlier, Training, cut_curve, gradients, train
+from bloomery.train.curve import cut_curve
+from bloomery.train.loop import Earlier, Training, gradients, train
+from bloomery.train.metrics import MEASURED
 from bloomery.train.optimizer import Optimizer
 
 CFG, VOCAB = Config(50, 16, 2, 2, 1, 24, 16), Vocab(50, 0, 1, 2)
@@ -59,7 +61,7 @@ def training(folder: Path, dtype: torch.dtype = torch.float32, **changes) -> Tra
 
 def curve(run: Training) -> list[dict]:
     rows = [json.loads(line) for line in run.curve.read_text().splitlines()]
-    return [{key: row[key] for key in row if key not in ("tokens_per_second", "seconds")} for row in rows]
+    return [{key: row[key] for key in row if key not in MEASURED} for row in rows]
 
 
 def gradient_of(folder: Path, layouts: list, cfg: Config) -> list[torch.Tensor]:
@@ -219,7 +221,7 @@ def test_a_kill_while_the_curve_is_cut_leaves_it_whole(tmp_path: Path, monkeypat
     text = '{"step": 1}\n{"step": 2}\n'
     path.write_text(text)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(f"bloomery.train.loop.{place}", kill)
+        patch.setattr(f"bloomery.train.curve.{place}", kill)
         cut_curve(path, 1)
     assert path.read_text() == text
     assert cut_curve(path, 1) == 1 and path.read_text() == '{"step": 1}\n'
