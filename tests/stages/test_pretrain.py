@@ -265,6 +265,9 @@ def test_a_model_with_modules_is_read_back_as_it_was_trained(tokens: Path, tmp_p
 
 def test_kept_activations_take_fewer_bytes_and_compiling_is_refused(tokens: Path, tmp_path: Path) -> None:
     assert made(tokens, tmp_path, saved="mesa").facts["saved_bytes"] > 0
+    again, plain = made(tokens, tmp_path / "again", saved={"recompute": {"sites": ["mixer", "mlp"]}}), made(tokens, tmp_path / "plain")
+    assert again.facts["weights_sha256"] == plain.facts["weights_sha256"]
+    assert again.facts["saved_bytes"] < again.facts["saved_bytes_without"]
     with pytest.raises(BadInput, match="site by site"):
         stage(tokens, saved="mesa", compile="on").mode()
 
