@@ -50,7 +50,7 @@ def test_a_packed_step_is_the_sum_of_its_documents_alone(causal: bool) -> None:
     assert loss == pytest.approx(sum(part * one[0] for part, one in zip(parts, alone)), rel=1e-9)
     for i, g in enumerate(found):
         wanted = sum(part * one[1][i] for part, one in zip(parts, alone))
-        assert (g - wanted).norm() <= 1e-8 * wanted.norm()
+        assert (g - wanted).norm() <= 1e-6 * wanted.norm()
 
 
 def test_a_change_in_one_document_reaches_no_other_in_its_row() -> None:
