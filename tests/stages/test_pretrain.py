@@ -299,3 +299,55 @@ def test_a_run_goes_on_after_one_that_kept_its_state(tokens: Path, tmp_path: Pat
     assert second.facts["weights_sha256"] == whole.facts["weights_sha256"] != first.facts["weights_sha256"]
     with pytest.raises(BadInput, match="holds no trainer state"):
         made(tokens, tmp_path / "third", after=Artifact("4" * 64, second.out, {"facts": second.facts}))
+
+
+def test_guards_copies_and_trackers_leave_their_files(tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bloomery.train import checkpoint, spikes
+
+    real = spikes.Guard.limit
+    monkeypatch.setattr(spikes.Guard, "limit", lambda self: -1.0 if len(self.losses) == 9 and not self.count else real(self))
+    work = made(tokens, tmp_path, weights_every=10, checkpoints_kept=3, spikes="skip", stall_seconds=600.0)
+    assert {path.name for path in work.out.iterdir()} >= {"spikes.jsonl", "weights", "curve.jsonl"} and work.facts["spikes"] == 1
+    (leapt,) = map(json.loads, (work.out / "spikes.jsonl").read_text().splitlines())
+    assert leapt["step"] == 10 and leapt["act"] == "skip" and all(name.startswith("train") for name in leapt["documents"])
+    copies = checkpoint.Checkpoints(work.out / "weights", keep=0)
+    assert [path.name[-2:] for path in sorted(copies.folder.iterdir())] == ["10", "20", "30"]
+    weights, about = copies.newest()
+    assert about == {"step": 30, "tokens": 1920} and "embed.weight" in weights and not any(name.startswith("state") for name in weights)
+    assert len(list((tmp_path / "work" / "checkpoints").iterdir())) == 3
+    (row, *_) = map(json.loads, (work.out / "curve.jsonl").read_text().splitlines())
+    assert {*MEASURED, "bpb", "loss", "grad_norm", "rate"} - {"mfu"} <= set(row) and "mfu" not in row  # a machine is measured in a store
+
+
+def test_trackers_are_told_numbers_and_names_alone(tokens: Path) -> None:
+    from bloomery.stages._training import settings
+
+    told = settings(stage(tokens, optimizer="muon", precision="float32"))
+    assert told["optimizer"] == "Muon" and told["rate"] == 1e-2 and "data" not in told and "precision" not in told
+    assert all(isinstance(value, int | float) or value.isidentifier() for value in told.values())
+
+
+def test_knobs_of_guards_that_make_no_run() -> None:
+    wrong = (
+        ({"spikes": "back"}, "say `checkpoint_steps`"), ({"checkpoints_kept": 0}, "checkpoints_kept"),
+        ({"spike_window": 2}, "spike_window"),
+        ({"stall_seconds": -1.0}, "stall_seconds"), ({"report_to": ("wandb", "wandb")}, "twice"), ({"weights_every": -1}, "weights_every"),
+    )  # fmt: skip
+    for knobs, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            Pretrain(None, **knobs)
+
+
+def test_a_tracker_that_is_not_installed_ends_the_command_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from bloomery.cli.main import guarded
+    from bloomery.train import trackers
+
+    real = trackers.importlib.util.find_spec
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name, *more: None if name == "mlflow" else real(name, *more))
+    recipe = str(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
+    assert guarded(["run", recipe, "--store", str(tmp_path / "store"), "--set", "lm.report_to=[mlflow]"]) == 2
+    assert "steps.lm: report_to: the package mlflow is missing" in capsys.readouterr().err
+    assert not list((tmp_path / "store" / "artifacts").iterdir()) and not list((tmp_path / "store" / "work").iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -105,6 +106,22 @@ def test_stopped_anywhere_around_a_leap_the_result_is_the_same(tmp_path: Path, a
         except Interrupted:
             pass
     assert torch.equal(part.optimizer.master, whole.optimizer.master) and curve(part) == curve(whole) and dumped(part) == dumped(whole)
+
+
+def test_copies_of_the_weights_are_those_of_the_run_that_counts(tmp_path: Path) -> None:
+    """A step that a killed run had reached is not written twice; one that a return has undone is written anew."""
+    for act in ("dump", "back"):
+        folder = tmp_path / act
+        copies, left = Checkpoints(folder / "weights", keep=0), iter(range(100))
+        run = leaping(folder, act, weights=copies, weights_every=4, stopping=lambda left=left: next(left) == 12)
+        with pytest.raises(Interrupted):
+            train(run)
+        shutil.rmtree(folder / "checkpoints" / "step-000000000013", ignore_errors=True)
+        run = leaping(folder, act, weights=Checkpoints(folder / "weights", keep=0), weights_every=4)
+        train(run)
+        assert sorted(path.name for path in copies.folder.iterdir()) == [f"step-{step:012d}" for step in (4, 8, 12, 16, 20)]
+        last = copies.newest()[0]
+        assert all(torch.equal(last[name], weight) for name, weight in run.optimizer.weights().items())
 
 
 def test_going_back_leaves_out_the_rows_since_the_checkpoint(tmp_path: Path) -> None:

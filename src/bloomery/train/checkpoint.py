@@ -98,6 +98,10 @@ class Checkpoints:
                 if number(folder) > step:
                     shutil.rmtree(folder)
 
+    def has(self, step: int) -> bool:
+        """Whether there is a complete one of this step."""
+        return any(number(folder) == step for folder in self._folders())
+
     def bytes(self) -> int:
         """Size of the newest checkpoint; 0 where there is none."""
         return sum(path.stat().st_size for folder in self._folders()[:1] for path in folder.iterdir())

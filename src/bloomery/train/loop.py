@@ -68,6 +68,7 @@ def train(run: Training) -> Outcome:
             curve.append(row)
             told(row)
             bar.advance(tokens, note(row))
+            keep_weights(run, at.clock)
             stopping = run.stopping()
             if stopping or at.clock.tokens >= run.total or is_time(run, at.clock, saved):
                 save(run, at, curve)
@@ -127,10 +128,14 @@ def measured(run: Training, at: Standing) -> dict[str, float]:
 
 def is_time(run: Training, clock: Clock, saved: float) -> bool:
     """Whether a checkpoint is due: by seconds, which never change the numbers, or by steps."""
-    if run.weights_every and clock.step % run.weights_every == 0:
-        run.weights.begin(clock.step, run.optimizer.weights(), {"step": clock.step, "tokens": clock.tokens})
     by_steps = run.save_steps and clock.step % run.save_steps == 0
     return bool(by_steps) or (time.monotonic() - saved >= run.save_every and not run.checkpoints.busy)
+
+
+def keep_weights(run: Training, clock: Clock) -> None:
+    """Begin a copy of the weights alone, where one is due and a run that was killed has not written it already."""
+    if run.weights_every and clock.step % run.weights_every == 0 and not run.weights.has(clock.step):
+        run.weights.begin(clock.step, run.optimizer.weights(), {"step": clock.step, "tokens": clock.tokens})
 
 
 def tell_written(run: Training, at: Standing, wait: bool) -> None:

@@ -130,5 +130,6 @@ def go_back(run: Training, at: Standing, curve: Curve) -> Standing:
     run.log.say(f"goes back to step {step}; the rows of steps {step + 1} to {at.clock.step + 1} are left out")
     save(run, replace(back, seconds=at.seconds), curve)
     run.checkpoints.wait()
-    run.checkpoints.forget_after(step)
+    for kept in filter(None, (run.weights, run.checkpoints)):
+        kept.forget_after(step)
     return replace(back, seconds=at.seconds, resumed=at.resumed)
