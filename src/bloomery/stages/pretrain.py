@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bloomery.core.store import Artifact
 
 EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
-TOKENIZER_BYTES, CURVE_BYTES = 64, 230  # on disk per entry of the vocabulary and per step (measured)
+TOKENIZER_BYTES, CURVE_BYTES = 64, 290  # on disk per entry of the vocabulary and per step (measured)
 CHECKED_TOKENS = 16384  # tokens that are scored again from the weights read back
 
 
@@ -134,7 +134,7 @@ class Pretrain:
         size = 2 if mode["precision"] == "bfloat16" else 4
         live = min(step, self.micro * self.context or 8192)
         per_layer = live * (16 * self.width + 8 * self.ffn) * size + live * self.heads * self.context * 2 * size
-        memory = 400e6 + 38 * parameters + self.layers * per_layer
+        memory = 400e6 + 50 * parameters + self.layers * per_layer
         facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "flops": flops, "vocab": cfg.vocab}
         facts["work_disk"] = (self.checkpoints_kept + 1) * 12 * parameters  # one is being written; each has masters and two moments
         copies = steps // self.weights_every if self.weights_every else 0

@@ -110,9 +110,10 @@ class Tune:
         forward = 2.0 if self.adapter is None else 1.4  # a frozen weight needs no gradient of its own
         speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
         seconds = 3 * forward * parameters * tokens / (speed * EFFICIENCY[mode["compile"]]) + 6.0
-        state = 26.0 if self.adapter is None else 7.0
+        state = 50.0 if self.adapter is None else 7.0
         disk = (4 if self.adapter is None else 0.3) * parameters + size + 1e6
-        facts = {"parameters": parameters, "tokens": tokens, "work_disk": (36 if self.adapter is None else 4) * parameters}
+        each = (12 if self.adapter is None else 1.3) * parameters  # bytes of a checkpoint; one more is being written
+        facts = {"parameters": parameters, "tokens": tokens, "work_disk": (self.checkpoints_kept + 1) * each}
         return Forecast(seconds, 6e8 + state * parameters + 400 * self.batch * 64, disk, facts)
 
     def demand(self) -> None:
