@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,9 +35,12 @@ def demand(names: Sequence[str]) -> None:
 @contextmanager
 def tracking(run: Training) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Gives what takes the row of each step."""
+    if not run.report_to:
+        yield lambda row: None
+        return
     demand(run.report_to)
     with ExitStack() as stack:
-        begin = len(run.curve.read_text(encoding="utf-8").splitlines()) if run.report_to else 0
+        begin = len(run.curve.read_text(encoding="utf-8").splitlines())
         sinks = {name: stack.enter_context(KINDS[name](run, begin)) for name in run.report_to}
 
         def tell(row: Mapping[str, Any]) -> None:
@@ -115,7 +119,5 @@ KINDS = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
 
 def copy_events(work: Path, out: Path) -> None:
     """Event files of tensorboard go with the artifact."""
-    import shutil
-
     if (work / EVENTS).is_dir():
         shutil.copytree(work / EVENTS, out / EVENTS)
