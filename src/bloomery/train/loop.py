@@ -54,7 +54,8 @@ def train(run: Training) -> Outcome:
                 run.optimizer.grad.zero_()
             else:
                 run.optimizer.step(rate, run.steps_before + at.clock.step + 1)
-            tokens, read = (sum(counted(micro, reads) for micro in micros) for reads in (run.reads, True))
+            read = sum(counted(micro, True) for micro in micros)
+            tokens = read if run.reads else sum(counted(micro, False) for micro in micros)
             at.clock = replace(at.clock, step=at.clock.step + 1, tokens=at.clock.tokens + tokens)
             at.audit.after_step(last=at.clock.tokens >= run.total)
             took = time.perf_counter() - began
