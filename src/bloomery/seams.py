@@ -232,8 +232,11 @@ class Backward(Protocol):
 
 
 class Saved(Protocol):
-    """What the backward pass keeps of an activation; parameters are never offered. `site` is the innermost place that computes."""
+    """What the backward pass keeps of an activation; parameters are never offered. `site` is the innermost place that computes.
 
+    A method with `again` is offered nothing: the sites that it chooses keep their inputs and are computed twice."""
+
+    def again(self, site: Site) -> bool: ...  # optional
     def pack(self, t: Tensor, site: Site) -> Any: ...
     def unpack(self, h: Any) -> Tensor: ...
 

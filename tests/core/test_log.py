@@ -36,10 +36,10 @@ def test_plain_lines_elsewhere():
     stream = io.StringIO()
     log = Log(label="lm", stream=stream)
     with log.progress("training", total=200, unit="steps") as bar:
-        bar.printed -= 10
+        bar.printed, bar.began = bar.printed - 10, bar.began - 10
         bar.advance(50, "loss 3.1")
         bar.advance(1)
-    assert stream.getvalue() == "[lm] training:  25% 50/200 steps loss 3.1\n"
+    assert stream.getvalue() == "[lm] training:  25% 50/200 steps loss 3.1, 0:00:30 left\n"
 
 
 def test_a_bar_on_a_terminal():

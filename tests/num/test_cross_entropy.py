@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bloomery.num.cross_entropy import linear_cross_entropy, softmax_gradient
 
@@ -81,3 +82,35 @@ def test_a_bias_and_a_cap_give_the_gradients_of_torch(chunk: int) -> None:
     torch.testing.assert_close(found, want)
     for one, other in zip(*leaves, strict=True):
         torch.testing.assert_close(one.grad, other.grad)
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers of any tensor that an operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(one, torch.Tensor):
+                self.numbers = max(self.numbers, one.untyped_storage().nbytes() // one.element_size())
+        return made
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_tensor_grows_with_the_tokens_times_the_vocabulary(grad: bool) -> None:
+    """The largest is a chunk's logits, or the head or the hidden states themselves, however many tokens there are."""
+    found = {}
+    for n in (256, 1024, 4096):
+        h, w, targets, weights = problem(n, 4, 500, torch.float32)
+        with Largest() as watch, torch.set_grad_enabled(grad):
+            loss = linear_cross_entropy(h, w, targets, weights, 32)
+            if grad:
+                loss.backward()
+        found[n] = watch.numbers
+        assert watch.numbers == max(32 * 500, n * 4)
+    with Largest() as watch:
+        plain(*problem(1024, 4, 500, torch.float32)).backward()
+    assert watch.numbers == 1024 * 500 > 10 * found[1024]

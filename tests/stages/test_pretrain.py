@@ -27,6 +27,7 @@ from bloomery.data.shards import write_shards
 from bloomery.seams import Rng
 from bloomery.stages import pretrain
 from bloomery.stages.pretrain import Pretrain
+from bloomery.train.metrics import MEASURED
 
 SMALL = {
     "width": 16, "layers": 2, "heads": 2, "ffn": 24, "context": 16, "tokens": 16 * 4 * 30, "batch": 64, "evaluate_tokens": 128,
@@ -92,7 +93,7 @@ def made(tokens: Path, folder: Path, **knobs) -> Job:
 
 def curve(folder: Path) -> list[dict]:
     rows = [json.loads(line) for line in (folder / "out" / "curve.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in row if key not in ("tokens_per_second", "seconds")} for row in rows]
+    return [{key: row[key] for key in row if key not in MEASURED} for row in rows]
 
 
 def test_writes_a_model_that_reads_back_and_learned(tokens: Path, tmp_path: Path) -> None:
@@ -264,6 +265,9 @@ def test_a_model_with_modules_is_read_back_as_it_was_trained(tokens: Path, tmp_p
 
 def test_kept_activations_take_fewer_bytes_and_compiling_is_refused(tokens: Path, tmp_path: Path) -> None:
     assert made(tokens, tmp_path, saved="mesa").facts["saved_bytes"] > 0
+    again, plain = made(tokens, tmp_path / "again", saved={"recompute": {"sites": ["mixer", "mlp"]}}), made(tokens, tmp_path / "plain")
+    assert again.facts["weights_sha256"] == plain.facts["weights_sha256"]
+    assert again.facts["saved_bytes"] < again.facts["saved_bytes_without"]
     with pytest.raises(BadInput, match="site by site"):
         stage(tokens, saved="mesa", compile="on").mode()
 
@@ -295,3 +299,55 @@ def test_a_run_goes_on_after_one_that_kept_its_state(tokens: Path, tmp_path: Pat
     assert second.facts["weights_sha256"] == whole.facts["weights_sha256"] != first.facts["weights_sha256"]
     with pytest.raises(BadInput, match="holds no trainer state"):
         made(tokens, tmp_path / "third", after=Artifact("4" * 64, second.out, {"facts": second.facts}))
+
+
+def test_guards_copies_and_trackers_leave_their_files(tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bloomery.train import checkpoint, spikes
+
+    real = spikes.Guard.limit
+    monkeypatch.setattr(spikes.Guard, "limit", lambda self: -1.0 if len(self.losses) == 9 and not self.count else real(self))
+    work = made(tokens, tmp_path, weights_every=10, checkpoints_kept=3, spikes="skip", stall_seconds=600.0)
+    assert {path.name for path in work.out.iterdir()} >= {"spikes.jsonl", "weights", "curve.jsonl"} and work.facts["spikes"] == 1
+    (leapt,) = map(json.loads, (work.out / "spikes.jsonl").read_text().splitlines())
+    assert leapt["step"] == 10 and leapt["act"] == "skip" and all(name.startswith("train") for name in leapt["documents"])
+    copies = checkpoint.Checkpoints(work.out / "weights", keep=0)
+    assert [path.name[-2:] for path in sorted(copies.folder.iterdir())] == ["10", "20", "30"]
+    weights, about = copies.newest()
+    assert about == {"step": 30, "tokens": 1920} and "embed.weight" in weights and not any(name.startswith("state") for name in weights)
+    assert len(list((tmp_path / "work" / "checkpoints").iterdir())) == 3
+    (row, *_) = map(json.loads, (work.out / "curve.jsonl").read_text().splitlines())
+    assert {*MEASURED, "bpb", "loss", "grad_norm", "rate"} - {"mfu"} <= set(row) and "mfu" not in row  # a machine is measured in a store
+
+
+def test_trackers_are_told_numbers_and_names_alone(tokens: Path) -> None:
+    from bloomery.stages._training import settings
+
+    told = settings(stage(tokens, optimizer="muon", precision="float32"))
+    assert told["optimizer"] == "Muon" and told["rate"] == 1e-2 and "data" not in told and "precision" not in told
+    assert all(isinstance(value, int | float) or value.isidentifier() for value in told.values())
+
+
+def test_knobs_of_guards_that_make_no_run() -> None:
+    wrong = (
+        ({"spikes": "back"}, "say `checkpoint_steps`"), ({"checkpoints_kept": 0}, "checkpoints_kept"),
+        ({"spike_window": 2}, "spike_window"),
+        ({"stall_seconds": -1.0}, "stall_seconds"), ({"report_to": ("wandb", "wandb")}, "twice"), ({"weights_every": -1}, "weights_every"),
+    )  # fmt: skip
+    for knobs, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            Pretrain(None, **knobs)
+
+
+def test_a_tracker_that_is_not_installed_ends_the_command_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from bloomery.cli.main import guarded
+    from bloomery.train import trackers
+
+    real = trackers.importlib.util.find_spec
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name, *more: None if name == "mlflow" else real(name, *more))
+    recipe = str(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
+    assert guarded(["run", recipe, "--store", str(tmp_path / "store"), "--set", "lm.report_to=[mlflow]"]) == 2
+    assert "steps.lm: report_to: the package mlflow is missing" in capsys.readouterr().err
+    assert not list((tmp_path / "store" / "artifacts").iterdir()) and not list((tmp_path / "store" / "work").iterdir())

@@ -2,64 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_run import CFG, VOCAB, curve, training
 
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
-from bloomery.core.log import Log
-from bloomery.data.shards import Shards, write_shards
 from bloomery.methods.backward.autograd import Autograd
-from bloomery.methods.batching.packed import Packed
 from bloomery.methods.loss.cross_entropy import CrossEntropy
 from bloomery.methods.optim.adamw import AdamW
 from bloomery.methods.schedule.constant import Constant
-from bloomery.methods.schedule.wsd import Wsd
 from bloomery.methods.view.causal import Causal
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
-from bloomery.seams import Clock, Rng, Vocab
+from bloomery.seams import Clock, Rng
 from bloomery.train.audit import Audit
-from bloomery.train.batches import Feed, lay, stack
-from bloomery.train.checkpoint import Checkpoints
-from bloomery.train.loop import Earlier, Training, cut_curve, gradients, train
+from bloomery.train.batches import lay, stack
+from bloomery.train.curve import cut_curve
+from bloomery.train.loop import Earlier, gradients, train
 from bloomery.train.optimizer import Optimizer
-
-CFG, VOCAB = Config(50, 16, 2, 2, 1, 24, 16), Vocab(50, 0, 1, 2)
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def shards(folder: Path) -> Shards:
-    draw = np.random.default_rng(0)
-    documents = [({"id": f"d{i}", "bytes": 9}, np.r_[1, draw.integers(3, 50, n), 2]) for i, n in enumerate(draw.integers(3, 40, 30))]
-    write_shards(folder, documents, 50)
-    return Shards(folder)
-
-
-def training(folder: Path, dtype: torch.dtype = torch.float32, **changes) -> Training:
-    """A run of 20 steps of 4 rows; `folder` keeps what survives."""
-    data = shards(folder / "data") if not (folder / "data").exists() else Shards(folder / "data")
-    net, rng = Transformer(CFG, Rng((0, "init"))), Rng((0, "t"))
-    feed = Feed(data, Packed(16), Causal(), 16, 2, rng.child("feed"), VOCAB)
-    run = Training(
-        net, feed, CrossEntropy(16), Autograd(), Optimizer(net, AdamW(), rng, 0.1, dtype), Wsd(), 1e-2, 20 * 64, 64, rng,
-        Checkpoints(folder / "checkpoints"), folder / "curve.jsonl", Log(quiet=True),
-        evaluate=lambda: {"heldout_bpb": float(net.embed.weight.detach().float().sum())}, evaluate_every=6,
-    )  # fmt: skip
-    return replace(run, **changes)
-
-
-def curve(run: Training) -> list[dict]:
-    rows = [json.loads(line) for line in run.curve.read_text().splitlines()]
-    return [{key: row[key] for key in row if key not in ("tokens_per_second", "seconds")} for row in rows]
 
 
 def gradient_of(folder: Path, layouts: list, cfg: Config) -> list[torch.Tensor]:
@@ -219,7 +188,7 @@ def test_a_kill_while_the_curve_is_cut_leaves_it_whole(tmp_path: Path, monkeypat
     text = '{"step": 1}\n{"step": 2}\n'
     path.write_text(text)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(f"bloomery.train.loop.{place}", kill)
+        patch.setattr(f"bloomery.train.curve.{place}", kill)
         cut_curve(path, 1)
     assert path.read_text() == text
     assert cut_curve(path, 1) == 1 and path.read_text() == '{"step": 1}\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 import time
@@ -12,16 +13,27 @@ from typing import IO, Any
 
 
 class Bar:
-    """Progress of one long piece of work: `advance` it, with a note that is worth reading."""
+    """Progress of one long piece of work: `advance` it, with a note that is worth reading; `done` was done before."""
 
-    def __init__(self, log: Log, label: str, total: float | None, unit: str):
+    def __init__(self, log: Log, label: str, total: float | None, unit: str, done: float = 0.0):
         self.log, self.label, self.total, self.unit = log, label, total, unit
-        self.done, self.note, self.began, self.printed = 0.0, "", time.monotonic(), time.monotonic()
+        self.done, self.before, self.note, self.began, self.printed = done, done, "", time.monotonic(), time.monotonic()
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         self.done += amount
         self.note = note or self.note
         self.show()
+
+    def back(self, done: float) -> None:
+        """So much was in vain."""
+        self.before, self.done = self.before - (self.done - done), done
+        self.show()
+
+    def left(self) -> float | None:
+        """Seconds that the rest takes at the speed so far; None while nothing is known of it."""
+        if not self.total or self.done <= self.before:
+            return None
+        return max(0.0, self.total - self.done) * (time.monotonic() - self.began) / (self.done - self.before)
 
     def show(self) -> None:
         """A plain line at most every five seconds; the terminal's bar overrides this."""
@@ -33,16 +45,18 @@ class Bar:
     def line(self) -> str:
         share = f"{100 * self.done / self.total:3.0f}% " if self.total else ""
         of = f"/{self.total:,.0f}" if self.total else ""
-        return f"{self.label}: {share}{self.done:,.0f}{of} {self.unit} {self.note}".rstrip()
+        left = self.left()
+        rest = "" if left is None else f", {datetime.timedelta(seconds=round(left))} left"
+        return f"{self.label}: {share}{self.done:,.0f}{of} {self.unit} {self.note}".rstrip() + rest
 
 
 class RichBar(Bar):
     """The same on a terminal: one live line with a bar and the time left."""
 
-    def __init__(self, log: Log, label: str, total: float | None, unit: str, live: Any):
-        super().__init__(log, label, total, unit)
+    def __init__(self, log: Log, label: str, total: float | None, unit: str, live: Any, done: float = 0.0):
+        super().__init__(log, label, total, unit, done)
         self.live = live
-        self.task = live.add_task(label, total=total, note="", unit=unit)
+        self.task = live.add_task(label, total=total, completed=done, note="", unit=unit)
 
     def show(self) -> None:
         self.live.update(self.task, completed=self.done, note=self.note)
@@ -75,17 +89,17 @@ class Log:
             print(line, file=self.stream, flush=True)
 
     @contextmanager
-    def progress(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Bar]:
+    def progress(self, label: str, total: float | None = None, unit: str = "", done: float = 0.0) -> Iterator[Bar]:
         """A bar for the length of a `with` block: rich on a terminal, plain lines elsewhere."""
         self.event("begin", label=label, total=total, unit=unit)
         if self.quiet or not self.stream.isatty() or self.live:
-            bar = Bar(self, label, total, unit)
+            bar = Bar(self, label, total, unit, done)
             yield bar
         else:
             with self.terminal() as live:
                 self.live = live
                 try:
-                    bar = RichBar(self, label, total, unit, live)
+                    bar = RichBar(self, label, total, unit, live, done)
                     yield bar
                 finally:
                     self.live = None

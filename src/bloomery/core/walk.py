@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import errno
 import hashlib
 import importlib.util
 import shutil
@@ -17,7 +16,7 @@ from bloomery.core import catalog, lineage
 from bloomery.core.cost import Meter
 from bloomery.core.errors import BadInput, Busy, CheckFailed, Interrupted
 from bloomery.core.executors import Executor, Local
-from bloomery.core.files import files_below
+from bloomery.core.files import FULL, files_below
 from bloomery.core.inputs import ancestor, gathered, given
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
@@ -28,7 +27,6 @@ from bloomery.core.store import Artifact, Store
 from bloomery.seams import Rng
 
 COVERED = ("stage", "knobs", "seed", "inputs", "outside", "mode", "sources", "versions", "reads")  # of a card, by its address
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StepFailed(Exception):

@@ -15,13 +15,14 @@ from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
 from bloomery.nn.config import Config
 from bloomery.seams import Backward, Batching, Clock, Init, Loss, Module, Optim, Rng, Saved, Schedule, View
+from bloomery.stages import _training
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
 
 EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
-TOKENIZER_BYTES, CURVE_BYTES = 64, 230  # on disk per entry of the vocabulary and per step (measured)
+TOKENIZER_BYTES, CURVE_BYTES = 64, 290  # on disk per entry of the vocabulary and per step (measured)
 CHECKED_TOKENS = 16384  # tokens that are scored again from the weights read back
 
 
@@ -63,6 +64,13 @@ class Pretrain:
     evaluate_tokens: int = 65536  # held-out tokens of one measurement
     checkpoint_seconds: float = 30.0  # seconds between checkpoints
     checkpoint_steps: int = 0  # also every so many steps; 0 = never
+    checkpoints_kept: int = 2  # the newest so many; the others are removed
+    weights_every: int = 0  # steps between copies of the weights alone, all of which stay with the model; 0 = none
+    spikes: Literal["off", "stop", "dump", "skip", "back"] = "dump"  # a loss that leaps: ids of its documents are written; skip: no update
+    spike_window: int = 64  # losses of which the median and the spread set the limit, see train/spikes.py
+    spike_sigmas: float = 8.0  # robust standard deviations above the median at which a loss leaps
+    stall_seconds: float = 1800.0  # where no step ends for so long, all stacks are printed and the process ends; 0 = never
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # trackers that get the figures of every step
     makes: ClassVar[str] = "model"
     needs: ClassVar[tuple] = ("torch",)
 
@@ -74,8 +82,7 @@ class Pretrain:
             raise ValueError(f"batch must be at least context, one row of {self.context} tokens, got {self.batch}")
         if self.rate <= 0 or self.decay < 0:
             raise ValueError(f"rate must be above 0 and decay not negative, got {self.rate} and {self.decay}")
-        if min(self.micro, self.evaluate_every, self.checkpoint_steps) < 0 or self.checkpoint_seconds <= 0:
-            raise ValueError("micro, evaluate_every and checkpoint_steps must not be negative, checkpoint_seconds must be above 0")
+        _training.sound(self)
         self.config(1)
 
     def config(self, vocab: int) -> Config:
@@ -115,7 +122,9 @@ class Pretrain:
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From the matmul speed measured on this machine and the share of it that the loop was measured to reach."""
         from bloomery.train.compiled import COLD_SECONDS
+        from bloomery.train.trackers import demand
 
+        demand(self.report_to)
         cfg, mode = self.config(int(inputs["data"].facts.get("vocab", 4096))), self.mode()
         parameters, step = cfg.parameters(), self.rows * self.context
         steps = -(-self.tokens // step)
@@ -125,10 +134,12 @@ class Pretrain:
         size = 2 if mode["precision"] == "bfloat16" else 4
         live = min(step, self.micro * self.context or 8192)
         per_layer = live * (16 * self.width + 8 * self.ffn) * size + live * self.heads * self.context * 2 * size
-        memory = 400e6 + 26 * parameters + self.layers * per_layer
+        memory = 400e6 + 50 * parameters + self.layers * per_layer
         facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "flops": flops, "vocab": cfg.vocab}
-        facts["work_disk"] = 3 * 12 * parameters  # checkpoints: two kept, one being written, each with masters and two moments
-        disk = 4 * parameters + TOKENIZER_BYTES * cfg.vocab + CURVE_BYTES * steps + 20e3
+        facts["work_disk"] = (self.checkpoints_kept + 1) * 12 * parameters  # one is being written; each has masters and two moments
+        copies = steps // self.weights_every if self.weights_every else 0
+        facts["work_disk"] += 4 * parameters * copies
+        disk = 4 * parameters * (1 + copies) + TOKENIZER_BYTES * cfg.vocab + CURVE_BYTES * steps + 20e3
         return Forecast(seconds, memory, disk, facts)
 
     def run(self, job: Job) -> None:
@@ -169,8 +180,10 @@ class Pretrain:
 
     def training(self, begun: Any, mover: Any, feed: Any, mode: dict, job: Job) -> Any:
         """The run, with what it measures on the way."""
+        import torch
+
+        from bloomery.methods.loss.cross_entropy import CrossEntropy
         from bloomery.train import loop
-        from bloomery.train.checkpoint import Checkpoints
 
         steps, rng = -(-self.tokens // (self.rows * self.context)), job.rng.child("train")
         return loop.Training(
@@ -184,20 +197,15 @@ class Pretrain:
             total=steps * self.rows * self.context,
             batch=self.rows * self.context,
             rng=rng,
-            checkpoints=Checkpoints(job.work / "checkpoints"),
-            curve=job.work / "curve.jsonl",
-            log=job.log,
             evaluate=self.evaluation(begun, mode, job),
             evaluate_every=self.evaluate_every or max(1, steps // 6),
-            save_every=self.checkpoint_seconds,
-            save_steps=self.checkpoint_steps,
-            stopping=lambda: job.stopping,
-            mode=mode,
             reads=True,
             roles=begun.roles,
             before_step=begun.before_step(rng.child("modules")),
             watch=begun.watch,
             earlier=begun.earlier,
+            sizes=torch.from_numpy(self.sizes(begun.cfg)) if self.causal and type(self.loss) is CrossEntropy else None,
+            **_training.kept(self, job, mode, begun.cfg.flops_per_token(self.context)),
         )
 
     def evaluation(self, begun: Any, mode: dict, job: Job) -> Any:
@@ -269,7 +277,7 @@ class Pretrain:
         for name in TOKENIZER_FILES:
             if self.data.path(name).exists():
                 shutil.copy(self.data.path(name), job.out / name)
-        shutil.copy(job.work / "curve.jsonl", job.out / "curve.jsonl")
+        _training.leave(job)
         job.fact("parameters", sum(weight.numel() for weight in weights.values() if weight.is_floating_point()))
         job.fact("tokens", outcome.clock.tokens)
         job.fact("steps", outcome.clock.step)
@@ -286,6 +294,7 @@ class Pretrain:
         job.fact("tokens_per_second", typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds)
         job.fact("weights_sha256", hash_weights(weights))
         job.fact("audit", outcome.audit)
+        job.fact("spikes", outcome.spikes)
 
     def preview(self, rng: Rng, most: int) -> Iterator[list[tuple[str, int, float]]]:
         """The first rows of step 1 as (text of the token, id, weight); BadInput for what must never be trained on silently."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
 from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View, Vocab
+from bloomery.stages import _training
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ class Tune:
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
     checkpoint_seconds: float = 30.0  # seconds between checkpoints
     checkpoint_steps: int = 0  # also every so many steps; 0 = never
+    checkpoints_kept: int = 2  # the newest so many; the others are removed
+    weights_every: int = 0  # steps between copies of the weights alone, all of which stay with the model; 0 = none
+    spikes: Literal["off", "stop", "dump", "skip", "back"] = "dump"  # a loss that leaps: ids of its documents are written; skip: no update
+    spike_window: int = 64  # losses of which the median and the spread set the limit, see train/spikes.py
+    spike_sigmas: float = 8.0  # robust standard deviations above the median at which a loss leaps
+    stall_seconds: float = 1800.0  # where no step ends for so long, all stacks are printed and the process ends; 0 = never
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # trackers that get the figures of every step
     makes: ClassVar[str] = "model"
     needs: ClassVar[tuple] = ("torch",)
 
@@ -66,8 +73,9 @@ class Tune:
             raise ValueError(f"epochs and rate must be above 0 and decay not negative, got {self.epochs}, {self.rate} and {self.decay}")
         if self.batch < 1 or self.measured < 1 or not 0 <= self.heldout < 1:
             raise ValueError("batch and measured must be at least 1, heldout at least 0 and below 1")
-        if min(self.context, self.micro, self.evaluate_every, self.checkpoint_steps) < 0 or self.checkpoint_seconds <= 0:
-            raise ValueError("context, micro, evaluate_every and checkpoint_steps must not be negative, checkpoint_seconds must be above 0")
+        if self.context < 0:
+            raise ValueError(f"context must not be negative, got {self.context}")
+        _training.sound(self)
         if odd := [name for name in self.train_also if name not in ALSO]:
             raise ValueError(f"train_also may name {', '.join(ALSO)}, not {odd[0]}")
         if self.train_also and self.adapter is None:
@@ -91,6 +99,9 @@ class Tune:
 
         BadInput for a model or data from outside that cannot be tuned or read, so that nothing is begun.
         """
+        from bloomery.train.trackers import demand
+
+        demand(self.report_to)
         self.demand()
         model, data, mode = inputs["model"].facts, inputs["data"].facts, self.mode()
         parameters = float(model.get("parameters") or (model.get("bytes") or 2e7) / 4)
@@ -99,9 +110,10 @@ class Tune:
         forward = 2.0 if self.adapter is None else 1.4  # a frozen weight needs no gradient of its own
         speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
         seconds = 3 * forward * parameters * tokens / (speed * EFFICIENCY[mode["compile"]]) + 6.0
-        state = 26.0 if self.adapter is None else 7.0
+        state = 50.0 if self.adapter is None else 7.0
         disk = (4 if self.adapter is None else 0.3) * parameters + size + 1e6
-        facts = {"parameters": parameters, "tokens": tokens, "work_disk": (36 if self.adapter is None else 4) * parameters}
+        each = (12 if self.adapter is None else 1.3) * parameters  # bytes of a checkpoint; one more is being written
+        facts = {"parameters": parameters, "tokens": tokens, "work_disk": (self.checkpoints_kept + 1) * each}
         return Forecast(seconds, 6e8 + state * parameters + 400 * self.batch * 64, disk, facts)
 
     def demand(self) -> None:
@@ -124,7 +136,6 @@ class Tune:
 
         from bloomery.infer.model import load
         from bloomery.train import allocator, compiled, heldout, loop, precision
-        from bloomery.train.checkpoint import Checkpoints
 
         mode = self.mode()
         allocator.keep_memory()
@@ -153,15 +164,9 @@ class Tune:
                     total=total,
                     batch=rows * laid.context,
                     rng=job.rng.child("train"),
-                    checkpoints=Checkpoints(job.work / "checkpoints"),
-                    curve=job.work / "curve.jsonl",
-                    log=job.log,
                     evaluate=(lambda: {"heldout_nats": heldout.nats_per_token(model.net, scored, mode["compile"])}) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
-                    save_every=self.checkpoint_seconds,
-                    save_steps=self.checkpoint_steps,
-                    stopping=lambda: job.stopping,
-                    mode=mode,
+                    **_training.kept(self, job, mode, model.net.cfg.flops_per_token(laid.context)),
                 )
             )
         if outcome.resumed:
@@ -212,7 +217,7 @@ class Tune:
         copy_words(self.model.folder, job.out, laid.template)
         for part in ("train", "heldout"):
             write_chats(job.out / f"{part}.parquet", [one for one, _ in getattr(laid, part)])
-        shutil.copy(job.work / "curve.jsonl", job.out / "curve.jsonl")
+        _training.leave(job)
         facts = {
             "parameters": net.cfg.parameters(),
             "trained_parameters": sum(weight.numel() for weight in weights.values()),
@@ -225,6 +230,7 @@ class Tune:
             "heldout_nats": outcome.clock.seen.get("heldout_nats"),
             "weights_sha256": hash_weights(weights),
             "audit": outcome.audit,
+            "spikes": outcome.spikes,
             **laid.facts,
         }
         for name, value in facts.items():

@@ -2,127 +2,83 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
 
-from bloomery.core.errors import BadInput, CheckFailed, Interrupted
-from bloomery.core.files import to_disk
-from bloomery.core.log import Log
-from bloomery.seams import Backward, Batch, Clock, Loss, Rng, Schedule
+from bloomery.core.errors import CheckFailed, Interrupted
+from bloomery.seams import Batch, Clock
 from bloomery.train.audit import Audit
-from bloomery.train.batches import Feed
-from bloomery.train.checkpoint import Checkpoints
-from bloomery.train.optimizer import Optimizer
+from bloomery.train.curve import Curve
+from bloomery.train.metrics import bits_per_byte, counted, memory, note, speed
+from bloomery.train.resume import Standing, go_back, resume, save
+from bloomery.train.run import Earlier, Outcome, Training
 from bloomery.train.shares import shares
+from bloomery.train.trackers import tracking
+from bloomery.train.watchdog import watching
 
-SHOWN = {"heldout_bpb": "bits/byte", "heldout_nats": "nats/token", "heldout_loss": ""}  # the first that is measured is shown
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """The trainer state at the end of another run of the same model."""
-
-    tensors: Mapping[str, Tensor]
-    layout: list
-    steps: int
-    batching: Any  # the place in the text, which means something to the batching `by` alone
-    by: str
-
-
-@dataclass
-class Training:
-    """Everything that one run is made of; nothing else influences its numbers."""
-
-    net: nn.Module
-    feed: Feed
-    loss: Loss
-    backward: Backward
-    optimizer: Optimizer
-    schedule: Schedule
-    rate: float  # peak rate; the schedule gives the share of it
-    total: int  # tokens to train on
-    batch: int  # tokens per step
-    rng: Rng
-    checkpoints: Checkpoints
-    curve: Path  # one JSON line per step
-    log: Log
-    evaluate: Callable[[], dict[str, float]] | None = None  # figures of held-out text, by the names under which the clock shows them
-    evaluate_every: int = 0  # steps; 0 = only after the last
-    save_every: float = 30.0  # seconds
-    save_steps: int = 0  # also every so many steps; 0 = never
-    stopping: Callable[[], bool] = lambda: False
-    mode: dict[str, Any] = field(default_factory=dict)  # numeric mode: a checkpoint of another one is refused
-    reads: bool = False  # tokens are those that are read; otherwise those that are trained
-    roles: Mapping[str, nn.Module] = field(default_factory=dict)  # parts of the loss, trained along, and further models, which are not
-    before_step: Callable[[Clock], None] = lambda clock: None  # what modules of the model change as the clock says
-    watch: Callable[[], AbstractContextManager] = nullcontext  # around forward and backward: what is kept of activations
-    earlier: Earlier | None = None  # the run that this one goes on from
-
-    @property
-    def steps_before(self) -> int:
-        """Steps of earlier runs that this one goes on from."""
-        return self.earlier.steps if self.earlier else 0
-
-
-@dataclass
-class Outcome:
-    """What a finished run knows of itself."""
-
-    clock: Clock
-    loss: float
-    seconds: float  # of training, over all processes that took part
-    audit: dict[str, Any] | None
-    resumed: bool
-    numbers: dict[str, float] = field(default_factory=dict)  # of the last step
+__all__ = ["Earlier", "Outcome", "Training", "gradients", "train"]
 
 
 def train(run: Training) -> Outcome:
     """Train until `run.total` tokens. Raises Interrupted after saving, CheckFailed when a loss or gradient is not finite."""
-    clock, audit, spent, loss, resumed = resume(run)
-    numbers: dict[str, float] = {}
+    at = resume(run)
     if getattr(run.backward, "streams", False):
         run.optimizer.stream()
     run.net.train()
-    saved = time.monotonic()
-    with open(run.curve, "a", encoding="utf-8") as curve, run.log.progress("training", total=run.total, unit="tokens") as bar:
-        bar.advance(clock.tokens)
-        while clock.tokens < run.total:
+    saved, first = time.monotonic(), (at.clock.tokens, at.seconds)
+    label = {"total": run.total, "unit": "tokens", "done": at.clock.tokens}
+    with (
+        Curve(run.curve) as curve,
+        run.log.progress("training", **label) as bar,
+        tracking(run) as told,
+        watching(run.stall_seconds) as alive,
+    ):
+        while at.clock.tokens < run.total:
+            alive()
             began = time.perf_counter()
-            micros = run.feed.next(clock)
-            run.before_step(clock)
-            rate = run.rate * run.schedule.value(clock)
-            numbers = gradients(run, clock, micros, audit)
-            loss = numbers["loss"]
-            run.optimizer.step(rate, run.steps_before + clock.step + 1)
-            tokens = sum(counted(micro, run.reads) for micro in micros)
-            clock = replace(clock, step=clock.step + 1, tokens=clock.tokens + tokens)
-            audit.after_step(last=clock.tokens >= run.total)
+            micros = run.feed.next(at.clock)
+            waited = time.perf_counter() - began
+            run.before_step(at.clock)
+            rate = run.rate * run.schedule.value(at.clock)
+            at.numbers = gradients(run, at.clock, micros, at.audit)
+            at.loss = at.numbers["loss"]
+            act = leap(run, at)
+            if act == "back":
+                at = go_back(run, at, curve)
+                bar.back(at.clock.tokens)
+                continue
+            if act == "skip":
+                run.optimizer.grad.zero_()
+            else:
+                run.optimizer.step(rate, run.steps_before + at.clock.step + 1)
+            read = sum(counted(micro, True) for micro in micros)
+            tokens = read if run.reads else sum(counted(micro, False) for micro in micros)
+            at.clock = replace(at.clock, step=at.clock.step + 1, tokens=at.clock.tokens + tokens)
+            at.audit.after_step(last=at.clock.tokens >= run.total)
             took = time.perf_counter() - began
-            row = {"step": clock.step, "tokens": clock.tokens, "rate": rate, **numbers, "tokens_per_second": round(tokens / took, 1)}
-            if due(run, clock):
-                row |= run.evaluate()
-                clock = replace(clock, seen={**clock.seen, **{name: row[name] for name in row if name.startswith("heldout")}})
-            spent += time.perf_counter() - began
-            curve.write(json.dumps({**row, "seconds": round(spent, 3)}) + "\n")
+            row = {"step": at.clock.step, "tokens": at.clock.tokens, "rate": rate, **at.numbers, **bits_per_byte(run, micros, at.loss)}
+            row |= {**speed(run, tokens, read, took), "memory": memory(), "data_seconds": round(waited, 4)}
+            row |= {"leapt": act} if act else {}
+            row |= measured(run, at)
+            at.seconds += time.perf_counter() - began
+            left = (run.total - at.clock.tokens) * (at.seconds - first[1]) / max(1, at.clock.tokens - first[0])
+            row |= {"eta_seconds": round(max(0.0, left), 1), "seconds": round(at.seconds, 3)}
+            curve.append(row)
+            told(row)
             bar.advance(tokens, note(row))
+            keep_weights(run, at.clock)
             stopping = run.stopping()
-            if stopping or clock.tokens >= run.total or is_time(run, clock, saved):
-                save(run, clock, audit, spent, loss, curve)
+            if stopping or at.clock.tokens >= run.total or is_time(run, at.clock, saved):
+                save(run, at, curve)
                 saved = time.monotonic()
-            if stopping and clock.tokens < run.total:
-                done = f"{clock.tokens:,} of {run.total:,} tokens"
-                raise Interrupted(f"stopped after step {clock.step} ({done}); the state is saved, the same command goes on")
-    return Outcome(clock, loss, spent, audit.verdict, resumed, numbers)
+            tell_written(run, at, wait=stopping or at.clock.tokens >= run.total)
+            if stopping and at.clock.tokens < run.total:
+                done = f"{at.clock.tokens:,} of {run.total:,} tokens"
+                raise Interrupted(f"stopped after step {at.clock.step} ({done}); the state is saved, the same command goes on")
+    return Outcome(at.clock, at.loss, at.seconds, at.audit.verdict, at.resumed, at.numbers, run.guard.count)
 
 
 def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) -> dict[str, float]:
@@ -135,121 +91,58 @@ def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) ->
     audit.gradients(grads)
     if hasattr(run.backward, "transform"):
         numbers = {**numbers, **run.backward.transform(grads)}
+    if "grad_norm" not in numbers:
+        numbers = {**numbers, "grad_norm": float(torch.linalg.vector_norm(run.optimizer.grad, dtype=torch.float64))}
     bad = next((name for name, number in numbers.items() if not math.isfinite(number)), None)
-    if bad is None and "grad_norm" not in numbers and not bool(torch.isfinite(run.optimizer.grad).all()):
-        bad = "gradient"
     if bad:
+        bad = "gradient" if bad == "grad_norm" else bad
         names = run.feed.names()
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         raise CheckFailed(f"{bad} is not finite at step {clock.step + 1}; lower the rate or look at the documents of this step: {shown}")
     return numbers
 
 
-def resume(run: Training) -> tuple[Clock, Audit, float, float, bool]:
-    """Clock, audit, seconds spent, last loss: from the newest checkpoint, or from zero after the save path has been rehearsed.
-
-    Raises CheckFailed for a checkpoint of another model or seed, BadInput for one of another numeric mode: its run would end in
-    numbers that neither mode gives.
-    """
-    found = run.checkpoints.newest()
-    if found is None:
-        go_on(run)
-        clock = Clock(0, 0, run.batch, float(run.total))
-        audit = Audit(run.net, run.optimizer)
-        run.curve.write_text("")
-        with open(run.curve, "a", encoding="utf-8") as curve:
-            save(run, clock, audit, 0.0, 0.0, curve)
-        if run.checkpoints.newest() is None:
-            raise CheckFailed(f"a checkpoint written to {run.checkpoints.folder} cannot be read back; this disk cannot be trained on")
-        return clock, audit, 0.0, 0.0, False
-    tensors, state = found
-    if state["layout"] != run.optimizer.layout() or state["rng"] != list(run.rng.key):
-        raise CheckFailed(f"the checkpoint in {run.checkpoints.folder} belongs to another model or seed; remove that folder to begin anew")
-    if state["mode"] != run.mode:
-        raise BadInput(
-            f"the checkpoint in {run.checkpoints.folder} was made with {state['mode']} and this process has {run.mode}; "
-            "go on with the former, or remove that folder to begin anew"
-        )
-    run.optimizer.load(tensors)
-    run.feed.state = state["batching"]
-    clock = Clock(**state["clock"])
-    kept = cut_curve(run.curve, clock.step)
-    if kept < clock.step:
-        run.log.say(f"the curve has lost {clock.step - kept} of its {clock.step} steps; the weights are not touched by that")
-    if clock.step:
-        run.log.say(f"goes on after step {clock.step} ({clock.tokens:,} of {run.total:,} tokens)")
-    return clock, Audit(run.net, run.optimizer, state["audit"]), state["seconds"], state["loss"], clock.step > 0
+def leap(run: Training, at: Standing) -> str:
+    """What is to be done about a loss that leaps, "" where it does not; its batch is then written down. CheckFailed where that ends it."""
+    limit = run.guard.leaps(at.loss)
+    if limit is None:
+        return ""
+    act, step, names = run.guard.act, at.clock.step + 1, run.feed.names()
+    run.guard.dump({"step": step, **at.numbers, "limit": limit, "act": act, "documents": names})
+    said = f"the loss leaps to {at.loss:.3f} at step {step}, above {limit:.3f}; the ids of its {len(names)} documents are in"
+    if act == "stop":
+        raise CheckFailed(f"{said} {run.guard.path}; look at them, lower the rate, or say `spikes: skip` or back")
+    run.log.say(f"{said} {run.guard.path.name}{'; the update is left out' if act == 'skip' else ''}")
+    return act
 
 
-def go_on(run: Training) -> None:
-    """Weights, optimizer state and place in the text as an earlier run left them; BadInput for one of another model or optimizer."""
-    if run.earlier is None:
-        return
-    tensors = run.optimizer.tensors()
-    same = {name: t.shape for name, t in tensors.items()} == {name: t.shape for name, t in run.earlier.tensors.items()}
-    if run.earlier.layout != run.optimizer.layout() or not same:
-        raise BadInput("after: that model was trained with another shape, optimizer or loss; state the same, or name it as `start`")
-    run.optimizer.load({name: t.clone() for name, t in run.earlier.tensors.items()})
-    if run.earlier.by == repr(run.feed.batching):
-        run.feed.state = run.earlier.batching
-
-
-def save(run: Training, clock: Clock, audit: Audit, spent: float, loss: float, curve: Any) -> None:
-    """The curve first, so that it is never behind the checkpoint."""
-    curve.flush()
-    os.fsync(curve.fileno())
-    state = {
-        "clock": asdict(replace(clock, seen=dict(clock.seen))),
-        "batching": run.feed.state,
-        "rng": list(run.rng.key),
-        "layout": run.optimizer.layout(),
-        "mode": run.mode,
-        "audit": audit.verdict,
-        "seconds": spent,
-        "loss": loss,
-    }
-    run.checkpoints.save(clock.step, run.optimizer.tensors(), state)
-    run.log.event("checkpoint", step=clock.step)
-
-
-def cut_curve(path: Path, step: int) -> int:
-    """Drop what was written after the checkpoint of `step`, a torn last line included; returns the lines kept.
-
-    Written aside and renamed, so that a kill here leaves the old curve or the new one.
-    """
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):
-            break
-    aside = path.with_name(f"{path.name}.tmp")
-    aside.write_text("".join(kept), encoding="utf-8")
-    to_disk(aside)
-    os.replace(aside, path)
-    return len(kept)
-
-
-def counted(micro: Batch, reads: bool) -> int:
-    """Tokens of a micro-batch by which a run is measured; padding never counts."""
-    return int(torch.count_nonzero(micro.documents >= 0 if reads else micro.weights))
-
-
-def due(run: Training, clock: Clock) -> bool:
-    """Whether held-out text is measured after this step."""
-    if run.evaluate is None:
-        return False
-    return clock.tokens >= run.total or bool(run.evaluate_every and clock.step % run.evaluate_every == 0)
+def measured(run: Training, at: Standing) -> dict[str, float]:
+    """Figures of held-out text, where they are due; the clock shows them from now on."""
+    due = at.clock.tokens >= run.total or bool(run.evaluate_every and at.clock.step % run.evaluate_every == 0)
+    if run.evaluate is None or not due:
+        return {}
+    found = run.evaluate()
+    held = {name: value for name, value in found.items() if name.startswith("heldout")}
+    at.clock = replace(at.clock, seen={**at.clock.seen, **held})
+    return found
 
 
 def is_time(run: Training, clock: Clock, saved: float) -> bool:
     """Whether a checkpoint is due: by seconds, which never change the numbers, or by steps."""
     by_steps = run.save_steps and clock.step % run.save_steps == 0
-    return bool(by_steps) or time.monotonic() - saved >= run.save_every
+    return bool(by_steps) or (time.monotonic() - saved >= run.save_every and not run.checkpoints.busy)
 
 
-def note(row: Mapping[str, Any]) -> str:
-    """What is worth reading while it trains."""
-    shown = [f", held out {row[name]:.3f} {unit}".rstrip() for name, unit in SHOWN.items() if name in row][:1]
-    return f"loss {row['loss']:.3f}{''.join(shown)}, {row['tokens_per_second']:,.0f} tokens/s"
+def keep_weights(run: Training, clock: Clock) -> None:
+    """Begin a copy of the weights alone, where one is due and a run that was killed has not written it already."""
+    if run.weights_every and clock.step % run.weights_every == 0 and not run.weights.has(clock.step):
+        run.weights.begin(clock.step, run.optimizer.weights(), {"step": clock.step, "tokens": clock.tokens})
+
+
+def tell_written(run: Training, at: Standing, wait: bool) -> None:
+    """Note the checkpoints that have become complete; what their writing met is raised here."""
+    for kept in filter(None, (run.weights, run.checkpoints)):
+        if wait:
+            kept.wait()
+        for step in kept.written():
+            run.log.event("checkpoint" if kept is run.checkpoints else "weights", step=step)

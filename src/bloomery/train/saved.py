@@ -5,7 +5,8 @@ Tensors are offered in the order of their memory, each stretch of memory once ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from bloomery.nn.sites import sites
 from bloomery.seams import Saved, Site
+from bloomery.train.again import Frame
 
 SMALLEST = 1024  # numbers: what is smaller is kept as it is
 
@@ -36,6 +38,8 @@ class Saving:
         self.given: set[int] = set()  # storages that those were given beside their input
         self.fixed: set[int] = set()  # storages of parameters and buffers
         self.hooks: list[Any] = []
+        self.twice: list[nn.Module] = []  # sites that are computed again in the backward pass
+        self.framed = False  # whether one of them computes now
 
     @property
     def peak_bytes(self) -> int:
@@ -54,6 +58,9 @@ class Saving:
             for site, module in sites(self.net):
                 self.hooks.append(module.register_forward_pre_hook(lambda _, given, site=site: self.go_in(site, given)))
                 self.hooks.append(module.register_forward_hook(lambda *_: self.go_out(), always_call=True))
+                if hasattr(self.method, "again") and self.method.again(site) and module not in self.twice:
+                    self.twice.append(module)
+                    module.forward = functools.partial(self.in_frame, module.forward)
         self.watch = torch.autograd.graph.saved_tensors_hooks(self.pack, self.unpack)
         self.watch.__enter__()
         return self
@@ -62,8 +69,25 @@ class Saving:
         self.watch.__exit__(*failed)
         for hook in self.hooks:
             hook.remove()
-        self.hooks, self.inside = [], []
+        for module in self.twice:
+            del module.forward  # the class's own again
+        self.hooks, self.inside, self.twice, self.framed = [], [], [], False
         self.given.clear()
+
+    def in_frame(self, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """A site that is computed again later; one inside another is computed with it."""
+        if self.framed or not torch.is_grad_enabled():
+            return forward(*given, **named)
+        shares = functools.partial(_Count, self.kept), functools.partial(_Count, self.plain)
+        return Frame(functools.partial(self.whole, forward), given, named, lambda t: place(t) in self.fixed, *shares)()
+
+    def whole(self, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Such a site with all that is inside it."""
+        self.framed = True
+        try:
+            return forward(*given, **named)
+        finally:
+            self.framed = False
 
     def go_in(self, site: Site, given: Sequence[Any]) -> None:
         """A place begins to compute; what its context holds is no activation."""
@@ -87,7 +111,8 @@ class Saving:
             return _Kept(t, t._version)
         shared = t.numel() * t.element_size() > t.untyped_storage().nbytes()  # an expanded tensor is smaller as it is
         small = t.numel() < SMALLEST or not t.is_floating_point() or shared
-        if self.method is None or not self.inside or small or at in self.given:
+        offered = self.method is not None and not hasattr(self.method, "again")
+        if not offered or not self.inside or small or at in self.given:
             return _Kept(t, t._version, [_Count(self.kept, t), _Count(self.plain, t)])
         body = in_memory_order(t)
         layout = (t.numel(),) if body is not None else (t.shape, t.stride())

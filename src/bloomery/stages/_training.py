@@ -1,0 +1,85 @@
+"""What the stages that train have in common: guards, checkpoints, figures and trackers of a run, and the files that these leave."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bloomery.core.job import Job
+
+SPIKES, WEIGHTS, CURVE = "spikes.jsonl", "weights", "curve.jsonl"
+
+
+def sound(stage: Any) -> None:
+    """ValueError, one clause, for knobs that make no run."""
+    if min(stage.micro, stage.evaluate_every, stage.checkpoint_steps, stage.weights_every) < 0 or stage.checkpoint_seconds <= 0:
+        said = "micro, evaluate_every, checkpoint_steps and weights_every must not be negative, checkpoint_seconds must be above 0"
+        raise ValueError(said)
+    if stage.checkpoints_kept < 1:
+        raise ValueError(f"checkpoints_kept must be at least 1, got {stage.checkpoints_kept}")
+    if stage.spike_window < 8 or stage.spike_sigmas <= 0:
+        raise ValueError(f"spike_window must be at least 8 and spike_sigmas above 0, got {stage.spike_window} and {stage.spike_sigmas}")
+    if stage.spikes == "back" and not stage.checkpoint_steps:
+        raise ValueError("spikes: back goes to the last checkpoint that a count of steps asked for; say `checkpoint_steps`, such as 200")
+    if stage.stall_seconds < 0:
+        raise ValueError(f"stall_seconds must not be negative, got {stage.stall_seconds}")
+    if len(set(stage.report_to)) < len(stage.report_to):
+        raise ValueError("report_to names a tracker twice")
+
+
+def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, Any]:
+    """Fields of `loop.Training` that both stages fill alike; `flops` are those of a token."""
+    from bloomery.train.checkpoint import Checkpoints
+    from bloomery.train.spikes import Guard
+
+    every = stage.checkpoint_steps
+    return {
+        "checkpoints": Checkpoints(job.work / "checkpoints", stage.checkpoints_kept, every if stage.spikes == "back" else 0),
+        "curve": job.work / CURVE,
+        "log": job.log,
+        "save_every": stage.checkpoint_seconds,
+        "save_steps": every,
+        "stopping": lambda: job.stopping,
+        "mode": mode,
+        "guard": Guard(stage.spikes, stage.spike_window, stage.spike_sigmas, job.work / SPIKES),
+        "stall_seconds": stage.stall_seconds,
+        "weights": Checkpoints(job.work / WEIGHTS, keep=0) if stage.weights_every else None,
+        "weights_every": stage.weights_every,
+        "flops_per_token": flops,
+        "peak_flops": peak(job, mode["precision"]),
+        "report_to": stage.report_to,
+        "settings": settings(stage),
+    }
+
+
+def peak(job: Job, precision: str) -> float:
+    """The speed at matrix products that was measured on this machine; 0 outside a store, which is where it is kept."""
+    from bloomery.core.machine import remembered
+
+    return remembered(job.store.root / "machine.json").matmul_flops.get(precision, 0.0) if job.store is not None else 0.0
+
+
+def settings(stage: Any) -> dict[str, Any]:
+    """What trackers are told of a run: its numbers and the names of its methods, and no text, path or list, which may hold secrets."""
+    told = {}
+    for one in fields(stage):
+        value = getattr(stage, one.name)
+        if isinstance(value, int | float):
+            told[one.name] = value
+        elif type(value).__module__.startswith("bloomery.methods."):
+            told[one.name] = type(value).__name__
+    return told
+
+
+def leave(job: Job) -> None:
+    """The curve, the batches that leapt, copies of the weights and event files go with the artifact."""
+    from bloomery.train.trackers import copy_events
+
+    shutil.copy(job.work / CURVE, job.out / CURVE)
+    if (job.work / SPIKES).exists():
+        shutil.copy(job.work / SPIKES, job.out / SPIKES)
+    if (job.work / WEIGHTS).is_dir():
+        shutil.copytree(job.work / WEIGHTS, job.out / WEIGHTS)
+    copy_events(job.work, job.out)

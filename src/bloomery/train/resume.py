@@ -1,0 +1,135 @@
+"""Where a run stands: from the newest checkpoint or from zero, saved, and gone back to."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from bloomery.core.errors import BadInput, CheckFailed
+from bloomery.core.files import FULL
+from bloomery.seams import Clock
+from bloomery.train.audit import Audit
+from bloomery.train.curve import Curve, cut_curve
+from bloomery.train.run import Training
+
+
+@dataclass
+class Standing:
+    """What changes from step to step beside weights, optimizer and feed."""
+
+    clock: Clock
+    audit: Audit
+    seconds: float = 0.0  # of training so far
+    loss: float = 0.0
+    resumed: bool = False
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+def resume(run: Training) -> Standing:
+    """From the newest checkpoint, or from zero after the save path has been rehearsed.
+
+    Raises CheckFailed for a checkpoint of another model or seed, BadInput for one of another numeric mode: its run would end in
+    numbers that neither mode gives.
+    """
+    found = run.checkpoints.newest()
+    if found is None:
+        return begin(run)
+    state = found[1]
+    if state["layout"] != run.optimizer.layout() or state["rng"] != list(run.rng.key):
+        raise CheckFailed(f"the checkpoint in {run.checkpoints.folder} belongs to another model or seed; remove that folder to begin anew")
+    if state["mode"] != run.mode:
+        raise BadInput(
+            f"the checkpoint in {run.checkpoints.folder} was made with {state['mode']} and this process has {run.mode}; "
+            "go on with the former, or remove that folder to begin anew"
+        )
+    at = restore(run, *found)
+    run.feed.state = state["batching"]
+    run.guard.load(state.get("spikes"))
+    kept = cut_curve(run.curve, at.clock.step)
+    if kept < at.clock.step:
+        run.log.say(f"the curve has lost {at.clock.step - kept} of its {at.clock.step} steps; the weights are not touched by that")
+    if at.clock.step:
+        run.log.say(f"goes on after step {at.clock.step} ({at.clock.tokens:,} of {run.total:,} tokens)")
+    return at
+
+
+def restore(run: Training, tensors: dict, state: dict[str, Any]) -> Standing:
+    """Weights, optimizer state and clock of a checkpoint."""
+    run.optimizer.load(tensors)
+    clock = Clock(**state["clock"])
+    return Standing(clock, Audit(run.net, run.optimizer, state["audit"]), state["seconds"], state["loss"], clock.step > 0)
+
+
+def begin(run: Training) -> Standing:
+    """Step 0. It is saved and read back, so that a disk that cannot be trained on is named before any work."""
+    go_on(run)
+    at = Standing(Clock(0, 0, run.batch, float(run.total)), Audit(run.net, run.optimizer))
+    folder = run.checkpoints.folder
+    try:
+        run.guard.load(None)
+        run.curve.write_text("")
+        with Curve(run.curve) as curve:
+            save(run, at, curve)
+        run.checkpoints.wait()
+    except OSError as wrong:
+        if wrong.errno in FULL:
+            raise
+        raise BadInput(f"checkpoints: {folder} cannot be written to ({wrong.strerror or wrong}); choose another --store") from wrong
+    if run.checkpoints.newest() is None:
+        raise CheckFailed(f"a checkpoint written to {folder} cannot be read back; this disk cannot be trained on")
+    each, free = run.checkpoints.bytes(), shutil.disk_usage(folder).free
+    if free < (needed := each * max(1, run.checkpoints.keep)):
+        sizes = f"{needed / 1e6:,.1f} MB more are needed and {free / 1e6:,.1f} MB are free"
+        raise BadInput(f"checkpoints: the disk of {folder} has no room for those that are kept ({sizes}); free some, then run again")
+    return at
+
+
+def go_on(run: Training) -> None:
+    """Weights, optimizer state and place in the text as an earlier run left them; BadInput for one of another model or optimizer."""
+    if run.earlier is None:
+        return
+    tensors = run.optimizer.tensors()
+    same = {name: t.shape for name, t in tensors.items()} == {name: t.shape for name, t in run.earlier.tensors.items()}
+    if run.earlier.layout != run.optimizer.layout() or not same:
+        raise BadInput("after: that model was trained with another shape, optimizer or loss; state the same, or name it as `start`")
+    run.optimizer.load({name: t.clone() for name, t in run.earlier.tensors.items()})
+    if run.earlier.by == repr(run.feed.batching):
+        run.feed.state = run.earlier.batching
+
+
+def save(run: Training, at: Standing, curve: Curve) -> None:
+    """Begin a checkpoint; the curve first, so that it is never behind it."""
+    curve.to_disk()
+    state = {
+        "clock": asdict(replace(at.clock, seen=dict(at.clock.seen))),
+        "batching": run.feed.state,
+        "rng": list(run.rng.key),
+        "layout": run.optimizer.layout(),
+        "mode": run.mode,
+        "audit": at.audit.verdict,
+        "seconds": at.seconds,
+        "loss": at.loss,
+        "spikes": run.guard.state(),
+    }
+    run.checkpoints.begin(at.clock.step, run.optimizer.tensors(), state)
+
+
+def go_back(run: Training, at: Standing, curve: Curve) -> Standing:
+    """Weights and optimizer as in the last checkpoint that a step count asked for; the text goes on, so that the rows read since, this
+    step's among them, are left out. Saved at once: a run killed later goes on from here. CheckFailed where this was tried too often.
+    """
+    tensors, state = run.checkpoints.newest(anchored=True)
+    back = restore(run, tensors, state)
+    step = back.clock.step
+    if not run.guard.go_back(step):
+        raise CheckFailed(f"the loss leaps again and again after step {step}, whatever rows follow; lower the rate")
+    run.guard.losses.clear()
+    run.guard.losses.extend(state["spikes"]["losses"])
+    curve.cut(step)
+    run.log.say(f"goes back to step {step}; the rows of steps {step + 1} to {at.clock.step + 1} are left out")
+    save(run, replace(back, seconds=at.seconds), curve)
+    run.checkpoints.wait()
+    for kept in filter(None, (run.weights, run.checkpoints)):
+        kept.forget_after(step)
+    return replace(back, seconds=at.seconds, resumed=at.resumed)
