@@ -305,8 +305,17 @@ class Module(Protocol):
 
 
 class Init(Protocol):
-    """0 sources: initialization; 1: growth, transfer; n: merging. `docs` of a source are text of the kind that it was trained on."""
+    """0 sources: initialization; 1: growth, transfer; n: merging. `docs` of a source are text of the kind that it was trained on.
 
+    An init may say how a model of this size is to be built and trained: `shape` gives its configuration the multipliers that go with the
+    weights, and `rates` are factors on the rates of parameters by name, 1 where one is not named. `elementwise = True` says that these
+    factors are for optimizers of scope "element".
+    """
+
+    elementwise: ClassVar[bool]  # optional
+
+    def shape(self, cfg: Any) -> Any: ...  # optional
+    def rates(self, net: nn.Module) -> dict[str, float]: ...  # optional
     def apply(self, into: Source, sources: Sequence[Source], tools: Tools | None, rng: Rng) -> None: ...
 
 

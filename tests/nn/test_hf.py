@@ -223,6 +223,42 @@ def test_every_end_token_is_written(tmp_path, where):
     assert json.loads((out / "config.json").read_text())["eos_token_id"] == 2
 
 
+def test_generation_defaults_tokenizer_and_template_survive_the_way_there_and_back(tmp_path):
+    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    from bloomery.data.tokenizer import learn
+
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir(), out.mkdir()
+    learn(["some words"], 262).save(source)
+    words = AutoTokenizer.from_pretrained(source)
+    words.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    words.save_pretrained(source)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "eos_token_id": 2}
+    theirs = LlamaForCausalLM(LlamaConfig(vocab_size=262, **shape))
+    theirs.generation_config = GenerationConfig(do_sample=True, temperature=0.6, top_k=7, top_p=0.9, eos_token_id=[2, 9])
+    theirs.save_pretrained(source)
+    cfg, state = from_hf(source)
+    to_hf(assemble(cfg, state, torch.float32, source), source, out)
+    told = [GenerationConfig.from_pretrained(folder).to_dict() for folder in (source, out)]
+    assert {name: one for name, one in told[0].items() if one is not None and told[1].get(name) != one} == {}
+    assert (told[1]["temperature"], told[1]["top_k"], told[1]["eos_token_id"]) == (0.6, 7, [2, 9])
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (out / name).read_bytes() == (source / name).read_bytes()
+    chat, found = [{"role": "user", "content": "words, some"}], AutoTokenizer.from_pretrained(out)
+    assert found.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == "<user>words, some\n>"
+    assert found.apply_chat_template(chat) == words.apply_chat_template(chat)
+
+
+def test_an_unknown_architecture_is_refused_before_a_weight_is_read(tmp_path, monkeypatch):
+    import bloomery.nn.hf as hf
+
+    monkeypatch.setattr(hf, "read_weights", lambda folder: pytest.fail("weights were read"))
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "architectures": ["FalconForCausalLM"]}))
+    with pytest.raises(BadInput, match="FalconForCausalLM is not supported"):
+        from_hf(tmp_path)
+
+
 def test_the_words_of_a_model_are_copied_with_its_end_tokens(tmp_path):
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir(), out.mkdir()

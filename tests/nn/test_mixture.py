@@ -5,7 +5,7 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
-from bloomery.nn.mixture import Mixture, dispatch, grouped
+from bloomery.nn.mixture import Mixture, dispatch, given, grouped
 from bloomery.nn.model import Transformer
 from bloomery.nn.sites import sites
 from bloomery.seams import Rng
@@ -29,6 +29,68 @@ def test_the_product_for_a_compiler_is_that_of_the_experts_one_by_one(changes):
     grads = [torch.autograd.grad(made, leaves, given) for made in (want, grouped(x, counts, mixture.experts))]
     torch.testing.assert_close(grouped(x, counts, mixture.experts), want)
     torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("used", [[0, 3], [4], [0, 1, 2, 3, 4]])
+def test_no_token_is_dropped_and_experts_without_one_get_a_gradient_of_zero(used):
+    """Against a loop over tokens; all tokens may go to the same experts, for there is no capacity."""
+    experts, g = make().blocks[0].mlp.experts, torch.Generator().manual_seed(2)
+    x = torch.randn(29, 16, generator=g).requires_grad_()
+    chosen = torch.stack([torch.tensor(used)[torch.randperm(len(used), generator=g)[:2]] for _ in x])
+    weight = torch.rand(chosen.shape, generator=g).requires_grad_()
+    want = torch.stack([sum(w * experts[int(i)](row) for w, i in zip(ws, ids, strict=True)) for row, ws, ids in zip(x, weight, chosen)])
+    given = torch.randn(want.shape, generator=g)
+    leaves, found = [x, weight, *experts.parameters()], []
+    for made in (want, dispatch(x, weight, chosen, experts)):
+        torch.testing.assert_close(made, want)
+        found.append(torch.autograd.grad(made, leaves, given, allow_unused=True))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(torch.zeros_like(other) if one is None else one, other, rtol=1e-4, atol=1e-6)
+    assert all(other is not None for other in found[1])
+    calls = []
+    hooks = [expert.register_forward_pre_hook(lambda _, given: calls.append(len(given[0]))) for expert in experts]
+    dispatch(x, weight, chosen, experts)
+    assert sum(calls) == chosen.numel()
+    for hook in hooks:
+        hook.remove()
+
+
+def test_a_bias_takes_part_in_the_choice_alone():
+    mixture = make().blocks[0].mlp
+    plain = mixture(X)
+    mixture.balance()
+    assert torch.equal(mixture(X), plain)
+    mixture.bias += torch.tensor([0.0, 9.0, 0.0, 9.0, 0.0])
+    x = X.clone().requires_grad_()
+    found = mixture(x)
+    probs = mixture.router(x).softmax(-1)[..., [1, 3]]
+    want = sum((probs / probs.sum(-1, keepdim=True))[..., i, None] * mixture.experts[e](x) for i, e in enumerate((1, 3))) + mixture.shared(x)
+    torch.testing.assert_close(found, want)
+    leaves, weights = [x, *mixture.parameters()], torch.randn(found.shape, generator=torch.Generator().manual_seed(3))
+    for one, other in zip(*(torch.autograd.grad(y, leaves, weights, allow_unused=True) for y in (found, want)), strict=True):
+        torch.testing.assert_close(torch.zeros_like(one) if other is None else other, one, rtol=1e-4, atol=1e-6)
+    assert "bias" not in dict(mixture.named_parameters()) and not mixture.bias.requires_grad
+
+
+def test_loads_are_counted_in_training_alone_and_without_padding():
+    documents = torch.tensor([[0, 0, -1], [1, 2, 2]])
+    chosen = torch.tensor([[[0, 1], [0, 2], [4, 3]], [[1, 0], [2, 0], [0, 4]]])
+    assert given(chosen, 5, documents).tolist() == [5, 2, 2, 0, 1] and given(chosen, 5, None).sum() == 12
+    net = make().train()
+    for block in net.blocks:
+        block.mlp.balance()
+    row = torch.arange(20)[None]
+    net(row, documents_BT=torch.tensor([[0] * 17 + [-1] * 3]))
+    with torch.no_grad():
+        net(row)
+    net.eval()(row)
+    assert [int(block.mlp.load.sum()) for block in net.blocks] == [34, 34]
+    load, mixture = net.blocks[0].mlp.load.float(), net.blocks[0].mlp
+    mixture.rebalance(0.25)
+    assert mixture.bias.tolist() == (0.25 * torch.sign(load.mean() - load)).tolist() and not mixture.load.any()
+    before = mixture.bias.clone()
+    mixture.rebalance(0.25)  # nothing was given since
+    assert torch.equal(mixture.bias, before)
 
 
 def test_every_token_also_goes_to_the_shared_feed_forward():

@@ -74,7 +74,8 @@ class Config:
     query_scalar: float = 0.0  # scores are divided by its square root; 0 = head_width
     score_cap: float = 0.0  # scores are cap x tanh(scores / cap); 0 = as they are
     logit_cap: float = 0.0  # logits likewise
-    embed_scaled: bool = False  # embeddings are multiplied by sqrt(width)
+    embed_scale: float = 1.0  # embeddings are multiplied by it
+    residual_scale: float = 1.0  # and what attention and feed-forward add to the residual stream by this
     experts: int = 0  # feed-forwards of a layer, to a few of which each token goes; 0 = one for all tokens
     top: int = 2  # experts that a token goes to
     expert_ffn: int = 0  # width of an expert; 0 = ffn
@@ -90,7 +91,7 @@ class Config:
     head_transform: bool = False  # the head reads norm(act(dense x))
     head_transform_bias: bool = False  # of the dense
     head_bias: bool = False
-    head_scaled: bool = False  # the head reads hidden states divided by sqrt(width)
+    head_divisor: float = 1.0  # the head reads hidden states divided by it
     encoder_layers: int = 0  # of an encoder that reads another text, to which every layer attends; 0 = none
     relative_buckets: int = 32  # of distances, where positions are "relative"
     relative_distance: int = 128  # from which on all distances are one
@@ -116,6 +117,10 @@ class Config:
             object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         if min(*self.windows, 0, 0) < 0 or min(self.query_scalar, self.score_cap, self.logit_cap) < 0:
             raise ValueError("windows, query_scalar, score_cap and logit_cap must not be negative")
+        if min(self.embed_scale, self.residual_scale, self.head_divisor) <= 0:
+            raise ValueError("embed_scale, residual_scale and head_divisor must be above 0")
+        if self.residual_scale != 1.0 and self.norm_order != "pre":
+            raise ValueError(f"residual_scale goes with norms before attention and feed-forward, not with {self.norm_order}")
         if self.parallel and self.norm_order != "pre":
             raise ValueError(f"parallel goes with norms before attention and feed-forward, not with {self.norm_order}")
         if self.encoder_layers < 0 or (self.encoder_layers and (self.norm_order != "pre" or self.parallel or not self.causal)):
@@ -132,7 +137,7 @@ class Config:
 
     def encoder(self) -> Config:
         """The shape of the encoder."""
-        return replace(self, layers=self.encoder_layers, encoder_layers=0, causal=False, tied=True, head_scaled=False)
+        return replace(self, layers=self.encoder_layers, encoder_layers=0, causal=False, tied=True, head_divisor=1.0)
 
     def mixed(self, layer: int) -> bool:
         """Whether a layer has experts."""

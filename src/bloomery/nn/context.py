@@ -16,7 +16,8 @@ class Context(NamedTuple):
     `aux` is where a module leaves what a loss asked for, under a name, one entry for each layer in the order of the pass:
 
     - "router": pairs (probs_BTX, chosen_BTK) of a mixture of experts; `probs` fp32, with gradient, summing to 1 over all X experts of
-      the layer, `chosen` int64 indices of the experts that each token went to, the most likely first.
+      the layer, `chosen` int64 indices of the experts that each token went to, the most likely first unless
+      a bias took part in the choice.
 
     A module writes `ctx.aux.setdefault(name, []).append(...)` where `aux` is not None, and nothing else. Every block is handed an empty
     dict of its own, which the model gathers afterwards, so that a compiled block sees the same in every layer.

@@ -15,13 +15,30 @@ from torch import Tensor
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
 from bloomery.nn.mapping import Architecture, Tensors, expect, sayable
-from bloomery.nn.maps import bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, t5
+from bloomery.nn.maps import (
+    bert,
+    gemma2,
+    gpt2,
+    gpt_neox,
+    granite,
+    llama,
+    mistral,
+    mixtral,
+    modernbert,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    starcoder2,
+    t5,
+)  # fmt: skip
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import plain
 
 # named here, so that the address of a step covers their source
 MAPS: tuple[Architecture, ...] = (
-    bert, gemma2, gpt2, gpt_neox, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, t5,
+    bert, gemma2, gpt2, gpt_neox, granite, llama, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, starcoder2, t5,
 )  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 GENERATION = "generation_config.json"
@@ -140,6 +157,13 @@ def copy_words(source: Path, out: Path) -> None:
         _write(out / GENERATION, {**stored, "eos_token_id": sorted(ends)})
 
 
+def generation(folder: Path | None) -> dict[str, Any]:
+    """The generation defaults that a folder has, such as a temperature; without any, those of its configuration count."""
+    if folder is None or not (folder / GENERATION).is_file():
+        return {"_from_model_config": True}
+    return json.loads((folder / GENERATION).read_text(encoding="utf-8"))
+
+
 def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: torch.dtype = torch.float32, shard: int = SHARD) -> None:
     """Writes a folder that `transformers` loads: config, weights in `dtype`, generation defaults and the tokenizer's files.
 
@@ -154,7 +178,7 @@ def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: tor
     _write(out / "config.json", config)
     ends = all_ends(tokenizer_folder) if tokenizer_folder is not None else []
     several = {"eos_token_id": ends[0] if len(ends) == 1 else ends} if ends else {}
-    _write(out / GENERATION, {"_from_model_config": True, **ids, **several})
+    _write(out / GENERATION, {**generation(tokenizer_folder), **ids, **several})
     weights = {name: t.to(dtype) for name, t in to_theirs(net.cfg, plain(net)).items()}
     write_weights(weights, out, shard)
     for name in TOKENIZER_FILES if tokenizer_folder is not None else ():

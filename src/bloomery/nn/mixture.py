@@ -21,7 +21,10 @@ class Mixture(nn.Module):
     """A router sends each token to the experts that it finds most likely, and what they make of it is summed by their probabilities.
 
     No expert has a capacity, so no token is left out. Every token also goes to the `shared` feed-forward, where there is one.
+    After `balance` a bias takes part in the choice alone: neither the sum nor any gradient knows of it.
     """
+
+    bias: Tensor | None
 
     def __init__(self, cfg: Config, experts: int, top: int, normalised: bool, shared: int = 0) -> None:
         """`cfg.ffn` is the width of an expert, `shared` that of the shared one; with `normalised` a token's weights sum to 1."""
@@ -30,10 +33,31 @@ class Mixture(nn.Module):
         self.router = nn.Linear(cfg.width, experts, bias=False)
         self.experts = nn.ModuleList(FeedForward(cfg) for _ in range(experts))
         self.shared = FeedForward(replace(cfg, ffn=shared)) if shared else None
+        self.register_buffer("bias", None)
+
+    def balance(self) -> None:
+        """Begin with a bias of 0 for each expert, and count the tokens that each is given in training."""
+        device = self.router.weight.device
+        self.register_buffer("bias", torch.zeros(len(self.experts), device=device))
+        self.register_buffer("load", torch.zeros(len(self.experts), dtype=torch.int64, device=device), persistent=False)
+        self.unsteady = True  # tokens of a measurement are not counted
+
+    @torch.no_grad()
+    def rebalance(self, rate: float) -> None:
+        """Raise the bias of experts that were given less than the mean since the last time by `rate`, and lower that of the others."""
+        load_X = self.load.float()
+        self.bias += rate * torch.sign(load_X.mean() - load_X)
+        self.load.zero_()
 
     def forward(self, x_BTD: Tensor, ctx: Context | None = None) -> Tensor:
         probs_BTX = self.router(x_BTD).float().softmax(-1)
-        weight_BTK, chosen_BTK = probs_BTX.topk(self.top, dim=-1)
+        if self.bias is None:
+            weight_BTK, chosen_BTK = probs_BTX.topk(self.top, dim=-1)
+        else:
+            chosen_BTK = (probs_BTX.detach() + self.bias).topk(self.top, dim=-1).indices
+            weight_BTK = probs_BTX.gather(-1, chosen_BTK)
+            if self.training and torch.is_grad_enabled():
+                self.load += given(chosen_BTK, len(self.experts), None if ctx is None else ctx.documents)
         if ctx is not None and ctx.aux is not None:
             ctx.aux.setdefault("router", []).append((probs_BTX, chosen_BTK))
         if self.normalised:
@@ -41,6 +65,13 @@ class Mixture(nn.Module):
         out_ND = dispatch(x_BTD.flatten(0, -2), weight_BTK.flatten(0, -2).to(x_BTD.dtype), chosen_BTK.flatten(0, -2), self.experts)
         out_BTD = out_ND.view_as(x_BTD)
         return out_BTD if self.shared is None else out_BTD + self.shared(x_BTD)
+
+
+def given(chosen_BTK: Tensor, experts: int, documents_BT: Tensor | None) -> Tensor:
+    """How many tokens each expert is given, (X) int64; padding is not counted."""
+    real_BT = torch.ones_like(chosen_BTK[..., 0]) if documents_BT is None else (documents_BT >= 0).long()
+    counts_X = torch.zeros(experts, dtype=torch.int64, device=chosen_BTK.device)
+    return counts_X.scatter_add(0, chosen_BTK.flatten(), real_BT[..., None].expand_as(chosen_BTK).flatten())
 
 
 def dispatch(x_ND: Tensor, weight_NK: Tensor, chosen_NK: Tensor, experts: Sequence[FeedForward]) -> Tensor:

@@ -21,7 +21,7 @@ from bloomery.nn.context import Context
 from bloomery.nn.cross import CrossAttention
 from bloomery.nn.feedforward import ACTIVATIONS, FeedForward
 from bloomery.nn.mixture import Mixture
-from bloomery.nn.norm import Norm, norm_of
+from bloomery.nn.norm import neutral, norm_of
 from bloomery.nn.relative import Relative, alibi
 from bloomery.nn.rotary import rotary, turns
 from bloomery.seams import Rng
@@ -34,7 +34,7 @@ class Block(nn.Module):
 
     def __init__(self, cfg: Config, layer: int = 0) -> None:
         super().__init__()
-        self.order, self.parallel = cfg.norm_order, cfg.parallel
+        self.order, self.parallel, self.scale = cfg.norm_order, cfg.parallel, cfg.residual_scale
         self.mixer_norm = norm_of(cfg) if layer or cfg.first_norm else nn.Identity()
         self.mixer = Attention(cfg, layer)
         self.cross_norm, self.cross = (norm_of(cfg), CrossAttention(cfg)) if cfg.encoder_layers else (None, None)
@@ -54,10 +54,10 @@ class Block(nn.Module):
         """Mixer and feed-forward with norms and residual sums in the model's order."""
         x = x_BTD
         if self.order == "pre":
-            mixed = x + mix(self.mixer_norm(x))
+            mixed = x + self.scaled(mix(self.mixer_norm(x)))
             if self.cross is not None:
-                mixed = mixed + self.cross(self.cross_norm(mixed), ctx)
-            return mixed + self.mlp(self.mlp_norm(x if self.parallel else mixed), ctx)
+                mixed = mixed + self.scaled(self.cross(self.cross_norm(mixed), ctx))
+            return mixed + self.scaled(self.mlp(self.mlp_norm(x if self.parallel else mixed), ctx))
         if self.order == "reordered":
             x = x + self.mixer_norm(mix(x))
             return x + self.mlp_norm(self.mlp(x, ctx))
@@ -66,6 +66,10 @@ class Block(nn.Module):
             return x + self.mlp_post_norm(self.mlp(self.mlp_norm(x), ctx))
         x = self.mixer_norm(x + mix(x))
         return self.mlp_norm(x + self.mlp(x, ctx))
+
+    def scaled(self, added_BTD: Tensor) -> Tensor:
+        """What is added to the residual stream."""
+        return added_BTD if self.scale == 1.0 else added_BTD * self.scale
 
 
 def mlp_of(cfg: Config, layer: int) -> nn.Module:
@@ -137,13 +141,11 @@ class Transformer(nn.Module):
 
         Gains are 1 and biases 0.
         """
-        gains = {f"{name}.weight": 0.0 if unit.offset else 1.0 for name, unit in self.named_modules() if isinstance(unit, Norm)}
+        neutral(self)
         for name, p in self.named_parameters():
-            if p.dim() == 1:
-                p.fill_(gains.get(name, 0.0))
-                continue
-            writes = name.endswith((".out.weight", ".down.weight"))
-            p.normal_(0.0, 0.02 / (2 * self.cfg.layers) ** 0.5 if writes else 0.02, generator=torch_rng(rng.child(name)))
+            if p.dim() > 1:
+                writes = name.endswith((".out.weight", ".down.weight"))
+                p.normal_(0.0, 0.02 / (2 * self.cfg.layers) ** 0.5 if writes else 0.02, generator=torch_rng(rng.child(name)))
 
     @property
     def head_weight(self) -> Tensor:
@@ -168,8 +170,8 @@ class Transformer(nn.Module):
     def enter(self, tokens_BT: Tensor, positions_BT: Tensor, types_BT: Tensor | None = None) -> Tensor:
         """What goes into the first block, (B, T, D); ValueError for a position that a learned table does not hold."""
         x_BTD = self.embed(tokens_BT)
-        if self.cfg.embed_scaled:
-            x_BTD = x_BTD * x_BTD.new_tensor(self.cfg.width**0.5)
+        if self.cfg.embed_scale != 1.0:
+            x_BTD = x_BTD * x_BTD.new_tensor(self.cfg.embed_scale)
         if self.types is not None:
             x_BTD = x_BTD + (self.types.weight[0] if types_BT is None else self.types(types_BT))
         if self.positions is not None:
@@ -181,7 +183,7 @@ class Transformer(nn.Module):
     def leave(self, x_BTD: Tensor) -> Tensor:
         """What the head reads, of what comes out of the last block."""
         x_BTD = self.norm(x_BTD)
-        x_BTD = x_BTD * self.cfg.width**-0.5 if self.cfg.head_scaled else x_BTD
+        x_BTD = x_BTD if self.cfg.head_divisor == 1.0 else x_BTD / self.cfg.head_divisor
         return x_BTD if self.transform is None else self.transform(x_BTD)
 
     def prepare(self, positions_BT: Tensor, documents_BT: Tensor | None, aux: dict[str, list[Any]] | None = None) -> Context:

@@ -27,6 +27,15 @@ class Norm(nn.Module):
         return F.rms_norm(x_BTD, (x_BTD.shape[-1],), self.weight, self.eps)
 
 
+@torch.no_grad()
+def neutral(net: nn.Module) -> None:
+    """Gains of 1 and biases of 0, in all vectors of a model."""
+    gains = {f"{name}.weight": 0.0 if unit.offset else 1.0 for name, unit in net.named_modules() if isinstance(unit, Norm)}
+    for name, p in net.named_parameters():
+        if p.dim() < 2:
+            p.fill_(gains.get(name, 0.0))
+
+
 def norm_of(cfg: Config) -> Norm:
     """A norm over the model's width."""
     return Norm(cfg.width, cfg.norm_eps, cfg.norm, cfg.norm_offset, cfg.norm_bias)

@@ -52,6 +52,11 @@ def sites(net: Transformer) -> list[tuple[Site, nn.Module]]:
     return [*found, (Site("head", "head", -1, of), net.head)]
 
 
+def residual(site: Site) -> float:
+    """The root of how many linear layers write into the residual stream where this one does, else 1."""
+    return (2 * site.of) ** 0.5 if site.name.endswith((".out", ".down")) else 1.0
+
+
 def inside(block: nn.Module, layer: int, of: int, part: str = "") -> Iterator[tuple[Site, nn.Module]]:
     """The sites of one of `of` blocks, itself first."""
     at = f"{part}blocks.{layer}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class Begun:
     roles: dict[str, Any]  # parts of the loss, and the models that it only reads
     earlier: Any  # the run that this one goes on from, or None
     watch: Any  # around a forward and backward pass
+    rates: dict[str, float] = field(default_factory=dict)  # by what the rate of a parameter is multiplied; 1 where it is not named
 
     @property
     def cfg(self) -> Config:
@@ -52,11 +53,14 @@ def begin(stage: Any, cfg: Config, job: Job) -> Begun:
 
     if stage.modules:
         from bloomery.nn.modules import buffers, fit
-    net = Transformer(cfg)
+    net = Transformer(stage.init.shape(cfg) if hasattr(stage.init, "shape") else cfg)
     stage.init.apply(source(net, stage.data), sources(stage), None, job.rng.child("init"))
     fitted = fit(net, stage.modules, job.rng.child("modules")) if stage.modules else []
     if fitted and stage.after is not None:
         net.load_state_dict(buffers(load(stage.after.folder)), strict=False)
+    rates = stage.init.rates(net) if hasattr(stage.init, "rates") else {}
+    if stage.after is not None:
+        same_model(net.cfg, stage.after.folder)
     parts = stage.loss.parts(net, job.rng.child("parts")) if hasattr(stage.loss, "parts") else {}
     if parts:
         net.add_module(PARTS, nn.ModuleDict(parts))
@@ -67,11 +71,21 @@ def begin(stage: Any, cfg: Config, job: Job) -> Begun:
         raise BadInput(f"roles: the loss {named} reads {', '.join(sorted(wanted)) or 'no further model'}, and {', '.join(odd)} differ")
     earlier = earlier_run(stage.after.folder) if stage.after is not None else None
     if stage.saved is None:
-        return Begun(net, fitted, {**parts, **read}, earlier, nullcontext)
+        return Begun(net, fitted, {**parts, **read}, earlier, nullcontext, rates)
     from bloomery.train.saved import saving
 
     kept = saving(net, stage.saved, read.values())
-    return Begun(net, fitted, {**parts, **read}, earlier, lambda: kept)
+    return Begun(net, fitted, {**parts, **read}, earlier, lambda: kept, rates)
+
+
+def same_model(cfg: Config, folder: Path) -> None:
+    """BadInput naming what this model computes otherwise than the earlier one whose weights it takes over."""
+    from bloomery.nn.config import Config
+
+    old = Config.read(folder / "model.json")
+    names = (one.name for one in fields(cfg) if one.name not in ("context", "architecture"))
+    if odd := next((name for name in names if getattr(old, name) != getattr(cfg, name)), None):
+        raise BadInput(f"after: {odd} is {getattr(old, odd)!r} in that model and {getattr(cfg, odd)!r} here; state the same")
 
 
 def source(net: Any, data: Any) -> Source:
@@ -111,7 +125,9 @@ def keep(folder: Path, run: Any, steps: int) -> None:
     """Write the trainer state of a finished run, from which another can go on."""
     from safetensors.torch import save_file
 
-    save_file(run.optimizer.tensors(), str(folder / TENSORS))
+    from bloomery.train.resume import held
+
+    save_file(held(run), str(folder / TENSORS))
     state = {"layout": run.optimizer.layout(), "steps": run.steps_before + steps, "batching": run.feed.state}
     state["by"] = repr(run.feed.batching)
     (folder / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")

@@ -36,6 +36,10 @@ class Pretrain:
     heads: int = 3  # query heads
     kv_heads: int = 0  # key and value heads; 0 = as many as query heads
     ffn: int = 512  # width of the feed-forward layers
+    experts: int = 0  # feed-forwards of a layer, to `top` of which each token goes; 0 = one for all tokens
+    top: int = 2  # experts that a token goes to
+    expert_ffn: int = 0  # width of an expert; 0 = ffn / top, so that a token costs the same
+    shared_ffn: int = 0  # width of a further feed-forward that every token goes to; 0 = none
     context: int = 256  # tokens of a row
     tokens: int = 3_000_000  # tokens to read, trained or not
     batch: int = 1024  # tokens per step, at least a context; rounded down to whole rows
@@ -82,13 +86,20 @@ class Pretrain:
             raise ValueError(f"batch must be at least context, one row of {self.context} tokens, got {self.batch}")
         if self.rate <= 0 or self.decay < 0:
             raise ValueError(f"rate must be above 0 and decay not negative, got {self.rate} and {self.decay}")
+        if not self.experts and (self.expert_ffn or self.shared_ffn):
+            raise ValueError("expert_ffn and shared_ffn go with experts, of which there are none")
+        if catalog.attribute("init", self.init, "elementwise") and catalog.attribute("optim", self.optimizer, "scope") == "matrix":
+            raise ValueError("the rates of this init are for optimizers of single numbers, such as adamw, and not for this one of matrices")
         _training.sound(self)
         self.config(1)
 
     def config(self, vocab: int) -> Config:
         """The model's shape over a vocabulary; ValueError where the knobs make none."""
-        kv_heads = self.kv_heads or self.heads
-        return Config(vocab, self.width, self.layers, self.heads, kv_heads, self.ffn, self.context, causal=self.causal)
+        kv_heads, ffn, mixed = self.kv_heads or self.heads, self.ffn, {}
+        if self.experts:
+            ffn = self.expert_ffn or max(1, self.ffn // max(1, self.top))
+            mixed = {"experts": self.experts, "top": self.top, "shared_ffn": self.shared_ffn, "architecture": "mixtral"}
+        return Config(vocab, self.width, self.layers, self.heads, kv_heads, ffn, self.context, causal=self.causal, **mixed)
 
     @property
     def rows(self) -> int:
@@ -133,7 +144,8 @@ class Pretrain:
         seconds = flops / (speed * EFFICIENCY[mode["compile"]]) + (COLD_SECONDS if mode["compile"] else 0.0) + 5.0
         size = 2 if mode["precision"] == "bfloat16" else 4
         live = min(step, self.micro * self.context or 8192)
-        per_layer = live * (16 * self.width + 8 * self.ffn) * size + live * self.heads * self.context * 2 * size
+        units = cfg.ffn * (cfg.top if cfg.experts else 1) + cfg.shared_ffn
+        per_layer = live * (16 * self.width + 8 * units) * size + live * self.heads * self.context * 2 * size
         memory = 400e6 + 50 * parameters + self.layers * per_layer
         facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "flops": flops, "vocab": cfg.vocab}
         facts["work_disk"] = (self.checkpoints_kept + 1) * 12 * parameters  # one is being written; each has masters and two moments
@@ -158,7 +170,8 @@ class Pretrain:
         tokenizer = Tokenizer.load(self.data.folder)
         feed = self.sound_feed(tokenizer, job.rng.child("batches"))
         begun = begin(self, self.config(int(self.data.facts.get("vocab") or tokenizer.vocab)), job)  # outside folders have no facts
-        mover = Optimizer(begun.net, self.optimizer, job.rng.child("optimizer"), self.decay, precision.dtype(mode["precision"]), self.rest)
+        dtype, rng = precision.dtype(mode["precision"]), job.rng.child("optimizer")
+        mover = Optimizer(begun.net, self.optimizer, rng, self.decay, dtype, self.rest, begun.rates)
         run = self.training(begun, mover, feed, mode, job)
         with job.graceful():
             if mode["compile"]:
@@ -327,6 +340,7 @@ class Pretrain:
     def check(self, made: Path, job: Job) -> None:
         """Weights read back are the trained ones and score the same; every parameter was trained; the tokenizer loses nothing."""
         from bloomery.nn.saving import load, plain
+        from bloomery.train.experts import check_experts
         from bloomery.train.heldout import bits_per_byte, token_bytes
 
         facts = job.facts or json.loads((made / "card.json").read_text(encoding="utf-8"))["facts"]
@@ -340,6 +354,7 @@ class Pretrain:
         drift = abs(again / before - 1)
         job.check(f"{what} bits per byte, read back against trained", drift, 0.02, note=f"{again:.4f} against {before:.4f}{note}")
         check_audit(facts["audit"], job)
+        check_experts(net, rows, job)
         lost = lossy(made / "tokenizer.json", self.scored_feed(job)[1].shards)
         job.check(f"{what} texts that change in decode(encode(x))", lost, 0)
 

@@ -1,4 +1,5 @@
-"""After the first steps: every parameter asked to train has had a gradient and has changed, and no other has."""
+"""After the first steps, and once every expert has been given a token: every parameter asked to train has had a gradient and has
+changed, and no other has."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bloomery.nn.mixture import Mixture
 from bloomery.train.optimizer import Optimizer
 
 STEPS = 3
@@ -21,6 +23,8 @@ class Audit:
             self.before = optimizer.master.clone()
             self.frozen = {name: (p, p.detach().clone()) for name, p in net.named_parameters() if not p.requires_grad}
             self.silent = {one.name for one in optimizer.claims}
+            mixtures = [(name, unit) for name, unit in net.named_modules() if isinstance(unit, Mixture)]
+            self.idle = {f"{name}.experts.{key}" for name, unit in mixtures for key, _ in unit.experts.named_parameters()}
 
     def gradients(self, grads: list[torch.Tensor]) -> None:
         """Look at the gradients of a step, in the order of the optimizer's claims."""
@@ -33,7 +37,7 @@ class Audit:
         if self.verdict is not None:
             return
         self.steps += 1
-        if self.steps < STEPS and not last:
+        if (self.steps < STEPS or self.silent & self.idle) and not last:  # an expert waits for the first token that chooses it
             return
         changed = self.optimizer.master != self.before
         unmoved = [one.name for one in self.optimizer.claims if not bool(changed[one.start : one.stop].any())]

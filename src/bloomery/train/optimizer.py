@@ -7,7 +7,7 @@ in that type. Matrices come first, so weight decay covers a prefix of the buffer
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -28,27 +28,32 @@ class Claim:
     stop: int
     decayed: bool
     whole: bool  # handed over as a whole matrix
+    factor: float = 1.0  # by which the rate is multiplied
 
 
 class Optimizer:
     """Moves the trainable parameters of `net` along the direction of `method`.
 
     A method of scope "matrix" gets whole matrices of the blocks; everything else (embedding, head, norms) is moved by `rest`.
-    Raises ValueError when that is missing.
+    `rates` multiply the rate of the parameters that they name, not their decay. Raises ValueError when `rest` is missing.
     """
 
     def __init__(
-        self, net: nn.Module, method: Optim, rng: Rng, decay: float = 0.0, dtype: torch.dtype = torch.float32, rest: Optim | None = None
-    ) -> None:
+        self, net: nn.Module, method: Optim, rng: Rng, decay: float = 0.0, dtype: torch.dtype = torch.float32, rest: Optim | None = None,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
         self.method, self.rest, self.rng, self.decay = method, rest if method.scope == "matrix" else method, rng, decay
         named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-        self.claims = claim(named, method.scope == "matrix")
+        self.claims = claim(named, method.scope == "matrix", rates)
         if self.rest is None and not all(one.whole for one in self.claims):
             raise ValueError(f"{type(method).__name__} moves matrices only; name a second optimizer for the other parameters")
         by_name = dict(named)
         size = self.claims[-1].stop if self.claims else 0
         self.decayed = sum(one.stop - one.start for one in self.claims if one.decayed)
         self.loose = next((one.start for one in self.claims if not one.whole), size)  # from here on element-wise
+        self.factors = None  # of single numbers, where they are not all 1
+        if any(one.factor != 1.0 for one in self.claims):
+            self.factors = torch.cat([torch.full((one.stop - one.start,), one.factor) for one in self.claims])
         self.master = torch.cat([by_name[one.name].detach().float().reshape(-1) for one in self.claims])
         self.work = self.master if dtype == torch.float32 else self.master.to(dtype)
         self.grad = torch.zeros_like(self.master)
@@ -91,20 +96,31 @@ class Optimizer:
         for one in self.claims:
             if one.whole:
                 g, p = (self._view(flat, one) for flat in (self.grad, self.master))
-                self._move(self.method, g, p, p[: len(p) * one.decayed], self.states[one.name], rate, t, rng.child(one.name))
+                decayed, factor = p[: len(p) * one.decayed], self._factor(one.start, one.stop)
+                self._move(self.method, g, p, decayed, self.states[one.name], rate, t, rng.child(one.name), factor)
         for start, stop, state in self._chunks():
             g, p = self.grad[start:stop], self.master[start:stop]
-            self._move(self.rest, g, p, p[: max(0, self.decayed - start)], state, rate, t, rng.child(start))
+            decayed = p[: max(0, self.decayed - start)]
+            self._move(self.rest, g, p, decayed, state, rate, t, rng.child(start), self._factor(start, stop))
         if self.work is not self.master:
             self.work.copy_(self.master)
         self.grad.zero_()
 
-    def _move(self, method: Optim, g: Tensor, p: Tensor, decayed: Tensor, state: dict[str, Tensor], rate: float, t: int, rng: Rng) -> None:
+    def _factor(self, start: int, stop: int) -> Tensor | None:
+        return None if self.factors is None else self.factors[start:stop]
+
+    def _move(
+        self, method: Optim, g: Tensor, p: Tensor, decayed: Tensor, state: dict[str, Tensor], rate: float, t: int, rng: Rng,
+        factor: Tensor | None,
+    ) -> None:  # fmt: skip
         """One call of the method; `decayed` is the part of `p` that weight decay covers."""
         direction = method.direction(g, p, state, t, rng)
         if self.decay:
             decayed.mul_(1 - rate * self.decay)
-        p.sub_(direction, alpha=rate)
+        if factor is None:
+            p.sub_(direction, alpha=rate)
+        else:
+            p.addcmul_(direction, factor.view(p.shape), value=-rate)
 
     def _chunks(self) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
         """Pieces of the element-wise part with their state: small where the state is one number per parameter.
@@ -156,15 +172,16 @@ class Optimizer:
         self.grad.zero_()
 
 
-def claim(named: list[tuple[str, nn.Parameter]], whole: bool) -> list[Claim]:
+def claim(named: list[tuple[str, nn.Parameter]], whole: bool, rates: Mapping[str, float] | None = None) -> list[Claim]:
     """Each parameter exactly once: whole matrices first, then decayed ones, then norms and other vectors."""
+    rates = rates or {}
     matrices = [(name, p) for name, p in named if p.dim() >= 2 and whole and name.startswith("blocks.")]
     taken = {name for name, _ in matrices}
     tables = [(name, p) for name, p in named if p.dim() >= 2 and name not in taken]
     vectors = [(name, p) for name, p in named if p.dim() < 2]
     claims, at = [], 0
     for name, p in (*matrices, *tables, *vectors):
-        claims.append(Claim(name, tuple(p.shape), at, at + p.numel(), p.dim() >= 2, name in taken))
+        claims.append(Claim(name, tuple(p.shape), at, at + p.numel(), p.dim() >= 2, name in taken, rates.get(name, 1.0)))
         at += p.numel()
     if sorted(one.name for one in claims) != sorted(name for name, _ in named):
         raise ValueError("a parameter is claimed twice or not at all")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput, CheckFailed
 from bloomery.core.files import FULL
@@ -54,9 +57,27 @@ def resume(run: Training) -> Standing:
     return at
 
 
+def held(run: Training) -> dict[str, Tensor]:
+    """All tensors that a checkpoint must hold."""
+    return {**run.optimizer.tensors(), **changing(run.net)}
+
+
+def changing(net: nn.Module) -> dict[str, Tensor]:
+    """Buffers of units that are `unsteady`: what such a unit knows of the steps so far."""
+    units = ((name, unit) for name, unit in net.named_modules() if getattr(unit, "unsteady", False))
+    return {f"buffer|{name}.{key}": t for name, unit in units for key, t in unit.named_buffers()}
+
+
+def take(run: Training, tensors: Mapping[str, Tensor]) -> None:
+    """Back what `held` gave."""
+    run.optimizer.load(tensors)
+    for name, t in changing(run.net).items():
+        t.copy_(tensors[name])
+
+
 def restore(run: Training, tensors: dict, state: dict[str, Any]) -> Standing:
     """Weights, optimizer state and clock of a checkpoint."""
-    run.optimizer.load(tensors)
+    take(run, tensors)
     clock = Clock(**state["clock"])
     return Standing(clock, Audit(run.net, run.optimizer, state["audit"]), state["seconds"], state["loss"], clock.step > 0)
 
@@ -89,11 +110,11 @@ def go_on(run: Training) -> None:
     """Weights, optimizer state and place in the text as an earlier run left them; BadInput for one of another model or optimizer."""
     if run.earlier is None:
         return
-    tensors = run.optimizer.tensors()
+    tensors = held(run)
     same = {name: t.shape for name, t in tensors.items()} == {name: t.shape for name, t in run.earlier.tensors.items()}
     if run.earlier.layout != run.optimizer.layout() or not same:
         raise BadInput("after: that model was trained with another shape, optimizer or loss; state the same, or name it as `start`")
-    run.optimizer.load({name: t.clone() for name, t in run.earlier.tensors.items()})
+    take(run, {name: t.clone() for name, t in run.earlier.tensors.items()})
     if run.earlier.by == repr(run.feed.batching):
         run.feed.state = run.earlier.batching
 
@@ -112,7 +133,7 @@ def save(run: Training, at: Standing, curve: Curve) -> None:
         "loss": at.loss,
         "spikes": run.guard.state(),
     }
-    run.checkpoints.begin(at.clock.step, run.optimizer.tensors(), state)
+    run.checkpoints.begin(at.clock.step, held(run), state)
 
 
 def go_back(run: Training, at: Standing, curve: Curve) -> Standing:

@@ -7,6 +7,8 @@ parameters are DTensors cut along their rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -19,15 +21,18 @@ from bloomery.train.optimizer import Claim, claim
 class ShardedOptimizer:
     """Moves the parameters of `net`, made by `fully_shard`, along the direction of `method`, and of `rest` where that takes matrices only.
 
-    All ranks make it and call its verbs in the same order. `rate`, `decay` and the claims are those of the one-process driver, and so
-    are the numbers, up to the order of sums. Raises ValueError for parameters that are laid out otherwise.
+    All ranks make it and call its verbs in the same order. `rate`, `decay`, `rates` and the claims are those of the one-process driver,
+    and so are the numbers, up to the order of sums. Raises ValueError for parameters that are laid out otherwise.
     """
 
-    def __init__(self, net: nn.Module, method: Optim, rng: Rng, decay: float = 0.0, rest: Optim | None = None) -> None:
+    def __init__(
+        self, net: nn.Module, method: Optim, rng: Rng, decay: float = 0.0, rest: Optim | None = None,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
         named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
         self.parameters = dict(named)
         self.method, self.rest, self.rng, self.decay = method, rest if method.scope == "matrix" else method, rng, decay
-        self.claims = claim(named, method.scope == "matrix")
+        self.claims = claim(named, method.scope == "matrix", rates)
         if self.rest is None and not all(one.whole for one in self.claims):
             raise ValueError(f"{type(method).__name__} moves matrices only; name a second optimizer for the other parameters")
         self.group = mesh_group(named)
@@ -55,7 +60,7 @@ class ShardedOptimizer:
                 directions[one.name] = self.rest.direction(g, shard, self.states[one.name], t, rng.child(one.name, self.rank))
             if self.decay and one.decayed:
                 shard.mul_(1 - rate * self.decay)
-            shard.sub_(directions[one.name], alpha=rate)
+            shard.sub_(directions[one.name], alpha=rate * one.factor)
             p.grad = None
 
     def _visit(self, whole: list[Claim], rng: Rng, t: int) -> dict[str, Tensor]:

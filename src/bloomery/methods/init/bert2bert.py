@@ -15,6 +15,7 @@ from bloomery.seams import Rng, Source, Tools
 SAME = (
     "vocab", "head_width", "rope_base", "norm", "norm_eps", "positions", "gated", "activation", "qkv_bias", "out_bias", "mlp_bias",
     "rope_scaling", "rotary_share", "windows", "norm_order", "norm_offset", "parallel", "query_scalar", "score_cap", "logit_cap",
+    "embed_scale", "residual_scale", "head_divisor",
 )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def fit(small: Transformer, net: Transformer, unequal: bool) -> None:
         raise BadInput("init: the model of `start` has modules of its own; bert2bert grows plain ones")
     if odd := next((name for name in (*SAME, "qk_norm", "causal") if getattr(old, name) != getattr(new, name)), None):
         raise BadInput(f"init: {odd} is {getattr(old, odd)!r} in the model of `start` and {getattr(new, odd)!r} here; they must agree")
-    if odd := next((name for name in ("norm_offset", "qk_norm_whole", "embed_scaled") if getattr(old, name)), None):
+    if odd := next((name for name in ("norm_offset", "qk_norm_whole") if getattr(old, name)), None):
         raise BadInput(f"init: the model of `start` has {odd}, which bert2bert does not grow; start from another")
     if new.tied and not old.tied:
         raise BadInput("init: the model of `start` has a head of its own; let this one have one too")

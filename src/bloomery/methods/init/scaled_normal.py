@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from bloomery.core.rng import torch_rng
-from bloomery.nn.sites import sites
+from bloomery.nn.norm import neutral
+from bloomery.nn.sites import residual, sites
 from bloomery.seams import Rng, Source, Tools
 
 
@@ -31,14 +32,12 @@ class ScaledNormal:
     @torch.no_grad()
     def apply(self, into: Source, sources: Sequence[Source], tools: Tools | None, rng: Rng) -> None:
         """Fill every parameter of `into.net`: gains with 1, biases with 0, matrices with normal numbers."""
+        neutral(into.net)
         linear = {f"{site.name}.weight": site for site, _ in sites(into.net) if site.kind == "linear"}
         for name, p in into.net.named_parameters():
-            if p.dim() < 2:
-                p.fill_(0.0 if name.endswith(".bias") else 1.0)
-                continue
-            std = self.std or p.shape[1] ** -0.5
-            if name in linear:
-                std = self.fan_in / p.shape[1] ** 0.5 if self.fan_in else std
-                if linear[name].name.endswith((".out", ".down")):
-                    std /= (2 * linear[name].of) ** 0.5
-            p.normal_(0.0, std, generator=torch_rng(rng.child(name)))
+            if p.dim() > 1:
+                std = self.std or p.shape[1] ** -0.5
+                if name in linear:
+                    std = self.fan_in / p.shape[1] ** 0.5 if self.fan_in else std
+                    std /= residual(linear[name])
+                p.normal_(0.0, std, generator=torch_rng(rng.child(name)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput
+from bloomery.nn.mixture import given
 from bloomery.seams import Batch, Loss, Rng
 
 # Shapes: B rows, T tokens, X experts of a layer, K experts that a token goes to.
@@ -65,7 +66,7 @@ class GlobalBatchLbl:
             aux: dict[str, list[Any]] = {}
             roles["net"](tokens, positions, documents, aux=aux)
             for layer, one in enumerate(routers(aux)):
-                counts[layer] = counts.get(layer, 0) + counted(one, documents >= 0)
+                counts[layer] = counts.get(layer, 0) + given(one[1], one[0].shape[-1], documents).float()
         return seen | {f"router/{layer}": count / count.sum().clamp(min=1) for layer, count in counts.items()}
 
     def terms(self, roles: Mapping[str, nn.Module], batch: Batch, seen: Mapping[str, Tensor], rng: Rng) -> dict[str, Tensor]:
@@ -78,7 +79,7 @@ class GlobalBatchLbl:
         for documents, aux in heard:
             real = documents >= 0
             for layer, one in enumerate(routers(aux)):
-                shares = seen[name] if (name := f"router/{layer}") in seen else counted(one, real)
+                shares = seen[name] if (name := f"router/{layer}") in seen else given(one[1], one[0].shape[-1], documents).float()
                 shares = shares / shares.sum().clamp(min=1e-9)
                 balance.append(one[0].shape[-1] * (shares * one[0][real].sum(0)).sum())
         return {**sums, "balance": self.coefficient * torch.stack(balance).sum() * len(heard) / len(balance)}
@@ -104,11 +105,5 @@ class _Listening:
 def routers(aux: Mapping[str, list[Any]]) -> list[Told]:
     """What the routers told, layer by layer."""
     if not aux.get("router"):
-        raise BadInput("loss: global_batch_lbl balances the experts of a mixture and the model has none; say `modules: [moe]`")
+        raise BadInput("loss: global_batch_lbl balances the experts of a mixture and the model has none; say `experts: 8`")
     return aux["router"]
-
-
-def counted(told: Told, real_BT: Tensor) -> Tensor:
-    """How many tokens went to each expert, (X) fp32; padding is not counted."""
-    probs_BTX, chosen_BTK = told
-    return torch.bincount(chosen_BTK[real_BT].flatten(), minlength=probs_BTX.shape[-1]).float()

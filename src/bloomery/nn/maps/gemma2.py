@@ -28,7 +28,8 @@ def read(config: Mapping[str, Any]) -> Config:
     }
     return read_rotary(
         config, context=8192, kv_heads=4, architecture=MODEL_TYPE, activation="gelu_tanh", norm_order="sandwich", norm_offset=True,
-        head_width=config.get("head_dim", 256), embed_scaled=True, query_scalar=float(config.get("query_pre_attn_scalar", 256)),
+        head_width=config.get("head_dim", 256), embed_scale=config["hidden_size"] ** 0.5,
+        query_scalar=float(config.get("query_pre_attn_scalar", 256)),
         score_cap=config.get("attn_logit_softcapping", 50.0) or 0.0, logit_cap=config.get("final_logit_softcapping", 30.0) or 0.0, **own,
     )  # fmt: skip
 

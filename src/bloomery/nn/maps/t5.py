@@ -25,7 +25,7 @@ def read(config: Mapping[str, Any]) -> Config:
         vocab=config["vocab_size"], width=config["d_model"], layers=config.get("num_decoder_layers") or layers, heads=heads, kv_heads=heads,
         ffn=config["d_ff"], context=config.get("n_positions", 512), head_width=config.get("d_kv", 64), architecture=MODEL_TYPE,
         norm_eps=config.get("layer_norm_epsilon", 1e-6), positions="relative", query_scalar=1.0, gated=gated, activation=activation,
-        tied=tied, head_scaled=bool(config.get("scale_decoder_outputs", tied)), encoder_layers=layers,
+        tied=tied, head_divisor=config["d_model"] ** 0.5 if config.get("scale_decoder_outputs", tied) else 1.0, encoder_layers=layers,
         relative_buckets=config.get("relative_attention_num_buckets", 32),
         relative_distance=config.get("relative_attention_max_distance", 128),
     )  # fmt: skip
@@ -38,7 +38,7 @@ def write(cfg: Config) -> dict[str, Any]:
         "num_heads": cfg.heads, "d_ff": cfg.ffn, "d_kv": cfg.head_width, "n_positions": cfg.context, "feed_forward_proj": kind,
         "layer_norm_epsilon": cfg.norm_eps, "relative_attention_num_buckets": cfg.relative_buckets, "is_encoder_decoder": True,
         "relative_attention_max_distance": cfg.relative_distance, "tie_word_embeddings": cfg.tied,
-        "scale_decoder_outputs": cfg.head_scaled,
+        "scale_decoder_outputs": cfg.head_divisor != 1.0,
     }  # fmt: skip
 
 
