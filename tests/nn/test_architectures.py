@@ -38,7 +38,7 @@ BIASES = {
 MOE = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
 WINDOWS = {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}
 YARN = {"rope_type": "yarn", "original_max_position_embeddings": 16, "beta_slow": 1.0, "beta_fast": 8.0}
-GRANITE = {"embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": 0.015625, "logits_scaling": 1.7}
+GRANITE = {"embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": 0.015625, "logits_scaling": 1.6}
 GRANITE["tie_word_embeddings"] = True
 CAPS = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 1.5}
 NEOX = {"intermediate_size": 48, "use_parallel_residual": False, "tie_word_embeddings": True, "attention_bias": False, "rotary_pct": 1.0}
@@ -137,9 +137,9 @@ def test_the_logits_are_those_of_transformers(pair, request):
     with torch.no_grad():
         want = theirs(IDS).logits
         found = {"whole rows": net(IDS), "documents": net(IDS, documents_BT=torch.zeros_like(IDS))}
-    found["gradients"] = net(IDS)
+    found["gradients"] = net(IDS).detach()
     assert want.std() > 0.2
-    apart = {path: float((net.logits(hidden) - want).abs().max()) for path, hidden in found.items()}
+    apart = {path: float((net.logits(hidden).detach() - want).abs().max()) for path, hidden in found.items()}
     print(f"\n| {request.node.callspec.id} | {apart['whole rows']:.1e} | {max(apart.values()):.1e} | {want.std():.2f} |")
     assert max(apart.values()) < 1e-5, apart
 

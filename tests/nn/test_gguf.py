@@ -161,6 +161,7 @@ def test_what_a_file_would_leave_out_is_refused():
     for changes, word in [
         ({"architecture": "gemma2"}, "GGUF file of gemma2 is not written yet"), ({"windows": (8,)}, "leave out windows"),
         ({"rope_scaling": RopeScaling("linear", 2.0)}, "leave out rope_scaling"),
+            ({"head_divisor": 2.0}, "LlamaForCausalLM cannot say head_divisor"),
     ]:  # fmt: skip
         with pytest.raises(BadInput, match=word):
             gguf.writable(replace(cfg, **changes))

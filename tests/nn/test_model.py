@@ -110,6 +110,36 @@ def test_the_seed_decides_the_weights():
     assert abs(one["embed.weight"].std().item() - 0.02) < 0.002
 
 
+def test_deviations_at_the_start_are_smaller_by_depth_for_what_writes_into_the_residual_stream():
+    for layers in (1, 8):
+        net = make(width=128, layers=layers, ffn=256, kv_heads=4, tied=False)
+        for name, p in net.named_parameters():
+            if p.dim() > 1:
+                want = 0.02 / (2 * layers) ** 0.5 if name.endswith(("mixer.out.weight", "mlp.down.weight")) else 0.02
+                assert p.std().item() == pytest.approx(want, rel=0.05) and abs(p.mean()) < 0.05 * want, name
+            else:
+                assert p.eq(1.0).all(), name
+
+
+def test_multipliers_are_where_they_say():
+    from dataclasses import replace
+
+    plain, row = make(), ids(1, 12)
+    scaled = Transformer(replace(plain.cfg, embed_scale=3.0, residual_scale=0.5, head_divisor=4.0, architecture="granite"), None)
+    scaled.load_state_dict(plain.state_dict(), assign=True)
+    blocks = []
+    for block in scaled.blocks:
+        block.mlp.register_forward_hook(lambda _, given, out: blocks.append(out))
+        block.mixer.register_forward_hook(lambda _, given, out: blocks.append(out))
+    want = scaled.embed(row) * 3.0
+    found = scaled(row)
+    want = scaled.norm(want + 0.5 * sum(blocks)) / 4.0
+    torch.testing.assert_close(found, want, rtol=1e-5, atol=1e-6)
+    for changes in ({"embed_scale": 0.0}, {"head_divisor": -1.0}, {"residual_scale": 0.5, "norm_order": "post"}):
+        with pytest.raises(ValueError, match="embed_scale|residual_scale"):
+            replace(plain.cfg, **changes)
+
+
 def test_the_default_generator_is_left_alone():
     before = torch.get_rng_state()
     make()

@@ -171,3 +171,20 @@ def test_streamed_gradients_add_up_in_float32_and_load_restores_everything() -> 
     fresh = Optimizer(Transformer(CFG), AdamW(), Rng((0,)), dtype=torch.bfloat16)
     fresh.load(kept)
     assert torch.equal(fresh.work, driver.work) and all(torch.equal(fresh.tensors()[name], t) for name, t in kept.items())
+
+
+@pytest.mark.parametrize("method", [AdamW(), Counting(), Whole()])
+def test_rates_of_their_own_multiply_the_step_and_not_the_decay(monkeypatch: pytest.MonkeyPatch, method) -> None:
+    monkeypatch.setattr(module, "CHUNK", 100)
+    plain, rated = Transformer(CFG), Transformer(CFG)
+    before = {name: p.detach().clone() for name, p in plain.named_parameters()}
+    rates = {"blocks.0.mixer.qkv.weight": 0.25, "blocks.1.mlp.down.weight": 3.0, "norm.weight": 0.5}
+    for net, given in ((plain, None), (rated, rates)):
+        driver = Optimizer(net, method, Rng((0,)), decay=0.1, rest=AdamW(), rates=given)
+        assert (driver.factors is None) == (given is None)
+        fill(net, 1)
+        driver.collect()
+        driver.step(1e-2, 1)
+    for (name, one), other in zip(plain.named_parameters(), rated.parameters(), strict=True):
+        kept = before[name] * (1 - 1e-3 * (one.dim() > 1))
+        torch.testing.assert_close(other - kept, (one - kept) * rates.get(name, 1.0), rtol=1e-4, atol=1e-7)

@@ -26,6 +26,8 @@ METHODS = {
     "spam": {"spam": {"gap": 3, "warm": 2, "settle": 1, "theta": 9.0}},
     "spam_sparse": {"spam": {"gap": 3, "warm": 2, "settle": 1, "density": 0.5}},
 }
+RATES = {"blocks.0.2.weight": 0.5, "embed.weight": 3.0}  # of their own, in these methods:
+RATED = ("adamw", "fira")
 NAIVE = ("galore", "muon")  # also stepped on each shard by itself
 
 
@@ -55,9 +57,9 @@ def loss_of(net: nn.Module, step: int, part: slice) -> torch.Tensor:
     return (net(x[part]) - y[part]).square().mean()
 
 
-def one_process(spec) -> dict[str, torch.Tensor]:
-    net = Toy()
-    driver = Optimizer(net, catalog.build_method("optim", spec), Rng((0,)), decay=0.1, rest=catalog.build_method("optim", "adamw"))
+def one_process(spec, rates) -> dict[str, torch.Tensor]:
+    net, rest = Toy(), catalog.build_method("optim", "adamw")
+    driver = Optimizer(net, catalog.build_method("optim", spec), Rng((0,)), decay=0.1, rest=rest, rates=rates)
     for t in range(1, STEPS + 1):
         loss_of(net, t, slice(None)).backward()
         driver.collect()
@@ -85,17 +87,18 @@ def worker(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     found = {}
     for name, spec in METHODS.items():
-        wanted, method = one_process(spec), catalog.build_method("optim", spec)
+        rates, rest = RATES if name in RATED else None, catalog.build_method("optim", "adamw")
+        wanted, method = one_process(spec, rates), catalog.build_method("optim", spec)
         for how in ("owners", "naive") if name in NAIVE else ("owners",):
             net = Toy()
             for block in net.blocks:
                 fully_shard(block)
             fully_shard(net)
-            driver, states = ShardedOptimizer(net, method, Rng((0,)), decay=0.1, rest=catalog.build_method("optim", "adamw")), {}
+            driver, states = ShardedOptimizer(net, method, Rng((0,)), decay=0.1, rest=rest, rates=rates), {}
             for t in range(1, STEPS + 1):
                 if t == 4 and how == "owners":  # states survive a save and a load on the same ranks
                     kept = {key: x.clone() for key, x in driver.tensors().items()}
-                    driver = ShardedOptimizer(net, method, Rng((0,)), decay=0.1, rest=catalog.build_method("optim", "adamw"))
+                    driver = ShardedOptimizer(net, method, Rng((0,)), decay=0.1, rest=rest, rates=rates)
                     driver.load(kept)
                 loss_of(net, t, slice(16 * rank, 16 * rank + 16)).backward()
                 driver.step(0.01, t) if how == "owners" else naive_step(net, method, states, 0.01, t)

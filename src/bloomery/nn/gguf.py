@@ -103,9 +103,9 @@ def writable(cfg: Config) -> None:
     sayable(cfg)
     if cfg.architecture not in ARCHITECTURES:
         raise BadInput(f"a GGUF file of {cfg.architecture} is not written yet, only of {', '.join(ARCHITECTURES)}; export as huggingface")
-    hf.write_config(cfg)  # what the architecture has no word for, these files have none for either
     if odd := next((name for name in ("rope_scaling", "windows") if getattr(cfg, name)), None):
         raise BadInput(f"a GGUF file would leave out {odd} {getattr(cfg, odd)}; export as huggingface")
+    hf.write_config(cfg)  # what the architecture has no word for, these files have none for either
 
 
 def hyperparameters(cfg: Config) -> dict[str, int | float]:

@@ -42,6 +42,20 @@ def test_gains_and_biases() -> None:
     assert sum(name.endswith("bias") for name in vectors) == 6 * 2 + 1
 
 
+@pytest.mark.parametrize("layers", [1, 6])
+def test_what_writes_into_the_residual_stream_is_smaller_by_depth(layers: int) -> None:
+    weights = filled(Config(128, 96, layers, 4, 2, 256, 16, experts=3), ScaledNormal())
+    for part, inputs in (("mixer.out", 96), ("mlp.experts.2.down", 256)):
+        assert weights[f"blocks.0.{part}.weight"].std().item() == pytest.approx(0.7 / inputs**0.5 / (2 * layers) ** 0.5, rel=0.05)
+    assert weights["blocks.0.mixer.qkv.weight"].std().item() == pytest.approx(0.7 / 96**0.5, rel=0.05)
+    assert weights["blocks.0.mlp.router.weight"].std().item() == pytest.approx(96**-0.5, rel=0.15)
+
+
+def test_gains_that_are_stored_minus_one_begin_at_zero() -> None:
+    weights = filled(Config(64, 16, 1, 2, 2, 32, 8, norm_offset=True, qk_norm=True), ScaledNormal())
+    assert weights["norm.weight"].eq(0).all() and weights["blocks.0.mixer.q_norm.weight"].eq(1).all()
+
+
 def test_same_name_same_numbers_whatever_else_there_is() -> None:
     small, deep = filled(Config(64, 16, 1, 2, 2, 32, 8), ScaledNormal()), filled(Config(64, 16, 3, 2, 2, 32, 8), ScaledNormal())
     assert torch.equal(small["blocks.0.mixer.qkv.weight"], deep["blocks.0.mixer.qkv.weight"])
