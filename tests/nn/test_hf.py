@@ -232,7 +232,8 @@ def test_generation_defaults_tokenizer_and_template_survive_the_way_there_and_ba
     source.mkdir(), out.mkdir()
     learn(["some words"], 262).save(source)
     words = AutoTokenizer.from_pretrained(source)
-    words.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    turns = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
+    words.chat_template = turns + "{% if add_generation_prompt %}>{% endif %}"
     words.save_pretrained(source)
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "eos_token_id": 2}
     theirs = LlamaForCausalLM(LlamaConfig(vocab_size=262, **shape))

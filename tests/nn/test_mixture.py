@@ -64,7 +64,8 @@ def test_a_bias_takes_part_in_the_choice_alone():
     x = X.clone().requires_grad_()
     found = mixture(x)
     probs = mixture.router(x).softmax(-1)[..., [1, 3]]
-    want = sum((probs / probs.sum(-1, keepdim=True))[..., i, None] * mixture.experts[e](x) for i, e in enumerate((1, 3))) + mixture.shared(x)
+    shares = probs / probs.sum(-1, keepdim=True)
+    want = mixture.shared(x) + sum(shares[..., i, None] * mixture.experts[e](x) for i, e in enumerate((1, 3)))
     torch.testing.assert_close(found, want)
     leaves, weights = [x, *mixture.parameters()], torch.randn(found.shape, generator=torch.Generator().manual_seed(3))
     for one, other in zip(*(torch.autograd.grad(y, leaves, weights, allow_unused=True) for y in (found, want)), strict=True):

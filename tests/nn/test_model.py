@@ -136,7 +136,7 @@ def test_multipliers_are_where_they_say():
     want = scaled.norm(want + 0.5 * sum(blocks)) / 4.0
     torch.testing.assert_close(found, want, rtol=1e-5, atol=1e-6)
     for changes in ({"embed_scale": 0.0}, {"head_divisor": -1.0}, {"residual_scale": 0.5, "norm_order": "post"}):
-        with pytest.raises(ValueError, match="embed_scale|residual_scale"):
+        with pytest.raises(ValueError, match=r"embed_scale|residual_scale"):
             replace(plain.cfg, **changes)
 
 
