@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -21,7 +21,6 @@ from bloomery.train.record import check_audit, hash_weights, typical_speed
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
 
-EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
 TOKENIZER_BYTES, CURVE_BYTES = 64, 290  # on disk per entry of the vocabulary and per step (measured)
 CHECKED_TOKENS = 16384  # tokens that are scored again from the weights read back
 
@@ -120,27 +119,44 @@ class Pretrain:
         return "rows change their length from step to step" if catalog.attribute("batching", self.batching, "uneven") else ""
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """From the matmul speed measured on this machine and the share of it that the loop was measured to reach."""
-        from bloomery.train.compiled import COLD_SECONDS
+        """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md."""
+        from bloomery.stages import _forecast
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
-        cfg, mode = self.config(int(inputs["data"].facts.get("vocab", 4096))), self.mode()
-        parameters, step = cfg.parameters(), self.rows * self.context
-        steps = -(-self.tokens // step)
-        flops = steps * step * cfg.flops_per_token(self.context)
-        speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
-        seconds = flops / (speed * EFFICIENCY[mode["compile"]]) + (COLD_SECONDS if mode["compile"] else 0.0) + 5.0
-        size = 2 if mode["precision"] == "bfloat16" else 4
-        live = min(step, self.micro * self.context or 8192)
-        per_layer = live * (16 * self.width + 8 * self.ffn) * size + live * self.heads * self.context * 2 * size
-        memory = 400e6 + 50 * parameters + self.layers * per_layer
-        facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "flops": flops, "vocab": cfg.vocab}
-        facts["work_disk"] = (self.checkpoints_kept + 1) * 12 * parameters  # one is being written; each has masters and two moments
+        cfg = self.config(int(inputs["data"].facts.get("vocab", 4096)))
+        load = self.load(cfg, inputs)
+        found = _forecast.needs(load, machine)
+        parameters, step, steps = cfg.parameters(), self.rows * self.context, load.steps
+        facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "vocab": cfg.vocab, "config": asdict(cfg)}
+        facts |= {"flops": steps * step * cfg.flops_per_token(self.context), **found.facts()}
+        checkpoint = found.checkpoint + 4096
         copies = steps // self.weights_every if self.weights_every else 0
-        facts["work_disk"] += 4 * parameters * copies
+        facts["work_disk"] = (self.checkpoints_kept + 1) * checkpoint + 4 * parameters * copies  # one more is being written
         disk = 4 * parameters * (1 + copies) + TOKENIZER_BYTES * cfg.vocab + CURVE_BYTES * steps + 20e3
-        return Forecast(seconds, memory, disk, facts)
+        return Forecast(sum(found.seconds.values()), sum(found.memory.values()), disk, facts)
+
+    def fitting(self, forecast: Forecast, inputs: dict[str, Forecast], machine: Machine, limit: float) -> list:
+        """Settings that need at most `limit` bytes, as `_fit.fitting` finds them."""
+        from bloomery.stages import _fit
+
+        return _fit.fitting(self, forecast, inputs, machine, limit)
+
+    def load(self, cfg: Config, inputs: dict[str, Forecast]) -> Any:
+        """What is rehearsed of this run."""
+        from bloomery.stages._forecast import Load
+        from bloomery.stages._pretrain_begin import rehearsed
+        from bloomery.train.batches import micro_rows
+
+        mode, steps = self.mode(), -(-self.tokens // (self.rows * self.context))
+        every = self.evaluate_every or max(1, steps // 6)
+        text = 2 * min(self.tokens, float(inputs["data"].facts.get("train_tokens") or self.tokens))  # bytes of shards that are read
+        return Load(
+            "pretrain", lambda: rehearsed(self, cfg, mode["precision"]), self.loss, self.backward, self.saved, self.rows,
+            micro_rows(self.rows, self.micro, self.context), self.context, steps,
+            (-(-steps // every)) * self.evaluate_tokens + 2 * min(CHECKED_TOKENS, self.evaluate_tokens), int(text), 4 * cfg.parameters(),
+            mode["compile"], self.checkpoint_seconds, self.checkpoint_steps, mode["precision"],
+        )  # fmt: skip
 
     def run(self, job: Job) -> None:
         """Resolve, train, measure, write."""

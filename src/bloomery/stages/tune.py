@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from bloomery.core.store import Artifact
     from bloomery.data.chat.template import ChatTemplate
     from bloomery.infer.model import Model
+    from bloomery.nn.config import Config
     from bloomery.train.conversations import Conversations
 
-EFFICIENCY = {True: 0.35, False: 0.15}  # share of the measured matmul speed that a step reaches, compiled or not (measured)
+BYTES_PER_TOKEN = 3.0  # of conversations, where they have not been laid out yet
 LOOKED_AT = 64e6  # bytes of data from outside that are read once more, before any work, to see that they can be
 LONGEST = 2048  # a row's inputs at most, where no context is given
 DRIFT = {"float32": 1e-4, "bfloat16": 0.02}  # share by which held-out nats may differ from those of the weights in working precision
@@ -95,26 +96,60 @@ class Tune:
         return {"precision": resolved(self.precision), "compile": worthwhile(self.compile, PAYS_FROM / 2), "threads": threads()}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """From the matmul speed measured on this machine and the share of it that the loop was measured to reach.
+        """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md.
 
         BadInput for a model or data from outside that cannot be tuned or read, so that nothing is begun.
         """
+        from bloomery.stages import _forecast
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
         self.demand()
-        model, data, mode = inputs["model"].facts, inputs["data"].facts, self.mode()
-        parameters = float(model.get("parameters") or (model.get("bytes") or 2e7) / 4)
+        model, data = inputs["model"].facts, inputs["data"].facts
+        cfg = _forecast.shape_of(self.model, model)
         size = float(data.get("train_bytes") or data.get("bytes") or 1e6)
-        tokens = self.epochs * size / 3.0
-        forward = 2.0 if self.adapter is None else 1.4  # a frozen weight needs no gradient of its own
-        speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
-        seconds = 3 * forward * parameters * tokens / (speed * EFFICIENCY[mode["compile"]]) + 6.0
-        state = 50.0 if self.adapter is None else 7.0
-        disk = (4 if self.adapter is None else 0.3) * parameters + size + 1e6
-        each = (12 if self.adapter is None else 1.3) * parameters  # bytes of a checkpoint; one more is being written
-        facts = {"parameters": parameters, "tokens": tokens, "work_disk": (self.checkpoints_kept + 1) * each}
-        return Forecast(seconds, 6e8 + state * parameters + 400 * self.batch * 64, disk, facts)
+        load = self.load(cfg, size)
+        found = _forecast.needs(load, machine)
+        parameters = float(model.get("parameters") or cfg.parameters())
+        disk = (4 * parameters if self.adapter is None else found.checkpoint / 3) + size + 1e6
+        facts = {"parameters": parameters, "tokens": load.steps * load.rows * load.context, "steps": load.steps, "config": asdict(cfg)}
+        facts |= {"work_disk": (self.checkpoints_kept + 1) * (found.checkpoint + 4096), **found.facts()}
+        return Forecast(sum(found.seconds.values()), sum(found.memory.values()), disk, facts)
+
+    def fitting(self, forecast: Forecast, inputs: dict[str, Forecast], machine: Machine, limit: float) -> list:
+        """Settings that need at most `limit` bytes, as `_fit.fitting` finds them."""
+        from bloomery.stages import _fit
+
+        return _fit.fitting(self, forecast, inputs, machine, limit)
+
+    def load(self, cfg: Config, size: float) -> Any:
+        """What is rehearsed of this run, of which the conversations are about `size` bytes."""
+        from bloomery.stages._forecast import CONVERSATION_BYTES, Load
+        from bloomery.train.batches import micro_rows
+
+        mode, context = self.mode(), self.context or min(cfg.context, LONGEST)
+        rows, tokens = max(1, self.batch // context), size / BYTES_PER_TOKEN
+        steps = max(1, -(-int(self.epochs * tokens) // (rows * context)))
+        evaluations = -(-steps // (self.evaluate_every or max(1, steps // 6)))
+        scored = 32 * context * evaluations + 4 * self.measured * context
+        return Load(
+            "tune", lambda: self.rehearsed(cfg, mode["precision"]), self.loss, self.backward, None, rows,
+            micro_rows(rows, self.micro, context), context, steps, int(min(scored, 7 * tokens)),
+            int(CONVERSATION_BYTES * tokens + 2 * size), (4 if self.adapter is None else 8) * cfg.parameters(), mode["compile"], self.checkpoint_seconds, self.checkpoint_steps,
+            mode["precision"],
+        )  # fmt: skip
+
+    def rehearsed(self, cfg: Config, precision: str) -> tuple[Any, dict[str, Any], Any]:
+        """The model and what moves it, as `run` makes them, for a rehearsal."""
+        from bloomery.nn.model import Transformer
+        from bloomery.rewrite.adapters import attach
+        from bloomery.train import precision as formats
+        from bloomery.train.optimizer import Optimizer
+
+        net, rng = Transformer(cfg), Rng((0, "rehearsal"))
+        if self.adapter is not None:
+            attach(net, self.adapter, rng, also=self.train_also)
+        return net, {}, Optimizer(net, self.optimizer, rng, self.decay, formats.dtype(precision), self.rest)
 
     def demand(self) -> None:
         """Look at what comes from outside: the model's architecture, and the rows of a file that is read quickly."""
@@ -164,8 +199,9 @@ class Tune:
                     total=total,
                     batch=rows * laid.context,
                     rng=job.rng.child("train"),
-                    evaluate=(lambda: {"heldout_nats": heldout.nats_per_token(model.net, scored, mode["compile"])}) if scored else None,
+                    evaluate=self.evaluation(model, scored, mode["compile"]) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
+                    sizes=self.sizes(model),
                     **_training.kept(self, job, mode, model.net.cfg.flops_per_token(laid.context)),
                 )
             )
@@ -186,6 +222,25 @@ class Tune:
             job.log.say(f"left out: {count} ({reason})")
         job.log.say(f"format {laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
         return laid
+
+    def sizes(self, model: Model) -> Any:
+        """Bytes of each token (V,), where the loss is the nats of the answers; None where bits per byte would mean nothing."""
+        import torch
+
+        from bloomery.methods.loss.cross_entropy import CrossEntropy
+        from bloomery.train.heldout import token_bytes
+
+        words = model.folder / "tokenizer.json"
+        return torch.from_numpy(token_bytes(words, model.net.cfg.vocab)) if type(self.loss) is CrossEntropy and words.is_file() else None
+
+    def evaluation(self, model: Model, scored: list, compiled: bool) -> Any:
+        """Measures held-out answers: nats of a token, and bits of a byte where these are known."""
+        from bloomery.train import heldout
+
+        sizes = self.sizes(model)
+        if sizes is None:
+            return lambda: {"heldout_nats": heldout.nats_per_token(model.net, scored, compiled)}
+        return lambda: heldout.figures(model.net, scored, sizes.numpy(), {}, compiled)
 
     def mover(self, model: Model, dtype: Any, job: Job) -> Any:
         """What moves the trained parameters: all, or the adapter's and those of `train_also`."""
@@ -228,6 +283,7 @@ class Tune:
             "training_seconds": outcome.seconds,
             "tokens_per_second": typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds,
             "heldout_nats": outcome.clock.seen.get("heldout_nats"),
+            "heldout_bits_per_byte": outcome.clock.seen.get("heldout_bpb"),
             "weights_sha256": hash_weights(weights),
             "audit": outcome.audit,
             "spikes": outcome.spikes,
