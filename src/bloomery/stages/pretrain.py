@@ -57,7 +57,8 @@ class Pretrain:
     after: Annotated[Artifact | None, "model"] = None  # go on from this model and its trainer state
     roles: Annotated[dict[str, Artifact] | None, "model"] = None  # further models of the loss, such as {teacher: $big}
     keep_state: bool = False  # keep the trainer state, so that another run can go on `after` this one
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # format of the working weights
+    precision: Literal["auto", "bfloat16", "float32", "float8"] = "auto"  # format of the working weights; masters are float32
+    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU too
     compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
     evaluate_tokens: int = 65536  # held-out tokens of one measurement
@@ -165,7 +166,8 @@ class Pretrain:
         from bloomery.data.tokenizer import Tokenizer
         from bloomery.nn.modules import buffers
         from bloomery.stages._pretrain_begin import begin, keep
-        from bloomery.train import allocator, compiled, heldout, loop, precision
+        from bloomery.train import allocator, compiled, float8, heldout, loop, precision
+        from bloomery.train.deterministic import deterministic
         from bloomery.train.optimizer import Optimizer
 
         mode = self.mode()
@@ -175,10 +177,12 @@ class Pretrain:
         feed = self.sound_feed(tokenizer, job.rng.child("batches"))
         begun = begin(self, self.config(int(self.data.facts.get("vocab") or tokenizer.vocab)), job)  # outside folders have no facts
         mover = Optimizer(begun.net, self.optimizer, job.rng.child("optimizer"), self.decay, precision.dtype(mode["precision"]), self.rest)
+        if mode["precision"] == "float8":
+            job.fact("float8", float8.convert(begun.net))
         run = self.training(begun, mover, feed, mode, job)
-        with job.graceful():
+        with job.graceful(), deterministic(self.deterministic):
             if mode["compile"]:
-                compiled.compile_blocks(begun.net, feed, self.loss, job.log, begun.roles)
+                job.fact("compile_seconds", compiled.compile_blocks(begun.net, feed, self.loss, job.log, begun.roles))
             outcome = loop.train(run)
         if outcome.resumed:
             job.log.event("resumed")

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 BYTES_PER_TOKEN = 3.0  # of conversations, where they have not been laid out yet
 LOOKED_AT = 64e6  # bytes of data from outside that are read once more, before any work, to see that they can be
 LONGEST = 2048  # a row's inputs at most, where no context is given
-DRIFT = {"float32": 1e-4, "bfloat16": 0.02}  # share by which held-out nats may differ from those of the weights in working precision
+DRIFT = {
+    "float32": 1e-4,
+    "bfloat16": 0.02,
+    "float8": 0.05,
+}  # share by which held-out nats may differ from those of the weights in working precision
 ALSO = ("embed", "head", "norms")  # what may be trained whole beside an adapter
 
 
@@ -54,7 +58,8 @@ class Tune:
     batching: Batching = "whole"  # which conversation comes when
     heldout: float = 0.05  # share of the conversations kept for measuring, where the data hold none out
     measured: int = 400  # held-out conversations at most that are measured before and after
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # format of the working weights
+    precision: Literal["auto", "bfloat16", "float32", "float8"] = "auto"  # format of the working weights; masters are float32
+    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU too
     compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
     checkpoint_seconds: float = 30.0  # seconds between checkpoints
@@ -135,8 +140,8 @@ class Tune:
         return Load(
             "tune", lambda: self.rehearsed(cfg, mode["precision"]), self.loss, self.backward, None, rows,
             micro_rows(rows, self.micro, context), context, steps, int(min(scored, 7 * tokens)),
-            int(CONVERSATION_BYTES * tokens + 2 * size), (4 if self.adapter is None else 8) * cfg.parameters(), mode["compile"], self.checkpoint_seconds, self.checkpoint_steps,
-            mode["precision"],
+            int(CONVERSATION_BYTES * tokens + 2 * size), (4 if self.adapter is None else 8) * cfg.parameters(), mode["compile"],
+            self.checkpoint_seconds, self.checkpoint_steps, mode["precision"],
         )  # fmt: skip
 
     def rehearsed(self, cfg: Config, precision: str) -> tuple[Any, dict[str, Any], Any]:
@@ -170,7 +175,8 @@ class Tune:
         import torch
 
         from bloomery.infer.model import load
-        from bloomery.train import allocator, compiled, heldout, loop, precision
+        from bloomery.train import allocator, compiled, float8, heldout, loop, precision
+        from bloomery.train.deterministic import deterministic
 
         mode = self.mode()
         allocator.keep_memory()
@@ -184,9 +190,11 @@ class Tune:
         held = self.feed(laid, "heldout", model, job.rng.child("heldout")) if laid.heldout else None
         scored = heldout.sample(held, 32 * laid.context) if held else []
         steps = self.steps(laid)
-        with job.graceful():
+        if mode["precision"] == "float8":
+            job.fact("float8", float8.convert(model.net))
+        with job.graceful(), deterministic(self.deterministic):
             if mode["compile"]:
-                compiled.compile_blocks(model.net, feed, self.loss, job.log)
+                job.fact("compile_seconds", compiled.compile_blocks(model.net, feed, self.loss, job.log))
             outcome = loop.train(
                 loop.Training(
                     net=model.net,
@@ -209,6 +217,7 @@ class Tune:
             job.log.event("resumed")
         job.fact("compiled", mode["compile"])
         compiled.uncompile(model.net.eval())
+        float8.restore(model.net)
         job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured)) if laid.heldout else None)
         self.write(model, mover.weights(), outcome, laid, job)
         if laid.heldout:

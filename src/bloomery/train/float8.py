@@ -22,7 +22,9 @@ def demand() -> None:
     import torch
 
     if not torch.cuda.is_available() or torch.cuda.get_device_capability() < LEAST:
-        raise BadInput(f"precision: float8 needs a GPU of compute capability {LEAST[0]}.{LEAST[1]} or more, and there is none; say bfloat16")
+        raise BadInput(
+            f"precision: float8 needs a GPU of compute capability {LEAST[0]}.{LEAST[1]} or more, and there is none; say bfloat16"
+        )
 
 
 def suits(unit: Any, name: str) -> bool:
@@ -30,7 +32,9 @@ def suits(unit: Any, name: str) -> bool:
     import torch
 
     inside = name.startswith("blocks.") and not name.endswith(".router")
-    return inside and type(unit) is torch.nn.Linear and unit.weight.requires_grad and not (unit.in_features % SIDE or unit.out_features % SIDE)
+    return (
+        inside and type(unit) is torch.nn.Linear and unit.weight.requires_grad and not (unit.in_features % SIDE or unit.out_features % SIDE)
+    )
 
 
 def convert(net: Any, emulated: bool = False) -> list[str]:
@@ -38,11 +42,13 @@ def convert(net: Any, emulated: bool = False) -> list[str]:
 
     `emulated` computes the products in float32 from the rounded numbers, on any processor: for tests.
     """
-    from torchao.float8 import Float8LinearConfig, convert_to_float8_training
-
     names = [name for name, unit in net.named_modules() if suits(unit, name)]
     if not names:
         raise BadInput(f"precision: no linear of this model has sides that are multiples of {SIDE}, which float8 needs; say bfloat16")
+    if not emulated and (where := next(net.parameters()).device).type != "cuda":
+        raise BadInput(f"precision: the model is on the {where.type}, and float8 products are made on a GPU; say bfloat16")
+    from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+
     convert_to_float8_training(net, module_filter_fn=lambda unit, name: name in set(names), config=Float8LinearConfig(emulate=emulated))
     return names
 
