@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         with Meter(Path(scratch) / "spent.json") as meter:
             built.run(job)
             built.check(out, job)
-    steps = [after - before for before, after in zip(ticks[1:], ticks[2:])]
+    steps = [after - before for before, after in pairwise(ticks[1:])]
     return {"memory": max(meter.peak, highest()), "step": statistics.median(steps) / threads(), "steps": len(steps)}
 
 

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 
-def emptied(module: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
+def emptied(module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
     """`module` with every parameter and buffer replaced by memory of its shape that holds nothing yet; one that is shared stays shared.
+    With a `dtype` the parameters are of that type.
 
     `nn.Module.to_empty` does the same to real tensors and fails with those that have shapes alone, which forecasts are made with.
     """
@@ -16,7 +17,7 @@ def emptied(module: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
         for name, p in unit._parameters.items():
             if p is not None:
                 if id(p) not in known:
-                    known[id(p)] = nn.Parameter(torch.empty_like(p, device=device), p.requires_grad)
+                    known[id(p)] = nn.Parameter(torch.empty_like(p, device=device, dtype=dtype), p.requires_grad)
                 unit._parameters[name] = known[id(p)]
         for name, t in unit._buffers.items():
             if t is not None:

@@ -5,6 +5,7 @@ python -m bloomery.stages._base pretrain off      # stage, and whether blocks ar
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -19,20 +20,26 @@ TEXT = "the quick brown fox jumps over the lazy dog and the small cat sleeps "
 LAYERS, WIDTH, CONTEXT, VOCAB = 1, 16, 16, 300
 
 
-def base(stage: str, compiled: bool, speeds: Speeds) -> tuple[float, float]:
-    """(bytes, seconds) of a process that does what `stage` does with almost nothing; RuntimeError where even that cannot be run."""
+def base(stage: str, compiled: bool, speeds: Speeds) -> dict[str, float]:
+    """{"bytes", "seconds"} of a process that does what `stage` does with almost nothing, and {"kernel bytes", "kernel seconds"} of a
+    product of a new shape in bfloat16; RuntimeError where even that cannot be run."""
     known = f"base {stage} {'compiled' if compiled else 'eager'} {version()}"
-    if f"{known} bytes" not in speeds.known:
-        command = [sys.executable, "-m", __name__, stage, "on" if compiled else "off"]
-        cold = {**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # a new model is compiled anew
-        done = subprocess.run(command, capture_output=True, text=True, env=cold)
-        if done.returncode:
-            why = (done.stderr.strip().splitlines() or ["no word"])[-1]
-            raise RuntimeError(f"the smallest run of {stage} failed, so that nothing can be forecast: {why}")
-        found = json.loads(done.stdout.splitlines()[-1])
-        for name, value in found.items():
-            speeds.of(f"{known} {name}", lambda value=value: float(value))
-    return speeds.known[f"{known} bytes"], speeds.known[f"{known} seconds"]
+    if f"{known} kernel seconds" not in speeds.known:
+        for name, value in smallest(stage, compiled).items():
+            speeds.of(f"{known} {name}", lambda value=value: value)
+    return {name: speeds.known[f"{known} {name}"] for name in ("bytes", "seconds", "kernel bytes", "kernel seconds")}
+
+
+@functools.cache
+def smallest(stage: str, compiled: bool) -> dict[str, float]:
+    """Start that run, and read what it says."""
+    command = [sys.executable, "-m", __name__, stage, "on" if compiled else "off"]
+    cold = {**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # a new model is compiled anew
+    done = subprocess.run(command, capture_output=True, text=True, env=cold)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise RuntimeError(f"the smallest run of {stage} failed, so that nothing can be forecast: {why}")
+    return {name: float(value) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
 def version() -> str:
@@ -95,19 +102,22 @@ def words(stage: str, folder: Path) -> dict[str, Path]:
 
 
 def main(stage: str, compiled: str) -> dict[str, Any]:
-    """The peak of this process and its children, and the seconds from its beginning."""
+    """The peak of this process and its children, the seconds from its beginning, and what a kernel costs."""
     import time
 
     import psutil
 
     from bloomery.core.cost import Meter
+    from bloomery.core.machine import has_bf16
+    from bloomery.train.kernels import cost
 
     with tempfile.TemporaryDirectory() as scratch:
         meter = Meter(Path(scratch) / "spent.json")
         with meter:
             tiny(stage, compiled, Path(scratch))
-    took = time.time() - psutil.Process().create_time()
-    return {"bytes": max(meter.peak, highest()), "seconds": took}
+    found = {"bytes": max(meter.peak, highest()), "seconds": time.time() - psutil.Process().create_time()}
+    size, each = cost() if has_bf16() else (0.0, 0.0)
+    return {**found, "kernel bytes": size, "kernel seconds": each}
 
 
 def highest() -> int:

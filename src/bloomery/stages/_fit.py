@@ -30,16 +30,20 @@ class Fit:
 def fitting(stage: Any, forecast: Forecast, inputs: dict[str, Forecast], machine: Machine, limit: float) -> list[Fit]:
     """Settings whose forecast is at most `limit` bytes, those that take least time first; [] where none was found.
 
-    Each change by itself; where none suffices, one upon the other, those that change no number before those that do.
+    Of each kind of change the mildest that suffices; where none does by itself, the strongest ones upon each other.
     """
-    found = [fit for knobs in singly(stage, forecast) if (fit := tried(stage, knobs, inputs, machine)).memory <= limit]
-    if not found:
-        knobs: dict[str, Any] = {}
-        for more in together(stage, forecast):
-            knobs |= more
+    found: list[Fit] = []
+    for group in changes(stage, forecast):
+        for knobs in group:
             if (fit := tried(stage, knobs, inputs, machine)).memory <= limit:
-                found = [fit]
+                found.append(fit)
                 break
+    knobs: dict[str, Any] = {}
+    for group in () if found else changes(stage, forecast):
+        knobs |= group[-1]
+        if (fit := tried(stage, knobs, inputs, machine)).memory <= limit:
+            found.append(fit)
+            break
     return sorted(found, key=lambda fit: fit.seconds)
 
 
@@ -56,34 +60,17 @@ def built(name: str, value: Any) -> Any:
     return catalog.build_method(seams[name], value) if name in seams else value
 
 
-def singly(stage: Any, forecast: Forecast) -> Iterator[dict[str, Any]]:
-    """One change at a time."""
-    for micro in smaller(stage, forecast):
-        yield {"micro": micro}
+def changes(stage: Any, forecast: Forecast) -> list[list[dict[str, Any]]]:
+    """Kinds of changes, each from the mildest to the strongest; those that change no number of the run first."""
+    groups = [[{"micro": micro} for micro in smaller(forecast)]]
     if hasattr(stage, "saved") and stage.saved is None:
-        for sites in AGAIN:
-            yield {"saved": {"recompute": {"sites": sites}}, **eager(stage)}
+        groups.append([{"saved": {"recompute": {"sites": sites}}, **eager(stage)} for sites in AGAIN])
     if stage.mode()["precision"] == "float32":
-        yield {"precision": "bfloat16"}
-    yield from lighter(stage)
-    yield from adapted(stage)
+        groups.append([{"precision": "bfloat16"}])
+    return [group for group in (*groups, list(lighter(stage)), list(adapted(stage))) if group]
 
 
-def together(stage: Any, forecast: Forecast) -> Iterator[dict[str, Any]]:
-    """Changes to be made one upon the other."""
-    rows = smaller(stage, forecast)
-    if rows:
-        yield {"micro": rows[-1]}
-    if hasattr(stage, "saved") and stage.saved is None:
-        for sites in AGAIN:
-            yield {"saved": {"recompute": {"sites": sites}}, **eager(stage)}
-    if stage.mode()["precision"] == "float32":
-        yield {"precision": "bfloat16"}
-    yield from lighter(stage)
-    yield from adapted(stage)
-
-
-def smaller(stage: Any, forecast: Forecast) -> list[int]:
+def smaller(forecast: Forecast) -> list[int]:
     """Rows of smaller micro-batches, the larger ones first: each divides the one before about in two."""
     now, rows = int(forecast.facts["micro"]), int(forecast.facts["rows"])
     fewer = [n for n in range(now - 1, 0, -1) if rows % n == 0]

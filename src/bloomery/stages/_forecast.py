@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bloomery.core.errors import BadInput
 from bloomery.core.machine import Machine
 from bloomery.stages._base import base
 
@@ -36,7 +37,6 @@ class Load:
     compiled: bool
     save_seconds: float
     save_steps: int
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Needs:
     checkpoint: int  # bytes of one
     rows: int  # of a step
     micro: int  # of a micro-batch
+    without: str  # what could not be rehearsed
 
     def facts(self) -> dict[str, Any]:
         """For the plan and the card."""
@@ -62,30 +63,57 @@ class Needs:
             "step_flops": self.flops,
             "rows": self.rows,
             "micro": self.micro,
+            **({"forecast_without": self.without} if self.without else {}),
         }
 
 
 def needs(load: Load, machine: Machine) -> Needs:
     """Rehearse one step of the run on this machine's speeds."""
     from bloomery.train import timing
-    from bloomery.train.rehearsal import rehearse
 
     shape = (load.rows // load.micro, load.micro, load.context)
-    step = rehearse(load.make, load.loss, load.backward, shape, load.saved, load.compiled)
+    step, without = rehearsed(load, shape)
     speeds = machine.speeds()
-    flat, begun = base(load.stage, load.compiled, speeds)
+    alone = base(load.stage, load.compiled, speeds)
     rates = {"matmul_flops": machine.matmul_flops, "bandwidth": machine.bandwidth or 1e10}
     micro, rest = (timing.seconds(calls, speeds, **rates) for calls in (step.micro, step.rest))
+    made = kernels(step, shape[0], load.steps, alone)
+    once = sum(rest.values()) + shape[0] * made[1]
     speeds.write()
-    once = sum(rest.values())
     each = shape[0] * sum(micro.values()) + once
     seconds = {f"{name} of passes": shape[0] * load.steps * value for name, value in micro.items()}
     seconds["updates"] = load.steps * once
     seconds["scoring"] = FORWARD * sum(micro.values()) * load.scored / (load.micro * load.context)
-    seconds["beginning and end"] = begun
+    seconds["beginning and end"] = alone["seconds"]
     saves = bool(load.save_steps) or sum(seconds.values()) > load.save_seconds
     flops = shape[0] * timing.products(step.micro) + timing.products(step.rest)
-    return Needs(terms(load, step, flat, saves), seconds, each, flops, step.checkpoint, load.rows, load.micro)
+    memory = {**terms(load, step, alone["bytes"], saves), "kernels": made[0]}
+    return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without)
+
+
+def rehearsed(load: Load, shape: tuple[int, int, int]) -> tuple[Any, str]:
+    """The step, and what was left out of it: a loss or backward pass, such as another package's, that asks tensors for numbers which a
+    rehearsal does not have is counted as the plain one."""
+    from bloomery.methods.backward.autograd import Autograd
+    from bloomery.methods.loss.cross_entropy import CrossEntropy
+    from bloomery.train.rehearsal import rehearse
+
+    try:
+        return rehearse(load.make, load.loss, load.backward, shape, load.saved, load.compiled), ""
+    except BadInput:
+        raise
+    except Exception as wrong:
+        without = f"the loss and the backward pass, counted as cross_entropy and autograd ({type(wrong).__name__})"
+        return rehearse(load.make, CrossEntropy(), Autograd(), shape, None, load.compiled), without
+
+
+def kernels(step: Any, micros: int, steps: int, alone: dict[str, float]) -> tuple[float, float]:
+    """(bytes, seconds of a micro-batch) of kernels that are compiled for products of new shapes, in bfloat16."""
+    from bloomery.train.kernels import kept
+
+    if not step.uneven or not step.weights:
+        return 0.0, 0.0
+    return min(step.uneven * micros * steps, kept()) * alone["kernel bytes"], step.uneven * alone["kernel seconds"]
 
 
 def shape_of(model: Any, facts: dict[str, Any]) -> Config:

@@ -153,11 +153,22 @@ class Pretrain:
         every = self.evaluate_every or max(1, steps // 6)
         text = 2 * min(self.tokens, float(inputs["data"].facts.get("train_tokens") or self.tokens))  # bytes of shards that are read
         return Load(
-            "pretrain", lambda: rehearsed(self, cfg, mode["precision"]), self.loss, self.backward, self.saved, self.rows,
-            micro_rows(self.rows, self.micro, self.context), self.context, steps,
-            (-(-steps // every)) * self.evaluate_tokens + 2 * min(CHECKED_TOKENS, self.evaluate_tokens), int(text), 4 * cfg.parameters(),
-            mode["compile"], self.checkpoint_seconds, self.checkpoint_steps, mode["precision"],
-        )  # fmt: skip
+            stage="pretrain",
+            make=lambda: rehearsed(self, cfg, mode["precision"]),
+            loss=self.loss,
+            backward=self.backward,
+            saved=self.saved,
+            rows=self.rows,
+            micro=micro_rows(self.rows, self.micro, self.context),
+            context=self.context,
+            steps=steps,
+            scored=-(-steps // every) * self.evaluate_tokens + 2 * min(CHECKED_TOKENS, self.evaluate_tokens),
+            text=int(text),
+            reread=4 * cfg.parameters(),
+            compiled=mode["compile"],
+            save_seconds=self.checkpoint_seconds,
+            save_steps=self.checkpoint_steps,
+        )
 
     def run(self, job: Job) -> None:
         """Resolve, train, measure, write."""

@@ -13,18 +13,16 @@ from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
 from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View, Vocab
 from bloomery.stages import _training
+from bloomery.stages._tune_forecast import LONGEST
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
     from bloomery.data.chat.template import ChatTemplate
     from bloomery.infer.model import Model
-    from bloomery.nn.config import Config
     from bloomery.train.conversations import Conversations
 
-BYTES_PER_TOKEN = 3.0  # of conversations, where they have not been laid out yet
 LOOKED_AT = 64e6  # bytes of data from outside that are read once more, before any work, to see that they can be
-LONGEST = 2048  # a row's inputs at most, where no context is given
 DRIFT = {
     "float32": 1e-4,
     "bfloat16": 0.02,
@@ -105,7 +103,7 @@ class Tune:
 
         BadInput for a model or data from outside that cannot be tuned or read, so that nothing is begun.
         """
-        from bloomery.stages import _forecast
+        from bloomery.stages import _forecast, _tune_forecast
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
@@ -113,7 +111,7 @@ class Tune:
         model, data = inputs["model"].facts, inputs["data"].facts
         cfg = _forecast.shape_of(self.model, model)
         size = float(data.get("train_bytes") or data.get("bytes") or 1e6)
-        load = self.load(cfg, size)
+        load = _tune_forecast.load(self, cfg, size)
         found = _forecast.needs(load, machine)
         parameters = float(model.get("parameters") or cfg.parameters())
         disk = (4 * parameters if self.adapter is None else found.checkpoint / 3) + size + 1e6
@@ -126,35 +124,6 @@ class Tune:
         from bloomery.stages import _fit
 
         return _fit.fitting(self, forecast, inputs, machine, limit)
-
-    def load(self, cfg: Config, size: float) -> Any:
-        """What is rehearsed of this run, of which the conversations are about `size` bytes."""
-        from bloomery.stages._forecast import CONVERSATION_BYTES, Load
-        from bloomery.train.batches import micro_rows
-
-        mode, context = self.mode(), self.context or min(cfg.context, LONGEST)
-        rows, tokens = max(1, self.batch // context), size / BYTES_PER_TOKEN
-        steps = max(1, -(-int(self.epochs * tokens) // (rows * context)))
-        evaluations = -(-steps // (self.evaluate_every or max(1, steps // 6)))
-        scored = 32 * context * evaluations + 4 * self.measured * context
-        return Load(
-            "tune", lambda: self.rehearsed(cfg, mode["precision"]), self.loss, self.backward, None, rows,
-            micro_rows(rows, self.micro, context), context, steps, int(min(scored, 7 * tokens)),
-            int(CONVERSATION_BYTES * tokens + 2 * size), (4 if self.adapter is None else 8) * cfg.parameters(), mode["compile"],
-            self.checkpoint_seconds, self.checkpoint_steps, mode["precision"],
-        )  # fmt: skip
-
-    def rehearsed(self, cfg: Config, precision: str) -> tuple[Any, dict[str, Any], Any]:
-        """The model and what moves it, as `run` makes them, for a rehearsal."""
-        from bloomery.nn.model import Transformer
-        from bloomery.rewrite.adapters import attach
-        from bloomery.train import precision as formats
-        from bloomery.train.optimizer import Optimizer
-
-        net, rng = Transformer(cfg), Rng((0, "rehearsal"))
-        if self.adapter is not None:
-            attach(net, self.adapter, rng, also=self.train_also)
-        return net, {}, Optimizer(net, self.optimizer, rng, self.decay, formats.dtype(precision), self.rest)
 
     def demand(self) -> None:
         """Look at what comes from outside: the model's architecture, and the rows of a file that is read quickly."""
@@ -189,7 +158,7 @@ class Tune:
         rows, total = self.rows(laid), max(1, round(self.epochs * laid.trained))
         held = self.feed(laid, "heldout", model, job.rng.child("heldout")) if laid.heldout else None
         scored = heldout.sample(held, 32 * laid.context) if held else []
-        steps = self.steps(laid)
+        steps, sizes = self.steps(laid), _training.sizes(model, self.loss)
         if mode["precision"] == "float8":
             job.fact("float8", float8.convert(model.net))
         with job.graceful(), deterministic(self.deterministic):
@@ -207,9 +176,9 @@ class Tune:
                     total=total,
                     batch=rows * laid.context,
                     rng=job.rng.child("train"),
-                    evaluate=self.evaluation(model, scored, mode["compile"]) if scored else None,
+                    evaluate=_training.answers(model, sizes, scored, mode["compile"]) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
-                    sizes=self.sizes(model),
+                    sizes=sizes,
                     **_training.kept(self, job, mode, model.net.cfg.flops_per_token(laid.context)),
                 )
             )
@@ -231,25 +200,6 @@ class Tune:
             job.log.say(f"left out: {count} ({reason})")
         job.log.say(f"format {laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
         return laid
-
-    def sizes(self, model: Model) -> Any:
-        """Bytes of each token (V,), where the loss is the nats of the answers; None where bits per byte would mean nothing."""
-        import torch
-
-        from bloomery.methods.loss.cross_entropy import CrossEntropy
-        from bloomery.train.heldout import token_bytes
-
-        words = model.folder / "tokenizer.json"
-        return torch.from_numpy(token_bytes(words, model.net.cfg.vocab)) if type(self.loss) is CrossEntropy and words.is_file() else None
-
-    def evaluation(self, model: Model, scored: list, compiled: bool) -> Any:
-        """Measures held-out answers: nats of a token, and bits of a byte where these are known."""
-        from bloomery.train import heldout
-
-        sizes = self.sizes(model)
-        if sizes is None:
-            return lambda: {"heldout_nats": heldout.nats_per_token(model.net, scored, compiled)}
-        return lambda: heldout.figures(model.net, scored, sizes.numpy(), {}, compiled)
 
     def mover(self, model: Model, dtype: Any, job: Job) -> Any:
         """What moves the trained parameters: all, or the adapter's and those of `train_also`."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bloomery.nn.mixture import Mixture
 from bloomery.seams import Batch, Rng
 from bloomery.train.audit import Audit
 from bloomery.train.batches import COLUMNS
@@ -23,6 +24,7 @@ from bloomery.train.saved import saving
 from bloomery.train.shares import shares
 from bloomery.train.tracing import tracing
 
+EXPERT_PRODUCTS = 6  # of an expert: two matrices, each forward and by both operands backward
 SEEN = 4  # steps, after which a heap was not seen to grow
 Made = tuple[nn.Module, Mapping[str, nn.Module], Optimizer]
 
@@ -42,6 +44,7 @@ class Step:
     passes: int  # at most alive in forward and backward pass, over what is alive between steps
     update: int  # the same, in clipping and in the optimizer's step
     checkpoint: int  # one copy of what a checkpoint holds
+    uneven: int  # products of a micro-batch whose shapes depend on where a router sends tokens
     unused: int  # between blocks of the heap, at its highest, in the first steps and the first checkpoint
     micro: Counter  # operations of one micro-batch, see `tracing.Trace.calls`
     rest: Counter  # operations of a step that it does once
@@ -87,6 +90,7 @@ def rehearse(
         parts = trace.events[:begun], trace.events[begun:held]
         return Step(
             unused=unused(*parts, [t.numel() * t.element_size() for t in tensors.values()]),
+            uneven=sum(EXPERT_PRODUCTS * len(unit.experts) for unit in net.modules() if isinstance(unit, Mixture)),
             making=making.peak,
             frozen=size(p for one in (net, *roles.values()) for p in one.parameters() if id(p) not in trained),
             weights=size([mover.work]) if mover.work is not mover.master else 0,

@@ -1,0 +1,132 @@
+"""What `plan` says of memory is taken by the run, and the settings that it names fit: by the forecast and in reality."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bloomery.core import catalog, walk
+from bloomery.core.errors import BadInput
+from bloomery.core.job import Forecast
+from bloomery.core.machine import Machine, remembered
+from bloomery.core.recipe import parse
+from bloomery.core.store import Store
+from bloomery.data.shards import write_shards
+from bloomery.data.tokenizer import learn
+from bloomery.nn.config import Config
+from bloomery.stages import _fit
+from bloomery.stages.pretrain import Pretrain
+from bloomery.stages.tune import Tune
+from bloomery.train import timing
+
+SHAPE = {"width": 64, "layers": 2, "heads": 2, "ffn": 128, "context": 128, "batch": 8192, "compile": "off", "precision": "float32"}
+RUN = """
+import json, sys
+from pathlib import Path
+from bloomery.core import recipe, walk
+from bloomery.core.store import Store
+from bloomery.stages._base import highest
+made = walk.run(recipe.parse(json.loads(sys.argv[1]), "here"), Store(Path(sys.argv[2])), quiet=True)
+print(highest())
+"""
+
+
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every operation takes what its bytes would: trying each is slow, and what is tested here is memory."""
+    monkeypatch.setattr(timing, "timed", lambda func, args, kwargs: 1e-6 + timing.traffic((args, kwargs)) / 1e10)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return remembered(tmp_path_factory.mktemp("machine") / "machine.json")
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, draw = tmp_path_factory.mktemp("tokens"), np.random.default_rng(0)
+    known = learn(["some words to learn from, some more of them"] * 20, 300)
+    known.save(folder)
+    for part in ("train", "heldout"):
+        rows = [({"id": f"{i}", "bytes": 99}, np.r_[known.bos, draw.integers(10, 260, 200), known.eos]) for i in range(60)]
+        write_shards(folder / part, rows, 300)
+    return folder
+
+
+def built(stage: str, **knobs) -> Pretrain | Tune:
+    entry = catalog.find("stage", stage, "here")
+    blank = {knob.name: None for knob in entry.knobs.values() if knob.artifact}
+    blank |= {knob.name: () for knob in entry.knobs.values() if knob.artifact and knob.many}
+    resolved = {knob.name: knobs.get(knob.name, knob.default) for knob in entry.knobs.values() if not knob.artifact}
+    return catalog.build(entry, {**resolved, **blank})
+
+
+def test_each_kind_of_setting_fits_by_its_own_forecast_at_the_same_batch(machine: Machine) -> None:
+    stage, inputs = built("pretrain", **SHAPE), {"data": Forecast(facts={"vocab": 300})}
+    told = stage.forecast(inputs, machine)
+    assert told.memory == pytest.approx(sum(told.facts["memory_terms"].values()), rel=1e-3)
+    limit = 0.97 * told.memory
+    found = stage.fitting(told, inputs, machine, limit)
+    assert {next(iter(fit.knobs)) for fit in found} >= {"micro", "saved", "precision"}
+    assert [fit.seconds for fit in found] == sorted(fit.seconds for fit in found)
+    for fit in found:
+        again = replace(stage, **{name: _fit.built(name, value) for name, value in fit.knobs.items()})
+        assert again.forecast(inputs, machine).memory == fit.memory <= limit
+        assert again.rows == stage.rows and again.context == stage.context and again.batch == stage.batch
+
+
+def test_where_no_single_change_is_enough_they_are_made_together(machine: Machine) -> None:
+    stage, inputs = built("pretrain", **{**SHAPE, "width": 256, "layers": 6, "ffn": 768}), {"data": Forecast(facts={"vocab": 300})}
+    told = stage.forecast(inputs, machine)
+    smallest = min(_fit.tried(stage, group[-1], inputs, machine).memory for group in _fit.changes(stage, told))
+    (fit,) = stage.fitting(told, inputs, machine, smallest - 1e6)
+    assert len(fit.knobs) > 1 and fit.memory <= smallest - 1e6 and "micro: 1" in str(fit)
+    assert stage.fitting(told, inputs, machine, 1e6) == []
+
+
+def test_tuning_may_take_an_adapter_or_a_lower_rank(machine: Machine) -> None:
+    shape = Config(300, 256, 6, 4, 4, 768, 128)
+    inputs = {"model": Forecast(facts={"config": vars(shape), "parameters": shape.parameters()}), "data": Forecast(facts={"bytes": 1e5})}
+    whole = built("tune", context=128, batch=256, compile="off", precision="float32")
+    told = whole.forecast(inputs, machine)
+    found = whole.fitting(told, inputs, machine, told.memory - 30e6)
+    assert any("adapter" in fit.knobs for fit in found)
+    lora = built("tune", context=128, batch=256, compile="off", precision="float32", adapter={"lora": {"rank": 64}})
+    less = lora.forecast(inputs, machine)
+    assert less.memory < told.memory and less.facts["memory_terms"]["frozen weights"] == 4 * shape.parameters()
+    ranks = [next(iter(group[0].values())) for group in _fit.changes(lora, less) if "adapter" in group[0]]
+    assert ranks[0]["lora"]["rank"] == 16
+
+
+def test_a_run_is_refused_before_work_and_the_setting_that_is_named_fits_in_reality(tokens: Path, tmp_path: Path) -> None:
+    steps = {"lm": {"stage": "pretrain", "data": str(tokens), **SHAPE, "tokens": 5 * 8192, "evaluate_tokens": 1024}}
+    store, raw = Store(tmp_path / "store"), {"name": "small", "steps": steps}
+    (planned,) = walk.plan(parse(raw, "here"), store)
+    limit = planned.forecast.memory - 40e6
+    with pytest.raises(BadInput, match=r"steps\.lm: it needs about .* MB of memory and there are .* `micro: \d+`") as said:
+        walk.run(parse(raw, "here"), store, quiet=True, memory=limit)
+    assert not list(store.root.glob("pretrain-*")) and "\n" not in str(said.value)
+    ((_, _, found),) = walk.unfit([planned], store, limit)
+    micro = next(fit for fit in found if "micro" in fit.knobs)
+    peaks = []
+    for knobs in ({}, micro.knobs):
+        recipe = {"name": "small", "steps": {"lm": {**steps["lm"], **knobs}}}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", RUN, json.dumps(recipe), str(tmp_path / f"run-{len(peaks)}")]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        peaks.append(int(done.stdout.splitlines()[-1]))
+    assert peaks[0] > limit >= peaks[1]
+
+
+def test_the_message_of_what_cannot_fit() -> None:
+    assert "no setting was found" in walk.too_large(2e9, 1e9, [])
+    fit = _fit.Fit({"saved": {"recompute": {"sites": ["mlp"]}}, "rate": 0.0004}, 5e8, 61.2)
+    assert str(fit) == "`saved: {recompute: {sites: [mlp]}}, rate: 0.0004` (500 MB, 61 s)"
