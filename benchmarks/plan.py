@@ -132,7 +132,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     from bloomery.core.machine import threads
     from bloomery.core.signals import Signals
     from bloomery.seams import Rng
-    from bloomery.stages._base import highest
+    from bloomery.stages._smallest import highest
 
     ticks: list[float] = []
 

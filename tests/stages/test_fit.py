@@ -20,19 +20,18 @@ from bloomery.core.recipe import parse
 from bloomery.core.store import Store
 from bloomery.data.shards import write_shards
 from bloomery.data.tokenizer import learn
-from bloomery.nn.config import Config
 from bloomery.stages import _fit
 from bloomery.stages.pretrain import Pretrain
 from bloomery.stages.tune import Tune
 from bloomery.train import timing
 
-SHAPE = {"width": 64, "layers": 2, "heads": 2, "ffn": 128, "context": 128, "batch": 8192, "compile": "off", "precision": "float32"}
+SHAPE = {"width": 64, "layers": 3, "heads": 2, "ffn": 128, "context": 128, "batch": 8192, "compile": "off", "precision": "float32"}
 RUN = """
 import json, sys
 from pathlib import Path
 from bloomery.core import recipe, walk
 from bloomery.core.store import Store
-from bloomery.stages._base import highest
+from bloomery.stages._smallest import highest
 made = walk.run(recipe.parse(json.loads(sys.argv[1]), "here"), Store(Path(sys.argv[2])), quiet=True)
 print(highest())
 """
@@ -52,11 +51,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, draw = tmp_path_factory.mktemp("tokens"), np.random.default_rng(0)
-    known = learn(["some words to learn from, some more of them"] * 20, 300)
+    known = learn(["some words to learn from, some more of them"] * 20, 280)
     known.save(folder)
     for part in ("train", "heldout"):
         rows = [({"id": f"{i}", "bytes": 99}, np.r_[known.bos, draw.integers(10, 260, 200), known.eos]) for i in range(60)]
-        write_shards(folder / part, rows, 300)
+        write_shards(folder / part, rows, 280)
     return folder
 
 
@@ -82,27 +81,35 @@ def test_each_kind_of_setting_fits_by_its_own_forecast_at_the_same_batch(machine
         assert again.rows == stage.rows and again.context == stage.context and again.batch == stage.batch
 
 
-def test_where_no_single_change_is_enough_they_are_made_together(machine: Machine) -> None:
-    stage, inputs = built("pretrain", **{**SHAPE, "width": 256, "layers": 6, "ffn": 768}), {"data": Forecast(facts={"vocab": 300})}
-    told = stage.forecast(inputs, machine)
-    smallest = min(_fit.tried(stage, group[-1], inputs, machine).memory for group in _fit.changes(stage, told))
-    (fit,) = stage.fitting(told, inputs, machine, smallest - 1e6)
-    assert len(fit.knobs) > 1 and fit.memory <= smallest - 1e6 and "micro: 1" in str(fit)
-    assert stage.fitting(told, inputs, machine, 1e6) == []
+def test_where_no_single_change_is_enough_they_are_made_together(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    less = {"micro": 30, "saved": 20, "precision": 15, "optimizer": 5}
+    slower = {"micro": 1, "saved": 9, "precision": -20, "optimizer": 0}
+
+    def tried(stage: object, knobs: dict, inputs: object, machine: object) -> _fit.Fit:
+        return _fit.Fit(dict(knobs), 100 - sum(less.get(one, 0) for one in knobs), 50 + sum(slower.get(one, 0) for one in knobs))
+
+    monkeypatch.setattr(_fit, "tried", tried)
+    stage, told = built("pretrain", **SHAPE), Forecast(facts={"micro": 64, "rows": 64})
+    assert [next(iter(fit.knobs)) for fit in _fit.fitting(stage, told, {}, machine, 90)] == ["precision", "micro", "saved"]
+    (both,) = _fit.fitting(stage, told, {}, machine, 51)
+    assert both.knobs == {"micro": 1, "saved": {"recompute": {"sites": ["block"]}}} and both.memory == 50
+    (most,) = _fit.fitting(stage, told, {}, machine, 30)
+    assert set(most.knobs) == {"micro", "saved", "precision", "optimizer", "rate"}
+    assert _fit.fitting(stage, told, {}, machine, 29) == []
 
 
-def test_tuning_may_take_an_adapter_or_a_lower_rank(machine: Machine) -> None:
-    shape = Config(300, 256, 6, 4, 4, 768, 128)
-    inputs = {"model": Forecast(facts={"config": vars(shape), "parameters": shape.parameters()}), "data": Forecast(facts={"bytes": 1e5})}
-    whole = built("tune", context=128, batch=256, compile="off", precision="float32")
-    told = whole.forecast(inputs, machine)
-    found = whole.fitting(told, inputs, machine, told.memory - 30e6)
-    assert any("adapter" in fit.knobs for fit in found)
-    lora = built("tune", context=128, batch=256, compile="off", precision="float32", adapter={"lora": {"rank": 64}})
-    less = lora.forecast(inputs, machine)
-    assert less.memory < told.memory and less.facts["memory_terms"]["frozen weights"] == 4 * shape.parameters()
-    ranks = [next(iter(group[0].values())) for group in _fit.changes(lora, less) if "adapter" in group[0]]
-    assert ranks[0]["lora"]["rank"] == 16
+def test_micro_batches_always_divide_the_rows_of_a_step() -> None:
+    assert _fit.smaller(Forecast(facts={"micro": 12, "rows": 36})) == [9, 4, 2, 1]
+    assert _fit.smaller(Forecast(facts={"micro": 1, "rows": 7})) == []
+
+
+def test_tuning_may_take_an_adapter_or_a_lower_rank() -> None:
+    told = Forecast(facts={"micro": 1, "rows": 1})
+    names = {"compile": "off", "precision": "bfloat16", "optimizer": "lion"}
+    whole, lora = built("tune", **names), built("tune", **names, adapter={"lora": {"rank": 9, "dropout": 0.5}})
+    assert [one["adapter"]["lora"]["rank"] for one in _fit.changes(whole, told)[0]] == [16, 8, 4]
+    (ranks,) = _fit.changes(lora, told)
+    assert [one["adapter"]["lora"]["rank"] for one in ranks] == [8, 4] and ranks[0]["adapter"]["lora"]["dropout"] == 0.5
 
 
 def test_a_run_is_refused_before_work_and_the_setting_that_is_named_fits_in_reality(tokens: Path, tmp_path: Path) -> None:

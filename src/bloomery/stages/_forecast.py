@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import Machine
-from bloomery.stages._base import base
+from bloomery.stages._smallest import base
 
 if TYPE_CHECKING:
     from bloomery.nn.config import Config

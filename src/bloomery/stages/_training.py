@@ -55,6 +55,18 @@ def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, 
     }
 
 
+def flops(net: Any, context: int) -> float:
+    """Training FLOPs of a token: a frozen matrix has no gradient of its own, which is a third of its work; adapters come on top."""
+    head = net.head_weight
+    frozen = added = 0
+    for name, p in net.named_parameters():
+        if p.dim() > 1 and not p.requires_grad and (name.startswith("blocks.") or p is head):
+            frozen += p.numel()
+        if p.requires_grad and (".a." in name or ".b." in name):
+            added += p.numel()
+    return net.cfg.flops_per_token(context) - 2.0 * min(frozen, net.cfg.matmul_parameters()) + 6.0 * added
+
+
 def sizes(model: Any, loss: Any) -> Any:
     """Bytes of each token (V,), where the loss is the nats of the answers; None where bits per byte would mean nothing."""
     import torch

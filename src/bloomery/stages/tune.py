@@ -113,7 +113,7 @@ class Tune:
         size = float(data.get("train_bytes") or data.get("bytes") or 1e6)
         load = _tune_forecast.load(self, cfg, size)
         found = _forecast.needs(load, machine)
-        parameters = float(model.get("parameters") or cfg.parameters())
+        parameters = float(model.get("parameters") or (model["bytes"] / 4 if "bytes" in model and self.model is None else cfg.parameters()))
         disk = (4 * parameters if self.adapter is None else found.checkpoint / 3) + size + 1e6
         facts = {"parameters": parameters, "tokens": load.steps * load.rows * load.context, "steps": load.steps, "config": asdict(cfg)}
         facts |= {"work_disk": (self.checkpoints_kept + 1) * (found.checkpoint + 4096), **found.facts()}
@@ -179,7 +179,7 @@ class Tune:
                     evaluate=_training.answers(model, sizes, scored, mode["compile"]) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
                     sizes=sizes,
-                    **_training.kept(self, job, mode, model.net.cfg.flops_per_token(laid.context)),
+                    **_training.kept(self, job, mode, _training.flops(model.net, laid.context)),
                 )
             )
         if outcome.resumed:

@@ -1,6 +1,6 @@
 """What a training process holds and takes beside its model: measured once on a machine, by a run so small that nothing else counts.
 
-python -m bloomery.stages._base pretrain off      # stage, and whether blocks are compiled; prints JSON
+python -m bloomery.stages._smallest pretrain off      # stage, and whether blocks are compiled; prints JSON
 """
 
 from __future__ import annotations
