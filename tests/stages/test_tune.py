@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from bloomery.nn.saving import save
 from bloomery.seams import Rng
 from bloomery.stages import tune
 from bloomery.stages.tune import Tune
+from bloomery.train import timing
 
 SMALL = {"epochs": 6.0, "batch": 256, "context": 64, "rate": 2e-2, "compile": "off", "precision": "float32", "checkpoint_steps": 1}
 
@@ -221,9 +223,32 @@ def test_damage_is_noticed(world: dict[str, Path], tmp_path: Path) -> None:
         work.demand()
 
 
-def test_the_forecast_knows_a_step_and_a_folder(world: dict[str, Path]) -> None:
+def test_figures_of_answers_are_bits_per_byte_too_and_frozen_matrices_cost_less(world: dict[str, Path], tmp_path: Path) -> None:
+    from bloomery.rewrite.adapters import attach
+    from bloomery.stages import _training
+
+    work = job(tmp_path)
+    stage(world, epochs=2.0).run(work)
+    rows = [json.loads(line) for line in (work.out / "curve.jsonl").read_text().splitlines()]
+    assert all(0 < row["bpb"] < 20 for row in rows) and 0 < work.facts["heldout_bits_per_byte"] < 20
+    answers = json.loads((world["model"] / "tokenizer.json").read_text())["model"]["vocab"]
+    longest = max(map(len, answers))
+    assert all(row["loss"] / 0.6932 / longest < row["bpb"] <= row["loss"] / 0.6931 for row in rows)
+    net = load(world["model"]).net
+    whole = _training.flops(net, 64)
+    assert whole == net.cfg.flops_per_token(64)
+    attach(net, catalog.build_method("adapter", {"lora": {"rank": 2}}), Rng((0,)))
+    thin = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    assert _training.flops(net, 64) == whole - 2 * net.cfg.matmul_parameters() + 6 * thin
+
+
+def test_the_forecast_knows_a_step_and_a_folder(world: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "timed", lambda func, args, kwargs: timing.traffic((args, kwargs)) / 1e10)
     machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11})
     ours = {"model": Forecast(facts={"parameters": 3_443_136}), "data": Forecast(facts={"train_bytes": 2e6})}
     outside = {"model": Forecast(facts={"bytes": 4e8}), "data": Forecast(facts={"bytes": 2e6})}
-    small, big = stage(world).forecast(ours, machine), stage(world, adapter="lora").forecast(outside, machine)
+    small, big = (
+        replace(stage(world, **knobs), model=None).forecast(*given)
+        for knobs, *given in (({}, ours, machine), ({"adapter": "lora"}, outside, machine))
+    )
     assert 0 < small.seconds < big.seconds and big.disk < 4e8 and big.facts["parameters"] == 1e8

@@ -77,3 +77,15 @@ def test_the_loss_itself_is_measured_without_a_gradient(tmp_path: Path) -> None:
     counted = sum(float(batch.weights.sum()) for batch in rows)
     bits = bits_per_byte(net, rows, np.full(32, 1)) * counted * math.log(2)
     assert found == pytest.approx(bits / counted, rel=1e-5) and net.embed.weight.grad is None
+
+
+def test_bytes_of_a_vocabulary_of_pieces(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    words = {"<unk>": 0, "<0x0A>": 1, "\u2581the": 2, "\u00e9": 3, "s": 4, "<|end|>": 5}
+    known = Tokenizer(models.BPE(words, [], unk_token="<unk>", byte_fallback=True))
+    known.pre_tokenizer = pre_tokenizers.Metaspace()
+    known.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    known.add_special_tokens(["<unk>", "<|end|>"])
+    known.save(str(tmp_path / "tokenizer.json"))
+    assert token_bytes(tmp_path / "tokenizer.json", 7).tolist() == [0, 1, 4, 2, 1, 0, 0]

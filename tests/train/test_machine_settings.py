@@ -28,7 +28,7 @@ def test_precision_follows_the_processor() -> None:
     assert precision.resolved("auto") == ("bfloat16" if has_bf16() else "float32")
     assert precision.resolved("float32") == "float32" and precision.dtype("bfloat16") is torch.bfloat16
     with pytest.raises(BadInput, match="precision"):
-        precision.resolved("float8")
+        precision.resolved("float4")
 
 
 def test_compilation_pays_only_for_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,4 +13,12 @@ Set = Annotated[
     list[str], typer.Option("--set", help="Change a knob: step.knob=value, through methods too (lm.optimizer.adamw.beta1=0.8).")
 ]
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
+Memory = Annotated[str, typer.Option(help="Memory that steps may take, such as 2GB; empty = what is free.", envvar="BLOOMERY_MEMORY")]
 STORE = Path("store")
+
+
+def bytes_of(memory: str) -> int:
+    """A limit in bytes; 0 where none is given."""
+    from bloomery.data.sizes import parse_size
+
+    return parse_size(memory, "--memory") if memory else 0

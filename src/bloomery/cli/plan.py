@@ -11,21 +11,26 @@ def command(
     recipe: options.Recipe,
     changes: options.Set = [],  # noqa: B006 - typer copies it
     store: options.Store = options.STORE,
+    memory: options.Memory = "",
     as_json: options.Json = False,
 ) -> None:
     """Show what a run would do and need, step by step.
 
-    Cached or not, parameters, tokens, FLOPs, peak memory, time and disk; nothing is made.
+    Cached or not, parameters, tokens, FLOPs, peak memory, time and disk; nothing is made. Of a step that the memory does not hold,
+    settings are named that fit.
     """
     from bloomery.cli.tables import show_json, show_table
     from bloomery.core import recipe as recipes
     from bloomery.core.store import Store
-    from bloomery.core.walk import plan
+    from bloomery.core.walk import plan, too_large, unfit
 
     opened = Store(store)
-    rows = [row(entry, opened) for entry in plan(recipes.read(recipe, tuple(changes)), opened)]
+    planned = plan(recipes.read(recipe, tuple(changes)), opened)
+    rows = [row(entry, opened) for entry in planned]
+    large = {entry.step.name: (entry, limit, found) for entry, limit, found in unfit(planned, opened, options.bytes_of(memory))}
     if as_json:
-        show_json(rows)
+        fits = {name: [vars(fit) for fit in found] for name, (_, _, found) in large.items()}
+        show_json({**one, **({"fits": fits[one["step"]]} if one["step"] in fits else {})} for one in rows)
         return
     show_table(COLUMNS, [tuple(written(name, one[name]) for name in COLUMNS) for one in rows], right=COLUMNS[3:])
     new = [one for one in rows if one["state"] != "cached"]
@@ -36,6 +41,8 @@ def command(
         print(f"\n{len(new)} of {len(rows)} steps to make: about {seconds:,.0f} s, {need}")
     else:
         print("\nall is in the store; nothing to make")
+    for name, (entry, limit, found) in large.items():
+        print(f"\n{name}: {too_large(entry.forecast.memory, limit, found)}")
 
 
 COLUMNS = ("step", "stage", "state", "parameters", "tokens", "flops", "memory", "seconds", "disk")

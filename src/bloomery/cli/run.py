@@ -15,6 +15,7 @@ def command(
     recipe: options.Recipe,
     changes: options.Set = [],  # noqa: B006 - typer copies it
     store: options.Store = options.STORE,
+    memory: options.Memory = "",
     quiet: Annotated[bool, typer.Option(help="Print the results only.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -28,5 +29,5 @@ def command(
     from bloomery.core.walk import run
 
     read = recipes.read(recipe, tuple(changes))
-    planned = run(read, Store(store), quiet=quiet)
+    planned = run(read, Store(store), quiet=quiet, memory=options.bytes_of(memory))
     show_results(planned, store, as_json)

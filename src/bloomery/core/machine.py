@@ -10,11 +10,12 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bloomery.core.files import write_json
+from bloomery.core.speeds import Speeds
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,15 @@ class Machine:
     memory: int  # bytes
     bf16: bool  # bfloat16 matrix products in hardware
     matmul_flops: dict[str, float]  # precision -> floating-point operations a second
+    bandwidth: float = 0.0  # bytes that one copy of a large array moves a second, reading and writing; 0 = not measured
+    place: Path | None = None  # the folder where measurements are kept
 
     def facts(self) -> dict:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "place"}
+
+    def speeds(self) -> Speeds:
+        """What is measured by name, kept beside what is measured here."""
+        return Speeds(self.place / "speeds.json" if self.place else None)
 
 
 def threads() -> int:
@@ -69,6 +76,21 @@ def memory_bytes() -> int:
         return total
 
 
+def memory_free() -> int:
+    """Bytes that a process may still take without swapping: what the kernel calls available, less where a control group allows less."""
+    free = _available()
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return max(0, free)
+
+
+def _available() -> int:
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
 def measure() -> Machine:
     """Measure matrix products (2 x n^3 operations each, best of a few), by torch where it is installed, else by numpy; half a second."""
     speeds = {}
@@ -77,7 +99,15 @@ def measure() -> Machine:
         if product:
             product()
             speeds[name] = 2 * 1024**3 / min(_seconds(product) for _ in range(8))
-    return Machine(platform.processor() or platform.machine(), threads(), memory_bytes(), has_bf16(), speeds)
+    return Machine(platform.processor() or platform.machine(), threads(), memory_bytes(), has_bf16(), speeds, _bandwidth())
+
+
+def _bandwidth() -> float:
+    """By copies of 64 MB, which no cache holds."""
+    import numpy as np
+
+    source, target = np.ones(1 << 26, np.uint8), np.zeros(1 << 26, np.uint8)
+    return 2 * source.nbytes / min(_seconds(lambda: np.copyto(target, source)) for _ in range(4))
 
 
 def _product(precision: str) -> Callable[[], Any] | None:
@@ -102,12 +132,12 @@ def _seconds(work: Callable[[], Any]) -> float:
 def remembered(path: Path) -> Machine:
     """The machine as measured before (kept at `path`, beside the store), measured now where it is new or has changed."""
     try:
-        known = Machine(**json.loads(path.read_text()))
-        if (known.cores, known.bf16) == (threads(), has_bf16()):
+        known = Machine(**json.loads(path.read_text()), place=path.parent)
+        if (known.cores, known.bf16) == (threads(), has_bf16()) and known.bandwidth:
             return known
     except (OSError, ValueError, TypeError):
         pass
-    machine = measure()
+    machine = replace(measure(), place=path.parent)
     with contextlib.suppress(OSError):  # a full disk is named where it stops a step; here it only means measuring again
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, machine.facts())

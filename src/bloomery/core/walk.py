@@ -20,7 +20,7 @@ from bloomery.core.files import FULL, files_below
 from bloomery.core.inputs import ancestor, gathered, given
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
-from bloomery.core.machine import Machine, remembered
+from bloomery.core.machine import Machine, memory_free, remembered
 from bloomery.core.recipe import Recipe, Step
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact, Store
@@ -127,26 +127,61 @@ def build(step: Step, planned: Mapping[str, Planned], store: Store) -> Any:
 
 def forecast(entry: Planned, planned: Mapping[str, Planned], store: Store, machine: Callable[[], Machine]) -> Forecast:
     """The stage's own prediction, from the measured facts of finished inputs and the predicted ones of others."""
+    return entry.stage.forecast(known_inputs(entry, planned, store), machine())
+
+
+def known_inputs(entry: Planned, planned: Mapping[str, Planned], store: Store) -> dict[str, Forecast]:
+    """What is known of the inputs of a step, measured or predicted."""
     known = {}
     for name, refs in entry.step.inputs.items():
         for ref in refs:
             made = planned[ref.step].made if ref.step else given(ref, store)
             known[name] = Forecast(facts=made.facts) if made else planned[ref.step].forecast
-    return entry.stage.forecast(known, machine())
+    return known
+
+
+def unfit(planned: list[Planned], store: Store, memory: float = 0.0) -> Iterator[tuple[Planned, float, list[Any]]]:
+    """Steps that can say what they would need less with and need more than there is: (step, bytes that there are, settings that fit).
+
+    `memory` is a limit in bytes; 0 = what the machine has free now.
+    """
+    by_name, limit = {entry.step.name: entry for entry in planned}, memory or memory_free()
+    for entry in planned:
+        if not entry.made and entry.forecast.memory > limit and hasattr(entry.stage, "fitting"):
+            machine = remembered(store.root / "machine.json")
+            yield entry, limit, entry.stage.fitting(entry.forecast, known_inputs(entry, by_name, store), machine, limit)
+
+
+def fits(planned: list[Planned], store: Store, memory: float = 0.0) -> None:
+    """BadInput, before any work, for a step that the memory does not hold, with settings that it does."""
+    for entry, limit, found in unfit(planned, store, memory):
+        raise BadInput(f"{entry.step.place}: {too_large(entry.forecast.memory, limit, found)}")
+
+
+def too_large(needed: float, limit: float, found: list[Any]) -> str:
+    """What is said of such a step."""
+    sizes = f"it needs about {needed / 1e6:,.0f} MB of memory and there are {limit / 1e6:,.0f} MB"
+    if not found:
+        return f"{sizes}, and no setting was found that fits at the same batch; choose a smaller model or context, or another machine"
+    return f"{sizes}; at the same batch these fit, the fastest first: {'; '.join(map(str, found))}"
 
 
 # ---- run ----------------------------------------------------------------------------------------------------------------
 
 
-def run(recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | None = None, record: bool = True) -> list[Planned]:
+def run(
+    recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | None = None, record: bool = True, memory: float = 0.0
+) -> list[Planned]:
     """Make what is missing, in order; each artifact appears whole or not at all, and a killed run resumes where it stood.
 
     Without `record`, `gc` does not know of the run: whoever calls keeps a record of what it needs (the lab, for many runs at once).
+    `memory` is a limit in bytes, 0 = what is free.
     """
     log, signals, begun = Log(quiet=quiet), Signals(), False
     with signals.listening():
         planned = plan(recipe, store)
         room(planned, store)
+        fits(planned, store, memory)
         sound(planned, store)
         by_name = {entry.step.name: entry for entry in planned}
         names = {entry.step.name: f"{entry.step.stage.name}-{entry.address[:16]}" for entry in planned}

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
@@ -82,9 +83,17 @@ def dispatch(x_ND: Tensor, weight_NK: Tensor, chosen_NK: Tensor, experts: Sequen
     if torch.compiler.is_compiling() and all(type(part) is nn.Linear for expert in experts for part in expert.children()):
         made = grouped(x_ND[row], counts_X, experts)
     else:
-        runs = zip(experts, x_ND[row].split(counts_X.tolist()), strict=True)
+        runs = zip(experts, x_ND[row].split(lengths(counts_X, len(row))), strict=True)
         made = torch.cat([expert(run) for expert, run in runs if len(run) or torch.is_grad_enabled()])
     return torch.zeros_like(x_ND).index_add(0, row, made * weight_NK.flatten()[order, None])
+
+
+def lengths(counts_X: Tensor, rows: int) -> list[int]:
+    """Rows of each expert's run; as even as can be where tensors have shapes alone, as in a forecast."""
+    if not isinstance(counts_X, FakeTensor):
+        return counts_X.tolist()
+    each, over = divmod(rows, len(counts_X))
+    return [each + (i < over) for i in range(len(counts_X))]
 
 
 def grouped(x_MD: Tensor, counts_X: Tensor, experts: Sequence[FeedForward]) -> Tensor:

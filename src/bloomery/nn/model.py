@@ -19,6 +19,7 @@ from bloomery.nn.attention import Attention
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
 from bloomery.nn.cross import CrossAttention
+from bloomery.nn.empty import emptied
 from bloomery.nn.feedforward import ACTIVATIONS, FeedForward
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.norm import neutral, norm_of
@@ -129,7 +130,7 @@ class Transformer(nn.Module):
             self.transform = HeadTransform(cfg) if cfg.head_transform else None
             self.head = nn.Linear(cfg.width, cfg.vocab, bias=cfg.head_bias)
         if rng is not None:
-            self.to_empty(device="cpu")
+            emptied(self)
         if cfg.tied:
             self.head.weight = self.embed.weight
         if rng is not None:

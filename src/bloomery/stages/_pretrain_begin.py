@@ -88,6 +88,34 @@ def same_model(cfg: Config, folder: Path) -> None:
         raise BadInput(f"after: {odd} is {getattr(old, odd)!r} in that model and {getattr(cfg, odd)!r} here; state the same")
 
 
+def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, Any], Any]:
+    """The model with its modules and parts, further models of the loss, and the optimizer, for a rehearsal: as `begin` makes them, without
+    the init, and with models that are not made yet taken to be like the trained one."""
+    from torch import nn
+
+    from bloomery.nn.model import Transformer
+    from bloomery.nn.modules import fit
+    from bloomery.train import precision as formats
+    from bloomery.train.optimizer import Optimizer
+
+    rng = Rng((0, "rehearsal"))
+    net = Transformer(cfg)
+    if stage.modules:
+        fit(net, stage.modules, rng)
+    parts = stage.loss.parts(net, rng) if hasattr(stage.loss, "parts") else {}
+    if parts:
+        net.add_module(PARTS, nn.ModuleDict(parts))
+    read = {name: Transformer(shape_of(one, cfg)).requires_grad_(False) for name, one in (stage.roles or {}).items()}
+    return net, {**parts, **read}, Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest)
+
+
+def shape_of(model: Any, like: Config) -> Config:
+    """The shape of a model, where its folder is there."""
+    from bloomery.nn.config import Config
+
+    return Config.read(model.folder / "model.json") if model is not None and (model.folder / "model.json").is_file() else like
+
+
 def source(net: Any, data: Any) -> Source:
     """A model with the tokenizer and the text of token shards."""
     from bloomery.data.decoded import Decoded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,38 @@ def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, 
         "report_to": stage.report_to,
         "settings": settings(stage),
     }
+
+
+def flops(net: Any, context: int) -> float:
+    """Training FLOPs of a token: a frozen matrix has no gradient of its own, which is a third of its work; adapters come on top."""
+    head = net.head_weight
+    frozen = added = 0
+    for name, p in net.named_parameters():
+        if p.dim() > 1 and not p.requires_grad and (name.startswith("blocks.") or p is head):
+            frozen += p.numel()
+        if p.requires_grad and (".a." in name or ".b." in name):
+            added += p.numel()
+    return net.cfg.flops_per_token(context) - 2.0 * min(frozen, net.cfg.matmul_parameters()) + 6.0 * added
+
+
+def sizes(model: Any, loss: Any) -> Any:
+    """Bytes of each token (V,), where the loss is the nats of the answers; None where bits per byte would mean nothing."""
+    import torch
+
+    from bloomery.methods.loss.cross_entropy import CrossEntropy
+    from bloomery.train.heldout import token_bytes
+
+    words = model.folder / "tokenizer.json"
+    return torch.from_numpy(token_bytes(words, model.net.cfg.vocab)) if type(loss) is CrossEntropy and words.is_file() else None
+
+
+def answers(model: Any, sizes: Any, rows: list, compiled: bool) -> Callable[[], dict[str, float]]:
+    """Measures held-out answers: nats of a token, and bits of a byte where sizes of tokens are known."""
+    from bloomery.train import heldout
+
+    if sizes is None:
+        return lambda: {"heldout_nats": heldout.nats_per_token(model.net, rows, compiled)}
+    return lambda: heldout.figures(model.net, rows, sizes.numpy(), {}, compiled)
 
 
 def peak(job: Job, precision: str) -> float:

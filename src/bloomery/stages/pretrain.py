@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -21,7 +21,6 @@ from bloomery.train.record import check_audit, hash_weights, typical_speed
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
 
-EFFICIENCY = {True: 0.4, False: 0.2}  # share of the measured matmul speed that a training step reaches, compiled or not (measured)
 TOKENIZER_BYTES, CURVE_BYTES = 64, 290  # on disk per entry of the vocabulary and per step (measured)
 CHECKED_TOKENS = 16384  # tokens that are scored again from the weights read back
 
@@ -62,7 +61,8 @@ class Pretrain:
     after: Annotated[Artifact | None, "model"] = None  # go on from this model and its trainer state
     roles: Annotated[dict[str, Artifact] | None, "model"] = None  # further models of the loss, such as {teacher: $big}
     keep_state: bool = False  # keep the trainer state, so that another run can go on `after` this one
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # format of the working weights
+    precision: Literal["auto", "bfloat16", "float32", "float8"] = "auto"  # format of the working weights; masters are float32
+    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU too
     compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
     evaluate_tokens: int = 65536  # held-out tokens of one measurement
@@ -131,28 +131,55 @@ class Pretrain:
         return "rows change their length from step to step" if catalog.attribute("batching", self.batching, "uneven") else ""
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """From the matmul speed measured on this machine and the share of it that the loop was measured to reach."""
-        from bloomery.train.compiled import COLD_SECONDS
+        """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md."""
+        from bloomery.stages import _forecast
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
-        cfg, mode = self.config(int(inputs["data"].facts.get("vocab", 4096))), self.mode()
-        parameters, step = cfg.parameters(), self.rows * self.context
-        steps = -(-self.tokens // step)
-        flops = steps * step * cfg.flops_per_token(self.context)
-        speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
-        seconds = flops / (speed * EFFICIENCY[mode["compile"]]) + (COLD_SECONDS if mode["compile"] else 0.0) + 5.0
-        size = 2 if mode["precision"] == "bfloat16" else 4
-        live = min(step, self.micro * self.context or 8192)
-        units = cfg.ffn * (cfg.top if cfg.experts else 1) + cfg.shared_ffn
-        per_layer = live * (16 * self.width + 8 * units) * size + live * self.heads * self.context * 2 * size
-        memory = 400e6 + 50 * parameters + self.layers * per_layer
-        facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "flops": flops, "vocab": cfg.vocab}
-        facts["work_disk"] = (self.checkpoints_kept + 1) * 12 * parameters  # one is being written; each has masters and two moments
+        cfg = self.config(int(inputs["data"].facts.get("vocab", 4096)))
+        load = self.load(cfg, inputs)
+        found = _forecast.needs(load, machine)
+        parameters, step, steps = cfg.parameters(), self.rows * self.context, load.steps
+        facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "vocab": cfg.vocab, "config": asdict(cfg)}
+        facts |= {"flops": steps * step * cfg.flops_per_token(self.context), **found.facts()}
+        checkpoint = found.checkpoint + 4096
         copies = steps // self.weights_every if self.weights_every else 0
-        facts["work_disk"] += 4 * parameters * copies
+        facts["work_disk"] = (self.checkpoints_kept + 1) * checkpoint + 4 * parameters * copies  # one more is being written
         disk = 4 * parameters * (1 + copies) + TOKENIZER_BYTES * cfg.vocab + CURVE_BYTES * steps + 20e3
-        return Forecast(seconds, memory, disk, facts)
+        return Forecast(sum(found.seconds.values()), sum(found.memory.values()), disk, facts)
+
+    def fitting(self, forecast: Forecast, inputs: dict[str, Forecast], machine: Machine, limit: float) -> list:
+        """Settings that need at most `limit` bytes, as `_fit.fitting` finds them."""
+        from bloomery.stages import _fit
+
+        return _fit.fitting(self, forecast, inputs, machine, limit)
+
+    def load(self, cfg: Config, inputs: dict[str, Forecast]) -> Any:
+        """What is rehearsed of this run."""
+        from bloomery.stages._forecast import Load
+        from bloomery.stages._pretrain_begin import rehearsed
+        from bloomery.train.batches import micro_rows
+
+        mode, steps = self.mode(), -(-self.tokens // (self.rows * self.context))
+        every = self.evaluate_every or max(1, steps // 6)
+        text = 2 * min(self.tokens, float(inputs["data"].facts.get("train_tokens") or self.tokens))  # bytes of shards that are read
+        return Load(
+            stage="pretrain",
+            make=lambda: rehearsed(self, cfg, mode["precision"]),
+            loss=self.loss,
+            backward=self.backward,
+            saved=self.saved,
+            rows=self.rows,
+            micro=micro_rows(self.rows, self.micro, self.context),
+            context=self.context,
+            steps=steps,
+            scored=-(-steps // every) * self.evaluate_tokens + 2 * min(CHECKED_TOKENS, self.evaluate_tokens),
+            text=int(text),
+            reread=4 * cfg.parameters(),
+            compiled=mode["compile"],
+            save_seconds=self.checkpoint_seconds,
+            save_steps=self.checkpoint_steps,
+        )
 
     def run(self, job: Job) -> None:
         """Resolve, train, measure, write."""
@@ -161,7 +188,8 @@ class Pretrain:
         from bloomery.data.tokenizer import Tokenizer
         from bloomery.nn.modules import buffers
         from bloomery.stages._pretrain_begin import begin, keep
-        from bloomery.train import allocator, compiled, heldout, loop, precision
+        from bloomery.train import allocator, compiled, float8, heldout, loop, precision
+        from bloomery.train.deterministic import deterministic
         from bloomery.train.optimizer import Optimizer
 
         mode = self.mode()
@@ -172,10 +200,12 @@ class Pretrain:
         begun = begin(self, self.config(int(self.data.facts.get("vocab") or tokenizer.vocab)), job)  # outside folders have no facts
         dtype, rng = precision.dtype(mode["precision"]), job.rng.child("optimizer")
         mover = Optimizer(begun.net, self.optimizer, rng, self.decay, dtype, self.rest, begun.rates)
+        if mode["precision"] == "float8":
+            job.fact("float8", float8.convert(begun.net))
         run = self.training(begun, mover, feed, mode, job)
-        with job.graceful():
+        with job.graceful(), deterministic(self.deterministic):
             if mode["compile"]:
-                compiled.compile_blocks(begun.net, feed, self.loss, job.log, begun.roles)
+                job.fact("compile_seconds", compiled.compile_blocks(begun.net, feed, self.loss, job.log, begun.roles))
             outcome = loop.train(run)
         if outcome.resumed:
             job.log.event("resumed")

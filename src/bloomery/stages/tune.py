@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
 from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View, Vocab
 from bloomery.stages import _training
+from bloomery.stages._tune_forecast import LONGEST
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from bloomery.infer.model import Model
     from bloomery.train.conversations import Conversations
 
-EFFICIENCY = {True: 0.35, False: 0.15}  # share of the measured matmul speed that a step reaches, compiled or not (measured)
 LOOKED_AT = 64e6  # bytes of data from outside that are read once more, before any work, to see that they can be
-LONGEST = 2048  # a row's inputs at most, where no context is given
-DRIFT = {"float32": 1e-4, "bfloat16": 0.02}  # share by which held-out nats may differ from those of the weights in working precision
+DRIFT = {
+    "float32": 1e-4,
+    "bfloat16": 0.02,
+    "float8": 0.05,
+}  # share by which held-out nats may differ from those of the weights in working precision
 ALSO = ("embed", "head", "norms")  # what may be trained whole beside an adapter
 
 
@@ -53,7 +56,8 @@ class Tune:
     batching: Batching = "whole"  # which conversation comes when
     heldout: float = 0.05  # share of the conversations kept for measuring, where the data hold none out
     measured: int = 400  # held-out conversations at most that are measured before and after
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # format of the working weights
+    precision: Literal["auto", "bfloat16", "float32", "float8"] = "auto"  # format of the working weights; masters are float32
+    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU too
     compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
     checkpoint_seconds: float = 30.0  # seconds between checkpoints
@@ -95,26 +99,31 @@ class Tune:
         return {"precision": resolved(self.precision), "compile": worthwhile(self.compile, PAYS_FROM / 2), "threads": threads()}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """From the matmul speed measured on this machine and the share of it that the loop was measured to reach.
+        """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md.
 
         BadInput for a model or data from outside that cannot be tuned or read, so that nothing is begun.
         """
+        from bloomery.stages import _forecast, _tune_forecast
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
         self.demand()
-        model, data, mode = inputs["model"].facts, inputs["data"].facts, self.mode()
-        parameters = float(model.get("parameters") or (model.get("bytes") or 2e7) / 4)
+        model, data = inputs["model"].facts, inputs["data"].facts
+        cfg = _forecast.shape_of(self.model, model)
         size = float(data.get("train_bytes") or data.get("bytes") or 1e6)
-        tokens = self.epochs * size / 3.0
-        forward = 2.0 if self.adapter is None else 1.4  # a frozen weight needs no gradient of its own
-        speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
-        seconds = 3 * forward * parameters * tokens / (speed * EFFICIENCY[mode["compile"]]) + 6.0
-        state = 50.0 if self.adapter is None else 7.0
-        disk = (4 if self.adapter is None else 0.3) * parameters + size + 1e6
-        each = (12 if self.adapter is None else 1.3) * parameters  # bytes of a checkpoint; one more is being written
-        facts = {"parameters": parameters, "tokens": tokens, "work_disk": (self.checkpoints_kept + 1) * each}
-        return Forecast(seconds, 6e8 + state * parameters + 400 * self.batch * 64, disk, facts)
+        load = _tune_forecast.load(self, cfg, size)
+        found = _forecast.needs(load, machine)
+        parameters = float(model.get("parameters") or (model["bytes"] / 4 if "bytes" in model and self.model is None else cfg.parameters()))
+        disk = (4 * parameters if self.adapter is None else found.checkpoint / 3) + size + 1e6
+        facts = {"parameters": parameters, "tokens": load.steps * load.rows * load.context, "steps": load.steps, "config": asdict(cfg)}
+        facts |= {"work_disk": (self.checkpoints_kept + 1) * (found.checkpoint + 4096), **found.facts()}
+        return Forecast(sum(found.seconds.values()), sum(found.memory.values()), disk, facts)
+
+    def fitting(self, forecast: Forecast, inputs: dict[str, Forecast], machine: Machine, limit: float) -> list:
+        """Settings that need at most `limit` bytes, as `_fit.fitting` finds them."""
+        from bloomery.stages import _fit
+
+        return _fit.fitting(self, forecast, inputs, machine, limit)
 
     def demand(self) -> None:
         """Look at what comes from outside: the model's architecture, and the rows of a file that is read quickly."""
@@ -135,7 +144,8 @@ class Tune:
         import torch
 
         from bloomery.infer.model import load
-        from bloomery.train import allocator, compiled, heldout, loop, precision
+        from bloomery.train import allocator, compiled, float8, heldout, loop, precision
+        from bloomery.train.deterministic import deterministic
 
         mode = self.mode()
         allocator.keep_memory()
@@ -148,10 +158,12 @@ class Tune:
         rows, total = self.rows(laid), max(1, round(self.epochs * laid.trained))
         held = self.feed(laid, "heldout", model, job.rng.child("heldout")) if laid.heldout else None
         scored = heldout.sample(held, 32 * laid.context) if held else []
-        steps = self.steps(laid)
-        with job.graceful():
+        steps, sizes = self.steps(laid), _training.sizes(model, self.loss)
+        if mode["precision"] == "float8":
+            job.fact("float8", float8.convert(model.net))
+        with job.graceful(), deterministic(self.deterministic):
             if mode["compile"]:
-                compiled.compile_blocks(model.net, feed, self.loss, job.log)
+                job.fact("compile_seconds", compiled.compile_blocks(model.net, feed, self.loss, job.log))
             outcome = loop.train(
                 loop.Training(
                     net=model.net,
@@ -164,15 +176,17 @@ class Tune:
                     total=total,
                     batch=rows * laid.context,
                     rng=job.rng.child("train"),
-                    evaluate=(lambda: {"heldout_nats": heldout.nats_per_token(model.net, scored, mode["compile"])}) if scored else None,
+                    evaluate=_training.answers(model, sizes, scored, mode["compile"]) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
-                    **_training.kept(self, job, mode, model.net.cfg.flops_per_token(laid.context)),
+                    sizes=sizes,
+                    **_training.kept(self, job, mode, _training.flops(model.net, laid.context)),
                 )
             )
         if outcome.resumed:
             job.log.event("resumed")
         job.fact("compiled", mode["compile"])
         compiled.uncompile(model.net.eval())
+        float8.restore(model.net)
         job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured)) if laid.heldout else None)
         self.write(model, mover.weights(), outcome, laid, job)
         if laid.heldout:
@@ -228,6 +242,7 @@ class Tune:
             "training_seconds": outcome.seconds,
             "tokens_per_second": typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds,
             "heldout_nats": outcome.clock.seen.get("heldout_nats"),
+            "heldout_bits_per_byte": outcome.clock.seen.get("heldout_bpb"),
             "weights_sha256": hash_weights(weights),
             "audit": outcome.audit,
             "spikes": outcome.spikes,

@@ -33,8 +33,8 @@ def worthwhile(wish: bool | str, flops: float) -> bool:
     return wish in (True, "on") or (wish == "auto" and flops >= PAYS_FROM and compiler() is not None)
 
 
-def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log, roles: Mapping[str, nn.Module] | None = None) -> None:
-    """Compile the blocks of `net` and rehearse a forward and backward pass in the shapes of `feed`, to pay for it now.
+def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log, roles: Mapping[str, nn.Module] | None = None) -> float:
+    """Compile the blocks of `net` and rehearse a forward and backward pass in the shapes of `feed`, to pay for it now: its seconds.
 
     All blocks share one graph: they have the same code and shapes, and their weights are its inputs. A failure leaves them eager and
     raises BadInput: going on would give eager numbers to an artifact whose address says that they are compiled.
@@ -49,7 +49,9 @@ def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log, roles: Mapp
         uncompile(net)
         first = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__)
         raise BadInput(f"compile: the model could not be compiled here ({first[:200]}); {MEND}") from wrong
-    log.event("compiled", seconds=round(time.perf_counter() - began, 3))
+    took = round(time.perf_counter() - began, 3)
+    log.event("compiled", seconds=took)
+    return took
 
 
 def uncompile(net: nn.Module) -> None:

@@ -15,13 +15,17 @@ def resolved(wish: str) -> str:
     """ "auto" becomes bfloat16 where the processor multiplies it in hardware, float32 elsewhere (emulation is slower than float32)."""
     if wish == "auto":
         return "bfloat16" if has_bf16() else "float32"
-    if wish not in ("bfloat16", "float32"):
-        raise BadInput(f"precision '{wish}' is not known; use auto, bfloat16 or float32")
+    if wish not in ("bfloat16", "float32", "float8"):
+        raise BadInput(f"precision '{wish}' is not known; use auto, bfloat16, float32 or float8")
+    if wish == "float8":
+        from bloomery.train import float8
+
+        float8.demand()
     return wish
 
 
 def dtype(name: str) -> torch.dtype:
-    """The torch type of a resolved precision."""
+    """The torch type of the working weights; those that are multiplied in float8 are bfloat16."""
     import torch
 
-    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float8": torch.bfloat16}[name]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from bloomery.core.errors import BadInput
 from bloomery.core.rng import torch_rng
+from bloomery.nn.empty import emptied
 from bloomery.nn.model import Transformer
 from bloomery.num.cross_entropy import linear_cross_entropy
 from bloomery.seams import Batch, Rng
@@ -112,7 +113,7 @@ class Electra:
 
 def linear(width: int, out: int, rng: Rng, deviation: float, bias: bool = False) -> nn.Linear:
     """A linear layer with normal weights drawn from `rng` and no bias to begin with."""
-    made = nn.Linear(width, out, bias=bias, device="meta").to_empty(device="cpu")
+    made = emptied(nn.Linear(width, out, bias=bias, device="meta"))
     with torch.no_grad():
         made.weight.normal_(0.0, deviation, generator=torch_rng(rng))
         if bias:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from bloomery.core.rng import torch_rng
+from bloomery.nn.empty import emptied
 from bloomery.nn.feedforward import FeedForward
 from bloomery.nn.mixture import Mixture
 from bloomery.seams import Rng, Site
@@ -44,7 +45,7 @@ class MoE:
         with torch.device("meta"):
             m = Mixture(small, self.experts, self.top, self.normalised)
         like, stds = next(old.parameters()), {name: float(p.std()) if p.dim() > 1 else 0.0 for name, p in old.named_parameters()}
-        m = m.to_empty(device=like.device).to(like.dtype)
+        m = emptied(m, like.device, like.dtype)
         m.router.weight.normal_(0.0, cfg.width**-0.5, generator=torch_rng(rng.child("router")))
         for number, expert in enumerate(m.experts):
             for name, p in expert.named_parameters():

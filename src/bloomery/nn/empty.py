@@ -1,0 +1,25 @@
+"""Memory for modules that have shapes alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def emptied(module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
+    """`module` with every parameter and buffer replaced by memory of its shape that holds nothing yet; one that is shared stays shared.
+    With a `dtype` the parameters are of that type.
+
+    `nn.Module.to_empty` does the same to real tensors and fails with those that have shapes alone, which forecasts are made with.
+    """
+    known: dict[int, torch.Tensor] = {}
+    for unit in module.modules():
+        for name, p in unit._parameters.items():
+            if p is not None:
+                if id(p) not in known:
+                    known[id(p)] = nn.Parameter(torch.empty_like(p, device=device, dtype=dtype), p.requires_grad)
+                unit._parameters[name] = known[id(p)]
+        for name, t in unit._buffers.items():
+            if t is not None:
+                unit._buffers[name] = known.setdefault(id(t), torch.empty_like(t, device=device))
+    return module

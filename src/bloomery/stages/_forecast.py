@@ -1,0 +1,174 @@
+"""What a training stage will need: bytes by term and seconds by part, from a rehearsal on tensors without numbers (docs/plan.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bloomery.core.errors import BadInput
+from bloomery.core.machine import Machine
+from bloomery.stages._smallest import base
+
+if TYPE_CHECKING:
+    from bloomery.nn.config import Config
+
+WRITER = 2  # copies of a checkpoint that the safetensors writer makes: the bytes of each tensor, and those of the file
+FORWARD = 1 / 3  # of a training pass, what scoring a row without gradients takes
+CONVERSATION_BYTES = 36  # in memory per token of a conversation: a place in a Python list, and the number
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is rehearsed, and what a run does beside its steps."""
+
+    stage: str
+    make: Callable[[], Any]  # the model, the roles and the optimizer of the run
+    loss: Any
+    backward: Any
+    saved: Any
+    rows: int  # of a step
+    micro: int  # rows of a micro-batch
+    context: int
+    steps: int
+    scored: int  # tokens that are scored without gradients, in all
+    text: int  # bytes of tokens or conversations that are held
+    reread: int  # bytes of models that are read back while the trained one is held
+    compiled: bool
+    save_seconds: float
+    save_steps: int
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes by term, of which `memory` is the sum, and seconds by part, of which `seconds` is."""
+
+    memory: dict[str, float]
+    seconds: dict[str, float]
+    step: float  # seconds of a step
+    flops: float  # of a step's products
+    checkpoint: int  # bytes of one
+    rows: int  # of a step
+    micro: int  # of a micro-batch
+    without: str  # what could not be rehearsed
+
+    def facts(self) -> dict[str, Any]:
+        """For the plan and the card."""
+        memory = {name: round(size) for name, size in self.memory.items() if size}
+        seconds = {name: round(each, 3) for name, each in self.seconds.items()}
+        return {
+            "memory_terms": memory,
+            "seconds_terms": seconds,
+            "step_seconds": self.step,
+            "step_flops": self.flops,
+            "rows": self.rows,
+            "micro": self.micro,
+            **({"forecast_without": self.without} if self.without else {}),
+        }
+
+
+def needs(load: Load, machine: Machine) -> Needs:
+    """Rehearse one step of the run on this machine's speeds."""
+    from bloomery.train import timing
+
+    shape = (load.rows // load.micro, load.micro, load.context)
+    step, without = rehearsed(load, shape)
+    speeds = machine.speeds()
+    alone = base(load.stage, load.compiled, speeds)
+    rates = {"matmul_flops": machine.matmul_flops, "bandwidth": machine.bandwidth or 1e10}
+    micro, rest = (timing.seconds(calls, speeds, **rates) for calls in (step.micro, step.rest))
+    made = kernels(step, shape[0], load.steps, alone)
+    once = sum(rest.values()) + shape[0] * made[1]
+    speeds.write()
+    each = shape[0] * sum(micro.values()) + once
+    seconds = {f"{name} of passes": shape[0] * load.steps * value for name, value in micro.items()}
+    seconds["updates"] = load.steps * once
+    seconds["scoring"] = FORWARD * sum(micro.values()) * load.scored / (load.micro * load.context)
+    seconds["beginning and end"] = alone["seconds"]
+    saves = bool(load.save_steps) or sum(seconds.values()) > load.save_seconds
+    flops = shape[0] * timing.products(step.micro) + timing.products(step.rest)
+    memory = {**terms(load, step, alone["bytes"], saves), "kernels": made[0]}
+    return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without)
+
+
+def rehearsed(load: Load, shape: tuple[int, int, int]) -> tuple[Any, str]:
+    """The step, and what was left out of it: a loss or backward pass, such as another package's, that asks tensors for numbers which a
+    rehearsal does not have is counted as the plain one."""
+    from bloomery.methods.backward.autograd import Autograd
+    from bloomery.methods.loss.cross_entropy import CrossEntropy
+    from bloomery.train.rehearsal import rehearse
+
+    try:
+        return rehearse(load.make, load.loss, load.backward, shape, load.saved, load.compiled), ""
+    except BadInput:
+        raise
+    except Exception as wrong:
+        without = f"the loss and the backward pass, counted as cross_entropy and autograd ({type(wrong).__name__})"
+        return rehearse(load.make, CrossEntropy(), Autograd(), shape, None, load.compiled), without
+
+
+def kernels(step: Any, micros: int, steps: int, alone: dict[str, float]) -> tuple[float, float]:
+    """(bytes, seconds of a micro-batch) of kernels that are compiled for products of new shapes, in bfloat16."""
+    from bloomery.train.kernels import kept
+
+    if not step.uneven or not step.weights:
+        return 0.0, 0.0
+    return min(step.uneven * micros * steps, kept()) * alone["kernel bytes"], step.uneven * alone["kernel seconds"]
+
+
+def shape_of(model: Any, facts: dict[str, Any]) -> Config:
+    """The shape of a model: from its folder, from the step that is to make it, or one of a Llama of as many parameters."""
+    import json
+
+    from bloomery.nn.config import Config
+    from bloomery.nn.hf import read_config
+
+    if model is not None and (model.folder / "model.json").is_file():
+        return Config.read(model.folder / "model.json")
+    if model is not None and (model.folder / "config.json").is_file():
+        return read_config(json.loads((model.folder / "config.json").read_text(encoding="utf-8")), model.folder / "config.json")
+    if "config" in facts:
+        return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()})
+    parameters = float(facts.get("parameters") or (facts.get("bytes") or 2e7) / 4)
+    width = max(64, 64 * round(parameters ** (1 / 3) / 64))
+    vocab = int(facts.get("vocab") or 4096)
+    layers = max(1, round((parameters - vocab * width) / (12 * width * width)))
+    return Config(vocab, width, layers, width // 64, width // 64, 8 * width // 3, 1024)
+
+
+def terms(load: Load, step: Any, flat: float, saves: bool) -> dict[str, float]:
+    """What is held at the moment that most is: in a step, while a checkpoint is copied, or when the model is read back.
+
+    The blocks of a step are reused by what comes after it, and what the checkpoint's writer takes lies apart from them.
+    """
+    beginning = max(0, step.making - step.standing)
+    moments = {
+        "step": step.passes + (step.checkpoint if saves else step.audit),
+        "first step": step.passes + step.audit,
+        "first checkpoint": step.audit + step.checkpoint,
+        "update": step.audit + step.update,
+        "beginning": beginning,
+        "read back": load.reread,
+    }
+    most = max(moments, key=moments.get)
+    inside = {
+        "activations": step.kept if "step" in most else 0,
+        "passing": step.passes - step.kept if "step" in most else 0,
+        "first weights": step.audit if most in ("first step", "first checkpoint", "update") or (most == "step" and not saves) else 0,
+        "checkpoint copy": step.checkpoint if most == "first checkpoint" or (most == "step" and saves) else 0,
+        "update": step.update if most == "update" else 0,
+        "beginning": beginning if most == "beginning" else 0,
+        "read back": load.reread if most == "read back" else 0,
+    }
+    return {
+        "process": flat,
+        "text": load.text,
+        "frozen weights": step.frozen,
+        "weights": step.weights,
+        "masters": step.masters,
+        "gradients": step.gradients,
+        "optimizer": step.states,
+        **inside,
+        "between blocks": step.unused,
+        "checkpoint writer": WRITER * step.checkpoint,
+    }

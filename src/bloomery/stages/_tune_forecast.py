@@ -1,0 +1,52 @@
+"""What is rehearsed of a tuning run: its model with what is trained of it, and how many steps of which shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bloomery.nn.config import Config
+from bloomery.seams import Rng
+from bloomery.stages._forecast import CONVERSATION_BYTES, Load
+
+BYTES_PER_TOKEN = 3.0  # of conversations, where they have not been laid out yet
+LONGEST = 2048  # a row's inputs at most, where no context is given
+
+
+def load(stage: Any, cfg: Config, size: float) -> Load:
+    """Of a run on conversations of about `size` bytes."""
+    from bloomery.train.batches import micro_rows
+
+    mode, context = stage.mode(), stage.context or min(cfg.context, LONGEST)
+    rows, tokens = max(1, stage.batch // context), size / BYTES_PER_TOKEN
+    steps = max(1, -(-int(stage.epochs * tokens) // (rows * context)))
+    evaluations = -(-steps // (stage.evaluate_every or max(1, steps // 6)))
+    return Load(
+        stage="tune",
+        make=lambda: rehearsed(stage, cfg, mode["precision"]),
+        loss=stage.loss,
+        backward=stage.backward,
+        saved=None,
+        rows=rows,
+        micro=micro_rows(rows, stage.micro, context),
+        context=context,
+        steps=steps,
+        scored=int(min(32 * context * evaluations + 4 * stage.measured * context, 7 * tokens)),
+        text=int(CONVERSATION_BYTES * tokens + 2 * size),
+        reread=(4 if stage.adapter is None else 8) * cfg.parameters(),
+        compiled=mode["compile"],
+        save_seconds=stage.checkpoint_seconds,
+        save_steps=stage.checkpoint_steps,
+    )
+
+
+def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, Any], Any]:
+    """The model and what moves it, as the run makes them, without their numbers."""
+    from bloomery.nn.model import Transformer
+    from bloomery.rewrite.adapters import attach
+    from bloomery.train import precision as formats
+    from bloomery.train.optimizer import Optimizer
+
+    net, rng = Transformer(cfg), Rng((0, "rehearsal"))
+    if stage.adapter is not None:
+        attach(net, stage.adapter, rng, also=stage.train_also)
+    return net, {}, Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest)
