@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,9 @@ def contenders(device: str, mixed: bool) -> list[Contender]:
         found.insert(1, Contender("bloomery-unmasked", "bloomery_loop", "unmasked"))
         found.append(Contender("trainer-bf16-grouped", trainer, "grouped"))
     if malloc:
-        found += [Contender("transformers-compile+malloc", loop, "compile", malloc), Contender("litgpt-compile+malloc", lit, "compile", malloc)]
+        found += [
+            Contender(f"{name}-compile+malloc", script, "compile", malloc) for name, script in (("transformers", loop), ("litgpt", lit))
+        ]
     return [*found, Contender("matmul", "matmul", "bf16")]
 
 
@@ -135,7 +137,7 @@ def run(racers: list[Contender], job: Job, python: Path, folder: Path, steps: in
     for one in racers:
         try:
             print(f"{one.name} warms up", file=sys.stderr)
-            one.start(Job(**{**vars(job), "kind": one.kind}), Path(sys.executable) if one.ours or one.script == "matmul" else python, folder)
+            one.start(replace(job, kind=one.kind), Path(sys.executable) if one.ours or one.script == "matmul" else python, folder)
             one.turn(WARM, counts=False)
             through.append(one)
         except (EOFError, OSError) as wrong:
@@ -169,50 +171,43 @@ def begin(shape: str, mixed: bool, device: str, threads: int, steps: int, folder
     return Job(str(folder / "weights"), str(text), "", rows, context, threads, device), cfg.flops_per_token(context)
 
 
-def report(shape: str, mixed: bool, racers: list[Contender], flops: float, as_json: bool) -> bool:
-    """Prints the table or its lines; False where losses differ by more than noise."""
-    yardstick = racers.pop() if racers[-1].name == "matmul" else None
-    peak = max(n / s for n, s in zip(yardstick.tokens, yardstick.seconds)) if yardstick else float("nan")
-    ours = next(one for one in racers if one.name == "bloomery")
-    rivals = [one for one in racers if not one.ours]
-    best = max((one.speed for one in rivals if "+malloc" not in one.name), default=float("nan"))
-    apart = {one.name: max((abs(a - b) for a, b in zip(one.losses, ours.losses)), default=0.0) for one in racers}
-    contest = f"train-{shape}{'-mixed' if mixed else ''}"
+def report(contest: str, racers: list[Contender], flops: float, as_json: bool) -> dict[str, float]:
+    """Prints the table or its lines; returns how far the losses of each were from bloomery's, at most, after equal steps."""
+    peak = max(n / s for n, s in zip(racers[-1].tokens, racers[-1].seconds, strict=True))
+    racers, ours = racers[:-1], next(one for one in racers if one.name == "bloomery")
+    best = max((one.speed for one in racers if not one.ours and "+" not in one.name), default=ours.speed)
+    apart = {one.name: max(abs(a - b) for a, b in zip(one.losses, ours.losses, strict=True)) for one in racers}
     if not as_json:
         print(f"\n{contest}: matmul peak {peak / 1e9:.0f} GFLOP/s, {flops / 1e6:.1f} MFLOP a token, {len(ours.seconds)} steps\n")
-        print("| contender | tokens/s | of peak | best peer = 1 | loss | apart | memory, GB | compile, s |\n|---|---|---|---|---|---|---|---|")
+        print("| contender | tokens/s | of peak | best peer = 1 | loss | apart | memory, GB | compile, s |")
+        print("|---|---|---|---|---|---|---|---|")
     for one in racers:
-        row = {
-            "share_of_peak": round(flops * one.speed / peak, 3), "loss": round(statistics.fmean(one.losses[-TURN:]), 4),
-            "loss_apart": round(apart[one.name], 4), "memory": one.memory, "compile_seconds": round(one.compile, 1),
-        }  # fmt: skip
+        share, loss = flops * one.speed / peak, statistics.fmean(one.losses[-TURN:])
         if as_json:
             line = {"contest": contest, "unit": "tokens/s", "ours": round(ours.speed, 1), "peer": one.name}
-            print(json.dumps({**line, "peer_value": round(one.speed, 1), "ratio": round(ours.speed / one.speed, 3), **row, "peak": round(peak)}))
+            line |= {"peer_value": round(one.speed, 1), "ratio": round(ours.speed / one.speed, 3), "share_of_peak": round(share, 3)}
+            line |= {"loss": round(loss, 4), "loss_apart": round(apart[one.name], 4), "memory": one.memory}
+            print(json.dumps({**line, "compile_seconds": round(one.compile, 1), "peak": round(peak)}), flush=True)
         else:
-            cells = f"{one.speed:,.0f} | {row['share_of_peak']:.1%} | {one.speed / best:.2f} | {row['loss']:.3f} | {row['loss_apart']:.3f}"
+            cells = f"{one.speed:,.0f} | {share:.1%} | {one.speed / best:.2f} | {loss:.3f} | {apart[one.name]:.3f}"
             print(f"| {one.name} | {cells} | {one.memory / 1e9:.2f} | {one.compile:.0f} |", flush=True)
-    if mixed:  # batches differ, so losses do
-        return True
-    far = {name: by for name, by in apart.items() if by > ALIKE}
-    for name, by in far.items():
-        print(f"the loss of {name} is {by:.3f} nats from bloomery's", file=sys.stderr)
-    return not far
+    return apart
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", default="", help=f"comma-separated: {', '.join(SHAPES)}; 7M,50M on a processor, 350M,1B on an accelerator")
+    names = ", ".join(SHAPES)
+    parser.add_argument("--shape", default="", help=f"comma-separated: {names}; 7M,50M on a processor, 350M,1B on an accelerator")
     parser.add_argument("--mixed", action="store_true", help="documents of mixed length, of the Python installation")
     parser.add_argument("--steps", type=int, default=9, help="timed steps of each contender, at least 7 for a figure to be told")
-    parser.add_argument("--peers", default="", help="comma-separated names or their beginnings; all without it, none: bloomery alone")
+    parser.add_argument("--peers", default="", help="comma-separated names or their beginnings (all without it); none: bloomery alone")
     parser.add_argument("--python", type=Path, default=PEERS, help="the interpreter of the peers' environment, see `make peers-train`")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="3M beside transformers in bf16, three steps: within a minute")
     given = parser.parse_args()
     for shape in filter(None, given.shape.split(",")):
         if shape not in SHAPES:
-            parser.error(f"unknown shape {shape}; known: {', '.join(SHAPES)}")
+            parser.error(f"unknown shape {shape}; known: {names}")
     return given
 
 
@@ -224,16 +219,19 @@ def main() -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shapes = given.shape or ("3M" if given.quick else "350M,1B" if device == "cuda" else "7M,50M")
-    wanted = tuple(given.peers.split(",")) if given.peers else (("transformers-bf16",) if given.quick else ("",))
+    wanted = ("transformers-bf16",) if given.quick else tuple(given.peers.split(","))
     python = given.python if given.python.exists() else Path(sys.executable)  # which has transformers, and no litgpt
-    alike = True
+    alike, steps = True, 3 if given.quick else given.steps
     for shape in shapes.split(","):
         racers = [one for one in contenders(device, given.mixed) if one.ours or one.name == "matmul" or one.name.startswith(wanted)]
-        steps = 3 if given.quick else given.steps
         with tempfile.TemporaryDirectory() as folder:
             job, flops = begin(shape, given.mixed, device, threads(), steps, Path(folder))
             through = run(racers, job, python, Path(folder), steps)
-            alike &= report(shape, given.mixed, through, flops, given.json)
+        apart = report(f"train-{shape}{'-mixed' if given.mixed else ''}", through, flops, given.json)
+        far = {} if given.mixed else {name: by for name, by in apart.items() if by > ALIKE}  # mixed: each has batches of its own
+        for name, by in far.items():
+            print(f"the loss of {name} is {by:.3f} nats from bloomery's", file=sys.stderr)
+        alike &= not far
     sys.exit(0 if alike else 1)
 
 

@@ -44,7 +44,7 @@ class Rows:
         self.rest = (torch.ones(order.shape), order, torch.zeros_like(order))
 
     def next(self, clock: Clock) -> list[Batch]:
-        inputs, targets = (torch.from_numpy(np.ascontiguousarray(one)) for one in next(self.source))
+        inputs, targets = (torch.from_numpy(one) for one in next(self.source))
         split = zip(*(one.split(self.micro) for one in (inputs, targets, *self.rest)))
         return [Batch(*parts) for parts in split]
 
@@ -114,13 +114,16 @@ def main() -> None:
             began = time.perf_counter()
             compile_blocks(net, feed, loss, Log(quiet=True))
             turns.prepared = time.perf_counter() - began
-        batch = job.rows * job.context
-        train(
-            Training(
-                net, feed, loss, Told(job.clip, lambda: turns.losses), optimizer, Constant(), job.rate, 100_000 * batch, batch, rng,
-                Checkpoints(Path(folder) / "checkpoints"), Path(folder) / "curve.jsonl", Log(quiet=True), save_every=1e9, reads=True,
-            )  # fmt: skip
-        )
+        train(training(job, net, feed, loss, Told(job.clip, lambda: turns.losses), optimizer, rng, Path(folder)))
+
+
+def training(job: Job, net: Any, feed: Any, loss: Any, backward: Any, optimizer: Optimizer, rng: Rng, folder: Path) -> Training:
+    """A run without end, which writes no checkpoint after the first."""
+    batch = job.rows * job.context
+    return Training(
+        net, feed, loss, backward, optimizer, Constant(), job.rate, 100_000 * batch, batch, rng, Checkpoints(folder / "checkpoints"),
+        folder / "curve.jsonl", Log(quiet=True), save_every=1e9, reads=True,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

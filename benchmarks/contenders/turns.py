@@ -50,7 +50,7 @@ def batches(job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     with np.load(job.text) as text:
         if "rows_SBT1" in text:
             for rows_BT1 in text["rows_SBT1"].astype(np.int64):
-                yield rows_BT1[:, :-1], rows_BT1[:, 1:]
+                yield np.ascontiguousarray(rows_BT1[:, :-1]), np.ascontiguousarray(rows_BT1[:, 1:])
             return
         ids, ends = text["ids"].astype(np.int64), np.cumsum(text["lengths"])
     while True:
