@@ -40,7 +40,7 @@ SHAPES = {  # vocab, width, layers, heads, ffn; tokens of a row, rows of a step
     "1B": ((32768, 2048, 18, 16, 5632), 2048, 4),
 }
 WARM, TURN = 3, 3  # steps of the first turn, which does not count, and of the others
-ALIKE = 0.02  # nats by which the losses of two contenders may differ after the same steps: rounding, amplified by training
+ALIKE = 0.05  # nats by which losses of a step may differ: rounding, which training amplifies (between bfloat16 and float32: 0.035)
 GLIBC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1), "MALLOC_TOP_PAD_": str(64 << 20)}
 
 
@@ -91,17 +91,17 @@ class Contender:
             raise EOFError(self.name)
         return json.loads(line)
 
-    def turn(self, steps: int, counts: bool = True) -> None:
-        """So many steps, now."""
+    def turn(self, steps: int, busy: bool, counts: bool = True) -> None:
+        """So many steps, now; `busy` counts seconds of processors."""
         print(steps, file=self.process.stdin, flush=True)
         told = self.heard()
         self.losses += told["losses"]
         self.memory = told["memory"]
         if counts:
-            self.seconds += told["seconds"]
+            self.seconds += [times[busy] for times in told["seconds"]]
             self.tokens += told["tokens"]
         else:
-            self.first = told["seconds"][0]
+            self.first = told["seconds"][0][busy]
 
     def end(self) -> None:
         if self.process is not None:
@@ -131,14 +131,14 @@ def contenders(device: str, mixed: bool) -> list[Contender]:
     return [*found, Contender("matmul", "matmul", "bf16")]
 
 
-def run(racers: list[Contender], job: Job, python: Path, folder: Path, steps: int) -> list[Contender]:
+def run(racers: list[Contender], job: Job, python: Path, folder: Path, steps: int, busy: bool) -> list[Contender]:
     """Those who came through: each warms up alone, then rounds of turns."""
     through = []
     for one in racers:
         try:
             print(f"{one.name} warms up", file=sys.stderr)
             one.start(replace(job, kind=one.kind), Path(sys.executable) if one.ours or one.script == "matmul" else python, folder)
-            one.turn(WARM, counts=False)
+            one.turn(WARM, busy, counts=False)
             through.append(one)
         except (EOFError, OSError) as wrong:
             said = (folder / f"{one.name}.err").read_text().strip().splitlines() if isinstance(wrong, EOFError) else [str(wrong)]
@@ -146,7 +146,7 @@ def run(racers: list[Contender], job: Job, python: Path, folder: Path, steps: in
     for turn in range(-(-steps // TURN)):
         at = turn % len(through)
         for one in through[at:] + through[:at]:
-            one.turn(min(TURN, steps - turn * TURN))
+            one.turn(min(TURN, steps - turn * TURN), busy)
     for one in through:
         one.end()
     return through
@@ -202,6 +202,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=9, help="timed steps of each contender, at least 7 for a figure to be told")
     parser.add_argument("--peers", default="", help="comma-separated names or their beginnings (all without it); none: bloomery alone")
     parser.add_argument("--python", type=Path, default=PEERS, help="the interpreter of the peers' environment, see `make peers-train`")
+    parser.add_argument("--threads", type=int, default=0, help="of every contender; 0 = one for each core")
+    parser.add_argument(
+        "--busy", action="store_true", help="seconds of processors, for machines with other work; means little above 1 thread"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="3M beside transformers in bf16, three steps: within a minute")
     given = parser.parse_args()
@@ -225,8 +229,8 @@ def main() -> None:
     for shape in shapes.split(","):
         racers = [one for one in contenders(device, given.mixed) if one.ours or one.name == "matmul" or one.name.startswith(wanted)]
         with tempfile.TemporaryDirectory() as folder:
-            job, flops = begin(shape, given.mixed, device, threads(), steps, Path(folder))
-            through = run(racers, job, python, Path(folder), steps)
+            job, flops = begin(shape, given.mixed, device, given.threads or threads(), steps, Path(folder))
+            through = run(racers, job, python, Path(folder), steps, given.busy)
         apart = report(f"train-{shape}{'-mixed' if given.mixed else ''}", through, flops, given.json)
         far = {} if given.mixed else {name: by for name, by in apart.items() if by > ALIKE}  # mixed: each has batches of its own
         for name, by in far.items():

@@ -73,15 +73,15 @@ class Turns:
     def __init__(self) -> None:
         self.out: TextIO = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
-        self.prepared, self.wanted, self.began = 0.0, 0, 0.0
-        self.seconds: list[float] = []
+        self.prepared, self.wanted, self.began = 0.0, 0, (0.0, 0.0)
+        self.seconds: list[tuple[float, float]] = []  # of the clock, and of processors
         self.losses: list[float] = []
         self.tokens: list[int] = []
 
     def next_step(self) -> None:
         """The step under way has ended; returns when another is wanted. Ends the process when the parent has had enough."""
-        if self.began:
-            self.seconds.append(time.perf_counter() - self.began)
+        if any(self.began):
+            self.seconds.append((time.perf_counter() - self.began[0], time.process_time() - self.began[1]))
         if len(self.seconds) >= self.wanted:
             self.tell()
             line = sys.stdin.readline()
@@ -89,7 +89,7 @@ class Turns:
                 raise SystemExit(0)
             self.wanted = int(line)
             self.seconds, self.losses, self.tokens = [], [], []
-        self.began = time.perf_counter()
+        self.began = (time.perf_counter(), time.process_time())
 
     def tell(self) -> None:
         """What the turn gave. The first report, of no step, says that the contender is ready."""

@@ -70,7 +70,7 @@ def test_contenders_take_turns_and_a_broken_one_is_named(contest, tmp_path: Path
     texts.random_rows(tmp_path / "text.npz", 64, 12, 2, 8)
     racers = [module.Contender(name, "bloomery_loop", kind) for name, kind in (("bloomery", ""), ("broken", "breaks"), ("matmul", ""))]
     job = turns.Job("", str(tmp_path / "text.npz"), "", 2, 8, 1, "cpu")
-    through = module.run(racers, job, Path(sys.executable), tmp_path, 7)
+    through = module.run(racers, job, Path(sys.executable), tmp_path, 7, False)
     assert [one.name for one in through] == ["bloomery", "matmul"]
     assert "broken skipped: RuntimeError: this peer is broken" in capsys.readouterr().err
     for one in through:

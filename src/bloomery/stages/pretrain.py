@@ -132,7 +132,7 @@ class Pretrain:
         speed = machine.matmul_flops.get(mode["precision"]) or max(machine.matmul_flops.values())
         seconds = flops / (speed * EFFICIENCY[mode["compile"]]) + (COLD_SECONDS if mode["compile"] else 0.0) + 5.0
         size = 2 if mode["precision"] == "bfloat16" else 4
-        live = min(step, self.micro * self.context or 8192)
+        live = min(step, self.micro * self.context or 2048)
         per_layer = live * (16 * self.width + 8 * self.ffn) * size + live * self.heads * self.context * 2 * size
         memory = 400e6 + 50 * parameters + self.layers * per_layer
         facts = {"parameters": parameters, "tokens": steps * step, "steps": steps, "flops": flops, "vocab": cfg.vocab}
