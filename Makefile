@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 LLAMA  := $(VENV)/.llama
+PEERS  ?= .peers
 WITHOUT := llama.cpp could not be compiled here: tests that read GGUF files with it are skipped, and say so
 
 .PHONY: quickstart test test-all llama lint wheel clean
+.PRECIOUS: $(PEERS)/%/.ready
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(READY)
@@ -41,6 +43,16 @@ $(LLAMA): $(READY)
 	@echo "compiling llama.cpp (once, about four minutes on two cores)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama]'
 	@touch $(LLAMA)
+
+# Environments of the tools that benchmarks run beside bloomery, whose pins clash with ours: PEERS/NAME from benchmarks/peers/NAME.txt.
+peers-%: $(PEERS)/%/.ready
+	@:
+
+$(PEERS)/%/.ready: benchmarks/peers/%.txt
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@echo "setting up $(@D) (once, a few minutes)"
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist .wheel src/*.egg-info .pytest_cache .ruff_cache

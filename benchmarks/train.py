@@ -1,147 +1,242 @@
-"""Training speed beside a plain transformers loop: tokens per second of whole steps, every contestant in turn.
+"""Training speed beside peers: tokens per second of whole steps, with every contender in a process of its own, taking turns.
 
-    python benchmarks/train.py [--quick] [--peers fp32,bf16,bf16+compile]
+    make peers-train                                  # an environment of litgpt and transformers, once
+    python benchmarks/train.py [--shape 7M,50M] [--mixed] [--steps 9] [--json] [--quick] [--peers litgpt,trainer]
 
-One JSON line per contest: {"contest", "unit", "ours", "peer", "peer_value", "ratio"}; a ratio above 1 means bloomery is ahead.
-Same shapes, tokens, threads and allocator settings for all; each round times one step of each, and the median round counts.
+All begin with the same weights, read the same tokens, and have the same optimizer (AdamW, rate 1e-3, betas 0.9 and 0.95, decay 0.1 of
+matrices, gradients clipped at norm 1) and threads. A turn is a few steps; the turns of all make a round, and the order changes
+from round to round, so that all see the same noise of the machine. Figures are medians over the steps after warming up; compile is the
+time of the first step, and of what came before it, above a median step. Training FLOPs of a token are counted as 6 x matmul parameters
++ 6 x layers x width x sequence (attention is causal: half of all pairs); peak is the best bfloat16 product of 2048 x 2048 (8192 on an
+accelerator) measured in the same rounds. With --mixed the text is the documents of this Python installation that are shorter than a
+row; peers pad them to the longest of their batch, bloomery packs them, and tokens are those trained on.
+
+--json: one line per contest, {"contest", "unit", "ours", "peer", "peer_value", "ratio", ...}; a ratio above 1 means bloomery is ahead.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-import torch
+from contenders.texts import python_documents, random_rows
+from contenders.turns import Job
 
-from bloomery.core.log import Log
-from bloomery.core.machine import has_bf16, threads
-from bloomery.methods.backward.autograd import Autograd
-from bloomery.methods.loss.cross_entropy import CrossEntropy
-from bloomery.methods.optim.adamw import AdamW
-from bloomery.nn.config import Config
-from bloomery.nn.model import Transformer
-from bloomery.seams import Batch, Rng
-from bloomery.train import allocator
-from bloomery.train.compiled import compile_blocks
-from bloomery.train.optimizer import Optimizer
-
-SHAPES = {
-    "3M": (Config(vocab=4096, width=192, layers=6, heads=3, kv_heads=3, ffn=512, context=512), 8),
-    "7M": (Config(vocab=8192, width=256, layers=6, heads=4, kv_heads=4, ffn=768, context=512), 16),
+HERE = Path(__file__).parent
+PEERS = HERE.parent / ".peers/train/bin/python"
+SHAPES = {  # vocab, width, layers, heads, ffn; tokens of a row, rows of a step
+    "3M": ((4096, 192, 6, 3, 512), 512, 8),
+    "7M": ((8192, 256, 6, 4, 768), 512, 16),
+    "50M": ((16384, 512, 12, 8, 1536), 512, 4),
+    "350M": ((32768, 1024, 24, 16, 2816), 1024, 16),
+    "1B": ((32768, 2048, 18, 16, 5632), 2048, 4),
 }
-PEERS = ("fp32", "bf16", "bf16+compile")
+WARM, TURN = 3, 3  # steps of the first turn, which does not count, and of the others
+ALIKE = 0.05  # nats by which losses of a step may differ: rounding, which training amplifies (between bfloat16 and float32: 0.035)
+GLIBC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1), "MALLOC_TOP_PAD_": str(64 << 20)}
 
 
-def ours(cfg: Config, ids_BT: torch.Tensor) -> Callable[[], float]:
-    """One step of bloomery's loop: loss, gradients, clipping, update."""
-    dtype = torch.bfloat16 if has_bf16() else torch.float32
-    net = Transformer(cfg)
-    optimizer, loss, backward, rng = Optimizer(net, AdamW(), Rng((0,)), 0.1, dtype), CrossEntropy(), Autograd(), Rng((0,))
-    order = torch.arange(ids_BT.shape[1] - 1)[None].expand(len(ids_BT), -1)
-    batch = Batch(ids_BT[:, :-1].contiguous(), ids_BT[:, 1:].contiguous(), torch.ones(order.shape), order, order // 200)
-    count = float(batch.weights.sum())
+@dataclass
+class Contender:
+    """One process; `kind` is what its script is told."""
 
-    def value(net: torch.nn.Module, micro: Batch) -> torch.Tensor:
-        return loss.terms({"net": net}, micro, {}, rng)["tokens"] / count
+    name: str
+    script: str
+    kind: str
+    settings: dict[str, str] = field(default_factory=dict)  # of its environment
+    process: subprocess.Popen | None = None
+    seconds: list[float] = field(default_factory=list)  # of the steps that count
+    tokens: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of all steps
+    first: float = 0.0  # seconds of the first step
+    prepared: float = 0.0  # seconds of compiling before it
+    memory: int = 0
 
-    def rehearse() -> None:
-        value(net, batch).backward()
-        net.zero_grad(set_to_none=True)
+    @property
+    def ours(self) -> bool:
+        return self.script == "bloomery_loop"
 
-    compile_blocks(net, rehearse, Log(quiet=True))
-    optimizer.stream()
-    done = [0]
+    @property
+    def speed(self) -> float:
+        """Median over steps of tokens (of the yardstick: FLOPs) a second."""
+        return statistics.median(n / s for n, s in zip(self.tokens, self.seconds, strict=True))
 
-    def step() -> float:
-        done[0] += 1
-        numbers = backward.backward(net, [batch], value, rng)
-        backward.transform(optimizer.collect())
-        optimizer.step(1e-3, done[0])
-        return numbers["loss"]
+    @property
+    def compile(self) -> float:
+        return max(0.0, self.prepared + self.first - statistics.median(self.seconds))
 
-    return step
+    def start(self, job: Job, python: Path, folder: Path) -> None:
+        job.write(folder / f"{self.name}.json")
+        cache = {"TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(folder / f"{self.name}-compiled"))}
+        threads = {"OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        with (folder / f"{self.name}.err").open("w") as errors:
+            self.process = subprocess.Popen(
+                [str(python), str(HERE / "contenders" / f"{self.script}.py"), str(folder / f"{self.name}.json")],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env={**os.environ, **threads, **cache, **self.settings},
+            )  # fmt: skip
+        self.prepared = self.heard()["prepared"]
 
+    def heard(self) -> dict[str, Any]:
+        line = self.process.stdout.readline()
+        if not line:
+            raise EOFError(self.name)
+        return json.loads(line)
 
-def plain(cfg: Config, ids_BT: torch.Tensor, kind: str) -> Callable[[], float]:
-    """One step of the loop that transformers' documentation shows, with torch's fused AdamW."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    def turn(self, steps: int, busy: bool, counts: bool = True) -> None:
+        """So many steps, now; `busy` counts seconds of processors."""
+        print(steps, file=self.process.stdin, flush=True)
+        told = self.heard()
+        self.losses += told["losses"]
+        self.memory = told["memory"]
+        if counts:
+            self.seconds += [times[busy] for times in told["seconds"]]
+            self.tokens += told["tokens"]
+        else:
+            self.first = told["seconds"][0][busy]
 
-    theirs = LlamaConfig(
-        vocab_size=cfg.vocab, hidden_size=cfg.width, num_hidden_layers=cfg.layers, num_attention_heads=cfg.heads,
-        num_key_value_heads=cfg.kv_heads, intermediate_size=cfg.ffn, max_position_embeddings=cfg.context, tie_word_embeddings=True,
-    )  # fmt: skip
-    net = LlamaForCausalLM(theirs).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    forward = torch.compile(net) if kind.endswith("compile") else net
-    inputs = ids_BT[:, :-1].contiguous()
-
-    def step() -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=kind.startswith("bf16")):
-            loss = forward(input_ids=inputs, labels=inputs, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach())
-
-    return step
-
-
-def timed(step: Callable[[], float]) -> float:
-    began = time.perf_counter()
-    step()
-    return time.perf_counter() - began
-
-
-def matmul_speed() -> float:
-    """Best bfloat16 (or float32) matmul speed seen now, FLOP/s."""
-    x = torch.ones(2048, 2048, dtype=torch.bfloat16 if has_bf16() else torch.float32)
-    return 2 * 2048**3 / min(timed(lambda: float((x @ x)[0, 0])) for _ in range(4))
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait(60)
 
 
-def contest(name: str, peers: list[str], rounds: int) -> None:
-    cfg, rows = SHAPES[name]
-    ids_BT = torch.randint(0, cfg.vocab, (rows, cfg.context + 1), generator=torch.Generator().manual_seed(0))
-    runners: dict[str, Callable[[], float]] = {"bloomery": ours(cfg, ids_BT)}
-    for peer in peers:
+def contenders(device: str, mixed: bool) -> list[Contender]:
+    """All that may take part, bloomery first and the yardstick last."""
+    loop, lit, trainer = "transformers_loop", "litgpt_loop", "hf_trainer"
+    malloc = GLIBC if device == "cpu" else {}
+    found = [
+        Contender("bloomery", "bloomery_loop", "packed"),
+        Contender("transformers-fp32", loop, "fp32"),
+        Contender("transformers-bf16", loop, "bf16"),
+        Contender("transformers-compile", loop, "compile"),
+        Contender("trainer-bf16", trainer, "bf16"),
+        Contender("litgpt-compile", lit, "compile"),
+    ]
+    if mixed:
+        found.insert(1, Contender("bloomery-unmasked", "bloomery_loop", "unmasked"))
+        found.append(Contender("trainer-bf16-grouped", trainer, "grouped"))
+    if malloc:
+        found += [
+            Contender(f"{name}-compile+malloc", script, "compile", malloc) for name, script in (("transformers", loop), ("litgpt", lit))
+        ]
+    return [*found, Contender("matmul", "matmul", "bf16")]
+
+
+def run(racers: list[Contender], job: Job, python: Path, folder: Path, steps: int, busy: bool) -> list[Contender]:
+    """Those who came through: each warms up alone, then rounds of turns."""
+    through = []
+    for one in racers:
         try:
-            runners[peer] = plain(cfg, ids_BT, peer)
-            timed(runners[peer])
-        except Exception as wrong:
-            runners.pop(peer, None)
-            print(f"{peer} skipped: {type(wrong).__name__}: {str(wrong).splitlines()[0] if str(wrong) else ''}", file=sys.stderr)
-    seconds: dict[str, list[float]] = {runner: [] for runner in runners}
-    speeds = []
-    for _ in range(rounds + 1):  # the first round is for warming up
-        speeds.append(matmul_speed())
-        for runner, step in runners.items():
-            seconds[runner].append(timed(step))
-    speed = {runner: rows * cfg.context / statistics.median(times[1:]) for runner, times in seconds.items()}
-    mine = speed.pop("bloomery")
-    share = cfg.flops_per_token(cfg.context) * mine / max(speeds)
-    print(f"{name}: {cfg.parameters():,} parameters, {100 * share:.0f}% of the matmul speed measured between rounds", file=sys.stderr)
-    for peer, value in speed.items():
-        line = {"contest": f"train-{name}", "unit": "tokens/s", "ours": round(mine, 1), "peer": f"transformers-{peer}"}
-        print(json.dumps({**line, "peer_value": round(value, 1), "ratio": round(mine / value, 3)}), flush=True)
+            print(f"{one.name} warms up", file=sys.stderr)
+            one.start(replace(job, kind=one.kind), Path(sys.executable) if one.ours or one.script == "matmul" else python, folder)
+            one.turn(WARM, busy, counts=False)
+            through.append(one)
+        except (EOFError, OSError) as wrong:
+            said = (folder / f"{one.name}.err").read_text().strip().splitlines() if isinstance(wrong, EOFError) else [str(wrong)]
+            print(f"{one.name} skipped: {said[-1] if said else 'it ended without a word'}", file=sys.stderr)
+    for turn in range(-(-steps // TURN)):
+        at = turn % len(through)
+        for one in through[at:] + through[:at]:
+            one.turn(min(TURN, steps - turn * TURN), busy)
+    for one in through:
+        one.end()
+    return through
+
+
+def begin(shape: str, mixed: bool, device: str, threads: int, steps: int, folder: Path) -> tuple[Job, float]:
+    """Weights and text for all; also the FLOPs of a token."""
+    from bloomery.nn.config import Config
+    from bloomery.nn.hf import to_hf
+    from bloomery.nn.model import Transformer
+
+    (vocab, width, layers, heads, ffn), context, rows = SHAPES[shape]
+    cfg = Config(vocab, width, layers, heads, heads, ffn, context)
+    (folder / "weights").mkdir()
+    to_hf(Transformer(cfg), None, folder / "weights")
+    text = folder / "text.npz"
+    if mixed:
+        python_documents(text, vocab, context)
+    else:
+        random_rows(text, vocab, WARM + -(-steps // TURN) * TURN + 1, rows, context)
+    print(f"{shape}: {cfg.parameters():,} parameters, {rows} rows of {context}", file=sys.stderr)
+    return Job(str(folder / "weights"), str(text), "", rows, context, threads, device), cfg.flops_per_token(context)
+
+
+def report(contest: str, racers: list[Contender], flops: float, as_json: bool) -> dict[str, float]:
+    """Prints the table or its lines; returns how far the losses of each were from bloomery's, at most, after equal steps."""
+    peak = max(n / s for n, s in zip(racers[-1].tokens, racers[-1].seconds, strict=True))
+    racers, ours = racers[:-1], next(one for one in racers if one.name == "bloomery")
+    best = max((one.speed for one in racers if not one.ours and "+" not in one.name), default=ours.speed)
+    apart = {one.name: max(abs(a - b) for a, b in zip(one.losses, ours.losses, strict=True)) for one in racers}
+    if not as_json:
+        print(f"\n{contest}: matmul peak {peak / 1e9:.0f} GFLOP/s, {flops / 1e6:.1f} MFLOP a token, {len(ours.seconds)} steps\n")
+        print("| contender | tokens/s | of peak | best peer = 1 | loss | apart | memory, GB | compile, s |")
+        print("|---|---|---|---|---|---|---|---|")
+    for one in racers:
+        share, loss = flops * one.speed / peak, statistics.fmean(one.losses[-TURN:])
+        if as_json:
+            line = {"contest": contest, "unit": "tokens/s", "ours": round(ours.speed, 1), "peer": one.name}
+            line |= {"peer_value": round(one.speed, 1), "ratio": round(ours.speed / one.speed, 3), "share_of_peak": round(share, 3)}
+            line |= {"loss": round(loss, 4), "loss_apart": round(apart[one.name], 4), "memory": one.memory}
+            print(json.dumps({**line, "compile_seconds": round(one.compile, 1), "peak": round(peak)}), flush=True)
+        else:
+            cells = f"{one.speed:,.0f} | {share:.1%} | {one.speed / best:.2f} | {loss:.3f} | {apart[one.name]:.3f}"
+            print(f"| {one.name} | {cells} | {one.memory / 1e9:.2f} | {one.compile:.0f} |", flush=True)
+    return apart
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ", ".join(SHAPES)
+    parser.add_argument("--shape", default="", help=f"comma-separated: {names}; 7M,50M on a processor, 350M,1B on an accelerator")
+    parser.add_argument("--mixed", action="store_true", help="documents of mixed length, of the Python installation")
+    parser.add_argument("--steps", type=int, default=9, help="timed steps of each contender, at least 7 for a figure to be told")
+    parser.add_argument("--peers", default="", help="comma-separated names or their beginnings (all without it); none: bloomery alone")
+    parser.add_argument("--python", type=Path, default=PEERS, help="the interpreter of the peers' environment, see `make peers-train`")
+    parser.add_argument("--threads", type=int, default=0, help="of every contender; 0 = one for each core")
+    parser.add_argument(
+        "--busy", action="store_true", help="seconds of processors, for machines with other work; means little above 1 thread"
+    )
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="3M beside transformers in bf16, three steps: within a minute")
+    given = parser.parse_args()
+    for shape in filter(None, given.shape.split(",")):
+        if shape not in SHAPES:
+            parser.error(f"unknown shape {shape}; known: {names}")
+    return given
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the small shape only, without the peer that must compile; within a minute")
-    parser.add_argument("--peers", default="", help="comma-separated: " + ", ".join(PEERS))
-    given = parser.parse_args()
-    allocator.keep_memory()
-    torch.set_num_threads(threads())
-    peers = [peer for peer in given.peers.split(",") if peer] or list(PEERS[:2] if given.quick else PEERS)
-    unknown = [peer for peer in peers if peer not in PEERS]
-    if unknown:
-        parser.error(f"unknown peer {unknown[0]}; known: {', '.join(PEERS)}")
-    for name in list(SHAPES)[: 1 if given.quick else None]:
-        contest(name, peers, 3 if given.quick else 8)
+    given = parse()
+    import torch
+
+    from bloomery.core.machine import threads
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    shapes = given.shape or ("3M" if given.quick else "350M,1B" if device == "cuda" else "7M,50M")
+    wanted = ("transformers-bf16",) if given.quick else tuple(given.peers.split(","))
+    python = given.python if given.python.exists() else Path(sys.executable)  # which has transformers, and no litgpt
+    alike, steps = True, 3 if given.quick else given.steps
+    for shape in shapes.split(","):
+        racers = [one for one in contenders(device, given.mixed) if one.ours or one.name == "matmul" or one.name.startswith(wanted)]
+        with tempfile.TemporaryDirectory() as folder:
+            job, flops = begin(shape, given.mixed, device, given.threads or threads(), steps, Path(folder))
+            through = run(racers, job, python, Path(folder), steps, given.busy)
+        apart = report(f"train-{shape}{'-mixed' if given.mixed else ''}", through, flops, given.json)
+        far = {} if given.mixed else {name: by for name, by in apart.items() if by > ALIKE}  # mixed: each has batches of its own
+        for name, by in far.items():
+            print(f"the loss of {name} is {by:.3f} nats from bloomery's", file=sys.stderr)
+        alike &= not far
+    sys.exit(0 if alike else 1)
 
 
 if __name__ == "__main__":

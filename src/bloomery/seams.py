@@ -204,7 +204,8 @@ class Optim(Protocol):
     """A direction from a gradient. Rate, decay, gathering and stacking belong to the driver; `p` is read-only.
 
     scope "element": acts on each number alone, so the driver may concatenate or shard freely; "matrix": the driver hands
-    over whole matrices on one owner rank. `space`, here as at any seam, is where a fair search looks: knobs of the method, or of the
+    over whole matrices on one owner rank. `update` is `direction` and what the driver does with it in one pass over memory: `p` is
+    decayed by rate x decay and moved in place. `space`, here as at any seam, is where a fair search looks: knobs of the method, or of the
     stage around it such as `rate`, each with a range (low, high), searched by its logarithm, or a list of choices.
     """
 
@@ -214,6 +215,7 @@ class Optim(Protocol):
 
     def init(self, like: Tensor) -> dict[str, Tensor]: ...
     def direction(self, g: Tensor, p: Tensor, s: dict[str, Tensor], t: int, rng: Rng) -> Tensor: ...
+    def update(self, g: Tensor, p: Tensor, s: dict[str, Tensor], t: int, rate: float, decay: float) -> None: ...  # optional, "element"
 
 
 class Schedule(Protocol):

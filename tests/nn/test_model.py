@@ -68,6 +68,38 @@ def test_attention_equals_the_formula_written_out():
     torch.testing.assert_close(attention.attend(q, k, v, documents), want.flatten(2), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_has_the_gradients_of_a_plain_softmax(dtype):
+    """Exponentials are divided after the values, and their backward pass is written by hand; large scores do not overflow."""
+    from bloomery.nn import attention
+
+    B, T, H, K, E = 2, 21, 4, 2, 8
+    make_heads = lambda n, s: torch.randn(B, T, n, E, generator=torch.Generator().manual_seed(s))  # noqa: E731
+    given = [((30 if dtype == torch.float32 else 3) * make_heads(H, 0)).to(dtype), make_heads(K, 1).to(dtype), make_heads(K, 2).to(dtype)]
+    documents, pull = torch.tensor([[0] * 10 + [1] * 11, [3] * 18 + [-1] * 3]), make_heads(H, 3).flatten(2)
+    ours, plain = ([z.detach().to(kind).requires_grad_() for z in given] for kind in (dtype, torch.float64))
+    q, k, v = (z.repeat_interleave(H // z.shape[2], 2).transpose(1, 2) for z in plain)
+    seen = attention.visible(documents, 0, T, q.device)[:, None]
+    want = (((q @ k.mT).masked_fill(~seen, float("-inf")).softmax(-1)) @ v).transpose(1, 2).flatten(2)
+    got = attention.attend(*ours, documents)
+    (want * pull).sum().backward(), (got * pull).sum().backward()
+    for one, other in zip((got, *(z.grad for z in ours)), (want, *(z.grad for z in plain)), strict=True):
+        assert one.isfinite().all() and (one - other).norm() / other.norm() < (1e-5 if dtype == torch.float32 else 5e-2)
+
+
+def test_compiled_training_writes_silu_out_and_means_the_same(monkeypatch):
+    from bloomery.nn.feedforward import silu
+
+    x = torch.linspace(-30, 30, 1001, dtype=torch.float64).float().requires_grad_()
+    (plain,) = torch.autograd.grad(silu(x).sum(), x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    (written,) = torch.autograd.grad(silu(x).sum(), x)
+    torch.testing.assert_close(written, plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(silu(x), torch.nn.functional.silu(x), rtol=1e-6, atol=1e-7)
+    with torch.no_grad():
+        assert torch.equal(silu(x), torch.nn.functional.silu(x))
+
+
 def test_turning_is_the_same_both_ways():
     from bloomery.nn.rotary import rotary, rotate, turn, widen
 
@@ -75,6 +107,7 @@ def test_turning_is_the_same_both_ways():
     table = rotary(torch.arange(9)[None], 8, 500.0)
     torch.testing.assert_close(turn(x, *widen(*table)), rotate(x, *table), rtol=0, atol=1e-6)
     torch.testing.assert_close(rotate(x, *table).norm(dim=-1), x.norm(dim=-1))
+    assert torch.equal(rotate(x.transpose(1, 2), *table, heads=1).transpose(1, 2), rotate(x, *table))
 
 
 def test_only_differences_of_positions_matter():

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bloomery.num.cross_entropy import linear_cross_entropy, softmax_gradient
+from bloomery.num.cross_entropy import head_cross_entropy, linear_cross_entropy, softmax_gradient
 
 
 def problem(n: int, d: int, v: int, dtype: torch.dtype) -> list[torch.Tensor]:
@@ -67,6 +67,20 @@ def test_only_the_gradients_asked_for() -> None:
 def test_softmax_gradient_sums_to_zero_over_the_vocabulary() -> None:
     g, nats = softmax_gradient(torch.randn(5, 7, dtype=torch.float64), torch.arange(5), torch.ones(5, dtype=torch.float64))
     assert g.sum(-1).abs().max() < 1e-12 and (nats > 0).all()
+
+
+def test_a_models_own_kernel_is_used_for_every_chunk() -> None:
+    h, w, targets, weights = problem(10, 4, 9, torch.float32)
+    net, seen = torch.nn.Module(), []
+    net.head_weight = w
+    without = head_cross_entropy(net, h, targets, weights, 4)
+
+    def kernel(logits: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(len(logits))
+        return softmax_gradient(logits, *rest)
+
+    net.softmax_gradient = kernel
+    assert torch.equal(head_cross_entropy(net, h, targets, weights, 4), without) and seen == [4, 4, 2]
 
 
 @pytest.mark.parametrize("chunk", [3, 64])

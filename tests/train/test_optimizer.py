@@ -83,6 +83,51 @@ def test_equals_torch_adamw_with_decayed_matrices(monkeypatch: pytest.MonkeyPatc
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6), name
 
 
+@dataclass(frozen=True)
+class InWords:
+    """AdamW by its direction, without the fused kernel."""
+
+    inner: AdamW = AdamW()
+    scope = "element"
+
+    def init(self, like):
+        return self.inner.init(like)
+
+    def direction(self, g, p, s, t, rng):
+        return self.inner.direction(g, p, s, t, rng)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fused_update_is_the_direction_and_the_drivers_step(dtype: torch.dtype) -> None:
+    masters, states = [], []
+    for method in (AdamW(), InWords()):
+        net = Transformer(CFG, Rng((3,)))
+        driver = Optimizer(net, method, Rng((0,)), 0.1, dtype)
+        for t in (1, 2, 3):
+            fill(net, t)
+            driver.collect()
+            driver.step(1e-2, t)
+        assert all(torch.equal(p.data, driver.weights()[name].to(dtype)) for name, p in net.named_parameters())
+        masters.append(driver.master), states.append(driver.states[""])
+    torch.testing.assert_close(*masters, rtol=1e-5, atol=1e-7)
+    for key in states[0]:
+        torch.testing.assert_close(states[0][key], states[1][key], rtol=1e-5, atol=1e-7)
+
+
+def test_gradients_of_a_step_replace_those_before() -> None:
+    net = Transformer(CFG)
+    driver = Optimizer(net, AdamW(), Rng((0,)))
+    fill(net, 0)
+    driver.collect()
+    driver.step(0.1, 1)
+    net.norm.weight.grad = torch.ones_like(net.norm.weight)
+    found = dict(zip([one.name for one in driver.claims], driver.collect(), strict=True))
+    assert bool((found.pop("norm.weight") == 1).all()) and not any(bool(g.any()) for g in found.values())
+    driver.spend()  # a batch whose update is left out
+    net.norm.weight.grad = torch.full_like(net.norm.weight, 2.0)
+    assert bool((driver.collect()[-1] == 2).all())
+
+
 def test_every_parameter_is_claimed_once_and_is_a_view() -> None:
     net = Transformer(CFG)
     net.norm.weight.requires_grad_(False)

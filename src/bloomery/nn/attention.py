@@ -45,6 +45,42 @@ def fused(documents_BT: Tensor | None, cap: float = 0.0) -> bool:
     return documents_BT is None and not cap and not torch.is_grad_enabled()
 
 
+class _Scores(torch.autograd.Function):
+    """q @ k.T of every head. Autograd's own gives the gradient of `k` with its dimensions turned, which costs a transposition."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k)
+        return torch.bmm(q, k.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, by_scores: Tensor) -> tuple[Tensor, Tensor]:
+        q, k = ctx.saved_tensors
+        return torch.bmm(by_scores, k), torch.bmm(by_scores.transpose(1, 2), q)
+
+
+class _Exponentials(torch.autograd.Function):
+    """exp(scores - their maximum) in `dtype`, and the sums of what was rounded, by which the caller divides what it makes of them.
+
+    Together they are softmax and have its gradient, which the sums therefore have no part in. The division is left for a narrower tensor,
+    and the backward pass reads the rounded numbers alone: autograd's own softmax keeps its result in float32 as well.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        raised = (scores - scores.amax(-1, keepdim=True)).exp().to(dtype)
+        total = raised.sum(-1, keepdim=True, dtype=scores.dtype)
+        ctx.save_for_backward(raised, total)
+        ctx.mark_non_differentiable(total)
+        return raised, total
+
+    @staticmethod
+    def backward(ctx: Any, by_raised: Tensor, by_total: Tensor) -> tuple[Tensor, None]:
+        raised, total = ctx.saved_tensors
+        by = by_raised.to(total.dtype)
+        return (by - (by * raised).sum(-1, keepdim=True) / total) * raised, None
+
+
 def attend(
     q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, documents_BT: Tensor | None = None, causal: bool = True, window: int = 0,
     cap: float = 0.0, scale: float | None = None, bias_HTT: Tensor | None = None, prefix_BT: Tensor | None = None,
@@ -75,7 +111,8 @@ def attend(
         stop = min(start + step, T)
         last = stop if causal and prefix_BT is None else min(T, stop + window - 1) if window and prefix_BT is None else T
         keys = slice(max(0, start - window + 1) if window and prefix_BT is None else 0, last)
-        scores = torch.bmm(q[:, start * G : stop * G], k[:, keys].transpose(1, 2)).view(B, K, stop - start, G, -1).float()
+        these, k_seen, v_seen = (z.contiguous() for z in (q[:, start * G : stop * G], k[:, keys], v[:, keys]))  # once, for both passes
+        scores = _Scores.apply(these, k_seen).view(B, K, stop - start, G, -1).float()
         if bias_HTT is not None:
             scores = scores + bias_HTT[:, start:stop, keys].unflatten(0, (K, G)).transpose(1, 2)
         if cap:
@@ -85,9 +122,11 @@ def attend(
             if prefix_BT is not None:
                 own = True if documents_BT is None else documents_BT[:, start:stop, None] == documents_BT[:, None]
                 seen = seen | (prefix_BT[:, None] & own)
-            scores = scores.masked_fill(~seen[:, None, :, None, :], float("-inf"))
-        out.append(torch.bmm(scores.softmax(-1).to(v.dtype).view(B * K, (stop - start) * G, -1), v[:, keys]))
-    return torch.cat(out, dim=1).view(B, K, T, G, E).transpose(1, 2).reshape(B, T, H * E)
+            scores = scores + torch.where(seen, 0.0, float("-inf"))[:, None, :, None, :]
+        raised, total = _Exponentials.apply(scores, v.dtype)
+        mixed = torch.bmm(raised.view(B * K, (stop - start) * G, -1), v_seen).view(B, K, stop - start, G, E) / total
+        out.append(mixed.to(v.dtype).transpose(1, 2).reshape(B, stop - start, H * E))
+    return torch.cat(out, dim=1)
 
 
 def attend_cached(
@@ -136,7 +175,10 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, ctx: Context) -> Tensor:
         q, k, v = self.split(x_BTD)
         scale = 1.0 if fused(ctx.documents, self.cap) and ctx.bias is None and ctx.prefix is None else self.scale
-        q, k = (rotate(q, ctx.cos, ctx.sin, scale), rotate(k, ctx.cos, ctx.sin)) if self.rotary else (q if scale == 1.0 else q * scale, k)
+        if self.rotary:  # as the products want them, heads before tokens, so that compiled code writes them once
+            q, k = (rotate(z.transpose(1, 2), ctx.cos, ctx.sin, by, heads=1).transpose(1, 2) for z, by in ((q, scale), (k, 1.0)))
+        elif scale != 1.0:
+            q = q * scale
         return self.out(attend(q, k, v, ctx.documents, self.causal, self.window, self.cap, self.scale, ctx.bias, ctx.prefix))
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:

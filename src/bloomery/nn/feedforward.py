@@ -23,7 +23,18 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return 0.5 * x * (1.0 + torch.tanh((2.0 / math.pi) ** 0.5 * (x + 0.044715 * x.pow(3.0))))
 
 
-ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": gelu_tanh, "relu": F.relu}
+def silu(x: Tensor) -> Tensor:
+    """Hendrycks & Gimpel 2016, arXiv 1606.08415: x times its sigmoid.
+
+    Written out where it is compiled for training: the gradient then shares the one exponential and division.
+    """
+    if not (torch.compiler.is_compiling() and torch.is_grad_enabled()):
+        return F.silu(x)
+    wide = x.float()
+    return (wide * torch.sigmoid(wide)).to(x.dtype)
+
+
+ACTIVATIONS = {"silu": silu, "gelu": F.gelu, "gelu_tanh": gelu_tanh, "relu": F.relu}
 
 
 class FeedForward(nn.Module):

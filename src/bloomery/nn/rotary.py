@@ -66,15 +66,20 @@ def amplitude(scaling: RopeScaling) -> float:
     return (0.1 * math.log(max(scaling.factor, 1.0)) + 1.0) if scaling.attention is None else scaling.attention
 
 
-def rotate(x_BTHE: Tensor, cos_BTr: Tensor, sin_BTr: Tensor, scale: float = 1.0) -> Tensor:
-    """Turns the halves of what is rotated of each head by its position, in fp32, all times `scale`; returns the dtype of `x`."""
+def rotate(x_BTHE: Tensor, cos_BTr: Tensor, sin_BTr: Tensor, scale: float = 1.0, heads: int = 2) -> Tensor:
+    """Turns the halves of what is rotated of each head by its position, in fp32, all times `scale`; returns the dtype of `x`.
+
+    `heads` is the dimension of the heads: 1 for (B, H, T, E).
+    """
     x, turned = x_BTHE.float(), 2 * cos_BTr.shape[-1]
     first, second = x[..., :turned].chunk(2, dim=-1)
-    cos, sin = cos_BTr[:, :, None] * scale, sin_BTr[:, :, None] * scale
+    cos, sin = cos_BTr.unsqueeze(heads), sin_BTr.unsqueeze(heads)
+    if scale != 1.0:
+        cos, sin = cos * scale, sin * scale
     parts = [first * cos - second * sin, second * cos + first * sin]
     if turned < x.shape[-1]:
         parts.append(x[..., turned:] * scale)
-    return torch.cat(parts, dim=-1).to(x_BTHE.dtype)
+    return torch.cat([part.to(x_BTHE.dtype) for part in parts], dim=-1)
 
 
 def turn(x_BTHE: Tensor, cos_BT1R: Tensor, sin_BT1R: Tensor) -> Tensor:

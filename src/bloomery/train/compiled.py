@@ -34,16 +34,22 @@ def worthwhile(wish: bool | str, flops: float) -> bool:
 
 
 def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log, roles: Mapping[str, nn.Module] | None = None) -> float:
-    """Compile the blocks of `net` and rehearse a forward and backward pass in the shapes of `feed`, to pay for it now: its seconds.
+    """Compile the blocks of `net` and what the loss does with its logits, and rehearse a forward and backward pass in the shapes of
+    `feed`, to pay for it now: its seconds.
 
     All blocks share one graph: they have the same code and shapes, and their weights are its inputs. A failure leaves them eager and
     raises BadInput: going on would give eager numbers to an artifact whose address says that they are compiled.
     """
+    import torch
+
+    from bloomery.num.cross_entropy import softmax_gradient
+
     began = time.perf_counter()
     log.say("compiling one block")
     try:
         for block in net.blocks:
             block.compile(dynamic=False, fullgraph=True)
+        net.softmax_gradient = torch.compile(softmax_gradient, dynamic=False, fullgraph=True)
         rehearse(net, feed, loss, roles or {})
     except Exception as wrong:
         uncompile(net)
@@ -55,20 +61,23 @@ def compile_blocks(net: nn.Module, feed: Feed, loss: Loss, log: Log, roles: Mapp
 
 
 def uncompile(net: nn.Module) -> None:
-    """Blocks run eagerly from here on: text of other shapes is to be read."""
+    """The model runs eagerly from here on: text of other shapes is to be read."""
+    net.__dict__.pop("softmax_gradient", None)
     for block in net.blocks:
         block._compiled_call_impl = None
 
 
 def rehearse(net: nn.Module, feed: Feed, loss: Loss, roles: Mapping[str, nn.Module]) -> None:
     """One forward and backward pass over made-up tokens in the run's shapes; leaves no gradient."""
+    from bloomery.seams import Batch
     from bloomery.train.batches import lay, stack
     from bloomery.train.shares import shares
 
     row = lay([], feed.context)
     row["weights"][:] = 1
     row["documents"][:] = 0
-    micro = stack([row] * feed.micro)
+    where = next(net.parameters()).device
+    micro = Batch(**{name: t.to(where) for name, t in vars(stack([row] * feed.micro)).items()})
     shares(loss, {"net": net, **roles}, [micro], feed.rng.child("rehearsal"))(net, micro).backward()
     for one in (net, *roles.values()):
         one.zero_grad(set_to_none=True)

@@ -51,7 +51,7 @@ def train(run: Training) -> Outcome:
                 bar.back(at.clock.tokens)
                 continue
             if act == "skip":
-                run.optimizer.grad.zero_()
+                run.optimizer.spend()
             else:
                 run.optimizer.step(rate, run.steps_before + at.clock.step + 1)
             read = sum(counted(micro, True) for micro in micros)

@@ -66,6 +66,7 @@ class Optimizer:
             if not p.requires_grad:
                 p.data = p.data.to(dtype)
         self.states = self._fresh()
+        self.spend()
 
     def _view(self, flat: Tensor, one: Claim) -> Tensor:
         return flat[one.start : one.stop].view(one.shape)
@@ -80,14 +81,33 @@ class Optimizer:
     def stream(self) -> None:
         """Take gradients as they arrive, into float32: several micro-batches then add up without the rounding of bfloat16."""
         for one in self.claims:
-            into = self._view(self.grad, one)
-            self.parameters[one.name].register_post_accumulate_grad_hook(functools.partial(_take, into=into))
+            self.parameters[one.name].register_post_accumulate_grad_hook(functools.partial(self._take, one))
 
     def collect(self) -> list[Tensor]:
-        """The step's gradients, float32, in the order of `claims`; what still lies in `.grad` is added."""
-        for one in self.claims:
-            _take(self.parameters[one.name], self._view(self.grad, one))
-        return [self._view(self.grad, one) for one in self.claims]
+        """The step's gradients, float32, in the order of `claims`; what still lies in `.grad` is added, and no gradient is 0."""
+        grads = [self._view(self.grad, one) for one in self.claims]
+        for one, g in zip(self.claims, grads, strict=True):
+            self._take(one, self.parameters[one.name])
+            if one.name in self.spent:
+                g.zero_()
+        self.spent.clear()
+        return grads
+
+    def spend(self) -> None:
+        """The gradients have done their work: those that arrive next replace them."""
+        self.spent = {one.name for one in self.claims}
+
+    @torch.no_grad()
+    def _take(self, one: Claim, p: nn.Parameter) -> None:
+        if p.grad is None:
+            return
+        into = self._view(self.grad, one)
+        if one.name in self.spent:
+            into.copy_(p.grad)
+            self.spent.remove(one.name)
+        else:
+            into.add_(p.grad)
+        p.grad = None
 
     @torch.no_grad()
     def step(self, rate: float, t: int) -> None:
@@ -98,13 +118,13 @@ class Optimizer:
                 g, p = (self._view(flat, one) for flat in (self.grad, self.master))
                 decayed, factor = p[: len(p) * one.decayed], self._factor(one.start, one.stop)
                 self._move(self.method, g, p, decayed, self.states[one.name], rate, t, rng.child(one.name), factor)
+                self._round(one.start, one.stop)
         for start, stop, state in self._chunks():
             g, p = self.grad[start:stop], self.master[start:stop]
             decayed = p[: max(0, self.decayed - start)]
             self._move(self.rest, g, p, decayed, state, rate, t, rng.child(start), self._factor(start, stop))
-        if self.work is not self.master:
-            self.work.copy_(self.master)
-        self.grad.zero_()
+            self._round(start, stop)
+        self.spend()
 
     def _factor(self, start: int, stop: int) -> Tensor | None:
         return None if self.factors is None else self.factors[start:stop]
@@ -114,6 +134,9 @@ class Optimizer:
         factor: Tensor | None,
     ) -> None:  # fmt: skip
         """One call of the method; `decayed` is the part of `p` that weight decay covers."""
+        if factor is None and hasattr(method, "update") and len(decayed) in (0, len(p)):
+            method.update(g, p, state, t, rate, self.decay if len(decayed) else 0.0)
+            return
         direction = method.direction(g, p, state, t, rng)
         if self.decay:
             decayed.mul_(1 - rate * self.decay)
@@ -121,6 +144,11 @@ class Optimizer:
             p.sub_(direction, alpha=rate)
         else:
             p.addcmul_(direction, factor.view(p.shape), value=-rate)
+
+    def _round(self, start: int, stop: int) -> None:
+        """The working weights of masters that have just moved, while these are in the cache."""
+        if self.work is not self.master:
+            self.work[start:stop].copy_(self.master[start:stop])
 
     def _chunks(self) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
         """Pieces of the element-wise part with their state: small where the state is one number per parameter.
@@ -167,9 +195,8 @@ class Optimizer:
         for owner, state in self.states.items():
             for key in state:
                 state[key].copy_(tensors[f"state|{owner}|{key}"])
-        if self.work is not self.master:
-            self.work.copy_(self.master)
-        self.grad.zero_()
+        self._round(0, len(self.master))
+        self.spend()
 
 
 def claim(named: list[tuple[str, nn.Parameter]], whole: bool, rates: Mapping[str, float] | None = None) -> list[Claim]:
@@ -186,10 +213,3 @@ def claim(named: list[tuple[str, nn.Parameter]], whole: bool, rates: Mapping[str
     if sorted(one.name for one in claims) != sorted(name for name, _ in named):
         raise ValueError("a parameter is claimed twice or not at all")
     return claims
-
-
-@torch.no_grad()
-def _take(p: nn.Parameter, into: Tensor) -> None:
-    if p.grad is not None:
-        into.add_(p.grad)
-        p.grad = None

@@ -18,7 +18,7 @@ class CrossEntropy:
     Costs: logits of one chunk.
     """
 
-    chunk: int = 256  # tokens whose logits exist at once
+    chunk: int = 1024  # tokens whose logits exist at once
     roles = ("net",)
 
     def __post_init__(self) -> None:

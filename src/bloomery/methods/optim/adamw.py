@@ -41,3 +41,9 @@ class AdamW:
         m_hat = s["m"] / (1 - self.beta1**t)
         v_hat = s["v"] / (1 - self.beta2**t)
         return m_hat / (v_hat.sqrt() + self.eps)
+
+    def update(self, g: Tensor, p: Tensor, s: dict[str, Tensor], t: int, rate: float, decay: float) -> None:
+        """The whole step by torch's fused kernel, which reads and writes everything once."""
+        at = torch.full((), float(t), device=p.device)
+        numbers = {"lr": rate, "beta1": self.beta1, "beta2": self.beta2, "weight_decay": decay, "eps": self.eps}
+        torch._fused_adamw_([p], [g], [s["m"]], [s["v"]], [], [at], **numbers, amsgrad=False, maximize=False)
