@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -87,7 +87,7 @@ def test_equals_torch_adamw_with_decayed_matrices(monkeypatch: pytest.MonkeyPatc
 class InWords:
     """AdamW by its direction, without the fused kernel."""
 
-    inner: AdamW = AdamW()
+    inner: AdamW = field(default_factory=AdamW)
     scope = "element"
 
     def init(self, like):
