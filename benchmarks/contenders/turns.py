@@ -30,7 +30,7 @@ class Job:
     context: int  # T
     threads: int
     device: str  # "cpu" or "cuda"
-    rate: float = 1e-3
+    rate: float = 3e-4
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8

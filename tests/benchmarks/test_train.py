@@ -76,5 +76,5 @@ def test_contenders_take_turns_and_a_broken_one_is_named(contest, tmp_path: Path
     for one in through:
         assert len(one.seconds) == 7 and one.tokens == [16] * 7 and one.memory > 0
         assert len(one.losses) == module.WARM + 7 and one.process.returncode == 0
-    apart = module.report("train-toy", through, 1.0, as_json=False)
+    apart = module.report("train-toy", through, 1.0, busy=False, as_json=False)
     assert apart == {"bloomery": 0.0} and "| bloomery |" in capsys.readouterr().out
