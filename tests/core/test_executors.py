@@ -37,7 +37,7 @@ def test_an_error_in_a_worker_is_raised_here(workers):
 
 
 def test_a_killed_worker_is_named():
-    with pytest.raises(RuntimeError, match="a worker process of 'reading' was killed"):
+    with pytest.raises(RuntimeError, match="a worker process of 'reading' ended with exit code 9"):
         list(Local(2).map(die, range(3), label="reading"))
 
 

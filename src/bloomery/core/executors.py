@@ -1,91 +1,122 @@
 """Where work runs. An executor maps a function over items and gives the results back in the order of the items, so that the
-outcome never depends on the number of workers. `local` uses this machine's processes; a cluster's executor has the same verb."""
+outcome never depends on the number of workers: `Local` on this machine's processes, `cluster.Ray` on a Ray cluster."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, Protocol
 
 from bloomery.core.machine import threads
+from bloomery.core.workers import Died, Worker, ready
+
+AHEAD = 4  # items a worker that are in flight, or wait for an earlier one, at most: memory is bounded
+
+Crashed = Callable[[Any, str], Any]  # the item whose worker died and how -> the item as it is to be done instead
 
 
 class Executor(Protocol):
-    """`function` must be importable by name, items and results must pickle; an exception in a worker is raised here."""
+    """`function` must be importable by name, items and results must pickle; an exception in a worker is raised here.
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "") -> Iterator[Any]: ...
+    A worker that dies costs nothing but its item, which `crashed` says how to do again; without `crashed` it ends the work.
+    """
+
+    workers: int
+
+    def map(
+        self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "", crashed: Crashed | None = None, workers: int = 0
+    ) -> Iterator[Any]: ...
+
+
+class Here:
+    """All in this process: for a debugger, and for work that is not worth a process. A crash ends it."""
+
+    workers = 1
+
+    def map(
+        self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "", crashed: Crashed | None = None, workers: int = 0
+    ) -> Iterator[Any]:
+        yield from map(function, items)
 
 
 class Local:
-    """Processes of this machine; one worker runs in this process. At most four items a worker are in flight, so that memory is bounded."""
+    """Processes of this machine. A single worker runs in this process, unless a crash is to be survived."""
 
     def __init__(self, workers: int = 0):
         self.workers = workers or threads()
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "") -> Iterator[Any]:
-        if self.workers == 1:
+    def map(
+        self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "", crashed: Crashed | None = None, workers: int = 0
+    ) -> Iterator[Any]:
+        """`workers` asks for fewer than there are."""
+        width = min(self.workers, workers or self.workers)
+        if width == 1 and crashed is None:
             yield from map(function, items)
             return
-        pool = processes(self.workers)
+        crew = Crew(function, width, crashed or _ends(label or function.__name__))
         try:
-            waiting: deque = deque()
-            for item in items:
-                with without_main():
-                    waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * self.workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as broken:
-            what = label or function.__name__
-            raise RuntimeError(
-                f"a worker process of '{what}' was killed, most likely for want of memory: free some, then run again"
-            ) from broken
+            yield from crew.map(items)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            crew.end()
 
 
-def processes(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes of this machine, which end with this one; submit to them inside `without_main`."""
-    kind = "forkserver" if sys.platform == "linux" else "spawn"
-    return ProcessPoolExecutor(workers, multiprocessing.get_context(kind), initializer=_begin, initargs=(os.getpid(),))
+def _ends(label: str) -> Crashed:
+    def crashed(item: Any, how: str) -> Any:
+        raise RuntimeError(f"a worker process of '{label}' {how}; free some memory, or look at its input, then run again")
+
+    return crashed
 
 
-@contextmanager
-def without_main() -> Iterator[None]:
-    """Workers started inside do not import the caller's script again: they need only what is importable by name."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+class Crew:
+    """Workers on one function. They are started as items come, and replaced when they die."""
 
+    def __init__(self, function: Callable[[Any], Any], width: int, crashed: Crashed) -> None:
+        self.function, self.width, self.crashed = function, width, crashed
+        self.workers: list[Worker] = []
+        self.given: dict[int, Any] = {}  # items at work, by number
+        self.done: dict[int, Any] = {}  # results that wait for an earlier one
 
-def _begin(parent: int) -> None:
-    """A worker leaves Ctrl-C, which reaches the whole group, to the parent, and ends when the parent has ended, even by SIGKILL."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    def map(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The results in the order of the items."""
+        waiting = enumerate(items)
+        turn, more = 0, True
+        while True:
+            while more and len(self.given) < self.width and len(self.given) + len(self.done) < AHEAD * self.width:
+                number, item = next(waiting, (None, None))
+                more = number is not None
+                if more:
+                    self.give(number, item)
+            if turn in self.done:
+                yield self.done.pop(turn)
+                turn += 1
+            elif self.given:
+                self.collect()
+            else:
+                return
 
+    def give(self, number: int, item: Any) -> None:
+        self.given[number] = item
+        idle = next((worker for worker in self.workers if worker.item is None), None)
+        if idle is None:
+            self.workers.append(idle := Worker(self.function))
+        idle.give(number, item)
 
-def _end_with(parent: int) -> None:
-    import psutil
+    def collect(self) -> None:
+        """Wait for results, or for the death of a worker."""
+        for worker in ready([worker for worker in self.workers if worker.item is not None]):
+            number = worker.item
+            try:
+                good, value = worker.result()
+            except Died as how:
+                self.workers.remove(worker)
+                worker.end()
+                self.give(number, self.crashed(self.given[number], str(how)))
+                continue
+            worker.item = None
+            del self.given[number]
+            if not good:
+                raise value
+            self.done[number] = value
 
-    try:
-        process = psutil.Process(parent)
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.2)
-    except psutil.NoSuchProcess:
-        pass
-    os._exit(1)
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.end()
