@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+from bloomery.core.errors import BadInput
 from bloomery.core.machine import threads
 from bloomery.core.workers import Died, Worker, ready
 
 AHEAD = 4  # items a worker that are in flight, or wait for an earlier one, at most: memory is bounded
 
 Crashed = Callable[[Any, str], Any]  # the item whose worker died and how -> the item as it is to be done instead
+Result = tuple[int, bool, Any]  # the number of an item, whether its work succeeded, and what came of it or the error
 
 
 class Executor(Protocol):
@@ -21,6 +23,7 @@ class Executor(Protocol):
     """
 
     workers: int
+    shares_memory: bool  # whether its workers use this machine's memory
 
     def map(
         self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "", crashed: Crashed | None = None, workers: int = 0
@@ -31,6 +34,7 @@ class Here:
     """All in this process: for a debugger, and for work that is not worth a process. A crash ends it."""
 
     workers = 1
+    shares_memory = True
 
     def map(
         self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "", crashed: Crashed | None = None, workers: int = 0
@@ -40,6 +44,8 @@ class Here:
 
 class Local:
     """Processes of this machine. A single worker runs in this process, unless a crash is to be survived."""
+
+    shares_memory = True
 
     def __init__(self, workers: int = 0):
         self.workers = workers or threads()
@@ -52,58 +58,90 @@ class Local:
         if width == 1 and crashed is None:
             yield from map(function, items)
             return
-        crew = Crew(function, width, crashed or _ends(label or function.__name__))
+        crew = Crew(function, crashed or ends(label or function.__name__))
         try:
-            yield from crew.map(items)
+            yield from in_order(items, crew, width, AHEAD * width)
         finally:
             crew.end()
 
 
-def _ends(label: str) -> Crashed:
+def executor(where: str) -> Executor:
+    """What `--on` names: local, local:WORKERS, ray, ray:ADDRESS or ray://ADDRESS."""
+    kind, _, rest = where.partition(":")
+    if kind == "local" and (not rest or (rest.isdigit() and int(rest))):
+        return Local(int(rest or 0))
+    if kind == "ray":
+        from bloomery.core.cluster import Ray
+
+        return Ray(where if rest.startswith("//") else rest)
+    raise BadInput(f"--on {where}: known are local, local:4 (workers), ray, ray:HOST:PORT and ray://HOST:PORT")
+
+
+def ends(label: str) -> Crashed:
+    """What becomes of work whose worker dies, where nothing else is said: it ends."""
+
     def crashed(item: Any, how: str) -> Any:
         raise RuntimeError(f"a worker process of '{label}' {how}; free some memory, or look at its input, then run again")
 
     return crashed
 
 
-class Crew:
-    """Workers on one function. They are started as items come, and replaced when they die."""
+class Pool(Protocol):
+    """Items at work, by number; its length is how many."""
 
-    def __init__(self, function: Callable[[Any], Any], width: int, crashed: Crashed) -> None:
-        self.function, self.width, self.crashed = function, width, crashed
-        self.workers: list[Worker] = []
-        self.given: dict[int, Any] = {}  # items at work, by number
-        self.done: dict[int, Any] = {}  # results that wait for an earlier one
+    def __len__(self) -> int: ...
+    def give(self, number: int, item: Any) -> None: ...
+    def collect(self) -> list[Result]: ...
 
-    def map(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The results in the order of the items."""
-        waiting = enumerate(items)
-        turn, more = 0, True
-        while True:
-            while more and len(self.given) < self.width and len(self.given) + len(self.done) < AHEAD * self.width:
-                number, item = next(waiting, (None, None))
-                more = number is not None
-                if more:
-                    self.give(number, item)
-            if turn in self.done:
-                yield self.done.pop(turn)
-                turn += 1
-            elif self.given:
-                self.collect()
+
+def in_order(items: Iterable[Any], pool: Pool, width: int, ahead: int) -> Iterator[Any]:
+    """Results in the order of the items; at most `width` items are at work, and `ahead` at work or waiting for an earlier one."""
+    waiting = enumerate(items)
+    done: dict[int, tuple[bool, Any]] = {}
+    turn, more = 0, True
+    while True:
+        while more and len(pool) < width and len(pool) + len(done) < ahead:
+            number, item = next(waiting, (None, None))
+            if number is None:
+                more = False
             else:
-                return
+                pool.give(number, item)
+        if turn in done:
+            good, value = done.pop(turn)
+            if not good:
+                raise value
+            yield value
+            turn += 1
+        elif len(pool):
+            done.update((number, (good, value)) for number, good, value in pool.collect())
+        else:
+            return
+
+
+class Crew:
+    """Workers of this machine on one function. They are started as items come, and replaced when they die."""
+
+    def __init__(self, function: Callable[[Any], Any], crashed: Crashed) -> None:
+        self.function, self.crashed = function, crashed
+        self.workers: list[Worker] = []
+        self.given: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.given)
 
     def give(self, number: int, item: Any) -> None:
+        """Give an item to an idle worker, or to a new one."""
         self.given[number] = item
         idle = next((worker for worker in self.workers if worker.item is None), None)
         if idle is None:
             self.workers.append(idle := Worker(self.function))
         idle.give(number, item)
 
-    def collect(self) -> None:
+    def collect(self) -> list[Result]:
         """Wait for results, or for the death of a worker."""
+        found = []
         for worker in ready([worker for worker in self.workers if worker.item is not None]):
-            number = worker.item
+            number = worker.item or 0
             try:
                 good, value = worker.result()
             except Died as how:
@@ -113,9 +151,8 @@ class Crew:
                 continue
             worker.item = None
             del self.given[number]
-            if not good:
-                raise value
-            self.done[number] = value
+            found.append((number, good, value))
+        return found
 
     def end(self) -> None:
         for worker in self.workers:

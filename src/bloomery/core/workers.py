@@ -102,6 +102,12 @@ def _send(pipe: connection.Connection, outcome: tuple[bool, Any]) -> None:
         pipe.send((False, RuntimeError(f"{type(outcome[1]).__name__}: {outcome[1]} (which cannot be sent: {error})")))
 
 
+def preload(*modules: str) -> None:
+    """Let workers that are started from now on come with these modules, imported once for all; without effect once one has started."""
+    if sys.platform == "linux":
+        _context().set_forkserver_preload(list(modules))
+
+
 def _context() -> Any:
     return multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 

@@ -1,7 +1,7 @@
 """The work of one chunk, done by any worker: its texts, where they are still to be made, and the columns that are still to be made.
 
-A chunk whose worker died is done again; when that worker dies too, document by document, each written down before it is worked on, so
-that the one at fault is known. A document that has killed two workers alone is left out, with how it did.
+A chunk whose worker died is done again document by document, each written down before it is worked on, so that the one at fault is
+known. A document that has killed two workers alone is left out, with how it did; any other death was an accident.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from bloomery.core.errors import BadInput
 from bloomery.data.documents import Task
 from bloomery.data.tables import write_table
 from bloomery.data.texts import Editing, Summary, aside, batches_of, edit_batch, read_texts, told, write_texts
@@ -64,6 +65,8 @@ class Chunk:
 
 def annotate(chunk: Chunk) -> dict[str, Any]:
     """Make what is missing of a chunk; returns the bytes read, and which makers had something to make; "texts" is one of them."""
+    if not Path(chunk.work.desk).is_dir():
+        raise BadInput(f"{chunk.work.desk} cannot be seen by a worker; the store must be on a disk that all machines share")
     made: set[str] = set()
     size = 0
     for file, docs in _texts(chunk, made):
@@ -138,9 +141,10 @@ class Deaths:
         at = _written(chunk.diary) if chunk.careful else None
         chunk.diary.unlink(missing_ok=True)
         seen.append(at)
-        self.say(f"a worker {how}, in chunk {chunk.number}{f', {at[0]} of document {at[1]}' if at else ''}; the chunk is done again")
+        place = f" at document {at[1]}, {at[0]}" if at else ""
+        self.say(f"a worker {how}, in chunk {chunk.number}{place}; it is done again, document by document")
         if not chunk.careful:
-            return replace(chunk, careful=len(seen) > 1)
+            return replace(chunk, careful=True)
         nobody = at is None or at[1] == WHOLE
         if (nobody and seen.count(at) > 3) or len(chunk.poisoned) >= MOST:
             raise RuntimeError(f"workers of chunk {chunk.number} die whatever is left out; the last one {how}")

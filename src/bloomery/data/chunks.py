@@ -173,18 +173,12 @@ class Chunks:
             keys = [key for _, table in self._chosen("_key", rows[chosen]) for key in table.column("_key").to_pylist()]
             yield rows[chosen], keys
 
-    def signatures(self, rows: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Those of `rows` that have a MinHash signature, and these signatures (rows, 128) uint32, which lie on disk at `path`."""
-        from bloomery.data.minhash import PERMUTATIONS
-
-        signed = np.zeros(len(rows), bool)
-        with open(path, "wb") as file:
-            for low, table in self._chosen("_signature", rows):
-                column = table.column("_signature")
-                signed[low : low + table.num_rows] = column.is_valid().to_numpy()
-                file.write(b"".join(column.drop_null().to_pylist()))
-        shape = (int(signed.sum()), PERMUTATIONS)
-        return rows[signed], np.memmap(path, np.uint32, "r", shape=shape) if shape[0] else np.empty(shape, np.uint32)
+    def signed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, bytes]]:
+        """Those of `rows` that have a MinHash signature, in pieces, and these signatures one after the other."""
+        for low, table in self._chosen("_signature", rows):
+            column = table.column("_signature")
+            there = column.is_valid().to_numpy()
+            yield rows[low : low + table.num_rows][there], b"".join(column.drop_null().to_pylist())
 
     def _chosen(self, column: str, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
         """The values of some ascending rows, as tables, each with its place among them."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bloomery.core import catalog, lineage
 from bloomery.core.annotations import Annotation, held, wanted
 from bloomery.core.errors import BadInput
+from bloomery.core.workers import preload
 from bloomery.data.sizes import parse_size
 from bloomery.tools.needs import needing
 
@@ -229,6 +230,7 @@ def _pass(stage: Curate, job: Job, passes: Sequence[Pass], tally: Tally, label: 
     """One way through the chunks of all sources on all workers."""
     from bloomery.data.annotate import Deaths, annotate
 
+    preload("bloomery.data.annotate", "bloomery.data.marks", "bloomery.data.sources")
     counts = [0] * len(passes)
     made: list[dict[str, int]] = [{} for _ in passes]
 

@@ -60,12 +60,3 @@ def _dropped(chunks: Chunks, funnel: Funnel, columns: Sequence[str], ids: Any, s
         for k, name in enumerate(("reason", "note")):
             found = found.append_column(name, pa.array([one[k] for one in told], pa.string()))
         yield found
-
-
-def texts_of(path: Path) -> Iterator[list[str]]:
-    """The texts of a corpus file in batches."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=4096, columns=["text"]):
-            yield batch.column("text").to_pylist()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
-from bloomery.core.machine import threads
+from bloomery.core.machine import memory_bytes, threads
 from bloomery.data.sizes import parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 SPEED = 6e6  # bytes a second and core, reading, signals, duplicates and checks together; measured
 ASKED = 3e5  # bytes a second that a small model reads on two cores
-EXACT_AT_ONCE = 1 << 20  # documents whose keys are compared together
+MAIN = 300_000_000  # bytes of this process without documents, with its libraries and the server that workers come from; measured
+WORKER = 280_000_000  # bytes of one worker with its libraries and a chunk; measured
+KEYS = 400  # bytes of memory for each document whose key may be another's
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
 
 
@@ -43,7 +45,9 @@ class Curate:
     guard: float = 0.5  # a held-out document this similar to a training document is dropped; 0 = off
     max_document: str = "10MB"  # longer documents are dropped
     roles: Annotated[dict[str, Artifact] | None, "model"] = None  # models that edits and signals ask, by role, such as {teacher: $big}
+    memory: str = ""  # what all processes together may take, such as 2GB; empty = half of what the machine has; changes no byte
     makes: ClassVar[str] = "corpus"
+    apart: ClassVar[tuple[str, ...]] = ("memory",)
 
     def __post_init__(self) -> None:
         for name in ("near", "guard"):
@@ -56,6 +60,9 @@ class Curate:
         parse_size(self.max_document, "max_document")
         if self.budget:
             parse_size(self.budget, "budget")
+        if self.memory and parse_size(self.memory, "memory") < MAIN + WORKER:
+            least = (MAIN + WORKER) // 10**6
+            raise ValueError(f"memory must be at least {least}MB, what one worker and this process need, not {self.memory}")
 
     def probe(self) -> dict[str, Any]:
         """Look at every source and hash its content. BadInput for whatever could not be read at all."""
@@ -115,14 +122,16 @@ class Curate:
 
     def check(self, made: Path, job: Job) -> None:
         """The funnel adds up and tells what the files hold; no package and no near-copy is on both sides of the split."""
-        from bloomery.data.duplicates import largest_crossing
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         from bloomery.data.funnel import missing
+        from bloomery.data.streamed import largest_crossing_streamed, texts_of
         from bloomery.data.tables import read_table
-        from bloomery.stages._curate_write import texts_of
 
         story = json.loads((made / "funnel.json").read_text(encoding="utf-8"))
-        parts = {name: read_table(made / f"{name}.parquet", ["id", "package", "bytes"]) for name in ("train", "heldout")}
-        ids = [name for table in parts.values() for name in table.column("id").to_pylist()]
+        parts = {name: read_table(made / f"{name}.parquet", ["id", "package"]) for name in ("train", "heldout")}
+        ids = pa.chunked_array([chunk for table in parts.values() for chunk in table.column("id").chunks], pa.string())
         written = {name: [0, 0] for name in parts}
         for name in parts:
             for texts in texts_of(made / f"{name}.parquet"):
@@ -131,12 +140,12 @@ class Curate:
         for k, unit in enumerate(("documents", "bytes")):
             job.check(f"{unit} that the funnel does not account for", abs(missing(story, unit)), 0)
             job.check(f"{unit} written but not counted", sum(abs(written[name][k] - story["out"][name][unit]) for name in parts), 0)
-        job.check("ids used twice", len(ids) - len(set(ids)), 0)
-        both = set(parts["train"].column("package").to_pylist()) & set(parts["heldout"].column("package").to_pylist())
+        job.check("ids used twice", len(ids) - pc.count_distinct(ids).as_py(), 0)
+        packages = {name: pc.unique(table.column("package")) for name, table in parts.items()}
+        both = packages["heldout"].filter(pc.is_in(packages["heldout"], packages["train"])).to_pylist()
         job.check("packages on both sides of the split", len(both), 0, note=", ".join(sorted(both)[:3]))
         if self.guard and parts["heldout"].num_rows:
-            held = [text for texts in texts_of(made / "heldout.parquet") for text in texts]
-            value, pairs = largest_crossing(held, lambda: texts_of(made / "train.parquet"), self.guard)
+            value, pairs = largest_crossing_streamed(made / "heldout.parquet", made / "train.parquet", self.guard, self.room())
             note = f"over {pairs} candidate pairs"
             job.check("largest Jaccard similarity across the split", value, self.guard, ok=value < self.guard, note=note)
 
@@ -152,9 +161,13 @@ class Curate:
 
         return [column for columns in columns_of(self.named("signals")).values() for column in columns]
 
+    def room(self) -> int:
+        """Bytes for documents in this process: what `memory` leaves beside what Python and its libraries take."""
+        return (parse_size(self.memory, "memory") if self.memory else memory_bytes() // 2) - MAIN
+
     def workers(self, job: Job) -> int:
-        """How many workers the memory allows."""
-        return job.executor.workers
+        """How many workers the memory allows; those of a cluster have their own."""
+        return max(1, min(job.executor.workers, self.room() // WORKER)) if job.executor.shares_memory else job.executor.workers
 
     def _condition(self) -> Any:
         """The parsed `keep`, against the columns that the signals make and what is known of every document."""
@@ -199,20 +212,19 @@ class Curate:
         """Drop exact duplicates, then near ones."""
         import numpy as np
 
-        from bloomery.data.duplicates import exact_duplicates, near_duplicates
+        from bloomery.data.duplicates import exact_duplicates
+        from bloomery.data.streamed import near_copies
 
         sizes, found = funnel.sizes, [np.zeros((0, 2), np.int64)]
-        for rows, keys in chunks.repeated(funnel.rows, EXACT_AT_ONCE):
+        for rows, keys in chunks.repeated(funnel.rows, self.room() // KEYS):
             copies = exact_duplicates(keys, sizes[rows], chunks.ids.among(rows)[:])
             found.append(rows[np.array(list(copies.items()), np.int64).reshape(-1, 2)])
         dropped, kept = np.concatenate(found).T
         funnel.drop_copies("exact duplicate", dropped, kept)
         if self.near:
-            rows, signature = chunks.signatures(funnel.rows, job.work / "signatures")
-            ids = chunks.ids.among(rows)
-            copies = near_duplicates(signature, lambda chosen: chunks.texts(rows[chosen]), self.near, sizes[rows], ids)
+            copies = near_copies(chunks, funnel.rows, sizes, self.near, job.work, self.room())
             note = f"Jaccard similarity {self.near} or more, or joined to it by such pairs"
-            dropped, kept = rows[np.array(list(copies.items()), np.int64).reshape(-1, 2)].T
+            dropped, kept = np.array(list(copies.items()), np.int64).reshape(-1, 2).T
             funnel.drop_copies("near duplicate", dropped, kept, note)
 
     def _choose(self, funnel: Funnel, chunks: Chunks, job: Job) -> Any:
@@ -242,8 +254,8 @@ class Curate:
         """Rows to train on and rows held out; held-out documents with a near-copy among the former are dropped."""
         import numpy as np
 
-        from bloomery.data.duplicates import nearest
         from bloomery.data.split import held_out
+        from bloomery.data.streamed import nearest_streamed
 
         rows = funnel.rows
         packages, names = chunks.coded("package", rows)
@@ -253,8 +265,7 @@ class Curate:
         out = np.array([name in chosen for name in names], bool)[packages]
         train, heldout = rows[~out], rows[out]
         if self.guard and len(heldout):
-            others = (part.column("text").to_pylist() for part in chunks.parts(train, ["text"]))
-            best, where = nearest(chunks.texts(heldout), others, self.guard)
+            best, where = nearest_streamed(chunks, heldout, train, self.guard, self.room())
             ids, copies = chunks.ids, np.flatnonzero(best >= self.guard)
             notes = {int(heldout[k]): f"Jaccard similarity {best[k]:.3f} to {ids[train[where[k]]]}" for k in copies}
             funnel.drop("near-copy of training", notes, f"Jaccard similarity {self.guard} or more")
