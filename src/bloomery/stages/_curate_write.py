@@ -60,3 +60,42 @@ def _dropped(chunks: Chunks, funnel: Funnel, columns: Sequence[str], ids: Any, s
         for k, name in enumerate(("reason", "note")):
             found = found.append_column(name, pa.array([one[k] for one in told], pa.string()))
         yield found
+
+
+SAMPLES = 3  # documents on each side of a threshold
+EXCERPT = 600  # characters of each
+
+
+def write_thresholds(path: Path, chunks: Chunks, keep: str) -> None:
+    """The documents nearest to each limit that `keep` sets, on either side: what a look at a threshold is taken by."""
+    import json
+
+    from bloomery.draw.spreads import limits_of
+
+    found = []
+    for column, limits in limits_of(keep).items():
+        values = chunks.column(column.removeprefix("document."))
+        for sign, value in limits:
+            sides = {side: _samples(chunks, values, rows) for side, rows in _beside(values, sign, value).items()}
+            found.append({"column": column, "sign": sign, "value": value, **sides})
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _beside(values: Any, sign: str, value: float) -> dict[str, Any]:
+    """Rows nearest to a limit on the side that it keeps and on the other; of rows equally near, the first."""
+    import operator
+
+    import numpy as np
+
+    holds = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}[sign](values, value)
+    sides = {"kept": np.flatnonzero(holds), "dropped": np.flatnonzero(~holds & np.isfinite(values))}
+    return {side: rows[np.argsort(np.abs(values[rows] - value), kind="stable")[:SAMPLES]] for side, rows in sides.items()}
+
+
+def _samples(chunks: Chunks, values: Any, rows: Any) -> list[dict[str, Any]]:
+    """What is shown of some rows."""
+    found = {}
+    for row in sorted(rows.tolist()):
+        ((one,),) = (part.to_pylist() for part in chunks.parts([row], ["id", "path", "text"]))
+        found[row] = {"id": one["id"], "path": one["path"], "value": float(values[row]), "text": one["text"][:EXCERPT]}
+    return [found[row] for row in rows.tolist()]

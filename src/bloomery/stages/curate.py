@@ -100,7 +100,7 @@ class Curate:
     def _sift(self, chunks: Chunks, condition: Any, job: Job) -> None:
         """Drop step by step, and write what is left and what is not."""
         from bloomery.data.funnel import Funnel
-        from bloomery.stages._curate_write import write
+        from bloomery.stages._curate_write import write, write_thresholds
 
         funnel = Funnel(chunks.column("bytes"))
         self._left_out(funnel, chunks, job.log)
@@ -112,6 +112,7 @@ class Curate:
             raise BadInput("nothing is left to train on; lower `heldout` or `guard`, or add sources")
         story = funnel.story(chunks.seen, {"train": train, "heldout": heldout})
         write(job.out, chunks, funnel, {"train": train, "heldout": heldout}, [*ABOUT, *self._columns()], weights)
+        write_thresholds(job.out / "thresholds.json", chunks, self.keep)
         (job.out / "funnel.json").write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
         for part in ("train", "heldout"):
             for unit in ("documents", "bytes"):
