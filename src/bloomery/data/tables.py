@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ class Writer:
         if self.file is None:
             self.file = pq.ParquetWriter(self.path, table.schema, **FORMAT)
         self.file.write_table(table, row_group_size=ROWS)
+
+    def write_groups(self, tables: Iterable[Any], schema: Any) -> None:
+        """Append the rows of many tables in full groups, as `write` of their concatenation would; without any, an empty file."""
+        import pyarrow as pa
+
+        held = schema.empty_table()
+        for table in tables:
+            held = pa.concat_tables([held, table])
+            while held.num_rows >= ROWS:
+                self.write(held.slice(0, ROWS))
+                held = held.slice(ROWS)
+        if held.num_rows or self.file is None:
+            self.write(held)
 
     def __enter__(self) -> Writer:
         return self
