@@ -253,7 +253,7 @@ class Slices:
 
     def _group(self, group: int) -> Any:
         if self.last[0] != group:
-            self.last = (group, self.file.read_row_group(group, columns=self.columns))
+            self.last = (group, self.file.read_row_group(group, columns=self.columns, use_threads=False))
         return self.last[1]
 
 

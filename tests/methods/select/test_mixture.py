@@ -17,6 +17,8 @@ def test_exact_shares_and_rounds_by_hand():
     assert sorted(taken[6:]) == [2.0, 2.0, 3.0]  # 30 of 12: two rounds, and once more 4 of the 6 that are left
     most = Mixture({"code": 1}, most=2).weigh({"domain": DOMAIN, "bytes": COST}, 60, Rng((0,)))
     assert most.tolist() == [0.0] * 6 + [2.0] * 3
+    alike = Mixture().weigh({"domain": DOMAIN, "bytes": COST}, 24, Rng((0,)))
+    assert alike[6:].tolist() == [1.0] * 3 and alike[:6].sum() == 1
 
 
 def test_property_no_domain_passes_its_share_nor_a_document_the_limit():

@@ -24,23 +24,25 @@ class Mixture:
     Costs: one permutation.
     """
 
-    weights: dict  # domain -> share of the budget, in any unit, such as {web: 3, code: 1}
+    weights: dict | None = None  # domain -> share of the budget, in any unit, such as {web: 3, code: 1}; None = all domains alike
     by: str = "domain"  # the column that says which domain a document belongs to
     most: int = 4  # times a document may stand in the corpus
 
     def __post_init__(self) -> None:
-        if not self.weights or not all(isinstance(one, int | float) and one > 0 for one in self.weights.values()):
+        given = self.weights
+        if given is not None and not (given and all(isinstance(one, int | float) and one > 0 for one in given.values())):
             raise ValueError("weights must give every domain a number above 0, such as {web: 3, code: 1}")
         if self.most < 1:
             raise ValueError(f"most must be at least 1, not {self.most}")
 
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any:
-        """Weights (float64, one per document), whole numbers. BadInput for a domain that no document has."""
-        domain = np.asarray(columns[self.by], object)
+        """Weights (float64, one per document), whole numbers; without the column, all are of one domain. BadInput for an unknown one."""
+        domain = np.asarray(columns[self.by] if self.by in columns else [""] * len(columns["bytes"]), object)
         costs = np.asarray(columns["cost" if "cost" in columns else "bytes"], np.float64)
         known = sorted(set(map(str, domain)))
-        weights, total = np.zeros(len(costs)), sum(self.weights.values())
-        for name, share in self.weights.items():
+        shares = self.weights or dict.fromkeys(known, 1.0)
+        weights, total = np.zeros(len(costs)), sum(shares.values())
+        for name, share in shares.items():
             rows = np.flatnonzero(domain == name)
             if not len(rows):
                 raise BadInput(f"select: mixture: no document has the {self.by} {name!r}; {near(str(name), known)}")
