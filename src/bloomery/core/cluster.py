@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -55,7 +56,8 @@ class Tasks:
 
     def __init__(self, ray: Any, function: Callable[[Any], Any], crashed: Crashed) -> None:
         self.ray, self.crashed = ray, crashed
-        self.remote = ray.remote(num_cpus=1, max_retries=0)(_applied)
+        here = os.pathsep.join(filter(None, sys.path))  # methods of one's own are found there as here: the disk is shared
+        self.remote = ray.remote(num_cpus=1, max_retries=0, runtime_env={"env_vars": {"PYTHONPATH": here}})(_applied)
         self.function = function
         self.given: dict[Any, tuple[int, Any]] = {}  # reference -> (number, item)
 

@@ -65,9 +65,9 @@ class Chunks:
         """The ids as the sources have them."""
         return Strings(self.arrow("id").combine_chunks())
 
-    def columns(self, names: Sequence[str], rows: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Columns of some rows by name, each read when it is asked for."""
-        return Lazy(self, tuple(names), rows)
+    def columns(self, names: Sequence[str], rows: np.ndarray, also: Mapping[str, str]) -> Mapping[str, np.ndarray]:
+        """Columns of some rows by name, each read when it is asked for; `also` gives some of them a second name."""
+        return Lazy(self, {**{name: name for name in names}, **also}, rows)
 
     def coded(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """A column of text, of some rows, as numbers of the values that the whole column has."""
@@ -195,13 +195,11 @@ class Lazy(Mapping[str, np.ndarray]):
     """Columns of some rows."""
 
     chunks: Chunks
-    names: tuple[str, ...]
+    names: Mapping[str, str]
     rows: np.ndarray
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self.names:
-            raise KeyError(name)
-        return self.chunks.arrow(name).to_numpy()[self.rows]
+        return self.chunks.arrow(self.names[name]).to_numpy()[self.rows]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -255,7 +253,7 @@ class Slices:
 
     def _group(self, group: int) -> Any:
         if self.last[0] != group:
-            self.last = (group, self.file.read_row_group(group, columns=self.columns))
+            self.last = (group, self.file.read_row_group(group, columns=self.columns, use_threads=False))
         return self.last[1]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bloomery.core import catalog, lineage
 from bloomery.core.annotations import Annotation, held, wanted
 from bloomery.core.errors import BadInput
+from bloomery.core.files import files_below, sha256_file
 from bloomery.core.workers import preload
 from bloomery.data.sizes import parse_size
 from bloomery.tools.needs import needing
@@ -114,6 +115,7 @@ def _plan(stage: Curate, job: Job, number: int, source: Source, tools: Any) -> A
     columns: dict[str, tuple[Annotation, Maker]] = {}
     for name, signal in stage.named("signals"):
         about = {"of": texts.address, "signal": catalog.spec(signal), "code": lineage.code(["bloomery.data.measured"], [signal])}
+        about |= _outside([signal])
         one = wanted(job.store, name, about | (asking if needing(signal) else {}))
         columns[name] = one, Measured(name, signal, tools if needing(signal) else None)
     for maker in (Keys(), Signatures()) if stage.near else (Keys(),):
@@ -125,7 +127,22 @@ def _plan(stage: Curate, job: Job, number: int, source: Source, tools: Any) -> A
 def _edits(edits: Sequence[Any], job: Job) -> dict[str, Any]:
     """What edits, and the reading before them, depend on; the seed only where an edit draws."""
     covers = {"edits": [catalog.spec(edit) for edit in edits], "code": lineage.code(["bloomery.data.texts"], edits)}
+    covers |= _outside(edits)
     return covers | ({"seed": job.rng.key} if any(map(lineage.draws, edits)) else {})
+
+
+def _outside(methods: Sequence[Any]) -> dict[str, Any]:
+    """The content of what methods read besides the corpus, by the knobs that they name in `outside`."""
+    from bloomery.data import sources
+
+    found = {}
+    for one in (one for method in methods for one in lineage.within(method)):
+        for knob in getattr(one, "outside", ()):
+            if place := getattr(one, knob):
+                paths = files_below(Path(place)) if Path(place).is_dir() else [Path(place)] if Path(place).is_file() else []
+                opened = [] if paths else sources.open_sources([place])
+                found[f"{type(one).__module__}.{knob}"] = [*map(sha256_file, paths), *map(fingerprint, opened)]
+    return {"outside": found} if found else {}
 
 
 def fingerprint(source: Source) -> dict[str, Any]:

@@ -20,11 +20,12 @@ def write(out: Path, chunks: Chunks, funnel: Funnel, parts: Mapping[str, Any], c
 
     ids = unique(chunks.ids.array)
     for name, rows in parts.items():
+        named = unique(ids.take(pa.array(rows, pa.int64())))  # a row that stands here more than once gets a name for each time
         with Writer(out / f"{name}.parquet") as writer:
             done = 0
             for part in chunks.parts(rows, columns) if len(rows) else [chunks.empty(columns)]:
                 here = rows[done : done + part.num_rows]
-                part = part.set_column(0, "id", ids.take(pa.array(here, pa.int64())))
+                part = part.set_column(0, "id", named.slice(done, part.num_rows))
                 if weights is not None:
                     part = part.append_column("select.weight", pa.array(weights[here]))
                 writer.write(part)
@@ -57,6 +58,7 @@ def _dropped(chunks: Chunks, funnel: Funnel, columns: Sequence[str], ids: Any, s
         rows = gone[low:high]
         told = [funnel.why(int(row), chunks.ids) for row in rows]
         found = table.take(pa.array(rows - begin)).set_column(0, "id", ids.take(pa.array(rows)))
+        found = found.set_column(columns.index("bytes"), "bytes", pa.array(funnel.sizes[rows]))
         for k, name in enumerate(("reason", "note")):
             found = found.append_column(name, pa.array([one[k] for one in told], pa.string()))
         yield found

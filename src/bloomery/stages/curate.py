@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.machine import memory_bytes, threads
-from bloomery.data.sizes import parse_size
+from bloomery.data.sizes import parse_budget, parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing
 
@@ -40,7 +40,7 @@ class Curate:
     keep: str = ""  # condition over the signals, such as length.words >= 20 and lines.longest < 1000; empty keeps all
     near: float = 0.8  # Jaccard similarity of word 5-grams from which a document is a duplicate; 0 = exact duplicates only
     select: Select | None = None  # chooses documents under `budget`
-    budget: str = ""  # bytes to select, such as 10MB
+    budget: str = ""  # how much to select: bytes (10MB), tokens (10M tokens, by the signal `tokens`) or another column (2M length.words)
     heldout: float = 0.05  # share of the bytes held out, in whole packages
     guard: float = 0.5  # a held-out document this similar to a training document is dropped; 0 = off
     max_document: str = "10MB"  # longer documents are dropped
@@ -58,8 +58,6 @@ class Curate:
         if bool(self.budget) != (self.select is not None):
             raise ValueError("select and budget go together: name a selection and how many bytes it may keep")
         parse_size(self.max_document, "max_document")
-        if self.budget:
-            parse_size(self.budget, "budget")
         if self.memory and parse_size(self.memory, "memory") < MAIN + WORKER:
             least = (MAIN + WORKER) // 10**6
             raise ValueError(f"memory must be at least {least}MB, what one worker and this process need, not {self.memory}")
@@ -81,9 +79,10 @@ class Curate:
         from bloomery.data import sources
 
         self._condition()
+        counted = parse_budget(self.budget, self._columns(), "budget") if self.budget else (0, "")
         bound((*self.edits, *self.signals), self.roles or {})
         size = sources.size(sources.open_sources(self.sources))
-        left = 0.8 * min(size, parse_size(self.budget, "budget") if self.budget else size)
+        left = 0.8 * min(size, counted[0] if counted[1] == "bytes" else size)
         facts = {"bytes": left, "train_bytes": (1 - self.heldout) * left, "heldout_bytes": self.heldout * left, "documents": left / 12e3}
         workers = max(1, min(machine.cores, 64))
         asked = sum(map(needing, (*self.edits, *self.signals))) * size / ASKED
@@ -110,6 +109,7 @@ class Curate:
         train, heldout = self._split(funnel, chunks, job)
         if not len(train):
             raise BadInput("nothing is left to train on; lower `heldout` or `guard`, or add sources")
+        train = self._repeated(funnel, train, weights, job)
         story = funnel.story(chunks.seen, {"train": train, "heldout": heldout})
         write(job.out, chunks, funnel, {"train": train, "heldout": heldout}, [*ABOUT, *self._columns()], weights)
         write_thresholds(job.out / "thresholds.json", chunks, self.keep)
@@ -235,16 +235,30 @@ class Curate:
         if self.select is None:
             return None
         rows = funnel.rows
-        columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows)
-        chosen = np.asarray(self.select.weigh(columns, parse_size(self.budget, "budget"), job.rng.child("select")), np.float64)
+        budget, counted = parse_budget(self.budget, self._columns(), "budget")
+        columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows, {"cost": counted})
+        chosen = np.asarray(self.select.weigh(columns, budget, job.rng.child("select")), np.float64)
         if chosen.shape != rows.shape or not np.all(chosen >= 0):
             raise BadInput(f"select: {self._select_name()} must give one weight of 0 or more per document")
         funnel.drop("not selected", rows[chosen == 0], f"{self._select_name()}, budget {self.budget}")
         if not np.any(chosen):
-            raise BadInput(f"budget: {self.budget} selects no document; the smallest has {int(columns['bytes'].min())} bytes")
+            raise BadInput(f"budget: {self.budget} selects no document; the smallest has {columns['cost'].min():.0f} {counted}")
         weights = np.zeros(len(chunks))
         weights[rows] = chosen
         return weights
+
+    def _repeated(self, funnel: Funnel, train: Any, weights: Any, job: Job) -> Any:
+        """The rows to train on as often as their weights say: a weight below 2 is once."""
+        import numpy as np
+
+        times = np.maximum(1, np.floor(weights[train]).astype(np.int64)) if weights is not None else np.ones(len(train), np.int64)
+        more = int(times.sum()) - len(train)
+        if more:
+            size = int((funnel.sizes[train] * (times - 1)).sum())
+            funnel.outside("repeated", -more, -size, f"{int((times > 1).sum())} documents, {int(times.max())} times at most")
+            job.fact("repeated_documents", more)
+            job.fact("repeated_bytes", size)
+        return np.repeat(train, times)
 
     def _select_name(self) -> str:
         from bloomery.data.texts import method_name
