@@ -5,7 +5,8 @@ import json
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.data.tokenizer import CHAT_TEMPLATE, SMALLEST, Tokenizer, learn, vocab_of
+from bloomery.data.special import SMALLEST
+from bloomery.data.tokenizer import CHAT_TEMPLATE, Tokenizer, learn, vocab_of
 from bloomery.seams import Vocab
 from bloomery.stages.tokenize import NASTY
 
