@@ -1,6 +1,6 @@
 """The fast way from text to ids: byte-level BPE in compiled code, with the ids that `tokenizers` gives, or not at all.
 
-Measured by benchmarks/tokenize.py; docs/tokenizers.md says what makes it fast.
+Measured by benchmarks/encoding.py; docs/tokenizers.md says what makes it fast.
 """
 
 from __future__ import annotations
