@@ -228,6 +228,7 @@ def test_more_cores_write_the_same_bytes(tokens, tmp_path, monkeypatch):
     folder, _, stage = tokens
     monkeypatch.setattr("bloomery.stages.tokenize.threads", lambda: 3)
     monkeypatch.setattr("bloomery.stages.tokenize.BLOCK", 500)
+    monkeypatch.setattr("bloomery.data.tokenizer.MANY", 0)
     job = job_in(tmp_path)
     stage.run(job)
     for file in sorted((folder / "out").rglob("*.npy")):

@@ -93,19 +93,16 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many texts."""
-        texts = list(texts)
-        if sum(map(len, texts)) < MANY:
-            return [found.ids for found in self.inner.encode_batch_fast(texts, add_special_tokens=False)]
-        ids, counts = self.encode_flat(texts)
-        return [part.tolist() for part in np.split(ids, np.cumsum(counts[:-1]))]
+        ids, counts = self.encode_flat(list(texts))
+        return [part.tolist() for part in np.split(ids, np.cumsum(counts)[:-1])] if len(counts) else []
 
     def encode_flat(self, texts: Sequence[str], framed: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The ids of all texts one after the other (uint32) and how many each has (int64); `framed`: each between begin and end tokens.
 
-        Byte-level BPE is encoded by compiled code, all else by the library; the ids are the same.
+        Much text of byte-level BPE is encoded by compiled code, all else by the library; the ids are the same.
         """
-        frame = (self.bos, self.eos) if framed else None
-        if self.fast is not None and (made := self.fast.encode(texts, frame)) is not None:
+        frame, much = (self.bos, self.eos) if framed else None, sum(map(len, texts)) >= MANY
+        if much and self.fast is not None and (made := self.fast.encode(texts, frame)) is not None:
             return made
         before, after = ([self.bos], [self.eos]) if framed else ([], [])
         found = [[*before, *one.ids, *after] for one in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
