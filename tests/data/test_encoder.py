@@ -98,6 +98,7 @@ def test_pieces_are_what_the_pattern_cuts():
     ends = {pretokens.GPT2: lambda *at: pretokens.gpt2_end(*at), pretokens.LLAMA3: lambda *at: pretokens.marks_end(*at, 3)}
     codes = [*range(0x3000), *range(0xA000, 0xB000), *range(0xF900, 0x10400), *range(0x1D400, 0x1D800), *range(0xE0000, 0xE0100)]
     text = "".join(f"{chr(code)}a {chr(code)}1{chr(code)}." for code in codes if not 0xD800 <= code < 0xE000)
+    text += "a'ſbc x'Sbc 'lLm 'REd'vE 't'T 's'ſ'"
     pretokens.learn_kinds([text])
     for pattern, end in ends.items():
         raw = text.encode()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bloomery.core.rng import numpy_rng
+from bloomery.data.budget import filled
 from bloomery.seams import Rng
 
 
@@ -24,9 +25,4 @@ class Random:
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any:
         """Weights (float64, one per document); `columns["bytes"]` are the sizes, and `budget` is in bytes."""
         sizes = np.asarray(columns["bytes"], np.int64)
-        weights, left = np.zeros(len(sizes)), budget
-        for row in numpy_rng(rng).permutation(len(sizes)):
-            if sizes[row] <= left:
-                weights[row] = 1.0
-                left -= int(sizes[row])
-        return weights
+        return filled(numpy_rng(rng).permutation(len(sizes)), sizes, budget)
