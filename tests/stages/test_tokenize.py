@@ -183,14 +183,19 @@ def test_an_extended_tokenizer_keeps_every_id_and_writes_the_map(tokens, tmp_pat
     forecast = stage.forecast({"corpus": Forecast(facts={"train_bytes": 1e6}), "extends": Forecast(facts={"vocab": 320})}, machine)
     assert forecast.facts["vocab"] == 350
     for knobs, wrong in (
-        ({"add": 5}, "extends and add go together"),
-        ({"extends": base}, "extends and add go together"),
-        ({"extends": base, "add": 3, "spare": 1}, "extends keeps the model and the spare"),
-        ({"extends": base, "add": 3, "model": "bpe"}, "extends keeps the model and the spare"),
+        ({"add": -1}, "add must not be negative"),
+        ({"add": 3, "spare": 1}, "extends keeps the model and the spare"),
+        ({"add": 3, "model": "bpe"}, "extends keeps the model and the spare"),
         ({"parallel": ("a",)}, "at least two domains"),
     ):
         with pytest.raises(ValueError, match=wrong):
             Tokenize(stage.corpus, **knobs)
+    with pytest.raises(BadInput, match="extends and add go together"):
+        Tokenize(None, add=5).forecast({"corpus": Forecast(facts={"train_bytes": 1e6})}, machine)
+    with pytest.raises(BadInput, match="extends and add go together"):
+        Tokenize(None).forecast({"corpus": Forecast(facts={"train_bytes": 1e6}), "extends": Forecast()}, machine)
+    with pytest.raises(BadInput, match="extends and add go together"):
+        Tokenize(stage.corpus, extends=base).run(job_in(tmp_path / "alone"))
 
 
 @pytest.mark.parametrize("model", ["bpe", "unigram"])

@@ -72,32 +72,39 @@ class Tokenize:
         if not SMALLEST + self.spare <= self.vocab <= 1 << 20:
             wanted = f"between {SMALLEST + self.spare} (256 bytes and {len(SPECIAL) + self.spare} special tokens) and 1048576"
             raise ValueError(f"vocab must be {wanted}, not {self.vocab}")
-        if (self.extends is None) != (self.add == 0) or self.add < 0:
-            raise ValueError(f"extends and add go together: name a tokenizer and how many tokens it gets, not {self.add}")
-        if self.extends is not None and (self.spare or self.model != "byte_bpe"):
+        if self.add < 0:
+            raise ValueError(f"add must not be negative, got {self.add}")
+        if self.add and (self.spare or self.model != "byte_bpe"):
             raise ValueError("extends keeps the model and the spare tokens of the tokenizer that it names; leave out model and spare")
         if len(self.parallel) == 1:
             raise ValueError("parallel must name at least two domains")
         parse_size(self.sample, "sample")
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """From the bytes of the corpus and speeds measured on one core."""
+        """From the bytes of the corpus and speeds measured on one core; BadInput where one of `extends` and `add` is without the other."""
+        self._together("extends" in inputs)
         facts = inputs["corpus"].facts
         train, heldout = (float(facts.get(f"{part}_bytes", 0)) for part in PARTS)
         tokens = {f"{part}_tokens": size / BYTES_PER_TOKEN for part, size in zip(PARTS, (train, heldout), strict=True)}
         cores, sample = max(1, min(machine.cores, 16)), min(train, parse_size(self.sample, "sample"))
         seconds = 1 + sample / LEARNING / cores + (train + heldout) / WRITING[self.model] / cores
-        base = inputs["extends"].facts.get("vocab", 0) if self.extends is not None and "extends" in inputs else 0
+        base = inputs["extends"].facts.get("vocab", 0) if self.add else 0
         vocab = int(base) + self.add if base else self.vocab
         width = 2 if vocab <= 1 << 16 else 4
         more = {"vocab": vocab, "train_bytes": train, "heldout_bytes": heldout, "bytes_per_token": BYTES_PER_TOKEN}
         return Forecast(seconds=seconds, memory=600e6 + 12 * sample, disk=width * sum(tokens.values()) + 1e6, facts={**tokens, **more})
+
+    def _together(self, extends: bool) -> None:
+        """What is known of `extends` only when the inputs are."""
+        if extends != bool(self.add):
+            raise BadInput(f"extends and add go together: name a tokenizer and how many tokens it gets, not {self.add}")
 
     def run(self, job: Job) -> None:
         """Learn or extend the vocabulary, write the shards of both parts, measure how well the one fits the other."""
         from bloomery.data.shards import write_shards
         from bloomery.data.tokenizer import learn
 
+        self._together(self.extends is not None)
         with job.log.progress("learning the vocabulary"):
             if self.extends is None:
                 tokenizer = learn(self._sample(job), self.vocab, spare=self.spare, model=self.model)
