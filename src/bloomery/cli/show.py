@@ -26,7 +26,7 @@ def command(
     """Show one artifact and what it came from.
 
     Its facts, checks, cost and files; a corpus shows its funnel, a histogram of every signal and samples either side of each threshold,
-    scores their table.
+    tokens how well their vocabulary fits, scores their table.
     """
     from bloomery.cli.results import show_scores
     from bloomery.core.store import Store
@@ -58,6 +58,8 @@ def command(
             write_page(found, html)
     elif html:
         raise BadInput(f"--html: {found.name} is a {found.kind}; only a corpus has pictures of its own")
+    if found.kind == "tokens":
+        show_fit(found.facts)
     if found.kind == "scores":
         show_scores(found)
 
@@ -72,6 +74,29 @@ def compact(value: Any) -> str:
     """A value on one line, long ones cut."""
     text = f"{value:,.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def show_fit(facts: dict) -> None:
+    """Bytes per token of each domain with their parity, and what becomes of the letters of each script."""
+    from bloomery.cli.tables import show_table
+
+    parity = facts.get("parity", {})
+    domains = [
+        (name or "none", f"{value:.3f}", f"{parity[name]:.3f}" if name in parity else "")
+        for name, value in facts.get("bytes_per_token_of", {}).items()
+    ]
+    if domains:
+        print()
+        show_table(("domain", "bytes per token", "tokens over the fewest"), domains, right=("bytes per token", "tokens over the fewest"))
+    rows = [
+        (name, f"{one['tokens']:,}", f"{one['letters']:,}", "" if one["whole"] is None else f"{100 * one['whole']:.2f}%")
+        for name, one in facts.get("scripts", {}).items()
+    ]
+    if rows:
+        print()
+        columns = ("script", "tokens", "letters held out", "whole in a token")
+        show_table(columns, rows, right=columns[1:])
+        print(f"{100 * facts['broken']:.3f}% of the bytes are in tokens that are no whole characters")
 
 
 def show_corpus(corpus: Artifact) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -237,6 +238,8 @@ class Curate:
         rows = funnel.rows
         budget, counted = parse_budget(self.budget, self._columns(), "budget")
         columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows, {"cost": counted})
+        if "text" in getattr(self.select, "reads", ()):
+            columns = ChainMap({"text": chunks.texts(rows)}, columns)
         chosen = np.asarray(self.select.weigh(columns, budget, job.rng.child("select")), np.float64)
         if chosen.shape != rows.shape or not np.all(chosen >= 0):
             raise BadInput(f"select: {self._select_name()} must give one weight of 0 or more per document")

@@ -10,6 +10,7 @@ import numpy as np
 
 from bloomery.core.errors import BadInput, near
 from bloomery.core.rng import numpy_rng
+from bloomery.data.budget import costs
 from bloomery.seams import Rng
 
 
@@ -38,23 +39,23 @@ class Mixture:
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any:
         """Weights (float64, one per document), whole numbers; without the column, all are of one domain. BadInput for an unknown one."""
         domain = np.asarray(columns[self.by] if self.by in columns else [""] * len(columns["bytes"]), object)
-        costs = np.asarray(columns["cost" if "cost" in columns else "bytes"], np.float64)
+        sizes = costs(columns).astype(np.float64)
         known = sorted(set(map(str, domain)))
         shares = self.weights or dict.fromkeys(known, 1.0)
-        weights, total = np.zeros(len(costs)), sum(shares.values())
+        weights, total = np.zeros(len(sizes)), sum(shares.values())
         for name, share in shares.items():
             rows = np.flatnonzero(domain == name)
             if not len(rows):
                 raise BadInput(f"select: mixture: no document has the {self.by} {name!r}; {near(str(name), known)}")
-            weights[rows] = self._filled(costs[rows], budget * share / total, rng.child(str(name)))
+            weights[rows] = self._filled(sizes[rows], budget * share / total, rng.child(str(name)))
         return weights
 
-    def _filled(self, costs: np.ndarray, budget: float, rng: Rng) -> np.ndarray:
+    def _filled(self, sizes: np.ndarray, budget: float, rng: Rng) -> np.ndarray:
         """How often each document of one domain is taken: all of them for as many whole rounds as fit, then some once more."""
-        rounds = int(min(self.most, budget // costs.sum())) if costs.sum() else 1
-        taken, left = np.full(len(costs), float(rounds)), budget - rounds * costs.sum()
-        for k in numpy_rng(rng).permutation(len(costs)) if rounds < self.most else ():
-            if costs[k] <= left:
+        rounds = int(min(self.most, budget // sizes.sum())) if sizes.sum() else 1
+        taken, left = np.full(len(sizes), float(rounds)), budget - rounds * sizes.sum()
+        for k in numpy_rng(rng).permutation(len(sizes)) if rounds < self.most else ():
+            if sizes[k] <= left:
                 taken[k] += 1
-                left -= costs[k]
+                left -= sizes[k]
         return taken

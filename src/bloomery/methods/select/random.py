@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from bloomery.core.rng import numpy_rng
+from bloomery.data.budget import costs, filled
 from bloomery.seams import Rng
 
 
@@ -23,10 +22,5 @@ class Random:
 
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any:
         """Weights (float64, one per document); `columns["cost"]`, or else `columns["bytes"]`, is what each takes of the budget."""
-        sizes = np.asarray(columns["cost" if "cost" in columns else "bytes"], np.int64)
-        weights, left = np.zeros(len(sizes)), budget
-        for row in numpy_rng(rng).permutation(len(sizes)):
-            if sizes[row] <= left:
-                weights[row] = 1.0
-                left -= int(sizes[row])
-        return weights
+        sizes = costs(columns)
+        return filled(numpy_rng(rng).permutation(len(sizes)), sizes, budget)
