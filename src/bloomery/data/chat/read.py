@@ -14,7 +14,7 @@ from bloomery.core.errors import BadInput
 from bloomery.data.chat.rows import FORMATS, Unfit, conversation, format_of
 from bloomery.data.documents import identify
 from bloomery.data.read import files
-from bloomery.data.read.parquet import records
+from bloomery.data.read.rows import records
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst", ".parquet")
 ABOUT = ("id", "package", "path", "kind", "plain")
