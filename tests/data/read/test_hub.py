@@ -71,7 +71,7 @@ def test_a_data_set_is_streamed_shard_by_shard(tmp_path):
         ("train/2:1", "shard 2 row 0"),
         ("train/2:2", "shard 2 row 1"),
     ]
-    with pytest.raises(BadInput, match="broke off: .*; run again, what is done is kept"):
+    with pytest.raises(BadInput, match="broke off"):
         list(sources.read(found[0]))
 
 
