@@ -9,7 +9,7 @@ import pytest
 
 from bloomery.core.errors import BadInput
 from bloomery.data.documents import Broken, Unread
-from bloomery.data.read import html
+from bloomery.data.read import guard, html
 from bloomery.data.read.guard import Guarded
 from bloomery.seams import Doc
 
@@ -26,6 +26,7 @@ def parse(data, about):
     if "abort" in text: os.abort()
     if "hang" in text:
         while True: pass
+    if "sleep" in text: time.sleep(1000)
     if "swell" in text: return {"text": "x" * 10**9, "meta": {}}
     if "recurse" in text: return parse(data, about)
     if "print" in text:
@@ -43,9 +44,10 @@ def parser(tmp_path, monkeypatch):
     guarded.close()
 
 
-def test_each_poison_costs_one_document(parser):
+def test_each_poison_costs_one_document(parser, monkeypatch):
+    monkeypatch.setattr(guard, "PATIENCE", 1.0)
     reasons = {}
-    for text in ("good", "exit", "segfault", "abort", "hang", "swell", "recurse", "print"):
+    for text in ("good", "exit", "segfault", "abort", "hang", "sleep", "swell", "recurse", "print"):
         try:
             assert parser.parse(text.encode(), {})["text"] == text.upper()
         except Unread as why:
@@ -53,11 +55,12 @@ def test_each_poison_costs_one_document(parser):
             assert parser.parse(b"after", {})["text"] == "AFTER"
     assert {text: why.reason for text, why in reasons.items()} == {
         **dict.fromkeys(("exit", "segfault", "abort"), "parser crashed"),
-        "hang": "parser too slow",
+        **dict.fromkeys(("hang", "sleep"), "parser too slow"),
         "swell": "parser out of memory",
         "recurse": "malformed",
     }
     assert reasons["segfault"].note == "killed by SIGSEGV" and reasons["exit"].note == "exit code 0"
+    assert reasons["hang"].note == "more than 1 s of CPU time" and reasons["sleep"].note == "it has slept for 1 s"
     assert "RecursionError" in reasons["recurse"].note
 
 

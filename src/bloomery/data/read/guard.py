@@ -2,7 +2,7 @@
 
 The process has a limit on memory and, anew for each document, on CPU time, both held by the kernel. Whatever goes wrong there costs
 the document at hand, with its reason; the next document gets a fresh process. Time is CPU time, so that a busy machine reads the same
-documents as an idle one; the wall clock only ends a parser that sleeps.
+documents as an idle one; the wall clock ends only a parser that sleeps, which takes none.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
+
 from bloomery.core.errors import BadInput
 from bloomery.data.documents import Unread
 from bloomery.data.read.guarded import HEADER
 
 SERVES = 500  # documents after which a process is replaced, as parsers leak
-PATIENCE = 10  # times its CPU time that a parser may take by the wall clock
-STARTS = 120  # seconds in which a process must have come up
+PATIENCE = 30.0  # seconds that a process may sleep, neither reading nor computing, while it is waited for
 REPLY = 1 << 30  # bytes of the longest reply
 
 
@@ -42,7 +43,7 @@ class Guarded:
         self.served += 1
         request = json.dumps({**about, "bytes": len(data), "seconds": self.seconds}).encode()
         try:
-            reply = json.loads(self._exchange(HEADER.pack(len(request)) + request + data, PATIENCE * self.seconds + 30))
+            reply = json.loads(self._exchange(HEADER.pack(len(request)) + request + data))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise self._obituary() from None
         except (ValueError, RecursionError) as error:
@@ -75,7 +76,7 @@ class Guarded:
         for end in (self.process.stdin, self.process.stdout):
             os.set_blocking(end.fileno(), False)
         try:
-            ready = json.loads(self._exchange(b"", STARTS))
+            ready = json.loads(self._exchange(b""))
         except (EOFError, OSError, ValueError, Unread) as error:
             code = self.process.wait() if isinstance(error, EOFError) else error
             self.close()
@@ -84,19 +85,18 @@ class Guarded:
             self.close()
             raise BadInput(f"{self.parser} cannot be loaded: {ready['wrong']}; install what it needs")
 
-    def _exchange(self, given: bytes, patience: float) -> bytes:
+    def _exchange(self, given: bytes) -> bytes:
         """Send, and wait for one reply; neither side can block the other. Raises EOFError where the process has ended."""
-        process, until = self.process, time.monotonic() + patience
-        waiting, got = memoryview(given), bytearray()
+        process, waiting, got, spent = self.process, memoryview(given), bytearray(), -1.0
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             if waiting:
                 selector.register(process.stdin, selectors.EVENT_WRITE)
             while True:
-                ready = selector.select(max(0.0, until - time.monotonic()))
-                if not ready:
+                ready = selector.select(PATIENCE)
+                if not ready and spent == (spent := self._spent()):
                     self.close()
-                    raise Unread("parser too slow", f"no answer within {patience:.0f} s")
+                    raise Unread("parser too slow", f"it has slept for {PATIENCE:g} s")
                 for key, _ in ready:
                     if key.fileobj is process.stdin:
                         waiting = waiting[os.write(key.fd, waiting[: 1 << 16]) :]
@@ -113,9 +113,18 @@ class Guarded:
                     if len(got) >= HEADER.size and len(got) >= HEADER.size + length:
                         return bytes(got[HEADER.size : HEADER.size + length])
 
+    def _spent(self) -> float:
+        """CPU seconds of the process; a number of its own each time while it waits for a processor or the disk."""
+        try:
+            told = psutil.Process(self.process.pid)
+            asleep = told.status() == psutil.STATUS_SLEEPING
+            return sum(told.cpu_times()[:2]) if asleep else -time.monotonic()
+        except psutil.NoSuchProcess:
+            return -time.monotonic()  # its end is read next
+
     def _obituary(self) -> Unread:
         """Why the process ended."""
-        code = self.process.wait(STARTS)
+        code = self.process.wait()
         self.close()
         if code == -signal.SIGXCPU:
             return Unread("parser too slow", f"more than {self.seconds:g} s of CPU time")
