@@ -53,7 +53,7 @@ def measured(read):
 def test_a_huge_line_of_jsonl_is_skipped(tmp_path, measured):
     path = sparse(tmp_path / "a.jsonl", b'{"text": "before"}\n{"text": "', SPARSE, b'"}\n{"text": "after"}\n')
     found, peak = measured(str(path))
-    assert told(found) == ["before", "too long", "after"] and found[1].bytes == SPARSE + 12 and peak < HELD
+    assert told(found) == ["before", "too long", "after"] and found[1].bytes == SPARSE + 13 and peak < HELD
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
@@ -193,7 +193,7 @@ def test_poisoned_records_of_a_crawl(tmp_path, where, measured):
 
     bad = {
         "body": response(b"", big),
-        "packed body": response(b"Content-Encoding: gzip\r\n", gzip.compress(big)),
+        "packed body": response(b"Content-Encoding: gzip\r\n", gzip.compress(4 * big)),
         "http headers": response(b"X: " + big + b"\r\n", b"short"),
         "record headers": plain.format("bad", 1, "X: ").encode()[:-2] + big + b"\r\n\r\nx\r\n\r\n",
     }[where]
@@ -201,7 +201,7 @@ def test_poisoned_records_of_a_crawl(tmp_path, where, measured):
     (tmp_path / "a.warc.gz").write_bytes(gzip.compress(good[0]) + gzip.compress(bad) + gzip.compress(good[1]))
     found, peak = measured(str(tmp_path / "a.warc.gz"))
     reason = "malformed" if "headers" in where else "too long"
-    assert told(found) == ["fine", reason] + ["fine"] * (where != "record headers") and peak < 40_000_000
+    assert told(found) == ["fine", reason] + ["fine"] * (where != "record headers") and peak < 60_000_000
     if where == "record headers":
         assert "the rest of the file is not read" in found[1].note
 

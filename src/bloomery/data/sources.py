@@ -120,8 +120,7 @@ def _files(address: str, options: Options) -> list[Source]:
     if address.startswith("file://"):
         address = address.removeprefix("file://")
     if places.is_remote(address):
-        found, root = places.find(address)
-        named = [(path, places.relative(path, root)) for path in found]
+        named = places.find(address)
     elif options.format == "tree" or os.path.isdir(os.path.expanduser(address)):
         if options.format not in ("", "tree") or not os.path.isdir(os.path.expanduser(address)):
             folder = f"name the files, for example {address.rstrip('/')}/**/*.txt" if options.format != "tree" else "check the path"

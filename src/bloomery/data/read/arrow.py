@@ -97,8 +97,9 @@ def looked(path: str) -> tuple[tuple[Looked, ...], str]:
     import pyarrow as pa
 
     found: list[Looked] = []
+    whole = _is_file(path)
     with files.sound(path, "Arrow"), _handle(path) as handle:
-        if _is_file(path):
+        if whole:
             handle.read(len(MAGIC))
         reader = pa.ipc.MessageReader.open_stream(handle)
         while True:
@@ -120,8 +121,9 @@ def check(source: Source) -> None:
 
     for path, _ in source.files:
         batches, bomb = looked(path)
+        whole = _is_file(path)
         with files.sound(path, "Arrow"), _handle(path) as handle:
-            schema = (pa.ipc.open_file(handle) if _is_file(path) else pa.ipc.open_stream(handle)).schema
+            schema = (pa.ipc.open_file(handle) if whole else pa.ipc.open_stream(handle)).schema
         demand_columns(path, schema, source.options)
         if not sum(one.rows for one in batches) and not bomb:
             raise BadInput(f"{path} has no rows; remove it from the sources or fill it")
@@ -164,8 +166,9 @@ def _some(path: str, start: int, stop: int) -> Iterator[Any]:
 
     if start >= stop:
         return
+    whole = _is_file(path)
     with files.sound(path, "Arrow"), _handle(path) as handle:
-        if _is_file(path):
+        if whole:
             reader = pa.ipc.open_file(handle)
             yield from (reader.get_batch(k) for k in range(start, stop))
         else:

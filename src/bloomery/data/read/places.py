@@ -74,8 +74,8 @@ def _opened(address: str) -> tuple[Any, str]:
     return url_to_fs(address)
 
 
-def find(address: str) -> tuple[list[str], str]:
-    """The files behind a remote address or pattern (`*`, `**`, `[...]`), sorted, and the folder in which the pattern starts."""
+def find(address: str) -> list[tuple[str, str]]:
+    """The files behind a remote address or pattern (`*`, `**`, `[...]`), sorted; with each its name below where the pattern starts."""
     demand_no_secret(address)
     with reached(address):
         fs, path = _opened(address)
@@ -84,22 +84,19 @@ def find(address: str) -> tuple[list[str], str]:
             if fs.isdir(path) and not fs.isfile(path):
                 raise BadInput(f"sources: {address} is a folder; name the files, for example {address.rstrip('/')}/**/*.jsonl")
             fs.info(path)
-            return [address], ""
+            return [(address, PurePosixPath(file_name(address)).name)]
         found = sorted(name for name in fs.glob(path) if fs.isfile(name))
         if not found:
             raise BadInput(f"sources: {quiet(address)} matches no file; check the pattern")
-        parts = PurePosixPath(path).parts
-        root = str(PurePosixPath(*parts[: next(i for i, part in enumerate(parts) if set("*[") & set(part))]))
-        if rest:
-            return [f"{address.split('://')[0]}://{name}::{rest}" for name in found], root
-        return [fs.unstrip_protocol(name) for name in found], root
+        places = [f"{address.split('://')[0]}://{name}::{rest}" if rest else fs.unstrip_protocol(name) for name in found]
+    parts = _below(address).split("/")
+    fixed = "".join(f"{part}/" for part in parts[: next(k for k, part in enumerate(parts) if set("*[") & set(part))])
+    return [(place, _below(file_name(place)).removeprefix(fixed)) for place in places]
 
 
-def relative(place: str, root: str) -> str:
-    """The name of a remote file in the corpus: its path below `root`, or its last part."""
-    path = file_name(place).partition("://")[2]
-    below = path.partition(root.strip("/") + "/")[2] if root.strip("/") else ""
-    return below or PurePosixPath(path).name
+def _below(address: str) -> str:
+    """The path of an address."""
+    return address.split("::")[0].partition("://")[2].lstrip("/")
 
 
 def size_of(place: str) -> int:
@@ -117,20 +114,23 @@ def open_plain(place: str) -> BinaryIO:
         return open(place, "rb", buffering=BLOCK)
     with reached(place):
         fs, path = _opened(place)
-        return io.BufferedReader(_Remote(fs.open(path, "rb"), place), BLOCK)
+        handle = fs.open(path, "rb")
+        try:  # a web server without ranges shows it only when asked for one, and can then only be read from the begin
+            if place.startswith(("http://", "https://")):
+                handle.seek(max(0, (handle.size or 1) - 1))
+                handle.read(1)
+                handle.seek(0)
+            return io.BufferedReader(_Remote(handle, place, True), BLOCK)
+        except ValueError:
+            handle.close()
+            return io.BufferedReader(_Remote(fs.open(path, "rb", block_size=0), place, False), BLOCK)
 
 
 class _Remote(io.RawIOBase):
     """A file of fsspec as a raw Python stream."""
 
-    def __init__(self, handle: Any, place: str) -> None:
-        self.handle, self.place = handle, place
-        try:  # a server without ranges gives a stream, which says so only when asked to move
-            handle.seek(1)
-            handle.seek(0)
-            self.moves = True
-        except (ValueError, OSError):
-            self.moves = False
+    def __init__(self, handle: Any, place: str, moves: bool) -> None:
+        self.handle, self.place, self.moves = handle, place, moves
 
     def readable(self) -> bool:
         return True
