@@ -2,19 +2,23 @@
 
 A chunk with a rule of its own (`english.own_words`) is split by it; else marks are taken off its front and back, one at a time, until
 nothing can be taken or what is left has a rule; what is left is one word if it is a web address, and otherwise split at the marks
-inside. Digits in addresses are ASCII digits here. Legend: a, b begin and end of a piece of `codes`, kind its characters' bits.
+inside. Digits in addresses are ASCII digits here. Legend: a, b begin and end of a piece of `codes`; kind, bits of
+every character; spans, tokens as begin << 32 | end; n of them; table, see WORDS.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from bloomery.data.compiled import compiled
+from bloomery.data.compiled import compiled, inlined
 from bloomery.data.english import (
+    AT_BIT,
     BEFORE_DOT,
     DIGIT_ASCII,
+    DOT_BIT,
     HOST,
     ICON,
+    INNER,
     LETTER,
     LOWER,
     PREFIX,
@@ -24,10 +28,18 @@ from bloomery.data.english import (
 )
 
 LONGEST = 12  # characters of the longest word with a rule
+WORDS, UNITS = 4096, 256  # slots of the hash tables in `table`, int64: 512 sets of lengths as bits, of words with a rule by their first
+# and by their last character; the words' hashes and pieces; the units' hashes
 SEED, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 SPACE = 4
 DOT, HYPHEN, COLON, SLASH, AT, PLUS = 46, 45, 58, 47, 64, 43
 ELLIPSIS, EN_DASH, EM_DASH = 0x2026, 0x2013, 0x2014
+
+
+@inlined
+def mixed(h):  # type: ignore[no-untyped-def]
+    h = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return h ^ (h >> np.uint64(32))
 
 
 @compiled
@@ -36,31 +48,47 @@ def hash_of(codes, a, b):  # type: ignore[no-untyped-def]
     h = SEED
     for i in range(a, b):
         h = (h ^ np.uint64(codes[i])) * PRIME
-    h = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    return h ^ (h >> np.uint64(32))
+    return mixed(h)
 
 
-@compiled
+@inlined
 def slot(h, mask):  # type: ignore[no-untyped-def]
-    return np.int64((h ^ (h >> np.uint64(29))) & np.uint64(mask))
+    return np.int64(h ^ h >> 29) & mask
 
 
-@compiled
-def own(codes, a, b, first, keys, values):  # type: ignore[no-untyped-def]
+@inlined
+def own(codes, a, b, table):  # type: ignore[no-untyped-def]
     """Lengths of the pieces of a word with a rule of its own, four bits each, the first lowest; 0 for any other."""
     length = b - a
-    if length > LONGEST or length < 1 or not (first[codes[a] & 255] >> np.uint16(length)) & np.uint16(1):
+    if length > LONGEST or length < 1 or not (table[codes[a] & 255] & table[256 + (codes[b - 1] & 255)]) >> length & 1:
         return 0
-    h = hash_of(codes, a, b)
-    s = slot(h, len(keys) - 1)
-    while values[s] != 0:
-        if keys[s] == h:
-            return values[s]
-        s = (s + 1) & (len(keys) - 1)
+    return _looked_up(codes, a, b, table)
+
+
+@compiled
+def _looked_up(codes, a, b, table):  # type: ignore[no-untyped-def]
+    h = np.int64(hash_of(codes, a, b))
+    s = slot(h, WORDS - 1)
+    while table[512 + WORDS + s] != 0:
+        if table[512 + s] == h:
+            return table[512 + WORDS + s]
+        s = (s + 1) & (WORDS - 1)
     return 0
 
 
 @compiled
+def _unit(codes, a, b, table):  # type: ignore[no-untyped-def]
+    """Whether a piece is a unit or a currency."""
+    h = np.int64(hash_of(codes, a, b))
+    s = slot(h, UNITS - 1)
+    while table[512 + 2 * WORDS + s] != 0:
+        if table[512 + 2 * WORDS + s] == h:
+            return True
+        s = (s + 1) & (UNITS - 1)
+    return False
+
+
+@inlined
 def _prefix(codes, a, b, kind):  # type: ignore[no-untyped-def]
     """How many characters are taken off the front."""
     c = codes[a]
@@ -80,8 +108,8 @@ def _prefix(codes, a, b, kind):  # type: ignore[no-untyped-def]
     return 0
 
 
-@compiled
-def _suffix(codes, a, b, kind, unit):  # type: ignore[no-untyped-def]
+@inlined
+def _suffix(codes, a, b, has, kind, table):  # type: ignore[no-untyped-def]
     """How many characters are taken off the back: the longest that any rule takes."""
     if a >= b:
         return 0
@@ -106,7 +134,7 @@ def _suffix(codes, a, b, kind, unit):  # type: ignore[no-untyped-def]
         return 2
     if c == ELLIPSIS and b - a > 1 and codes[b - 2] == ELLIPSIS:
         return 2
-    if b - a > 1 and not kind[c] & DIGIT_ASCII:
+    if has & DIGIT_ASCII and b - a > 1 and not kind[c] & DIGIT_ASCII:
         if c == PLUS:
             return 1 if kind[codes[b - 2]] & DIGIT_ASCII else 0
         i = b - 1
@@ -114,12 +142,7 @@ def _suffix(codes, a, b, kind, unit):  # type: ignore[no-untyped-def]
         while i >= low and not kind[codes[i]] & DIGIT_ASCII:
             i -= 1
         if i >= low:
-            h = hash_of(codes, i + 1, b)
-            s = slot(h, len(unit) - 1)
-            while unit[s] != 0:
-                if unit[s] == h:
-                    return b - i - 1
-                s = (s + 1) & (len(unit) - 1)
+            return b - i - 1 if _unit(codes, i + 1, b, table) else found
     return found
 
 
@@ -184,44 +207,44 @@ def _ends_address(codes, i, b, kind):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _address(codes, a, b, kind):  # type: ignore[no-untyped-def]
-    """Whether a piece is a web address: scheme, user and port are optional."""
-    dots = False
-    for i in range(a, b):
-        dots = dots or codes[i] == DOT
-    if not dots:
-        return False
-    scheme = a  # where the text behind "scheme://" begins
-    for i in range(a, b - 2):
-        c = codes[i]
-        if c == COLON:
-            if i - a >= 2 and codes[i + 1] == SLASH and codes[i + 2] == SLASH:
-                scheme = i + 3
-            break
-        if not (kind[c] & 3 or c == 95 or c in (PLUS, HYPHEN, DOT)):  # \w without marks, + - .
-            break
-    at = a
-    while at < b:
-        if at in (a, scheme) or (at > a + 1 and codes[at - 1] == AT):
-            stop = _octets(codes, at, b, kind)
-            if stop >= 0 and _ends_address(codes, stop, b, kind):
-                return True
-            stop = _domain(codes, at, b, kind)
-            if stop >= 0 and _ends_address(codes, stop, b, kind):
-                return True
-        at += 1
-    return False
+def _hosted(codes, a, b, kind):  # type: ignore[no-untyped-def]
+    """Whether a host begins at a, and no more than a port and a path follows it."""
+    stop = _octets(codes, a, b, kind)
+    if stop >= 0 and _ends_address(codes, stop, b, kind):
+        return True
+    stop = _domain(codes, a, b, kind)
+    return stop >= 0 and _ends_address(codes, stop, b, kind)
 
 
 @compiled
+def _address(codes, a, b, has, kind):  # type: ignore[no-untyped-def]
+    """Whether a piece is a web address: scheme, user and port are optional."""
+    if not has & DOT_BIT:
+        return False
+    if _hosted(codes, a, b, kind):
+        return True
+    for i in range(a, b - 2):
+        c = codes[i]
+        if c == COLON:
+            if i - a >= 2 and codes[i + 1] == SLASH and codes[i + 2] == SLASH and _hosted(codes, i + 3, b, kind):
+                return True
+            break
+        if not (kind[c] & 3 or c == 95 or c in (PLUS, HYPHEN, DOT)):  # \w without marks, + - .
+            break
+    if has & AT_BIT:
+        for at in range(a + 2, b):
+            if codes[at - 1] == AT and _hosted(codes, at, b, kind):
+                return True
+    return False
+
+
+@inlined
 def _infix(codes, a, i, b, kind):  # type: ignore[no-untyped-def]
     """Length of the mark inside a piece that begins at i, 0 for none."""
     c = codes[i]
     k = kind[c]
     if k & ICON or c == ELLIPSIS:
         return 1
-    if k & (LETTER | DIGIT_ASCII) and not k & QUOTE:
-        return 0
     if c == DOT and i + 1 < b and codes[i + 1] == DOT:
         j = i
         while j < b and codes[j] == DOT:
@@ -253,66 +276,78 @@ def _infix(codes, a, i, b, kind):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pieces(a, lengths, starts, ends, n):  # type: ignore[no-untyped-def]
+def pieces(a, lengths, spans, n):  # type: ignore[no-untyped-def]
     """Append the pieces of a word with a rule, from the lengths that `own` gives."""
     while lengths:
-        starts[n], ends[n] = a, a + (lengths & 15)
-        a = ends[n]
+        spans[n] = a << 32 | a + (lengths & 15)
+        a += lengths & 15
         lengths >>= 4
         n += 1
     return n
 
 
+@inlined
+def _inside(codes, a, b, has, kind, spans, n):  # type: ignore[no-untyped-def]
+    """Split a piece at the marks inside; returns the new n."""
+    begin = a
+    if has & INNER:
+        i = a
+        while i < b:
+            if not kind[codes[i]] & INNER:
+                i += 1
+                continue
+            size = _infix(codes, a, i, b, kind)
+            if size and i > a:
+                if i > begin:
+                    spans[n] = begin << 32 | i
+                    n += 1
+                begin = i + size
+                spans[n] = i << 32 | begin
+                n += 1
+            i += max(1, size)
+    if begin < b:
+        spans[n] = begin << 32 | b
+        n += 1
+    return n
+
+
 @compiled
-def chunk(codes, a, b, kind, rules, starts, ends, n, behind):  # type: ignore[no-untyped-def]
-    """Split a chunk: append its tokens at n, return the new n. `behind` is room for the marks taken off its back."""
-    first, keys, values, unit = rules[0], rules[1], rules[2], rules[3]
+def chunk(codes, a, b, has, kind, table, spans, n, behind):  # type: ignore[no-untyped-def]
+    """Split a chunk: append its tokens at n, return the new n. `has`: the bits of all its characters together; `behind`: room for the
+    marks taken off its back."""
     taken = 0
     left = -1
     while a < b and b - a != left:
-        if own(codes, a, b, first, keys, values):
+        if own(codes, a, b, table):
             break
         left = b - a
         before = _prefix(codes, a, b, kind)
-        if before and before < left and own(codes, a + before, b, first, keys, values):
-            starts[n], ends[n] = a, a + before
+        if before and before < left and own(codes, a + before, b, table):
+            spans[n] = a << 32 | a + before
             n, a = n + 1, a + before
             break
-        after = _suffix(codes, a + before, b, kind, unit)
-        if after and after < left and own(codes, a, b - after, first, keys, values):
+        after = _suffix(codes, a + before, b, has, kind, table)
+        if after and after < left and own(codes, a, b - after, table):
             behind[taken] = b
             taken, b = taken + 1, b - after
             break
         if before:
-            starts[n], ends[n] = a, a + before
+            spans[n] = a << 32 | a + before
             n, a = n + 1, a + before
         if after:
             behind[taken] = b
             taken, b = taken + 1, b - after
     if a < b:
-        lengths = own(codes, a, b, first, keys, values)
+        lengths = own(codes, a, b, table)
         if lengths:
-            n = pieces(a, lengths, starts, ends, n)
-        elif _address(codes, a, b, kind):
-            starts[n], ends[n] = a, b
+            n = pieces(a, lengths, spans, n)
+        elif has & DOT_BIT and _address(codes, a, b, has, kind):
+            spans[n] = a << 32 | b
             n += 1
         else:
-            begin, i = a, a
-            while i < b:
-                size = _infix(codes, a, i, b, kind)
-                if size and i > a:
-                    if i > begin:
-                        starts[n], ends[n] = begin, i
-                        n += 1
-                    starts[n], ends[n] = i, i + size
-                    n += 1
-                    begin = i + size
-                i += max(1, size)
-            if begin < b:
-                starts[n], ends[n] = begin, b
-                n += 1
+            n = _inside(codes, a, b, has, kind, spans, n)
     for k in range(taken - 1, -1, -1):
-        starts[n], ends[n] = b, behind[k]
+        spans[n] = b << 32 | behind[k]
         b = behind[k]
         n += 1
     return n

@@ -20,6 +20,7 @@ PREFIX, SUFFIX, ICON, LETTER, LOWER, UPPER, DIGIT_ASCII, QUOTE, BEFORE_DOT, FULL
     1 << k for k in range(3, 18)
 )
 PLAIN = 1 << 18  # a letter that no rule but a whole word's own looks at
+INNER, DOT_BIT, AT_BIT = 1 << 19, 1 << 20, 1 << 21  # marks that may split a word inside, the full stop, the sign of addresses
 
 # what spaCy counts as letters, in hexadecimal: the scripts of its languages, whole blocks of them
 _LETTERS = """41-5a 61-7a c0-d6 d8-f6 f8-1bf 1c4-2af 386 388-38a 38c 38e-38f 391-3a9 3ac-3af 3b1-3c9 3cc-3ce 400-401 403-40a
@@ -85,6 +86,9 @@ def kinds(size: int = 0x110000) -> np.ndarray:
     mark(MARK, map(ord, _MARKS + _ENDS))
     mark(MARK, [*range(9), 11, 12, *range(13, 32), *range(127, 160)])
     mark(LINE_END, map(ord, "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
+    mark(INNER, [*icons, *map(ord, "….,+*^-–—~:<>=/")])
+    mark(DOT_BIT, [46])
+    mark(AT_BIT, [64])
     mark(HOST, [*range(48, 58), *range(65, 91), *range(97, 123), *range(0xA1, 0x10000)])
     special = PREFIX | SUFFIX | ICON | SPACE | MARK | PUNCTUATION
     mark(PLAIN, (code for code in letters if table[code] & ALPHA and not table[code] & special))
