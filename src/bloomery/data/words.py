@@ -7,11 +7,14 @@ hostile text costs no more than any other. Words are compared by 64-bit hashes. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from bloomery.data.affixes import PRIME, SEED, SPACE, UNITS, WORDS, chunk, hash_of, mixed, own, pieces, slot
+from bloomery.data.codes import pack
 from bloomery.data.compiled import compiled
 from bloomery.data.english import PLAIN, kinds, own_words, units
 
@@ -144,6 +147,54 @@ def room(longest: int) -> tuple[np.ndarray, ...]:
     return (*parts, np.zeros((ROWS, 2 + 2 * KEPT), np.uint64))
 
 
+@dataclass(frozen=True)
+class Words:
+    """The tokens of some texts, all ASCII or none; those of text d are first[d] to first[d + 1]."""
+
+    rows: np.ndarray  # which texts
+    codes: np.ndarray  # uint8 or uint32 code points of all texts on end
+    offsets: np.ndarray  # int64, where each text begins in `codes`, and the end
+    kind: np.ndarray  # bits of every character, see english.kinds
+    first: np.ndarray  # int64
+    spans: np.ndarray  # int64, begin << 32 | end in `codes`
+    hashes: np.ndarray  # uint64
+    gaps: np.ndarray  # uint8, whether other white space than one space stands before
+
+
+_LAST: list = [(), ()]  # the texts that were split last, and their tokens: signals of one batch share them
+
+
+def split(texts: Sequence[str]) -> list[Words]:
+    """Tokens of all texts, in at most two groups. A second call with the very same texts gives the first one's result."""
+    if len(texts) == len(_LAST[0]) and all(a is b for a, b in zip(texts, _LAST[0], strict=True)):
+        return _LAST[1]
+    groups = []
+    for rows, codes, offsets, _ in pack(texts):
+        kind = kinds(128 if codes.dtype == np.uint8 else 0x110000)
+        found = _split(codes, offsets, kind, *tables(), room(int(np.diff(offsets).max())))
+        groups.append(Words(rows, codes, offsets, kind, *found))
+    _LAST[:] = tuple(texts), groups
+    return groups
+
+
+@compiled
+def _split(codes, offsets, kind, table, trie, room):  # type: ignore[no-untyped-def]
+    first = np.zeros(len(offsets), np.int64)
+    size = len(codes) // 4 + 64
+    spans, hashes, gaps = np.empty(size, np.int64), np.empty(size, np.uint64), np.empty(size, np.uint8)
+    for d in range(len(offsets) - 1):
+        n = tokens(codes, offsets[d], offsets[d + 1], kind, table, trie, room)
+        at = first[d]
+        if at + n > len(spans):
+            more = max(at + n, 2 * len(spans)) - at
+            spans = np.concatenate((spans[:at], np.empty(more, np.int64)))
+            hashes = np.concatenate((hashes[:at], np.empty(more, np.uint64)))
+            gaps = np.concatenate((gaps[:at], np.empty(more, np.uint8)))
+        spans[at : at + n], hashes[at : at + n], gaps[at : at + n] = room[0][:n], room[1][:n], room[2][:n]
+        first[d + 1] = at + n
+    return first, spans[: first[-1]], hashes[: first[-1]], gaps[: first[-1]]
+
+
 @lru_cache(maxsize=1)
 def tables() -> tuple[np.ndarray, np.ndarray]:
     """`table` of words with a rule and of units, as `affixes.py` tells; and `trie`, int64, of the token sequences that make up such a
@@ -179,6 +230,11 @@ def tables() -> tuple[np.ndarray, np.ndarray]:
     return table, trie
 
 
+def word_hash(word: str) -> int:
+    """What `hashes` holds for a word."""
+    return int(hash_of(_codes(word), 0, len(word)))
+
+
 def _codes(text: str) -> np.ndarray:
     return np.array([ord(c) for c in text], np.uint32)
 
@@ -188,7 +244,7 @@ def _signed(h: int) -> int:
 
 
 def _hash(text: str) -> int:
-    return _signed(int(hash_of(_codes(text), 0, len(text))))
+    return _signed(word_hash(text))
 
 
 def _put(keys: np.ndarray, h: int, values: np.ndarray, value: int) -> int:
