@@ -12,7 +12,8 @@ PERMISSIVE, COPYLEFT, CLOSED = 1, 2, 3
 # what is looked for in small letters, marks and line ends read as single spaces; the first that is found in this order decides
 SIGNS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (COPYLEFT, ("gnu general public license", "gnu lesser general public", "gnu affero general public", "mozilla public license",
-                "spdx license identifier gpl", "spdx license identifier lgpl", "spdx license identifier agpl", "spdx license identifier mpl",
+                "spdx license identifier gpl", "spdx license identifier lgpl",
+                "spdx license identifier agpl", "spdx license identifier mpl",
                 "eclipse public license", "european union public licence", "attribution sharealike")),
     (PERMISSIVE, ("spdx license identifier mit", "spdx license identifier apache", "spdx license identifier bsd",
                   "spdx license identifier isc", "spdx license identifier psf", "spdx license identifier python",
