@@ -5,20 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from bloomery.data.codes import ALPHA, DIGIT
-from bloomery.data.compiled import compiled
+from bloomery.data.compiled import compiled, inlined
 from bloomery.data.special import LINE_END, NUMERIC, SPECIAL
 
+COUNT = np.uint64(0xFFFFFF)  # bits of an entry that count; the others hold the hash
 
-@compiled
-def _place(table, x, now):  # type: ignore[no-untyped-def]
-    """Row of a hash in an open table of (hash, document and count); rows of other documents are free."""
-    mask = np.uint64(len(table) - 1)
-    p = (x ^ (x >> np.uint64(32))) & mask
-    while table[p, 1] >> np.uint64(32) == now and table[p, 0] != x:
-        p = (p + np.uint64(1)) & mask
-    if table[p, 1] >> np.uint64(32) != now:
-        table[p, 0], table[p, 1] = x, now << np.uint64(32)
-    return p
+
+@inlined
+def _counted(table, mask, x):  # type: ignore[no-untyped-def]
+    """Count a hash in an open table of zeros, and return how often it came, this time included (up to 2^24)."""
+    p = np.int64(x & np.uint64(mask))
+    tag = x & ~COUNT
+    while table[p] != 0 and table[p] & ~COUNT != tag:
+        p = (p + 1) & mask
+    table[p] = (table[p] | tag) + np.uint64(1)
+    return table[p] & COUNT
+
+
+@inlined
+def _cleared(table, entries):  # type: ignore[no-untyped-def]
+    """Make room for so many entries at the front of the table; returns its mask."""
+    slots = 64
+    while slots < entries + entries // 4:
+        slots *= 2
+    table[:slots] = 0
+    return slots - 1
 
 
 @compiled
@@ -40,7 +51,7 @@ def characters(codes, kind, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def words(codes, kind, gram, hashes, table, now):  # type: ignore[no-untyped-def]
+def words(codes, kind, gram, hashes, table):  # type: ignore[no-untyped-def]
     """Words between spaces, tabs and line feeds, without special characters at both ends; the share of word n-grams that come twice."""
     n, i = 0, 0
     while i < len(codes):
@@ -60,20 +71,22 @@ def words(codes, kind, gram, hashes, table, now):  # type: ignore[no-untyped-def
             hashes[n] = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
             n += 1
         i += 1
-    twice = 0
-    for k in range(n - gram + 1):
-        x = np.uint64(0)
-        for j in range(gram):
-            x = x * np.uint64(0x9E3779B97F4A7C15) + hashes[k + j]
-        p = _place(table, x, now)
-        table[p, 1] += np.uint64(1)
-        count = table[p, 1] & np.uint64(0xFFFFFFFF)
-        twice += 2 if count == 2 else count > 2
+    twice, x, power = 0, np.uint64(0), np.uint64(1)
+    mask = _cleared(table, n)
+    for _ in range(gram):
+        power *= np.uint64(0x9E3779B97F4A7C15)
+    for k in range(n):
+        x = x * np.uint64(0x9E3779B97F4A7C15) + hashes[k]
+        if k >= gram:
+            x -= power * hashes[k - gram]
+        if k >= gram - 1:
+            count = _counted(table, mask, (x ^ (x >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9))
+            twice += 2 if count == 2 else count > 2
     return n, twice / max(1, n - gram + 1)
 
 
 @compiled
-def repetition(codes, gram, table, counts, now):  # type: ignore[no-untyped-def]
+def repetition(codes, gram, table, counts):  # type: ignore[no-untyped-def]
     """Share of character n-grams that are among the most frequent ones, as many as the root of how many differ."""
     total = len(codes) - gram + 1
     if total < 1:
@@ -82,18 +95,17 @@ def repetition(codes, gram, table, counts, now):  # type: ignore[no-untyped-def]
     for _ in range(gram):
         power *= np.uint64(0x100000001B3)
     different, h = 0, np.uint64(0)
+    mask = _cleared(table, total)
     for i in range(len(codes)):
         h = h * np.uint64(0x100000001B3) + np.uint64(codes[i] + 1)
         if i >= gram:
             h -= power * np.uint64(codes[i - gram] + 1)
         if i >= gram - 1:
-            p = _place(table, (h ^ (h >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9), now)
-            different += table[p, 1] & np.uint64(0xFFFFFFFF) == 0
-            table[p, 1] += np.uint64(1)
+            different += _counted(table, mask, (h ^ (h >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)) == 1
     n = 0
-    for p in range(len(table)):
-        if table[p, 1] >> np.uint64(32) == now and table[p, 1] & np.uint64(0xFFFFFFFF) > 1:
-            counts[n] = table[p, 1] & np.uint64(0xFFFFFFFF)
+    for p in range(mask + 1):
+        if table[p] & COUNT > 1:
+            counts[n] = table[p] & COUNT
             n += 1
     ordered = np.sort(counts[:n])
     return ordered[n - min(n, int(np.sqrt(different))) :].sum() / total

@@ -24,19 +24,16 @@ def _measure(codes, offsets, kind, gram, what, out):  # type: ignore[no-untyped-
     for d in range(len(offsets) - 1):
         longest = max(longest, offsets[d + 1] - offsets[d])
     slots = 64
-    while slots < 2 * longest:
+    while slots < longest + longest // 4:
         slots *= 2
-    table, hashes, counts = np.zeros((slots, 2), np.uint64), np.empty(longest, np.uint64), np.empty(longest, np.int64)
+    table, hashes, counts = np.empty(slots, np.uint64), np.empty(longest, np.uint64), np.empty(longest, np.int64)
     for d in range(len(offsets) - 1):
         text = codes[offsets[d] : offsets[d + 1]]
-        slots = 64
-        while slots < 2 * len(text):
-            slots *= 2
         if what & 1:
             characters(text, kind, out[d])
-            out[d, 7] = repetition(text, gram[1], table[:slots], counts, np.uint64(2 * d + 2))
+            out[d, 7] = repetition(text, gram[1], table, counts)
         if what & 6:
-            n, share = words(text, kind, gram[0], hashes, table[:slots], np.uint64(2 * d + 1))
+            n, share = words(text, kind, gram[0], hashes, table)
             out[d, 5] = n if what & 2 else out[d, 5]
             out[d, 6] = share if what & 4 else out[d, 6]
 
