@@ -64,12 +64,14 @@ class Curate:
             raise ValueError(f"memory must be at least {least}MB, what one worker and this process need, not {self.memory}")
 
     def probe(self) -> dict[str, Any]:
-        """Look at every source and hash its content. BadInput for whatever could not be read at all."""
+        """Look at every source, and at what methods read besides, and hash their content. BadInput for whatever could not be read."""
         from bloomery.data import sources
+        from bloomery.data.named import fingerprints
 
         opened = sources.open_sources(self.sources)
         sources.check(opened)
-        return {"sources": sources.fingerprint(opened)}
+        outside = fingerprints((*self.edits, *self.signals))
+        return {"sources": sources.fingerprint(opened), **({"outside": outside} if outside else {})}
 
     def mode(self) -> dict[str, Any]:
         """Models are asked in fp32; the number of threads may change their last digit."""
