@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import yaml
-from bloomery.data.prepare import measured, signal_columns
 
 from bloomery.core import catalog
 from bloomery.core.recipe import read
 from bloomery.data.expression import parse_keep
+from bloomery.data.measured import FAILED, Measured, columns_of
 from bloomery.seams import Doc
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "filters"
@@ -43,11 +44,13 @@ def test_every_set_is_tested():
 def test_a_set_keeps_prose_and_drops_what_it_is_about(name):
     step = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["steps"]["corpus"]
     signals = [(one, catalog.build_method("signal", one)) for one in step["signals"]]
-    keep = parse_keep(step["keep"], dict.fromkeys((*signal_columns(signals), "document.bytes"), "number"))
+    keep = parse_keep(step["keep"], dict.fromkeys((*chain(*columns_of(signals).values()), "document.bytes"), "number"))
     texts = ["\n".join(STORY), *BAD[name]]
-    docs, columns, poisoned = measured([Doc(str(k), text) for k, text in enumerate(texts)], signals)
-    assert len(docs) == len(texts) and not poisoned
-    columns["document.bytes"] = [len(text) for text in texts]
+    docs, columns = [Doc(str(k), text) for k, text in enumerate(texts)], {"document.bytes": [len(text) for text in texts]}
+    for named in signals:
+        found = Measured(*named).columns(docs, {}, None)
+        assert found.pop(FAILED).null_count == len(docs)
+        columns |= {column: values.to_numpy() for column, values in found.items()}
     failed = keep.failed(columns)
     assert failed[0] == -1, keep.clauses[failed[0]]
     assert all(clause >= 0 for clause in failed[1:]), failed
