@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
-from bloomery.core.machine import memory_bytes, threads
+from bloomery.core.machine import memory_bytes, release, threads
 from bloomery.data.sizes import parse_budget, parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing
@@ -86,7 +86,12 @@ class Curate:
         facts = {"bytes": left, "train_bytes": (1 - self.heldout) * left, "heldout_bytes": self.heldout * left, "documents": left / 12e3}
         workers = max(1, min(machine.cores, 64))
         asked = sum(map(needing, (*self.edits, *self.signals))) * size / ASKED
-        return Forecast(seconds=4 + size / SPEED / workers + asked, memory=350e6 * (1 + workers) + 4 * size, disk=0.9 * size, facts=facts)
+        return Forecast(
+            seconds=4 + size / SPEED / workers + asked,
+            memory=min(MAIN + self.room(), MAIN + WORKER * workers + size),
+            disk=0.9 * size,
+            facts=facts,
+        )
 
     def run(self, job: Job) -> None:
         """Read and measure what no earlier step has, then sift, split and write."""
@@ -104,11 +109,14 @@ class Curate:
         funnel = Funnel(chunks.column("bytes"))
         self._left_out(funnel, chunks, job.log)
         self._keep(funnel, chunks, condition)
+        release()
         self._unique(funnel, chunks, job)
+        release()
         weights = self._choose(funnel, chunks, job)
         train, heldout = self._split(funnel, chunks, job)
         if not len(train):
             raise BadInput("nothing is left to train on; lower `heldout` or `guard`, or add sources")
+        release()
         train = self._repeated(funnel, train, weights, job)
         story = funnel.story(chunks.seen, {"train": train, "heldout": heldout})
         write(job.out, chunks, funnel, {"train": train, "heldout": heldout}, [*ABOUT, *self._columns()], weights)
