@@ -58,6 +58,8 @@ class Curate:
         if bool(self.budget) != (self.select is not None):
             raise ValueError("select and budget go together: name a selection and how many bytes it may keep")
         parse_size(self.max_document, "max_document")
+        if self.budget:
+            parse_budget(self.budget, None, "budget")
         if self.memory and parse_size(self.memory, "memory") < MAIN + WORKER:
             least = (MAIN + WORKER) // 10**6
             raise ValueError(f"memory must be at least {least}MB, what one worker and this process need, not {self.memory}")
