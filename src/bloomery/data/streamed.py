@@ -15,6 +15,7 @@ from bloomery.data.duplicates import largest_crossing, near_duplicates, nearest
 SETS = 30  # bytes of memory for one byte of text whose shingles are compared
 BUCKETS = 250  # bytes of memory for one document while a band is put into buckets
 SIGNATURE = 4 * minhash.PERMUTATIONS
+CROSSING = 8 * SIGNATURE  # bytes of memory for one document whose signature is compared with those of held-out ones
 
 
 def near_copies(chunks: Chunks, rows: np.ndarray, sizes: np.ndarray, threshold: float, desk: Path, room: int) -> dict[int, int]:
@@ -131,7 +132,7 @@ def largest_crossing_streamed(held: Path, others: Path, threshold: float, room: 
     """duplicates.largest_crossing of two corpus files, for as many documents of each at a time as have room."""
     best, pairs = 0.0, 0
     for texts in _texts_by(held, room // (4 * SETS)):
-        for start, stop in _spans(others, max(1, room // (4 * SIGNATURE))):
+        for start, stop in _spans(others, max(1, room // CROSSING)):
             value, count = largest_crossing(texts, lambda start=start, stop=stop: texts_of(others, start, stop), threshold)
             best, pairs = max(best, value), pairs + count
             release()
