@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
+from bloomery.core import lineage
 from bloomery.core.annotations import Annotation, held, wanted
 from bloomery.core.store import ANNOTATED, Store
+from bloomery.methods.edit.normalize import Normalize
+from bloomery.methods.select.random import Random
+from bloomery.methods.signal.length import Length
 
 
 def work_in(store: Store, name: str) -> Path:
@@ -71,6 +76,21 @@ def test_one_that_another_is_making_is_waited_for_and_then_used(store):
         write(first)
         thread.join(20)  # what is finished is open to readers, though the first step goes on
         assert found == [{"rows": 3}]
+
+
+def test_a_seed_counts_only_where_a_method_draws():
+    assert not lineage.draws(Normalize()) and not lineage.draws(Length()) and lineage.draws(Random())
+    assert lineage.draws(Holder(Normalize())) is False and lineage.draws(Holder((Normalize(), Random()))) is True
+    sources = lineage.code(["bloomery.data.measured"], [Holder(Length())])["sources"]
+    assert "bloomery.methods.signal.length" in sources and "bloomery.data.measured" in sources
+    assert "bloomery.data.minhash" not in sources and "bloomery.stages.curate" not in sources
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A method with methods inside."""
+
+    inner: object
 
 
 def hold(root: str, ready: multiprocessing.Queue, end: multiprocessing.Event) -> None:

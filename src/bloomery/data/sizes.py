@@ -21,13 +21,14 @@ def parse_size(text: str | int | float, what: str) -> int:
     return int(size)
 
 
-def parse_budget(text: str, columns: Sequence[str], what: str) -> tuple[float, str]:
-    """An amount and the column that it counts: `10MB` (bytes), `10M tokens` (tokens.count), `2M length.words`. BadInput for others."""
+def parse_budget(text: str, columns: Sequence[str] | None, what: str) -> tuple[float, str]:
+    """An amount and the column that it counts: `10MB` (bytes), `10M tokens` (tokens.count), `2M length.words`. BadInput for
+    others, and for columns that are not among the known ones, where these are given."""
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmgt]?)\s+([a-z_]\w*(?:\.\w+)?)\s*", str(text).lower())
     if not found or found[3] in UNITS:
         return parse_size(text, what), "bytes"
     column = "tokens.count" if found[3] == "tokens" else found[3]
-    if column not in columns:
+    if columns is not None and column not in columns:
         mend = "add the signal `tokens`, which counts them" if column == "tokens.count" else near(column, list(columns))
         raise BadInput(f"{what}: {text!r} counts {column}, which no signal measures; {mend}")
     amount = float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}[found[2]]

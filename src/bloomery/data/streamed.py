@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bloomery.core.machine import release
 from bloomery.data import minhash
 from bloomery.data.chunks import Chunks
 from bloomery.data.duplicates import largest_crossing, near_duplicates, nearest
@@ -14,6 +15,7 @@ from bloomery.data.duplicates import largest_crossing, near_duplicates, nearest
 SETS = 30  # bytes of memory for one byte of text whose shingles are compared
 BUCKETS = 250  # bytes of memory for one document while a band is put into buckets
 SIGNATURE = 4 * minhash.PERMUTATIONS
+CROSSING = 8 * SIGNATURE  # bytes of memory for one document whose signature is compared with those of held-out ones
 
 
 def near_copies(chunks: Chunks, rows: np.ndarray, sizes: np.ndarray, threshold: float, desk: Path, room: int) -> dict[int, int]:
@@ -33,12 +35,14 @@ def near_copies(chunks: Chunks, rows: np.ndarray, sizes: np.ndarray, threshold: 
             chosen = np.flatnonzero(key[:, 0] % parts == part)
             for group in minhash.buckets(key[chosen], 1, width):
                 _join(parent, chosen[group])
+    release()
     found: dict[int, int] = {}
     for members in _groups(parent, sizes[signed], room // SETS):
         table = np.memmap(path, np.uint32, "r", shape=(len(signed), minhash.PERMUTATIONS))
         here = signed[members]
         ids = chunks.ids.among(here)[:]
         copies = near_duplicates(np.array(table[members]), lambda k, here=here: chunks.texts(here[k]), threshold, sizes[here], ids)
+        release()
         found.update((int(here[row]), int(here[kept])) for row, kept in copies.items())
     path.unlink()
     return dict(sorted(found.items()))
@@ -106,6 +110,7 @@ def nearest_streamed(chunks: Chunks, held: np.ndarray, others: np.ndarray, thres
     for some in _runs(chunks.column("bytes")[held], room // SETS):
         texts = (part.column("text").to_pylist() for part in chunks.parts(others, ["text"]))
         value, place = nearest(chunks.texts(held[some]), texts, threshold)
+        release()
         best.append(value)
         where.append(place)
     return np.concatenate(best), np.concatenate(where)
@@ -127,9 +132,10 @@ def largest_crossing_streamed(held: Path, others: Path, threshold: float, room: 
     """duplicates.largest_crossing of two corpus files, for as many documents of each at a time as have room."""
     best, pairs = 0.0, 0
     for texts in _texts_by(held, room // (4 * SETS)):
-        for start, stop in _spans(others, max(1, room // (4 * SIGNATURE))):
+        for start, stop in _spans(others, max(1, room // CROSSING)):
             value, count = largest_crossing(texts, lambda start=start, stop=stop: texts_of(others, start, stop), threshold)
             best, pairs = max(best, value), pairs + count
+            release()
     return best, pairs
 
 

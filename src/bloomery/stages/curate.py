@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
-from bloomery.core.machine import memory_bytes, threads
+from bloomery.core.machine import memory_bytes, release, threads
 from bloomery.data.sizes import parse_budget, parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing
@@ -59,6 +59,8 @@ class Curate:
         if bool(self.budget) != (self.select is not None):
             raise ValueError("select and budget go together: name a selection and how many bytes it may keep")
         parse_size(self.max_document, "max_document")
+        if self.budget:
+            parse_budget(self.budget, None, "budget")
         if self.memory and parse_size(self.memory, "memory") < MAIN + WORKER:
             least = (MAIN + WORKER) // 10**6
             raise ValueError(f"memory must be at least {least}MB, what one worker and this process need, not {self.memory}")
@@ -89,7 +91,12 @@ class Curate:
         facts = {"bytes": left, "train_bytes": (1 - self.heldout) * left, "heldout_bytes": self.heldout * left, "documents": left / 12e3}
         workers = max(1, min(machine.cores, 64))
         asked = sum(map(needing, (*self.edits, *self.signals))) * size / ASKED
-        return Forecast(seconds=4 + size / SPEED / workers + asked, memory=350e6 * (1 + workers) + 4 * size, disk=0.9 * size, facts=facts)
+        return Forecast(
+            seconds=4 + size / SPEED / workers + asked,
+            memory=min(MAIN + self.room(), MAIN + WORKER * workers + size),
+            disk=0.9 * size,
+            facts=facts,
+        )
 
     def run(self, job: Job) -> None:
         """Read and measure what no earlier step has, then sift, split and write."""
@@ -107,11 +114,14 @@ class Curate:
         funnel = Funnel(chunks.column("bytes"))
         self._left_out(funnel, chunks, job.log)
         self._keep(funnel, chunks, condition)
+        release()
         self._unique(funnel, chunks, job)
+        release()
         weights = self._choose(funnel, chunks, job)
         train, heldout = self._split(funnel, chunks, job)
         if not len(train):
             raise BadInput("nothing is left to train on; lower `heldout` or `guard`, or add sources")
+        release()
         train = self._repeated(funnel, train, weights, job)
         story = funnel.story(chunks.seen, {"train": train, "heldout": heldout})
         write(job.out, chunks, funnel, {"train": train, "heldout": heldout}, [*ABOUT, *self._columns()], weights)
