@@ -201,7 +201,7 @@ def test_poisoned_records_of_a_crawl(tmp_path, where, measured):
     (tmp_path / "a.warc.gz").write_bytes(gzip.compress(good[0]) + gzip.compress(bad) + gzip.compress(good[1]))
     found, peak = measured(str(tmp_path / "a.warc.gz"))
     reason = "malformed" if "headers" in where else "too long"
-    assert told(found) == ["fine", reason] + ["fine"] * (where != "record headers") and peak < 60_000_000
+    assert told(found) == ["fine", reason] + ["fine"] * (where != "record headers") and peak < 100_000_000  # 120 MB unpacked
     if where == "record headers":
         assert "the rest of the file is not read" in found[1].note
 
@@ -216,7 +216,7 @@ def test_values_without_end_in_a_line(tmp_path, measured):
     found = [one for task in sources.tasks(opened, 10 * LIMIT) for one in sources.read(task)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert told(found) == ["a", "malformed", "c"] and peak < 60_000_000
+    assert told(found) == ["a", "malformed", "c"] and peak < 100_000_000  # 120 MB unpacked
 
 
 def test_a_file_that_breaks_off_is_dropped_where_the_source_says_so(tmp_path, read):

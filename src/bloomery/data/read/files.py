@@ -38,7 +38,7 @@ def open_bytes(path: str) -> BinaryIO:
 
         with sound(path, kind):
             stream = pa.CompressedInputStream(pa.PythonFile(plain, mode="r"), kind)
-        return io.BufferedReader(_Unpacked(stream, plain, path, kind), 1 << 20)
+        return io.BufferedReader(_Unpacked(stream, plain, path, kind), HEAD)
     return plain
 
 
