@@ -91,6 +91,29 @@ def run(python: str, name: str, parts: list[Path]) -> tuple[float, int, list[lis
     return seconds, sum(one["peak"] for one in told), found
 
 
+def costs(texts: list[str]) -> None:
+    """MB/s of one core's time of every signal that asks no model, each from the texts on; what several share is paid by each."""
+    from bloomery.core import catalog
+    from bloomery.data import words
+    from bloomery.seams import Doc
+
+    docs = [Doc("", text) for text in texts]
+    with tempfile.TemporaryDirectory() as folder:
+        some = Path(folder) / "some.jsonl"
+        some.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:200]), encoding="utf-8")
+        for name, entry in catalog.entries("signal").items():
+            cls = entry.load()
+            if not getattr(cls, "needs", ()):
+                method = cls(**{knob: str(some) for knob in getattr(cls, "required", ())})
+                method.columns(docs[:20], None)
+                words.forget()
+                began = time.process_time()
+                method.columns(docs, None)
+                seconds = time.process_time() - began
+                size = sum(len(text.encode("utf-8", "replace")) for text in texts) / 1e6
+                print(f"{name:20} {size / seconds:8.1f} MB/s", file=sys.stderr)
+
+
 def split(texts: list[str], folder: Path, workers: int) -> list[Path]:
     parts = [folder / f"{workers}-{k}.jsonl" for k in range(workers)]
     for k, part in enumerate(parts):
@@ -143,10 +166,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated: " + ", ".join(PEERS))
     parser.add_argument("--peers-folder", type=Path, default=ROOT / ".peers", help="where `make peers-corpus` put them")
+    parser.add_argument("--costs", action="store_true", help="no peers: the speed of every signal alone")
     parser.add_argument("--nasty", action="store_true", help="odd text made here, not the Python installation's")
     given = parser.parse_args()
     size, rounds = ("1MB", 1) if given.quick else (given.size, given.rounds)
     texts = nasty(parse_size(size, "size")) if given.nasty else installation(size)
+    if given.costs:
+        costs(texts)
+        return
     for peer in given.peers.split(","):
         if peer not in PEERS:
             parser.error(f"unknown peer {peer}; known: {', '.join(PEERS)}")

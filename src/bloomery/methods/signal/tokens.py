@@ -27,9 +27,7 @@ class Tokens:
     def columns(self, docs: Sequence[Doc], tools: Tools | None) -> dict[str, Sequence[float]]:
         """count, bytes_per_token."""
         sizes = [len(doc.text.encode("utf-8", "surrogatepass")) for doc in docs]
-        if not docs:
-            counts: list[int] = []
-        elif self.tokenizer:
+        if self.tokenizer:
             encoded = _tokenizer(self.tokenizer).encode_batch_fast([doc.text for doc in docs], add_special_tokens=False)
             counts = [len(one.ids) for one in encoded]
         else:
