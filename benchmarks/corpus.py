@@ -3,8 +3,9 @@
     make peers-corpus && python benchmarks/corpus.py [--quick] [--size 16MB] [--peers datatrove,data-juicer] [--rounds 3] [--nasty]
 
 The text of the Python installation (or, with --nasty, odd text made here), the same documents, in turn, with one and with two workers,
-whole documents in memory before the clock starts. Prints a table (MB/s of UTF-8; the same for each second of a core's time, which a
-busy machine changes less; the workers' peak memory together; the share of documents with the same verdict), and one JSON line per contest: {"contest", "unit", "ours", "peer", "peer_value", "ratio"}.
+whole documents in memory before the clock starts. Prints a table: MB/s of UTF-8; the same for each second of a core's time, which a busy
+machine changes less; the workers' peak memory together; the share of documents with the same verdict. And one JSON line per contest:
+{"contest", "unit", "ours", "peer", "peer_value", "ratio"}.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def installation(size: str) -> list[str]:
 
 
 def run(python: str, name: str, parts: list[Path]) -> tuple[float, float, int, list[list[str]]]:
-    """Seconds from the starting shot until the last worker is done, seconds of cores, bytes of peak memory together, verdicts in the texts' order."""
+    """Seconds from the starting shot until the last is done, seconds of cores, bytes of peak memory together, verdicts in order."""
     workers = [
         subprocess.Popen([python, str(WORKER), name, str(part)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for part in parts
     ]
@@ -151,9 +152,9 @@ def contest(peer: str, python: str, texts: list[str], rounds: int) -> None:
             agreed = same(peer, ours, theirs)
             told = ", ".join(f"{name} {100 * share:.2f}%" for name, share, _ in agreed)
             print(
-                f"{peer:12} {workers} worker{'s' * (workers > 1):1}  bloomery {speed['bloomery']:6.1f} MB/s "
-                f"({core['bloomery']:.1f} a core) {mine[2] / 1e6:,.0f} MB   {peer} {speed[peer]:.2f} MB/s ({core[peer]:.2f} a core) "
-                f"{its[2] / 1e6:,.0f} MB   {ratio:.1f} times ({core['bloomery'] / core[peer]:.1f} a core)   same verdict: {told} of {len(texts)}",
+                f"{peer:12} workers: {workers}  bloomery {speed['bloomery']:6.1f} MB/s ({core['bloomery']:.1f} a core) "
+                f"{mine[2] / 1e6:,.0f} MB   {peer} {speed[peer]:.2f} MB/s ({core[peer]:.2f} a core) {its[2] / 1e6:,.0f} MB   "
+                f"{ratio:.1f} times ({core['bloomery'] / core[peer]:.1f} a core)   same verdict: {told} of {len(texts)}",
                 file=sys.stderr,
             )
             for name, _, differ in agreed:

@@ -1,6 +1,7 @@
 """One worker of benchmarks/corpus.py, run by the Python of whoever is timed: reads texts, says ready, waits for a line, filters, tells.
 
-python filter_worker.py CONTESTANT TEXTS.jsonl: one JSON line {"seconds", "cpu", "peak", "verdicts"}; a verdict is the first reason to drop, or "".
+python filter_worker.py CONTESTANT TEXTS.jsonl: one JSON line {"seconds", "cpu", "peak", "verdicts"}; a verdict is the first reason to
+drop, or "".
 """
 
 from __future__ import annotations

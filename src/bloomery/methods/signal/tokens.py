@@ -16,7 +16,7 @@ from bloomery.seams import Doc, Tools
 class Tokens:
     """Tokens of a document under a tokenizer of the Hugging Face format, and the bytes that one stands for.
 
-    Source: standard practice; bytes for each token as a sign of odd text as in Li et al. 2024, arXiv 2406.11794.
+    Source: standard practice.
     Differs: without a tokenizer, the pieces that GPT-2's pattern hands to byte-pair encoding are counted, a lower bound.
     Costs: one encoding of the text, some MB/s.
     """
