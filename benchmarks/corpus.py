@@ -3,8 +3,9 @@
     make peers-corpus && python benchmarks/corpus.py [--quick] [--size 16MB] [--peers datatrove,data-juicer] [--rounds 3] [--nasty]
 
 The text of the Python installation (or, with --nasty, odd text made here), the same documents, in turn, with one and with two workers,
-whole documents in memory before the clock starts. Prints a table (MB/s of UTF-8, sum of the workers' peak memory, share of the documents
-with the same verdict), and one JSON line per contest: {"contest", "unit", "ours", "peer", "peer_value", "ratio"}.
+whole documents in memory before the clock starts. Prints a table: MB/s of UTF-8; the same for each second of a core's time, which a busy
+machine changes less; the workers' peak memory together; the share of documents with the same verdict. And one JSON line per contest:
+{"contest", "unit", "ours", "peer", "peer_value", "ratio"}.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ def installation(size: str) -> list[str]:
     return [doc.text for task in sources.tasks(opened, 10_000_000) for doc in sources.read(task) if not isinstance(doc, Broken)]
 
 
-def run(python: str, name: str, parts: list[Path]) -> tuple[float, int, list[list[str]]]:
-    """Seconds from the starting shot until the last worker is done, bytes of peak memory together, verdicts in the texts' order."""
+def run(python: str, name: str, parts: list[Path]) -> tuple[float, float, int, list[list[str]]]:
+    """Seconds from the starting shot until the last is done, seconds of cores, bytes of peak memory together, verdicts in order."""
     workers = [
         subprocess.Popen([python, str(WORKER), name, str(part)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for part in parts
     ]
@@ -88,7 +89,30 @@ def run(python: str, name: str, parts: list[Path]) -> tuple[float, int, list[lis
     found: list[list[str]] = [[]] * sum(len(one["verdicts"]) for one in told)
     for k, one in enumerate(told):
         found[k :: len(told)] = one["verdicts"]
-    return seconds, sum(one["peak"] for one in told), found
+    return seconds, sum(one["cpu"] for one in told), sum(one["peak"] for one in told), found
+
+
+def costs(texts: list[str]) -> None:
+    """MB/s of one core's time of every signal that asks no model, each from the texts on; what several share is paid by each."""
+    from bloomery.core import catalog
+    from bloomery.data import words
+    from bloomery.seams import Doc
+
+    docs = [Doc("", text) for text in texts]
+    with tempfile.TemporaryDirectory() as folder:
+        some = Path(folder) / "some.jsonl"
+        some.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:200]), encoding="utf-8")
+        for name, entry in catalog.entries("signal").items():
+            cls = entry.load()
+            if not getattr(cls, "needs", ()):
+                method = cls(**{knob: str(some) for knob in getattr(cls, "required", ())})
+                method.columns(docs[:20], None)
+                words.forget()
+                began = time.process_time()
+                method.columns(docs, None)
+                seconds = time.process_time() - began
+                size = sum(len(text.encode("utf-8", "replace")) for text in texts) / 1e6
+                print(f"{name:20} {size / seconds:8.1f} MB/s", file=sys.stderr)
 
 
 def split(texts: list[str], folder: Path, workers: int) -> list[Path]:
@@ -115,18 +139,22 @@ def contest(peer: str, python: str, texts: list[str], rounds: int) -> None:
         for workers in (1, 2):
             parts = split(texts, Path(folder), workers)
             seconds: dict[str, list[float]] = {"bloomery": [], peer: []}
+            cores: dict[str, list[float]] = {"bloomery": [], peer: []}
             for _ in range(rounds):
                 *mine, ours = run(sys.executable, f"bloomery:{peer}", parts)
                 *its, theirs = run(python, peer, parts)
-                seconds["bloomery"].append(mine[0])
-                seconds[peer].append(its[0])
+                for name, one in (("bloomery", mine), (peer, its)):
+                    seconds[name].append(one[0])
+                    cores[name].append(one[1])
             speed = {name: size / statistics.median(some) for name, some in seconds.items()}
+            core = {name: size / statistics.median(some) for name, some in cores.items()}
             ratio = speed["bloomery"] / speed[peer]
             agreed = same(peer, ours, theirs)
             told = ", ".join(f"{name} {100 * share:.2f}%" for name, share, _ in agreed)
             print(
-                f"{peer:12} {workers} worker{'s' * (workers > 1):1}  bloomery {speed['bloomery']:7.1f} MB/s {mine[1] / 1e6:6,.0f} MB   "
-                f"{peer} {speed[peer]:6.2f} MB/s {its[1] / 1e6:6,.0f} MB   {ratio:5.1f} times   same verdict: {told} of {len(texts)}",
+                f"{peer:12} workers: {workers}  bloomery {speed['bloomery']:6.1f} MB/s ({core['bloomery']:.1f} a core) "
+                f"{mine[2] / 1e6:,.0f} MB   {peer} {speed[peer]:.2f} MB/s ({core[peer]:.2f} a core) {its[2] / 1e6:,.0f} MB   "
+                f"{ratio:.1f} times ({core['bloomery'] / core[peer]:.1f} a core)   same verdict: {told} of {len(texts)}",
                 file=sys.stderr,
             )
             for name, _, differ in agreed:
@@ -143,10 +171,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated: " + ", ".join(PEERS))
     parser.add_argument("--peers-folder", type=Path, default=ROOT / ".peers", help="where `make peers-corpus` put them")
+    parser.add_argument("--costs", action="store_true", help="no peers: the speed of every signal alone")
     parser.add_argument("--nasty", action="store_true", help="odd text made here, not the Python installation's")
     given = parser.parse_args()
     size, rounds = ("1MB", 1) if given.quick else (given.size, given.rounds)
     texts = nasty(parse_size(size, "size")) if given.nasty else installation(size)
+    if given.costs:
+        costs(texts)
+        return
     for peer in given.peers.split(","):
         if peer not in PEERS:
             parser.error(f"unknown peer {peer}; known: {', '.join(PEERS)}")

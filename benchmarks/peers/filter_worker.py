@@ -1,6 +1,7 @@
 """One worker of benchmarks/corpus.py, run by the Python of whoever is timed: reads texts, says ready, waits for a line, filters, tells.
 
-python filter_worker.py CONTESTANT TEXTS.jsonl: one JSON line {"seconds", "peak", "verdicts"}; a verdict is the first reason to drop, or "".
+python filter_worker.py CONTESTANT TEXTS.jsonl: one JSON line {"seconds", "cpu", "peak", "verdicts"}; a verdict is the first reason to
+drop, or "".
 """
 
 from __future__ import annotations
@@ -107,11 +108,11 @@ def main() -> None:
     verdicts(["The first of them is here. It is short, and äöü too.\n", "A second, and that is all of it.", *texts[:3]])  # warm
     print("ready", flush=True)
     sys.stdin.readline()
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     found = verdicts(texts)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak": peak, "verdicts": found}), flush=True)
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak, "verdicts": found}), flush=True)
 
 
 if __name__ == "__main__":

@@ -57,8 +57,10 @@ def tools_for(method):
 
 
 @of("signal")
-def test_signals_depend_on_each_document_alone(name):
-    method = make("signal", name)
+def test_signals_depend_on_each_document_alone(name, tmp_path):
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps({"text": doc.text}) + "\n" for doc in DOCS))
+    required = getattr(catalog.entries("signal")[name].load(), "required", ())  # documents to be trained on
+    method = catalog.build_method("signal", {name: {knob: str(tmp_path / "some.jsonl") for knob in required}})
     together = {column: list(map(float, values)) for column, values in method.columns(DOCS, tools_for(method)).items()}
     assert together and all(len(values) == len(DOCS) for values in together.values())
     assert np.isfinite(np.array(list(together.values()))).all()

@@ -29,16 +29,19 @@ def texts(address: str, knob: str) -> list[str]:
 
 
 def fingerprints(methods: Iterable[Any]) -> dict[str, Any]:
-    """What the files hold that methods read besides the corpus: knobs named in `outside`, for the address of a step."""
+    """What the files hold that methods read besides the corpus: knobs named in `outside`, for the address of a step. BadInput for one of
+    `required` that is empty, and for files that are not there."""
     from pathlib import Path
 
     known: dict[str, Any] = {}
     for method in methods:
         for knob in getattr(method, "outside", ()):
             place = getattr(method, knob)
+            name = f"{type(method).__module__.rpartition('.')[2]}.{knob}"
+            if not place and knob in getattr(method, "required", ()):
+                raise BadInput(f"{name} is empty; name the documents to train on, such as good/*.jsonl")
             if not place:
                 continue
-            name = f"{type(method).__module__.rpartition('.')[2]}.{knob}"
             path = Path(place) / "tokenizer.json" if knob == "tokenizer" and Path(place).is_dir() else Path(place)
             try:
                 known[name] = sha256_file(path) if path.is_file() else sources.fingerprint(sources.open_sources([place]))

@@ -177,6 +177,11 @@ def split(texts: Sequence[str]) -> list[Words]:
     return groups
 
 
+def forget() -> None:
+    """Let go of the texts that were split last."""
+    _LAST[:] = (), ()
+
+
 @compiled
 def _split(codes, offsets, kind, table, trie, room):  # type: ignore[no-untyped-def]
     first = np.zeros(len(offsets), np.int64)

@@ -15,7 +15,7 @@ class Compression:
 
     Source: standard practice; as a measure of the diversity of text in Shaib et al. 2024, arXiv 2403.00553.
     Differs: of one document, not of a set; short documents never compress well, so compare those of like length.
-    Costs: one pass of zlib, about 30 MB/s at level 6.
+    Costs: one pass of zlib.
     """
 
     level: int = 6  # of zlib, 1 fast to 9 small

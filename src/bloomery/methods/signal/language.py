@@ -32,15 +32,13 @@ class Language:
     def columns(self, docs: Sequence[Doc], tools: Tools | None) -> dict[str, Sequence[float]]:
         """A probability under each code, `likeliest` (of any language) and `known` (1 where it is one of those asked for)."""
         found = np.zeros((len(docs), len(self.languages) + 2))
-        if docs:
-            detect = _detector()
-            for row, doc in zip(found, docs, strict=True):
-                ranked = dict(detect.rank(doc.text[: self.head]))
-                first = max(ranked, key=lambda code: (ranked[code], code))
-                row[:] = [*(float(ranked.get(code, 0.0)) for code in self.languages), float(ranked[first]), first in self.languages]
-            unknown = [code for code in self.languages if code not in ranked]
-            if unknown:
-                raise BadInput(f"language.languages: {unknown[0]} is not one of {', '.join(sorted(ranked))}")
+        detect = _detector()
+        if unknown := sorted(set(self.languages) - set(detect.labels)):
+            raise BadInput(f"language.languages: {unknown[0]} is not one of {', '.join(sorted(detect.labels))}")
+        for row, doc in zip(found, docs, strict=True):
+            ranked = dict(detect.rank(doc.text[: self.head]))
+            first = max(ranked, key=lambda code: (ranked[code], code))
+            row[:] = [*(float(ranked[code]) for code in self.languages), float(ranked[first]), first in self.languages]
         return {name: found[:, k] for k, name in enumerate((*self.languages, "likeliest", "known"))}
 
 

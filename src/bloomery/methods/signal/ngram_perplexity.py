@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ class NgramPerplexity:
     train: str = ""  # address of the documents to fit, such as good/*.jsonl; there must be some
     order: int = 5  # words of the longest n-gram
     least: int = 2  # times that a word must be seen to be known
-    outside = ("train",)
+    outside = required = ("train",)
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 8 or self.least < 1:
@@ -42,9 +44,9 @@ class NgramPerplexity:
             model, vocabulary = _fitted(self.train, self.order, self.least)
             split = [_ids(_words(doc.text), vocabulary) for doc in docs]
             offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in split])])
-            logp = np.concatenate([[0.0], np.cumsum(model.score_documents(np.concatenate(split), offsets))])
+            logp = model.score_documents(np.concatenate(split), offsets)
             words = np.maximum(1, np.diff(offsets) - 1)
-            found[:, 1] = -(logp[offsets[1:]] - logp[offsets[:-1]]) / words
+            found[:, 1] = -np.array([math.fsum(logp[a:b]) for a, b in pairwise(offsets)]) / words
             found[:, 0] = np.exp(np.minimum(700.0, found[:, 1]))
             found[:, 2] = [np.count_nonzero(ids == 1) for ids in split] / words
         return {name: found[:, k] for k, name in enumerate(("perplexity", "nats", "unknown"))}

@@ -13,7 +13,7 @@ from bloomery.seams import Doc, Tools
 class Pii:
     """How many e-mail and IP addresses, telephone numbers, card numbers and keys a document holds.
 
-    Source: standard practice; the kinds of Subramani et al. 2023, and of Li et al. 2023, arXiv 2305.06161 (StarCoder's redaction).
+    Source: standard practice; the kinds of Li et al. 2023, arXiv 2305.06161 (StarCoder's redaction).
     Differs: patterns alone (data/personal.py), so names and postal addresses are not found; card numbers must hold Luhn's check.
     Costs: some passes over the characters, linear for any text.
     """

@@ -16,7 +16,7 @@ from bloomery.seams import Doc, Tools
 class Tokens:
     """Tokens of a document under a tokenizer of the Hugging Face format, and the bytes that one stands for.
 
-    Source: standard practice; bytes for each token as a sign of odd text as in Li et al. 2024, arXiv 2406.11794.
+    Source: standard practice.
     Differs: without a tokenizer, the pieces that GPT-2's pattern hands to byte-pair encoding are counted, a lower bound.
     Costs: one encoding of the text, some MB/s.
     """
@@ -27,9 +27,7 @@ class Tokens:
     def columns(self, docs: Sequence[Doc], tools: Tools | None) -> dict[str, Sequence[float]]:
         """count, bytes_per_token."""
         sizes = [len(doc.text.encode("utf-8", "surrogatepass")) for doc in docs]
-        if not docs:
-            counts: list[int] = []
-        elif self.tokenizer:
+        if self.tokenizer:
             encoded = _tokenizer(self.tokenizer).encode_batch_fast([doc.text for doc in docs], add_special_tokens=False)
             counts = [len(one.ids) for one in encoded]
         else:

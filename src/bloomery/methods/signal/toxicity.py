@@ -35,7 +35,7 @@ class Toxicity:
 
     def columns(self, docs: Sequence[Doc], tools: Tools | None) -> dict[str, Sequence[float]]:
         """count, share (of words)."""
-        listed = _listed(self.words) if docs else ({}, frozenset())
+        listed = _listed(self.words)
         rows = [_count([word.replace("’", "'") for word in WORD.findall(doc.text.lower())], *listed) for doc in docs]
         return {"count": [float(count) for count, _ in rows], "share": [count / max(1, words) for count, words in rows]}
 
