@@ -105,7 +105,7 @@ def test_what_a_claim_itself_imports_counts_too(place, store, monkeypatch):
 
 def test_two_files_of_ones_own_with_one_name_have_records_of_their_own(tmp_path, store):
     found = []
-    for folder, sign in (("a", "less"), ("b", "greater")):
+    for folder, sign in (("a", "less"), ("b", "more")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.py").write_text(textwrap.dedent(EXACT).replace("less", sign))
         claim = claims.read(tmp_path / folder / "mine.py")
