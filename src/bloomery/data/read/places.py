@@ -120,16 +120,17 @@ def open_plain(place: str) -> BinaryIO:
                 handle.seek(max(0, (handle.size or 1) - 1))
                 handle.read(1)
                 handle.seek(0)
-            return io.BufferedReader(_Remote(handle, place, True), BLOCK)
+            return io.BufferedReader(_Remote(fs, handle, place, True), BLOCK)
         except ValueError:
             handle.close()
-            return io.BufferedReader(_Remote(fs.open(path, "rb", block_size=0), place, False), BLOCK)
+            return io.BufferedReader(_Remote(fs, fs.open(path, "rb", block_size=0), place, False), BLOCK)
 
 
 class _Remote(io.RawIOBase):
-    """A file of fsspec as a raw Python stream."""
+    """A file of fsspec as a raw Python stream; it holds its file system, for an archive is closed with the last reference to it."""
 
-    def __init__(self, handle: Any, place: str, moves: bool) -> None:
+    def __init__(self, fs: Any, handle: Any, place: str, moves: bool) -> None:
+        self.fs = fs
         self.handle, self.place, self.moves = handle, place, moves
 
     def readable(self) -> bool:
