@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 LLAMA  := $(VENV)/.llama
 WITHOUT := llama.cpp could not be compiled here: tests that read GGUF files with it are skipped, and say so
 
-.PHONY: quickstart test test-all llama lint wheel clean
+.PHONY: quickstart test test-all llama lint wheel peers-corpus clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(READY)
@@ -29,6 +29,14 @@ lint: $(READY)
 # The wheel, built and tried in an empty environment of its own.
 wheel: $(READY)
 	$(BIN)/python scripts/try_wheel.py
+
+# The peers that benchmarks/corpus.py runs beside bloomery, each in an environment of its own.
+PEERS ?= .peers
+peers-corpus: $(PEERS)/datatrove/.ready $(PEERS)/data-juicer/.ready
+$(PEERS)/%/.ready: benchmarks/peers/corpus-%.txt
+	$(PYTHON) -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bloomery needs Python 3.11 or newer; say make PYTHON=/path/to/python3.11")'

@@ -15,7 +15,7 @@ import json
 import platform
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,42 @@ class Closure:
 
 def closure(entries: Iterable[catalog.Entry]) -> Closure:
     """The modules that stages and methods import, directly or through others, and the numeric libraries among their imports."""
-    waiting = {entry.module: entry.file for entry in entries}
+    return closure_of({entry.module: entry.file for entry in entries})
+
+
+def code(modules: Iterable[str], methods: Iterable[Any] = ()) -> dict[str, Any]:
+    """The closure of modules of bloomery and of built methods, inner ones included, as an address takes it."""
+    files = {module: _file(module) for module in modules}
+    for method in methods:
+        for one in within(method):
+            found = importlib.import_module(type(one).__module__).__file__
+            files[type(one).__module__] = Path(found) if found else None
+    known = closure_of({module: file for module, file in files.items() if file})
+    return {"sources": known.sources, "versions": known.versions}
+
+
+def within(method: Any) -> Iterator[Any]:
+    """A built method and those that its knobs hold."""
+    if isinstance(method, tuple | list):
+        for one in method:
+            yield from within(one)
+    elif is_dataclass(method):
+        yield method
+        yield from within([getattr(method, field.name) for field in fields(method)])
+
+
+def draws(method: Any) -> bool:
+    """Whether a built method, or one within it, looks at the `rng` that it is handed, as its source shows; True where there is none."""
+    for one in within(method):
+        file = importlib.import_module(type(one).__module__).__file__
+        if file is None or any(isinstance(node, ast.Name) and node.id == "rng" for node in ast.walk(ast.parse(Path(file).read_bytes()))):
+            return True
+    return False
+
+
+def closure_of(files: Mapping[str, Path]) -> Closure:
+    """The same from modules and their files."""
+    waiting = dict(files)
     sources: dict[str, str] = {}
     packages: set[str] = set()
     while waiting:

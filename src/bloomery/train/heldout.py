@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bloomery.data.token_bytes import pieces
 from bloomery.num.cross_entropy import linear_cross_entropy
 from bloomery.seams import Batch, Clock, Loss, Rng
 from bloomery.train.batches import Feed
@@ -20,15 +21,12 @@ from bloomery.train.shares import shares
 
 
 def token_bytes(tokenizer: Path, vocab: int) -> np.ndarray:
-    """UTF-8 bytes that each token stands for, (V,): characters of a byte-level vocabulary are bytes, special tokens are none."""
+    """UTF-8 bytes that each token stands for, (V,); special tokens are none."""
     from tokenizers import Tokenizer
 
-    known = Tokenizer.from_file(str(tokenizer))
-    special = {i for i, token in known.get_added_tokens_decoder().items() if token.special}
     sizes = np.zeros(vocab, np.int64)
-    for text, i in known.get_vocab().items():
-        if i < vocab and i not in special:
-            sizes[i] = len(text)
+    found = [len(piece) for piece in pieces(Tokenizer.from_file(str(tokenizer)))][:vocab]
+    sizes[: len(found)] = found
     return sizes
 
 
