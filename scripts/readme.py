@@ -55,7 +55,7 @@ def checks(output: list[str]) -> str:
             (card,) = Path("store/artifacts").glob(f"{found[2]}*/card.json")
             for one in json.loads(card.read_text(encoding="utf-8"))["checks"]:
                 rows.append(f"| {found[1]} | {one['name']} | {one['value']:.3g} | {one['limit']:.3g} |")
-    head = "# Checks of the quickstart\n\nWhat `make quickstart` measured, and the limit beyond which a step fails (`bloomery show NAME`).\n"
+    head = "# Checks of the quickstart\n\nWhat `make quickstart` measured, and the limit at which a step fails (`bloomery show NAME`).\n"
     return head + "\n| step | check | measured | limit |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
