@@ -74,7 +74,7 @@ def memory_bytes() -> int:
 
 def release() -> None:
     """Give freed memory back to the system, which allocators otherwise keep for later."""
-    gc.collect()
+    gc.collect(1)  # a whole collection takes seconds in a process that holds much else
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
     if sys.platform == "linux":
