@@ -7,8 +7,7 @@ LLAMA  := $(VENV)/.llama
 PEERS  ?= .peers
 WITHOUT := llama.cpp could not be compiled here: tests that read GGUF files with it are skipped, and say so
 
-.PHONY: quickstart test test-all llama lint wheel clean
-.PRECIOUS: $(PEERS)/%/.ready
+.PHONY: quickstart test test-all llama lint wheel peers-corpus peers-train clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(READY)
@@ -45,13 +44,13 @@ $(LLAMA): $(READY)
 	@touch $(LLAMA)
 
 # Environments of the tools that benchmarks run beside bloomery, whose pins clash with ours: PEERS/NAME from benchmarks/peers/NAME.txt.
-peers-%: $(PEERS)/%/.ready
-	@:
+peers-corpus: $(PEERS)/corpus-datatrove/.ready $(PEERS)/corpus-data-juicer/.ready
+peers-train: $(PEERS)/train/.ready
 
 $(PEERS)/%/.ready: benchmarks/peers/%.txt
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@echo "setting up $(@D) (once, a few minutes)"
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 clean:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -122,3 +122,18 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
     yield reread
     for name in TOYS:
         sys.modules.pop(f"toy_{name}", None)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster of two workers with one processor each, beside a head that does no work; skipped without Ray."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt 'bloomery[ray]'")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 << 20})
+    for _ in range(2):
+        found.add_node(num_cpus=1, object_store_memory=80 << 20)
+    yield found.address
+    ray.shutdown()
+    found.shutdown()

@@ -192,7 +192,10 @@ class Edit(Protocol):
 
 
 class Select(Protocol):
-    """Weights per document under a budget (bytes); a weight of 0 drops it. `columns` maps names to equally long columns."""
+    """Weights per document under a budget; 0 drops a document, 2 writes it twice. `columns` maps names to equally long columns, of which
+    "cost" is what each document takes of the budget: bytes, tokens, or any other column's sum."""
+
+    reads: ClassVar[tuple[str, ...]]  # optional: ("text",) asks for the texts too
 
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import time
 import psutil
 import pytest
 
-from bloomery.core.executors import Local
+from bloomery.core.errors import BadInput
+from bloomery.core.executors import Local, executor
 
 
 def square(x: int) -> int:
@@ -37,8 +39,39 @@ def test_an_error_in_a_worker_is_raised_here(workers):
 
 
 def test_a_killed_worker_is_named():
-    with pytest.raises(RuntimeError, match="a worker process of 'reading' was killed"):
+    with pytest.raises(RuntimeError, match="a worker process of 'reading' ended with exit code 9"):
         list(Local(2).map(die, range(3), label="reading"))
+
+
+def dies_once(item: tuple[int, str]) -> int:
+    if item[1] == "exit":
+        os._exit(9)
+    if item[1] == "kill":
+        os.kill(os.getpid(), 9)
+    if item[1] == "segfault":
+        ctypes.string_at(0)
+    return item[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_dies_is_replaced_and_costs_only_its_item(workers):
+    ways, told = {3: "exit", 5: "kill", 8: "segfault"}, []
+
+    def crashed(item, how):
+        told.append((item[0], how))
+        return item[0], ""
+
+    found = Local(workers).map(dies_once, [(k, ways.get(k, "")) for k in range(12)], crashed=crashed)
+    assert list(found) == list(range(12))
+    kill = "was killed by SIGKILL, most likely for want of memory"
+    assert sorted(told) == [(3, "ended with exit code 9"), (5, kill), (8, "was killed by SIGSEGV")]
+
+
+def test_places_are_read_and_unknown_ones_refused():
+    assert executor("local:3").workers == 3 and isinstance(executor("local"), Local)
+    for name in ("remote", "local:0", "local:x"):
+        with pytest.raises(BadInput, match="known are local"):
+            executor(name)
 
 
 def test_items_are_taken_as_they_are_needed():

@@ -72,6 +72,20 @@ def test_an_edit_of_an_imported_module_reruns(store, toys):
     assert "bloomery.core.store" not in modules  # only under TYPE_CHECKING
 
 
+def test_a_docstring_is_not_code(tmp_path):
+    from bloomery.core import lineage
+
+    def hashed(text):
+        file = tmp_path / f"{len(list(tmp_path.iterdir()))}.py"
+        file.write_bytes(text.encode())
+        return lineage._read(file)[0]
+
+    code = '"""{}"""\nx = "ä{}"\n\n\nclass A:\n    """{}"""\n\n    def f(self): "{}"; return {}\n'
+    first = hashed(code.format("ä", "", "one\n    two", "é", 1))
+    assert first == hashed(code.format("other", "", "\r\nthree\n\n  four\n", "", 1))
+    assert len({first, hashed(code.format("ä", "!", "", "", 1)), hashed(code.format("ä", "", "", "", 2))}) == 3
+
+
 def test_the_methods_source_is_in_the_address(store, toys):
     assert "bloomery.methods.schedule.constant" in walk.plan(changed(), store)[1].card["sources"]
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.data.tokenizer import CHAT_TEMPLATE, SMALLEST, Tokenizer, learn, vocab_of
+from bloomery.data.special import SMALLEST
+from bloomery.data.tokenizer import CHAT_TEMPLATE, Tokenizer, learn, vocab_of
 from bloomery.seams import Vocab
 from bloomery.stages.tokenize import NASTY
 
@@ -29,6 +31,16 @@ def test_round_trip_of_anything(folder):
     assert tokenizer.encode_batch(list(NASTY)) == [tokenizer.encode(text) for text in NASTY]
     assert tokenizer.decode_batch(tokenizer.encode_batch(list(NASTY))) == list(NASTY)
     assert tokenizer.encode_batch([]) == [] and tokenizer.decode([]) == ""
+
+
+def test_much_text_gives_the_ids_of_little(folder, monkeypatch):
+    tokenizer = Tokenizer.load(folder)
+    little, framed = tokenizer.encode_flat(TEXTS), tokenizer.encode_flat(TEXTS, framed=True)
+    monkeypatch.setattr("bloomery.data.tokenizer.MANY", 0)
+    for ours, wanted in ((tokenizer.encode_flat(TEXTS), little), (tokenizer.encode_flat(TEXTS, framed=True), framed)):
+        assert ours[0].dtype == wanted[0].dtype and all(np.array_equal(a, b) for a, b in zip(ours, wanted, strict=True))
+    assert framed[0][0] == 1 and framed[0][-1] == 2 and (framed[1] == little[1] + 2).all()
+    assert tokenizer.encode_batch(TEXTS) == [tokenizer.encode(text) for text in TEXTS]
 
 
 def test_transformers_loads_the_same(folder, tmp_path):

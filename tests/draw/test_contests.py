@@ -29,4 +29,6 @@ def test_who_has_no_seconds_is_drawn_over_tokens_alone() -> None:
 
 def test_bars_for_single_measurements() -> None:
     root = ElementTree.fromstring(contest([Contender("rtn", [(1, 1, 2.5)]), Contender("gptq", [(1, 1, 2.25)])], "t", "nats", None))
-    assert root.get("class") == "chart bars" and {"2.50", "2.25"} <= {text.text for text in root.iter("text")}
+    assert root.get("class") == "chart bars" and {"2.500 nats", "2.250 nats", "t; less is better"} <= {
+        text.text for text in root.iter("text")
+    }

@@ -57,7 +57,7 @@ def test_names_seams_and_files(place, tmp_path):
         (["wds"], "", "did you mean wsd"),
         (["adamw"], "", "no claim yet"),
         ([], "shedule", "did you mean schedule"),
-        (["wsd"], "optim", "no claim"),
+        (["wsd"], "optim", "of the seam schedule; leave"),
         (["nothing.py"], "", "no file of claims"),
     ],
 )

@@ -90,6 +90,31 @@ def test_a_verdict_is_stale_when_a_baseline_or_what_it_imports_changes(place, st
     assert evidence.newest(claim, store.root).stale
 
 
+def test_what_a_claim_itself_imports_counts_too(place, store, monkeypatch):
+    imports = (
+        "num.privacy import noise",
+        "methods.compress.rtn import RTN",
+        "infer.parity import parity",
+        "data.worlds.skills import Skills",
+    )
+    claim = place("schedule/wsd", "".join(f"\n    from bloomery.{one}" for one in imports) + EXACT)
+    known = evidence.sources(claim)
+    assert {"bloomery.num.privacy", "bloomery.methods.compress.rtn", "bloomery.num.grids", "bloomery.infer.parity"} <= set(known)
+    assert "bloomery.data.worlds.skills" not in known
+
+
+def test_two_files_of_ones_own_with_one_name_have_records_of_their_own(tmp_path, store):
+    found = []
+    for folder, sign in (("a", "less"), ("b", "more")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(textwrap.dedent(EXACT).replace("less", sign))
+        claim = claims.read(tmp_path / folder / "mine.py")
+        prove(claim, store, 2, Bench(store, 1), quiet=True)
+        found.append(claim)
+    assert len({evidence.stored(store.root, claim) for claim in found}) == 2
+    assert all(not evidence.newest(claim, store.root).stale for claim in found)
+
+
 def test_of_two_records_the_present_one_then_that_of_more_seeds_counts(place, store):
     claim = place("schedule/wsd", EXACT)
     more, fewer = (prove(claim, store, seeds, Bench(store, 1), quiet=True) for seeds in (3, 2))

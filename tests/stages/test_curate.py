@@ -13,11 +13,12 @@ import pytest
 
 from bloomery.core import catalog
 from bloomery.core.errors import BadInput, CheckFailed
-from bloomery.core.executors import Local
+from bloomery.core.executors import Here, Local
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
 from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
+from bloomery.core.store import Store
 from bloomery.data import minhash
 from bloomery.data.duplicates import exact_key, jaccard
 from bloomery.seams import Doc, Drop, Rng
@@ -34,14 +35,17 @@ def built(**knobs: Any) -> Curate:
     return catalog.build(entry, ready, "test")
 
 
-def job_in(folder: Path, workers: int = 1, seed: int = 0) -> Job:
+def job_in(folder: Path, workers: int = 0, seed: int = 0, store: Path | None = None) -> Job:
+    """A job in a folder, with a store of its own unless one is given; no workers: all in this process."""
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return Job(folder / "out", folder / "work", Rng((seed, "curate")), seed, Log(quiet=True), Local(workers), None, {}, Signals())
+    executor = Local(workers) if workers else Here()
+    opened = Store(store or folder / "store")
+    return Job(folder / "out", folder / "work", Rng((seed, "curate")), seed, Log(quiet=True), executor, opened, {}, Signals())
 
 
-def made(folder: Path, stage: Curate, workers: int = 1, seed: int = 0) -> Job:
-    job = job_in(folder, workers, seed)
+def made(folder: Path, stage: Curate, workers: int = 0, seed: int = 0, store: Path | None = None) -> Job:
+    job = job_in(folder, workers, seed, store)
     stage.probe()
     stage.run(job)
     stage.check(job.out, job)
@@ -145,27 +149,36 @@ def test_same_bytes_for_any_number_of_workers_and_after_a_kill(corpus, raw, tmp_
     monkeypatch.setattr(jsonl, "CHUNK", 20_000)
     made(tmp_path / "chunks", stage)
     assert all(rows_of(tmp_path / "chunks", name) == rows_of(folder, name) for name in ("train", "heldout", "dropped"))
-    from bloomery.data import prepare
+    from bloomery.data import texts
 
-    monkeypatch.setattr(prepare, "BATCH", 7_000)
+    monkeypatch.setattr(texts, "BATCH", 7_000)
     made(tmp_path / "batches", stage)
     assert all(rows_of(tmp_path / "batches", name) == rows_of(folder, name) for name in ("train", "heldout", "dropped"))
-    monkeypatch.setattr(prepare, "BATCH", 32_000_000)
-    killed, real = job_in(tmp_path / "killed"), prepare.prepare
+
+
+def test_a_killed_run_goes_on_from_its_chunks(corpus, raw, tmp_path, monkeypatch):
+    from bloomery.data import annotate
+    from bloomery.data.read import jsonl
+
+    stage = built(sources=[{"from": raw, "package": "package"}], **KNOBS)
+    monkeypatch.setattr(jsonl, "CHUNK", 20_000)
+    made(tmp_path / "chunks", stage)
+    killed, real = job_in(tmp_path / "killed"), annotate.annotate
     count = iter(range(100))
 
-    def dies(item, recipe):
+    def dies(chunk):
         if next(count) == 5:
-            (tmp_path / "killed/work/chunk-000005-0000.parquet").write_bytes(b"half written")
+            (Path(chunk.work.texts) / "000005-0000.parquet").write_bytes(b"half written")
             raise KeyboardInterrupt
-        return real(item, recipe)
+        return real(chunk)
 
-    monkeypatch.setattr(prepare, "prepare", dies)
+    monkeypatch.setattr(annotate, "annotate", dies)
     with pytest.raises(KeyboardInterrupt):
         stage.run(killed)
-    assert len(list(killed.work.glob("chunk-*.json"))) == 5
-    monkeypatch.setattr(prepare, "prepare", real)
-    made(tmp_path / "killed", stage)
+    assert len(list(killed.store.annotations.glob("texts-*/*.json"))) == 5
+    monkeypatch.setattr(annotate, "annotate", real)
+    job = made(tmp_path / "killed", stage)
+    assert job.facts["annotations"]["reused"]["texts"] == 5
     assert all((tmp_path / "killed/out" / file).read_bytes() == (tmp_path / "chunks/out" / file).read_bytes() for file in NAMES)
 
 
@@ -252,10 +265,13 @@ def test_poisoned_documents_are_quarantined(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     stage = Curate([f"{tmp_path}/a.jsonl"], (Poison(),), (Fragile(),), heldout=0.2)
     made(tmp_path, stage)
-    dropped = {row["reason"].split(".")[-1]: row for row in rows_of(tmp_path, "dropped")}
-    assert len(dropped) == 4 and dropped["signal failed"]["note"] == "ValueError: cannot measure"
-    reasons = " ".join(dropped)
-    assert "failed" in reasons and "asked for" in reasons and "empty" in reasons
+    dropped = sorted((row["reason"].split(".")[-1], row["note"]) for row in rows_of(tmp_path, "dropped"))
+    assert dropped == [
+        ("empty", ""),
+        ("test_curate failed", "RuntimeError: boom"),
+        ("test_curate failed", "ValueError: cannot measure"),
+        ("test_curate: asked for", ""),
+    ]
     ids = [row["id"] for name in ("train", "heldout") for row in rows_of(tmp_path, name)]
     assert len(ids) == 4 and len(set(ids)) == 4
     rewritten = next(step for step in json.loads((tmp_path / "out/funnel.json").read_text())["steps"] if step["reason"] == "rewritten")
@@ -284,7 +300,7 @@ def test_a_machine_in_trouble_drops_no_document(tmp_path, knob, trouble):
     stage = Curate([f"{tmp_path}/a.jsonl"], **{"edits": (), "signals": ()} | {knob: (Sick(trouble),)})
     with pytest.raises(type(trouble)):
         stage.run(job_in(tmp_path))
-    assert not list((tmp_path / "work").glob("chunk-*.json"))
+    assert not list((tmp_path / "store/annotations").glob("*/*.json"))
 
 
 def test_goes_on_from_another_working_folder(corpus, raw, tmp_path, monkeypatch):
@@ -302,16 +318,17 @@ def test_goes_on_from_another_working_folder(corpus, raw, tmp_path, monkeypatch)
 
 
 def test_two_processes_never_write_the_same_file(raw, tmp_path, monkeypatch):
-    from bloomery.data import prepare
+    from bloomery.data import annotate, texts
 
-    written, real = [], prepare.write_table
+    written, real = [], texts.write_table
 
     def orphan_writes_too(table, path):
         written.append(Path(path))
-        (tmp_path / "work" / Path(path).name.replace(str(os.getpid()), "1")).write_bytes(b"half written")
+        Path(str(path).replace(str(os.getpid()), "1")).write_bytes(b"half written")
         real(table, path)
 
-    monkeypatch.setattr(prepare, "write_table", orphan_writes_too)
+    monkeypatch.setattr(texts, "write_table", orphan_writes_too)
+    monkeypatch.setattr(annotate, "write_table", orphan_writes_too)
     made(tmp_path, built(sources=[raw], **KNOBS))
     assert written and all(path.name.endswith(f".parquet.{os.getpid()}.tmp") and not path.exists() for path in written)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,22 +11,15 @@ import pytest
 
 from bloomery.core import catalog
 from bloomery.core.errors import BadInput
-from bloomery.core.executors import Local
+from bloomery.core.executors import Here, Local
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
 from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
-from bloomery.core.store import Artifact
-from bloomery.data.consult import divided
-from bloomery.data.prepare import Recipe
-from bloomery.methods.edit.normalize import Normalize
-from bloomery.methods.edit.prox import Prox
-from bloomery.methods.signal.length import Length
-from bloomery.methods.signal.miniplm import Miniplm
-from bloomery.seams import Drop, Rng
+from bloomery.core.store import Artifact, Store
+from bloomery.seams import Rng
 from bloomery.stages.curate import Curate
 from bloomery.tools.local import LocalTools, Reply
-from bloomery.tools.needs import needing
 
 NAMES = ("train.parquet", "heldout.parquet", "dropped.parquet", "funnel.json")
 
@@ -66,13 +59,14 @@ def stage_of(raw: str, models: dict[str, Artifact], **knobs) -> Curate:
     return replace(catalog.build(entry, values, "test"), roles=models)
 
 
-def job_in(folder: Path, workers: int = 1) -> Job:
+def job_in(folder: Path, workers: int = 0) -> Job:
+    executor = Local(workers) if workers else Here()
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return Job(folder / "out", folder / "work", Rng((0, "curate")), 0, Log(quiet=True), Local(workers), None, {}, Signals())
+    return Job(folder / "out", folder / "work", Rng((0, "curate")), 0, Log(quiet=True), executor, Store(folder / "store"), {}, Signals())
 
 
-def made(folder: Path, stage: Curate, workers: int = 1) -> Job:
+def made(folder: Path, stage: Curate, workers: int = 0) -> Job:
     job = job_in(folder, workers)
     stage.run(job)
     stage.check(job.out, job)
@@ -152,20 +146,3 @@ def test_a_need_without_a_model_is_refused_before_any_work(raw, models):
     assert bound.forecast({}, machine).seconds > stage_of(raw, {}).forecast({}, machine).seconds
     assert bound.mode()["precision"] == "float32" and stage_of(raw, {}).mode() == {}
     assert isinstance(bound.forecast({}, machine), Forecast)
-
-
-@dataclass(frozen=True)
-class Last:
-    def edit(self, doc, tools, rng):
-        return [doc] if doc.text else Drop("empty")
-
-
-def test_the_work_is_divided_where_the_first_model_is_needed():
-    plain = Recipe("f", (("normalize", Normalize()),), (("length", Length()), ("miniplm", Miniplm())), True, Rng((0,)))
-    first, rest = divided(plain, needing)
-    assert first.edits == plain.edits and first.signals == (("length", Length()),) and first.minhash
-    assert rest.edits == () and rest.signals == (("miniplm", Miniplm()),)
-    asking = replace(plain, edits=(("normalize", Normalize()), ("prox", Prox()), ("last", Last())))
-    first, rest = divided(asking, needing)
-    assert [name for name, _ in first.edits] == ["normalize"] and first.signals == () and not first.minhash
-    assert [name for name, _ in rest.edits] == ["prox", "last"] and rest.signals == asking.signals and rest.minhash

@@ -148,3 +148,100 @@ def test_knobs_and_forecast(tokens):
     )
     assert forecast.facts["train_tokens"] == pytest.approx(15e6 / 3.4) and 0 < forecast.seconds < 30
     assert json.dumps(forecast.facts) and set(forecast.facts) <= set(job.facts)
+
+
+def domains_in(folder: Path, parts: dict[str, list[tuple[str, str]]]) -> Artifact:
+    """A corpus whose documents are (domain, text)."""
+    corpus = corpus_in(folder, *([text for _, text in rows] for rows in parts.values()))
+    for part, rows in parts.items():
+        table = pq.read_table(folder / f"{part}.parquet")
+        pq.write_table(table.append_column("domain", pa.array([name for name, _ in rows], pa.string())), folder / f"{part}.parquet")
+    return corpus
+
+
+def test_an_extended_tokenizer_keeps_every_id_and_writes_the_map(tokens, tmp_path):
+    folder, first, _ = tokens
+    base = Artifact("b" * 64, folder / "out", {"facts": first.facts, "kind": "tokens"})
+    new = [f"Der Hund und die Katze laufen über die Straße {i}.\n" for i in range(200)]
+    stage = Tokenize(corpus_in(tmp_path / "corpus", new, HELDOUT), extends=base, add=30)
+    job = job_in(tmp_path)
+    stage.run(job)
+    stage.check(job.out, job)
+    job.demand()
+    old, extended = Tokenizer.load(folder / "out"), Tokenizer.load(job.out)
+    told = json.loads((job.out / "map.json").read_text())
+    assert extended.vocab == job.facts["vocab"] == 350 and job.facts["old_vocab"] == 320 == told["old_vocab"]
+    assert told["ids"] == list(range(320)) and sorted(map(int, told["made"])) == list(range(320, 350))
+    assert [k for i in extended.encode(new[0]) for k in told["made"].get(str(i), [i])] == old.encode(new[0])
+    told["made"]["330"] = told["made"]["331"]
+    (job.out / "map.json").write_text(json.dumps(told))
+    again = job_in(tmp_path / "again")
+    stage.check(job.out, again)
+    with pytest.raises(CheckFailed, match="not spelled as the map says is 1"):
+        again.demand()
+    machine = Machine("m", 2, 1 << 30, False, {})
+    forecast = stage.forecast({"corpus": Forecast(facts={"train_bytes": 1e6}), "extends": Forecast(facts={"vocab": 320})}, machine)
+    assert forecast.facts["vocab"] == 350
+    for knobs, wrong in (
+        ({"add": -1}, "add must not be negative"),
+        ({"add": 3, "spare": 1}, "extends keeps the model and the spare"),
+        ({"add": 3, "model": "bpe"}, "extends keeps the model and the spare"),
+        ({"parallel": ("a",)}, "at least two domains"),
+    ):
+        with pytest.raises(ValueError, match=wrong):
+            Tokenize(stage.corpus, **knobs)
+    with pytest.raises(BadInput, match="extends and add go together"):
+        Tokenize(None, add=5).forecast({"corpus": Forecast(facts={"train_bytes": 1e6})}, machine)
+    with pytest.raises(BadInput, match="extends and add go together"):
+        Tokenize(None).forecast({"corpus": Forecast(facts={"train_bytes": 1e6}), "extends": Forecast()}, machine)
+    with pytest.raises(BadInput, match="extends and add go together"):
+        Tokenize(stage.corpus, extends=base).run(job_in(tmp_path / "alone"))
+
+
+@pytest.mark.parametrize("model", ["bpe", "unigram"])
+def test_vocabularies_on_characters(tmp_path, model):
+    job = job_in(tmp_path)
+    stage = Tokenize(corpus_in(tmp_path / "corpus", TRAIN, HELDOUT), vocab=284, model=model, spare=2)
+    stage.run(job)
+    stage.check(job.out, job)
+    job.demand()
+    assert Tokenizer.load(job.out).spare == (6, 7) and job.facts["broken"] > 0
+
+
+def test_the_card_tells_how_well_the_vocabulary_fits(tmp_path):
+    rows = [("en", f"the cat {i} and the dog\n") for i in range(100)] + [
+        ("ru", f"кошка {i} и собака {chr(0x4E00 + i)}\n") for i in range(100)
+    ]
+    corpus = domains_in(tmp_path / "corpus", {"train": rows[::2], "heldout": rows[1::2]})
+    job = job_in(tmp_path)
+    stage = Tokenize(corpus, vocab=300, parallel=("en", "ru"))
+    stage.run(job)
+    facts, tokenizer = job.facts, Tokenizer.load(job.out)
+    counts = {name: [len(tokenizer.encode(text)) for domain, text in rows if domain == name] for name in ("en", "ru")}
+    sizes = {name: sum(len(text.encode()) for domain, text in rows if domain == name) for name in ("en", "ru")}
+    assert facts["bytes_per_token_of"] == {name: pytest.approx(sizes[name] / sum(counts[name])) for name in ("en", "ru")}
+    most = max(counts, key=lambda name: sum(counts[name]))
+    least = min(sum(one) for one in counts.values())
+    assert facts["parity"][most] == pytest.approx(sum(counts[most]) / least) and min(facts["parity"].values()) == 1
+    assert set(facts["scripts"]) == {"latin", "cyrillic", "cjk"} and facts["scripts"]["cyrillic"]["letters"] == 50 * len("кошкаисобака")
+    assert 0 < facts["broken"] < 0.3 and json.dumps(facts)
+    with pytest.raises(BadInput, match="parallel: no document is of the domain 'fr'"):
+        Tokenize(corpus, vocab=300, parallel=("en", "fr")).run(job_in(tmp_path / "other"))
+
+
+def test_more_cores_write_the_same_bytes(tokens, tmp_path, monkeypatch):
+    folder, _, stage = tokens
+    monkeypatch.setattr("bloomery.stages.tokenize.threads", lambda: 3)
+    monkeypatch.setattr("bloomery.stages.tokenize.BLOCK", 500)
+    monkeypatch.setattr("bloomery.data.tokenizer.MANY", 0)
+    job = job_in(tmp_path)
+    stage.run(job)
+    for file in sorted((folder / "out").rglob("*.npy")):
+        assert file.read_bytes() == (job.out / file.relative_to(folder / "out")).read_bytes()
+
+
+def test_a_document_longer_than_the_sample(tmp_path):
+    corpus = corpus_in(tmp_path / "corpus", ["abc def " * 5000, *TRAIN[:1]], [])
+    job = job_in(tmp_path)
+    texts = list(Tokenize(corpus, vocab=262, sample="1kB")._sample(job))
+    assert sum(map(len, texts)) <= 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,7 +35,6 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the trials and of the search.")] = 0,
     by: By = None,
     changes: Changes = [],  # noqa: B006 - typer copies it
-    write: Annotated[Path | None, typer.Option(help="Write the winner's settings as a recipe file.")] = None,
     store: options.Store = options.STORE,
     quiet: Annotated[bool, typer.Option(help="Print the results only.")] = False,
     as_json: options.Json = False,
@@ -52,21 +52,17 @@ def command(
     from bloomery.lab.standings import read_budget, read_target
 
     aim, seconds = read_target(target), read_budget(budget)
-    if write is not None:
-        results.writable(write)
     planned = contest(seam, methods, aim, trials, seed, world, by, changes)
     if not quiet:
         print(results.settled(planned), file=sys.stderr, flush=True)
     with Signals().listening():
         opened = Store(store)
         standing = compare(planned, opened, seconds, quiet=quiet)
-        told, picture = results.publish(standing, opened)
-    if write is not None:
-        results.write_winner(standing, write)
-    show(standing, as_json, [told, picture, *([write] if write else [])])
+        files = results.publish(standing, opened)
+    show(standing, as_json, files)
 
 
-def show(standing: Any, as_json: bool, files: list[Path]) -> None:
+def show(standing: Any, as_json: bool, files: Sequence[Path]) -> None:
     """A row for each method, the best first; then where everything lies."""
     from bloomery.cli.tables import show_json, show_table
 
@@ -84,8 +80,10 @@ def show(standing: Any, as_json: bool, files: list[Path]) -> None:
     print(f"\n{done}. One seed: a small lead may be chance; `--seed` repeats it with another.")
     if one.capped:
         print(f"Fewer trials than asked for: {one.capped}.")
+    if one.target.limit and not any(row["reached"] for row in standing.ranking):
+        print(f"No trial reached {one.target}; the rank is by the lowest {one.target.unit} of each method.")
     print(meaning(one))
-    print("\n" + "\n".join(f"{kind:<8}{path}" for kind, path in zip(("results", "picture", "winner"), files, strict=False)))
+    print("\n" + "\n".join(f"{kind:<8}{path}" for kind, path in zip(("results", "picture", "winner"), files, strict=True)))
 
 
 def meaning(one: Any) -> str:

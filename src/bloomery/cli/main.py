@@ -22,6 +22,7 @@ from bloomery.cli import (
     prove,
     rm,
     run,
+    sandbox,
     schema,
     serve,
     show,
@@ -36,7 +37,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, plan, listing, show, preview, chat, serve, export, methods, papers, prove, schema, check, compare, gc, rm, doctor):
+for command in (
+    run,
+    plan,
+    listing,
+    show,
+    preview,
+    chat,
+    serve,
+    export,
+    methods,
+    papers,
+    prove,
+    schema,
+    check,
+    compare,
+    sandbox,
+    gc,
+    rm,
+    doctor,
+):
     app.command(name=command.NAME)(command.command)
 
 

@@ -38,15 +38,18 @@ def command(
     from bloomery.lab.standings import read_budget
 
     limit = read_budget(budget)
-    if sum((bool(names), bool(seam) and not names, everything, listed and not (names or seam))) != 1:
-        raise BadInput("prove what? give the name of a method, --seam, --all or --list")
+    asked = sum((bool(names), bool(seam) and not names, everything, listed and not (names or seam)))
+    if asked != 1:
+        raise BadInput("prove what? give the name of a method, --seam, --all or --list" + (", only one of them" if asked else ""))
     found = find(list(names or ()), seam)
+    if not found:
+        raise BadInput(f"--seam {seam}: there are no claims yet; docs/proving.md says how one is written")
     if listed:
         show_list(found, store, as_json)
         return 0
     if record and (checkout() is None or any(not claim.seam for claim in found)):
         raise BadInput("--record keeps results beside the claims of a checkout; this is an installed package or a file from elsewhere")
-    return run_all(found, store, seeds, limit, workers, quiet or as_json, record, as_json, ordered=everything or not names)
+    return run_all(found, store, seeds, limit, workers, quiet or as_json, record, as_json, ordered=everything or not names or bool(budget))
 
 
 def run_all(

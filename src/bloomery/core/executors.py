@@ -1,91 +1,159 @@
 """Where work runs. An executor maps a function over items and gives the results back in the order of the items, so that the
-outcome never depends on the number of workers. `local` uses this machine's processes; a cluster's executor has the same verb."""
+outcome never depends on the number of workers: `Local` on this machine's processes, `cluster.Ray` on a Ray cluster."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, Protocol
 
+from bloomery.core.errors import BadInput
 from bloomery.core.machine import threads
+from bloomery.core.workers import Died, Worker, ready
+
+AHEAD = 4  # items a worker that are in flight, or wait for an earlier one, at most: memory is bounded
+
+Crashed = Callable[[Any, str], Any]  # the item whose worker died and how -> the item as it is to be done instead
+Result = tuple[int, bool, Any]  # the number of an item, whether its work succeeded, and what came of it or the error
 
 
 class Executor(Protocol):
-    """`function` must be importable by name, items and results must pickle; an exception in a worker is raised here."""
+    """`function` must be importable by name, items and results must pickle; an exception in a worker is raised here.
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "") -> Iterator[Any]: ...
+    A worker that dies costs nothing but its item, which `crashed` says how to do again; without `crashed` it ends the work.
+    """
+
+    workers: int
+    shares_memory: bool  # whether its workers use this machine's memory
+
+    def map(
+        self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "", crashed: Crashed | None = None, workers: int = 0
+    ) -> Iterator[Any]: ...
+
+
+class Here:
+    """All in this process: for a debugger, and for work that is not worth a process. A crash ends it."""
+
+    workers = 1
+    shares_memory = True
+
+    def map(
+        self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "", crashed: Crashed | None = None, workers: int = 0
+    ) -> Iterator[Any]:
+        yield from map(function, items)
 
 
 class Local:
-    """Processes of this machine; one worker runs in this process. At most four items a worker are in flight, so that memory is bounded."""
+    """Processes of this machine. A single worker runs in this process, unless a crash is to be survived."""
+
+    shares_memory = True
 
     def __init__(self, workers: int = 0):
         self.workers = workers or threads()
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "") -> Iterator[Any]:
-        if self.workers == 1:
+    def map(
+        self, function: Callable[[Any], Any], items: Iterable[Any], label: str = "", crashed: Crashed | None = None, workers: int = 0
+    ) -> Iterator[Any]:
+        """`workers` asks for fewer than there are."""
+        width = min(self.workers, workers or self.workers)
+        if width == 1 and crashed is None:
             yield from map(function, items)
             return
-        pool = processes(self.workers)
+        crew = Crew(function, crashed or ends(label or function.__name__))
         try:
-            waiting: deque = deque()
-            for item in items:
-                with without_main():
-                    waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * self.workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as broken:
-            what = label or function.__name__
-            raise RuntimeError(
-                f"a worker process of '{what}' was killed, most likely for want of memory: free some, then run again"
-            ) from broken
+            yield from in_order(items, crew, width, AHEAD * width)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            crew.end()
 
 
-def processes(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes of this machine, which end with this one; submit to them inside `without_main`."""
-    kind = "forkserver" if sys.platform == "linux" else "spawn"
-    return ProcessPoolExecutor(workers, multiprocessing.get_context(kind), initializer=_begin, initargs=(os.getpid(),))
+def executor(where: str) -> Executor:
+    """What `--on` names: local, local:WORKERS, ray, ray:ADDRESS or ray://ADDRESS."""
+    kind, _, rest = where.partition(":")
+    if kind == "local" and (not rest or (rest.isdigit() and int(rest))):
+        return Local(int(rest or 0))
+    if kind == "ray":
+        from bloomery.core.cluster import Ray
+
+        return Ray(where if rest.startswith("//") else rest)
+    raise BadInput(f"--on {where}: known are local, local:4 (workers), ray, ray:HOST:PORT and ray://HOST:PORT")
 
 
-@contextmanager
-def without_main() -> Iterator[None]:
-    """Workers started inside do not import the caller's script again: they need only what is importable by name."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+def ends(label: str) -> Crashed:
+    """What becomes of work whose worker dies, where nothing else is said: it ends."""
+
+    def crashed(item: Any, how: str) -> Any:
+        raise RuntimeError(f"a worker process of '{label}' {how}; free some memory, or look at its input, then run again")
+
+    return crashed
 
 
-def _begin(parent: int) -> None:
-    """A worker leaves Ctrl-C, which reaches the whole group, to the parent, and ends when the parent has ended, even by SIGKILL."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+class Pool(Protocol):
+    """Items at work, by number; its length is how many."""
+
+    def __len__(self) -> int: ...
+    def give(self, number: int, item: Any) -> None: ...
+    def collect(self) -> list[Result]: ...
 
 
-def _end_with(parent: int) -> None:
-    import psutil
+def in_order(items: Iterable[Any], pool: Pool, width: int, ahead: int) -> Iterator[Any]:
+    """Results in the order of the items; at most `width` items are at work, and `ahead` at work or waiting for an earlier one."""
+    waiting = enumerate(items)
+    done: dict[int, tuple[bool, Any]] = {}
+    turn, more = 0, True
+    while True:
+        while more and len(pool) < width and len(pool) + len(done) < ahead:
+            number, item = next(waiting, (None, None))
+            if number is None:
+                more = False
+            else:
+                pool.give(number, item)
+        if turn in done:
+            good, value = done.pop(turn)
+            if not good:
+                raise value
+            yield value
+            turn += 1
+        elif len(pool):
+            done.update((number, (good, value)) for number, good, value in pool.collect())
+        else:
+            return
 
-    try:
-        process = psutil.Process(parent)
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.2)
-    except psutil.NoSuchProcess:
-        pass
-    os._exit(1)
+
+class Crew:
+    """Workers of this machine on one function. They are started as items come, and replaced when they die."""
+
+    def __init__(self, function: Callable[[Any], Any], crashed: Crashed) -> None:
+        self.function, self.crashed = function, crashed
+        self.workers: list[Worker] = []
+        self.given: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def give(self, number: int, item: Any) -> None:
+        """Give an item to an idle worker, or to a new one."""
+        self.given[number] = item
+        idle = next((worker for worker in self.workers if worker.item is None), None)
+        if idle is None:
+            self.workers.append(idle := Worker(self.function))
+        idle.give(number, item)
+
+    def collect(self) -> list[Result]:
+        """Wait for results, or for the death of a worker."""
+        found = []
+        for worker in ready([worker for worker in self.workers if worker.item is not None]):
+            number = worker.item or 0
+            try:
+                good, value = worker.result()
+            except Died as how:
+                self.workers.remove(worker)
+                worker.end()
+                self.give(number, self.crashed(self.given[number], str(how)))
+                continue
+            worker.item = None
+            del self.given[number]
+            found.append((number, good, value))
+        return found
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.end()

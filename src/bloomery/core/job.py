@@ -44,6 +44,7 @@ class Job:
     facts: dict[str, Any] = field(default_factory=dict)
     checks: list[dict[str, Any]] = field(default_factory=list)
     resumes: int = 0
+    annotations: list[str] = field(default_factory=list)  # names of those that were used, which `gc` keeps with the artifact
 
     def fact(self, name: str, value: Any) -> None:
         """A number (or JSON value) for the card."""

@@ -1,7 +1,8 @@
 """The address of a step's result: a hash of everything that can change it.
 
 It covers the stage, its resolved knobs and seed, the addresses of its inputs, what it reads from outside the store, its numeric
-mode, the source of every bloomery module that the stage and its methods import, and the versions of numeric libraries.
+mode, the source of every bloomery module that the stage and its methods import (docstrings aside), and the versions of numeric
+libraries.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import platform
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,28 @@ def _read(file: Path) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[Path
         others.update(name for name in names if name.split(".")[0] != "bloomery")
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     data = tuple(sorted(beside for beside in file.parent.iterdir() if beside.suffix not in (".py", ".pyc", "") and beside.name in texts))
-    return hashlib.sha256(source).hexdigest(), tuple(sorted(ours)), tuple(sorted(others)), data
+    return _hash(source, tree), tuple(sorted(ours)), tuple(sorted(others)), data
+
+
+def _hash(source: bytes, tree: ast.Module) -> str:
+    """sha256 of a source without its docstrings: a sentence about the code is not the code."""
+    begins = [0]
+    for line in source.splitlines(keepends=True):
+        begins.append(begins[-1] + len(line))
+    left, at = hashlib.sha256(), 0
+    for start, stop in sorted(_docstrings(tree, begins)):
+        left.update(source[at:start])
+        at = stop
+    left.update(source[at:])
+    return left.hexdigest()
+
+
+def _docstrings(tree: ast.Module, begins: list[int]) -> Iterator[tuple[int, int]]:
+    """The bytes of every docstring, given where each line begins."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+            said = node.body[0]
+            yield begins[said.lineno - 1] + said.col_offset, begins[(said.end_lineno or 0) - 1] + (said.end_col_offset or 0)
 
 
 def _running(tree: ast.AST) -> Iterator[ast.AST]:
@@ -83,10 +105,12 @@ def imported(file: Path, prefix: str) -> list[str]:
 
 
 def digest(source: str) -> str | None:
-    """The present sha256 of what a closure names, a module or `module:data file`; None where there is no such file."""
+    """The present hash of what a closure names, a module or `module:data file`; None where there is no such file."""
     module, _, beside = source.partition(":")
     file = _file(module) if module.startswith("bloomery") else _local_file(module, module)
-    file = file.parent / beside if file and beside else file
+    if not beside:
+        return _read(file)[0] if file else None
+    file = file.parent / beside if file else None
     return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else None
 
 
@@ -100,7 +124,42 @@ class Closure:
 
 def closure(entries: Iterable[catalog.Entry]) -> Closure:
     """The modules that stages and methods import, directly or through others, and the numeric libraries among their imports."""
-    waiting = {entry.module: entry.file for entry in entries}
+    return closure_of({entry.module: entry.file for entry in entries})
+
+
+def code(modules: Iterable[str], methods: Iterable[Any] = ()) -> dict[str, Any]:
+    """The closure of modules of bloomery and of built methods, inner ones included, as an address takes it."""
+    files = {module: _file(module) for module in modules}
+    for method in methods:
+        for one in within(method):
+            found = importlib.import_module(type(one).__module__).__file__
+            files[type(one).__module__] = Path(found) if found else None
+    known = closure_of({module: file for module, file in files.items() if file})
+    return {"sources": known.sources, "versions": known.versions}
+
+
+def within(method: Any) -> Iterator[Any]:
+    """A built method and those that its knobs hold."""
+    if isinstance(method, tuple | list):
+        for one in method:
+            yield from within(one)
+    elif is_dataclass(method):
+        yield method
+        yield from within([getattr(method, field.name) for field in fields(method)])
+
+
+def draws(method: Any) -> bool:
+    """Whether a built method, or one within it, looks at the `rng` that it is handed, as its source shows; True where there is none."""
+    for one in within(method):
+        file = importlib.import_module(type(one).__module__).__file__
+        if file is None or any(isinstance(node, ast.Name) and node.id == "rng" for node in ast.walk(ast.parse(Path(file).read_bytes()))):
+            return True
+    return False
+
+
+def closure_of(files: Mapping[str, Path]) -> Closure:
+    """The same from modules and their files."""
+    waiting = dict(files)
     sources: dict[str, str] = {}
     packages: set[str] = set()
     while waiting:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
+import gc
 import json
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -89,6 +92,16 @@ def _available() -> int:
     import psutil
 
     return psutil.virtual_memory().available
+
+
+def release() -> None:
+    """Give freed memory back to the system, which allocators otherwise keep for later."""
+    gc.collect(1)  # a whole collection takes seconds in a process that holds much else
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # a C library without it
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def measure() -> Machine:

@@ -2,6 +2,7 @@
 
 store/artifacts/<stage>-<16 digits>/   complete: it appears by one rename, its card.json inside
 store/work/<stage>-<16 digits>/        being made, or interrupted and resumable; a lock file beside it
+store/annotations/<name>-<16 digits>/  what steps made of their sources and later ones find again (`annotations.py`)
 store/runs/<recipe>.json               the last run of each recipe: what `gc` keeps
 store/index.sqlite                     what `ls` shows, rebuilt from the folders whenever it is missing or damaged (`index.py`)
 """
@@ -24,6 +25,7 @@ from bloomery.core.files import files_below, sha256_file, to_disk, write_json
 CARD = "card.json"
 ON_CARD = {"address": str, "stage": str, "kind": str, "step": str, "recipe": str, "made": str, "knobs": dict, "inputs": dict, "files": dict}
 MARK = "BLOOMERY_STORE"
+ANNOTATED = "annotations.json"  # in the work folder of a step: the names of the annotations that it uses
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,13 @@ class Store:
         if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / MARK).exists():
             raise BadInput(f"{self.root}: this folder is not empty and not a bloomery store; choose another with --store")
         try:
-            for name in ("artifacts", "work", "runs"):
+            for name in ("artifacts", "work", "runs", "annotations"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             (self.root / MARK).touch()
         except OSError as wrong:
             raise BadInput(f"{self.root}: the store cannot be written ({wrong.strerror}); choose another place with --store") from None
         self.artifacts, self.work, self.runs = (self.root / name for name in ("artifacts", "work", "runs"))
+        self.annotations = self.root / "annotations"
 
     # ---- reading
 
@@ -218,17 +221,32 @@ class Store:
         return keep
 
     def collect(self, dry: bool = False) -> list[tuple[str, int]]:
-        """Remove artifacts and unfinished work that no recorded run needs and no process holds; name and bytes of each."""
+        """Remove artifacts, unfinished work and annotations that no recorded run needs and no process holds; name and bytes of each."""
         keep = self.kept()
+        used = self.annotated(keep)
         gone = [one for folder in sorted(self.artifacts.iterdir()) if folder.name not in keep for one in self._sweep(folder, dry)]
         for folder in sorted(self.work.iterdir()):
             if folder.is_dir() and folder.name not in keep:
                 gone += self._sweep(folder, dry)
+        for folder in sorted(self.annotations.iterdir()):
+            if folder.is_dir() and folder.name not in used:
+                gone += self._sweep(folder, dry)
         return gone
+
+    def annotated(self, names: set[str]) -> set[str]:
+        """The annotations that artifacts of these names use, finished or unfinished."""
+        used: set[str] = set()
+        for name in names:
+            if (self.artifacts / name).is_dir():
+                used.update(self.read_card(self.artifacts / name).get("annotations", []))
+            elif (notes := self.work / name / ANNOTATED).is_file():
+                used.update(json.loads(notes.read_text(encoding="utf-8")))
+        return used
 
     def _sweep(self, folder: Path, dry: bool) -> Iterator[tuple[str, int]]:
         """Discard one folder under the lock of its name; nothing where a process holds that."""
-        with open(self.work / f"{folder.name}.lock", "a", encoding="utf-8") as lock:
+        beside = folder.parent if folder.parent == self.annotations else self.work
+        with open(beside / f"{folder.name}.lock", "a", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -236,7 +254,7 @@ class Store:
             yield f"{folder.parent.name}/{folder.name}", sum(path.stat().st_size for path in files_below(folder))
             if not dry:
                 self._discard(folder)
-            (self.work / f"{folder.name}.lock").unlink(missing_ok=True)
+            (beside / f"{folder.name}.lock").unlink(missing_ok=True)
 
     def remove(self, name: str) -> Path:
         """Remove one artifact; one that others came from is refused, unless it is damaged (its address will be made again)."""

@@ -63,7 +63,7 @@ def plan(recipe: Recipe, store: Store, machine: Callable[[], Machine] | None = N
         }
         card = describe(recipe, step, inputs)
         card["folders"] = {given(ref, store).address: ref.folder for refs in step.inputs.values() for ref in refs if ref.folder}
-        address = lineage.address({key: card[key] for key in COVERED})
+        address = lineage.address({**{key: card[key] for key in COVERED}, "knobs": telling(step.stage, card["knobs"])})
         entry = planned[step.name] = Planned(step, address, {**card, "address": address}, store.find(step.stage.name, address))
         if entry.made is None:
             with placed(step):
@@ -100,6 +100,12 @@ def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dic
         "reads": recipe.resolved() if step.stage.class_vars.get("reads_recipe") else {},
         "resolved": recipe.resolved(),
     }
+
+
+def telling(entry: catalog.Entry, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs that can change what comes of a step; a stage names in `apart` those that only say how it is made."""
+    apart = entry.class_vars.get("apart", ())
+    return {name: value for name, value in knobs.items() if name not in apart}
 
 
 @contextmanager
@@ -267,6 +273,7 @@ def finished(entry: Planned, job: Job, meter: Meter, store: Store) -> dict[str, 
         "format": 1,
         **entry.card,
         "facts": job.facts,
+        **({"annotations": job.annotations} if job.annotations else {}),
         "checks": job.checks,
         "cost": {"seconds": meter.seconds, "cpu_seconds": meter.cpu, "peak_memory": meter.peak, "disk": disk, "resumed": job.resumes},
         "forecast": asdict(entry.forecast),

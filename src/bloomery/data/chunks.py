@@ -1,61 +1,273 @@
-"""The prepared chunks as one table: columns in memory, texts fetched from disk when asked for."""
+"""The annotated documents of all sources as one table of rows: nothing is in memory but what was asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bloomery.data.minhash import PERMUTATIONS
+from bloomery.data.finish import DROPPED, ROWS
+from bloomery.data.measured import FAILED
 from bloomery.data.tables import read_table
+from bloomery.data.texts import ABOUT
+
+AT_ONCE = 1 << 14  # rows read together
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one source: its folder of texts, and the file of every other column."""
+
+    folder: Path
+    facts: Mapping[str, Any]  # of the texts' annotation
+    columns: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def files(self) -> Sequence[tuple[str, int]]:
+        """Names of the files of texts, and their rows."""
+        return self.facts["files"]
+
+    @cached_property
+    def rows(self) -> int:
+        return sum(rows for _, rows in self.files)
+
+    def place(self, column: str) -> Path:
+        return self.columns.get(column, self.folder / ROWS)
 
 
 class Chunks:
-    """Rows of all chunk files in order; only the texts stay on disk."""
+    """Rows of all parts in order. Part by part, a column that stands in one file is read from there; texts stay on disk."""
 
-    def __init__(self, files: Sequence[str | Path]) -> None:
-        """Read every column but the text."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self.files = list(files)
-        names = [name for name in pq.read_schema(self.files[0]).names if name != "text"]
-        parts = [read_table(file, names) for file in self.files]
-        self.table = pa.concat_tables(parts)
-        self.ends = np.cumsum([part.num_rows for part in parts])
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.sources = [part for part in parts if part.files]
+        self.everything = list(parts)
+        self.total = sum(part.rows for part in self.sources)
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return self.total
 
     def column(self, name: str) -> np.ndarray:
-        """One column as a numpy array (text as objects)."""
-        return self.table.column(name).to_numpy(zero_copy_only=False)
+        """One numeric column as a numpy array."""
+        return self.arrow(name).to_numpy()
+
+    def arrow(self, name: str) -> Any:
+        """One column as an Arrow array in pieces."""
+        import pyarrow as pa
+
+        return pa.chunked_array([chunk for part in self.sources for chunk in read_table(part.place(name), [name]).column(name).chunks])
+
+    @cached_property
+    def ids(self) -> Strings:
+        """The ids as the sources have them."""
+        return Strings(self.arrow("id").combine_chunks())
+
+    def columns(self, names: Sequence[str], rows: np.ndarray, also: Mapping[str, str]) -> Mapping[str, np.ndarray]:
+        """Columns of some rows by name, each read when it is asked for; `also` gives some of them a second name."""
+        return Lazy(self, {**{name: name for name in names}, **also}, rows)
+
+    def coded(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """A column of text, of some rows, as numbers of the values that the whole column has."""
+        import pyarrow as pa
+
+        found = self.arrow(name).dictionary_encode().unify_dictionaries().combine_chunks()
+        found = found if isinstance(found, pa.DictionaryArray) else found.chunk(0)
+        return found.indices.to_numpy()[rows], found.dictionary.to_pylist()
+
+    @property
+    def seen(self) -> list[int]:
+        """Documents and bytes that the sources hold."""
+        return [sum(part.facts["seen"][k] for part in self.everything) for k in (0, 1)]
+
+    @property
+    def rewritten(self) -> list[int]:
+        """Documents and bytes that edits took away."""
+        return [sum(part.facts["rewritten"][k] for part in self.everything) for k in (0, 1)]
+
+    @property
+    def reasons(self) -> dict[str, list[Any]]:
+        """Documents, bytes and an example of each reason for which documents did not become rows."""
+        found: dict[str, list[Any]] = {}
+        for part in self.everything:
+            for reason, (documents, size, example) in part.facts["dropped"].items():
+                total = found.setdefault(reason, [0, 0, ""])
+                found[reason] = [total[0] + documents, total[1] + size, total[2] or example]
+        return found
+
+    def failed(self, signal: str) -> dict[int, str]:
+        """Rows on which a signal failed, and how."""
+        found: dict[int, str] = {}
+        begin = 0
+        for part in self.sources:
+            column = read_table(part.columns[f"{signal}."], [FAILED]).column(FAILED)
+            if column.null_count < len(column):
+                rows = np.flatnonzero(column.is_valid().to_numpy())
+                found.update((begin + int(row), column[int(row)].as_py()) for row in rows)
+            begin += part.rows
+        return found
+
+    def slices(self, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
+        """The named columns as tables of at most AT_ONCE rows, each with the number of its first row."""
+        begin = 0
+        for part in self.sources:
+            readers = [Slices(path, [name for name in columns if part.place(name) == path]) for path in _places(part, columns)]
+            for start in range(0, part.rows, AT_ONCE):
+                stop = min(start + AT_ONCE, part.rows)
+                yield begin + start, _joined([one.rows(start, stop) for one in readers], columns)
+            begin += part.rows
 
     def texts(self, rows: Sequence[int]) -> list[str]:
         """The texts of ascending rows."""
         return [text for part in self.parts(rows, ["text"]) for text in part.column("text").to_pylist()]
 
     def parts(self, rows: Sequence[int], columns: Sequence[str]) -> Iterator[Any]:
-        """Tables of the ascending `rows`, chunk by chunk, with the named columns in this order; `text` may be among them."""
+        """Tables of the ascending `rows`, file by file, with the named columns in this order; `text` may be among them."""
         import pyarrow as pa
 
         wanted = np.asarray(rows, np.int64)
+        own = [name for name in columns if name in ABOUT]
         begin = 0
-        for file, end in zip(self.files, self.ends, strict=True):
-            here = wanted[(wanted >= begin) & (wanted < end)]
-            if len(here):
-                yield read_table(file, list(columns)).select(list(columns)).take(pa.array(here - begin))
-            begin = int(end)
+        for part in self.sources:
+            others = [name for name in columns if name not in ABOUT]
+            readers = [Slices(path, [name for name in others if part.place(name) == path]) for path in _places(part, others)]
+            start = 0
+            for file, count in part.files:
+                low, high = np.searchsorted(wanted, [begin + start, begin + start + count])
+                if low < high:
+                    tables = [read_table(part.folder / file, own)] if own else []
+                    tables += [one.rows(start, start + count) for one in readers]
+                    yield _joined(tables, columns).take(pa.array(wanted[low:high] - begin - start))
+                start += count
+            begin += part.rows
 
-    def signatures(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that have a MinHash signature, and these signatures (rows, 128) uint32."""
-        column = self.table.column("_signature").combine_chunks()
-        rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-        joined = b"".join(column.drop_null().to_pylist())
-        return rows, np.frombuffer(joined, np.uint32).reshape(len(rows), PERMUTATIONS)
+    def dropped(self) -> Iterator[Any]:
+        """What did not become a row, as tables of the fields of documents.Broken."""
+        import pyarrow.parquet as pq
+
+        for part in self.everything:
+            with pq.ParquetFile(part.folder / DROPPED) as file:
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group)
 
     def empty(self, columns: Sequence[str]) -> Any:
-        """A table of no rows with the named columns, `text` among them."""
-        return read_table(self.files[0], list(columns)).select(list(columns)).slice(0, 0)
+        """A table of no rows with the named columns."""
+        part = self.sources[0]
+        tables = [read_table(part.folder / part.files[0][0], [name for name in columns if name in ABOUT]).slice(0, 0)]
+        others = [name for name in columns if name not in ABOUT]
+        tables += [Slices(path, [name for name in others if part.place(name) == path]).rows(0, 0) for path in _places(part, others)]
+        return _joined(tables, columns)
+
+    def repeated(self, rows: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, list[bytes]]]:
+        """Those of `rows` whose `_key` may be another's too, with their keys, in groups of about `most`; equal keys come in one group."""
+        heads = np.empty(len(rows), np.uint64)
+        for low, table in self._chosen("_key", rows):
+            heads[low : low + table.num_rows] = _heads(table.column("_key"))
+        values, counts = np.unique(heads, return_counts=True)
+        again = np.isin(heads, values[counts > 1])
+        groups = 1 + int(again.sum()) // most
+        for group in range(groups):
+            chosen = np.flatnonzero(again & (heads % np.uint64(groups) == group))
+            keys = [key for _, table in self._chosen("_key", rows[chosen]) for key in table.column("_key").to_pylist()]
+            yield rows[chosen], keys
+
+    def signed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, bytes]]:
+        """Those of `rows` that have a MinHash signature, in pieces, and these signatures one after the other."""
+        for low, table in self._chosen("_signature", rows):
+            column = table.column("_signature")
+            there = column.is_valid().to_numpy()
+            yield rows[low : low + table.num_rows][there], b"".join(column.drop_null().to_pylist())
+
+    def _chosen(self, column: str, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
+        """The values of some ascending rows, as tables, each with its place among them."""
+        import pyarrow as pa
+
+        for begin, table in self.slices([column]):
+            low, high = np.searchsorted(rows, [begin, begin + table.num_rows])
+            if low < high:
+                yield int(low), table.take(pa.array(rows[low:high] - begin))
+
+
+@dataclass(frozen=True)
+class Lazy(Mapping[str, np.ndarray]):
+    """Columns of some rows."""
+
+    chunks: Chunks
+    names: Mapping[str, str]
+    rows: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.chunks.arrow(self.names[name]).to_numpy()[self.rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Strings:
+    """Strings of an Arrow array by number, or by an array of numbers, as Python has them."""
+
+    array: Any
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.array) if self.rows is None else len(self.rows)
+
+    def __getitem__(self, row: Any) -> Any:
+        import pyarrow as pa
+
+        at = np.asarray(row if self.rows is None else self.rows[row])
+        found = self.array.take(pa.array(at.reshape(-1), pa.int64())).to_pylist()
+        return found if at.ndim else found[0]
+
+    def among(self, rows: np.ndarray) -> Strings:
+        """The strings of some rows, by their place among these."""
+        return Strings(self.array, rows if self.rows is None else self.rows[rows])
+
+
+class Slices:
+    """Runs of rows of a Parquet file, which is read group by group; the last group stays at hand."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        import pyarrow.parquet as pq
+
+        self.file, self.columns = pq.ParquetFile(path), list(columns)
+        about = self.file.metadata
+        self.ends = np.cumsum([about.row_group(k).num_rows for k in range(about.num_row_groups)])
+        self.last: tuple[int, Any] = (-1, None)
+
+    def rows(self, start: int, stop: int) -> Any:
+        """The table of rows `start` to `stop`."""
+        import pyarrow as pa
+
+        first, last = np.searchsorted(self.ends, [start, max(start, stop - 1)], side="right")
+        if start >= stop:
+            return self.file.schema_arrow.empty_table().select(self.columns)
+        tables = [self._group(group) for group in range(first, last + 1)]
+        return pa.concat_tables(tables).slice(start - (int(self.ends[first - 1]) if first else 0), stop - start)
+
+    def _group(self, group: int) -> Any:
+        if self.last[0] != group:
+            self.last = (group, self.file.read_row_group(group, columns=self.columns, use_threads=False))
+        return self.last[1]
+
+
+def _places(part: Part, columns: Sequence[str]) -> list[Path]:
+    return list(dict.fromkeys(part.place(name) for name in columns))
+
+
+def _joined(tables: Sequence[Any], columns: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    found = {name: table.column(name) for table in tables for name in table.column_names}
+    return pa.table({name: found[name] for name in columns})
+
+
+def _heads(keys: Any) -> np.ndarray:
+    """The first eight bytes of each key, as a number."""
+    return np.frombuffer(b"".join(key[:8] for key in keys.to_pylist()), np.uint64)

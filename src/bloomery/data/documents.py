@@ -20,14 +20,19 @@ class Options:
     domain: str = ""  # column with the kind of each document, or a fixed kind where no such column exists
     licence: str = ""  # column with the licence, or a fixed licence where no such column exists
     encoding: str = "utf-8"  # of text, CSV and JSONL files
-    format: str = ""  # jsonl, parquet, csv or text; empty = by the ending of the file
-    broken: Literal["stop", "drop"] = "stop"  # a text file that cannot be decoded: stop before work, or drop it with a reason
+    format: str = ""  # jsonl, parquet, arrow, csv, text, markdown, html, warc, pdf or tree; empty = by the ending of the file
+    broken: Literal["stop", "drop"] = "stop"  # a file that cannot be read, to its end or at all: stop, or drop it with a reason
     size: str = ""  # python:// only: bytes to sample
     share: float = 0.02  # python:// only: largest share of `size` from one package
     seed: int = 0  # python:// only: which sample
     split: str = "train"  # hf:// only
     config: str = ""  # hf:// only: name of the configuration
     limit: int = 0  # hf:// only: documents at most; 0 = all
+    revision: str = ""  # git+ and hf:// only: commit, branch or tag; empty = HEAD, or the newest
+    include: str = ""  # folders and git+ only: patterns such as "*.py, docs/*.md" of the files to read; empty = all text
+    exclude: str = ""  # folders and git+ only: patterns of the files to leave out
+    seconds: float = 20.0  # HTML and PDF only: CPU time that the parser may take for one document
+    memory: str = "2GB"  # HTML and PDF only: memory that the parser may take
 
 
 COLUMNS = ("text", "id", "path", "package")  # the options that name a column which must be there
@@ -55,6 +60,14 @@ class Broken:
     package: str = ""
     licence: str = ""
     id: str = ""
+
+
+class Unread(Exception):
+    """Why a document cannot be read: a reason in few words, and what is known besides."""
+
+    def __init__(self, reason: str, note: str = "") -> None:
+        super().__init__(reason, note)
+        self.reason, self.note = reason, note
 
 
 def identify(source: str, path: str, data: bytes) -> str:

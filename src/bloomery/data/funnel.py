@@ -9,19 +9,26 @@ import numpy as np
 
 
 class Funnel:
-    """Rows of documents of known `sizes` (bytes), dropped step by step; a row is dropped once."""
+    """Rows of documents of known `sizes` (bytes), dropped step by step; a row is dropped once. Ten bytes a row, and the notes."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         """All rows are in."""
         self.sizes = np.asarray(sizes, np.int64)
-        self.reasons = np.full(len(self.sizes), "", object)
-        self.notes = np.full(len(self.sizes), "", object)
+        self.codes = np.zeros(len(self.sizes), np.uint16)  # number of the reason, 0 for a row that is left
+        self.named = [""]
+        self.notes: dict[int, str] = {}
+        self.originals: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # reason -> rows dropped as copies, and the rows that they copy
         self.steps: list[dict[str, Any]] = []
 
     @property
     def rows(self) -> np.ndarray:
         """Numbers of the rows that are left, ascending."""
-        return np.flatnonzero(self.reasons == "")
+        return np.flatnonzero(self.codes == 0)
+
+    @property
+    def gone(self) -> np.ndarray:
+        """Numbers of the rows that were dropped, ascending."""
+        return np.flatnonzero(self.codes)
 
     def outside(self, reason: str, documents: int, size: int, note: str = "") -> None:
         """A step that concerns documents which never became rows, or the change of size by edits."""
@@ -29,12 +36,32 @@ class Funnel:
 
     def drop(self, reason: str, rows: Sequence[int] | Mapping[int, str], note: str = "") -> None:
         """Drop `rows`, given alone or each with its own note."""
-        notes = rows if isinstance(rows, Mapping) else dict.fromkeys(map(int, rows), "")
-        chosen = np.fromiter(notes, np.int64, len(notes))
-        self.reasons[chosen] = reason
-        for row, text in notes.items():
-            self.notes[row] = text
+        if isinstance(rows, Mapping):
+            self.notes.update((int(row), text) for row, text in rows.items() if text)
+            rows = np.fromiter(rows, np.int64, len(rows))
+        chosen = np.asarray(rows, np.int64)
+        self.codes[chosen] = self._code(reason)
         self.outside(reason, len(chosen), int(self.sizes[chosen].sum()), note)
+
+    def drop_copies(self, reason: str, rows: np.ndarray, originals: np.ndarray, note: str = "") -> None:
+        """Drop `rows`, each of which is a copy of another row, `originals`."""
+        order = np.argsort(rows)
+        self.originals[self._code(reason)] = (np.asarray(rows, np.int64)[order], np.asarray(originals, np.int64)[order])
+        self.drop(reason, rows, note)
+
+    def _code(self, reason: str) -> int:
+        if reason not in self.named:
+            self.named.append(reason)
+        return self.named.index(reason)
+
+    def why(self, row: int, ids: Any) -> tuple[str, str]:
+        """Reason and note of a dropped row; `ids` gives the name of a row."""
+        code = int(self.codes[row])
+        note = self.notes.get(row, "")
+        if not note and code in self.originals:
+            rows, originals = self.originals[code]
+            note = f"of {ids[int(originals[np.searchsorted(rows, row)])]}"
+        return self.named[code], note
 
     def worst(self) -> dict[str, Any] | None:
         """The step that dropped most documents."""
@@ -42,7 +69,7 @@ class Funnel:
 
     def story(self, seen: Sequence[int], out: Mapping[str, Sequence[int]]) -> dict[str, Any]:
         """funnel.json: documents and bytes in, every step, documents and bytes out of each part (`out`: rows of each)."""
-        parts = {name: {"documents": len(rows), "bytes": int(self.sizes[list(rows)].sum())} for name, rows in out.items()}
+        parts = {name: {"documents": len(rows), "bytes": int(self.sizes[np.asarray(rows, np.int64)].sum())} for name, rows in out.items()}
         return {"in": {"documents": int(seen[0]), "bytes": int(seen[1])}, "steps": self.steps, "out": parts}
 
 
@@ -51,16 +78,32 @@ def missing(story: Mapping[str, Any], unit: str) -> int:
     return story["in"][unit] - sum(step[unit] for step in story["steps"]) - sum(part[unit] for part in story["out"].values())
 
 
-def unique(names: Sequence[str]) -> list[str]:
-    """The names, where one that came before gets `~2`, `~3`, ... at its end."""
+def unique(names: Any) -> Any:
+    """An Arrow array of names, where one that came before gets `~2`, `~3`, ... at its end."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
+    order = pc.sort_indices(names)
+    ordered = names.take(order)
+    same = pc.equal(ordered.slice(1), ordered.slice(0, max(0, len(ordered) - 1))).to_numpy(zero_copy_only=False).astype(bool)
+    if not same.any():
+        return names
+    order = order.to_numpy()
+    again = np.zeros(len(names), bool)
+    again[order[1:][same]] = again[order[:-1][same]] = True
+    rows = np.flatnonzero(again)
+    taken = {*names.filter(pc.match_substring(names, "~")).to_pylist()}
     seen: dict[str, int] = {}
-    taken = set(names)
-    result = []
-    for name in names:
+    renamed: dict[int, str] = {}
+    for row, name in zip(rows.tolist(), names.take(pa.array(rows)).to_pylist(), strict=True):
         seen[name] = seen.get(name, 0) + 1
         fresh = name
         while seen[name] > 1 and (fresh := f"{name}~{seen[name]}") in taken:
             seen[name] += 1
         taken.add(fresh)
-        result.append(fresh)
-    return result
+        if fresh != name:
+            renamed[row] = fresh
+    changed = np.zeros(len(names), bool)
+    changed[list(renamed)] = True
+    return pc.replace_with_mask(names, pa.array(changed), pa.array([renamed[row] for row in sorted(renamed)], pa.string()))

@@ -1,4 +1,4 @@
-"""Byte-level BPE: learned and run by `tokenizers`, stored so that `transformers.AutoTokenizer` loads the same.
+"""Tokenizers as `tokenizers` defines them, stored so that `transformers.AutoTokenizer` loads the same.
 
 Text is always plain text here: strings such as `<|eos|>` inside a document never become special ids.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bloomery.core.errors import BadInput
+from bloomery.data.encoder import Encoder
+from bloomery.data.special import SPECIAL
+from bloomery.data.vocabulary import LEARNERS
 from bloomery.seams import Vocab
 
-ROLES = ("system", "user", "assistant")
-SPECIAL = ("<|pad|>", "<|bos|>", "<|eos|>", *(f"<|{role}|>" for role in ROLES))  # their places are their ids
-SMALLEST = len(SPECIAL) + 256  # every byte has a token, so that any text can be written
 FILES = ("tokenizer.json", "tokenizer_config.json")
+MANY = 1 << 16  # characters from which on compiled code, which takes a moment to be loaded, is worth it
 # Begin token, then the token of each role before what it says, and the end token after each answer, which is what is trained.
 CHAT_TEMPLATE = """\
 {{- bos_token }}
@@ -88,8 +92,27 @@ class Tokenizer:
         return self.inner.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of many texts, on all cores."""
-        return [found.ids for found in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+        """Ids of many texts."""
+        ids, counts = self.encode_flat(list(texts))
+        return [part.tolist() for part in np.split(ids, np.cumsum(counts)[:-1])] if len(counts) else []
+
+    def encode_flat(self, texts: Sequence[str], framed: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of all texts one after the other (uint32) and how many each has (int64); `framed`: each between begin and end tokens.
+
+        Much text of byte-level BPE is encoded by compiled code, all else by the library; the ids are the same.
+        """
+        frame, much = (self.bos, self.eos) if framed else None, sum(map(len, texts)) >= MANY
+        if much and self.fast is not None and (made := self.fast.encode(texts, frame)) is not None:
+            return made
+        before, after = ([self.bos], [self.eos]) if framed else ([], [])
+        found = [[*before, *one.ids, *after] for one in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+        counts = np.array([len(one) for one in found], np.int64)
+        return np.array([i for one in found for i in one], np.uint32), counts
+
+    @cached_property
+    def fast(self) -> Encoder | None:
+        """The compiled encoder, None where only the library knows this tokenizer."""
+        return Encoder.of(self.inner)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; special tokens are written as their names, bytes that are not UTF-8 as the replacement character."""
@@ -137,28 +160,15 @@ def vocab_of(tokenizer: Tokenizer) -> Vocab:
     return Vocab(tokenizer.vocab, tokenizer.pad, tokenizer.bos, tokenizer.eos, tokenizer.spare)
 
 
-def learn(texts: Iterable[str], vocab: int, progress: bool = False, spare: int = 0) -> Tokenizer:
-    """Learn `vocab` tokens from texts, `spare` ids that no text gives among them.
+def learn(texts: Iterable[str], vocab: int, progress: bool = False, spare: int = 0, model: str = "byte_bpe") -> Tokenizer:
+    """Learn `vocab` tokens from texts, `spare` ids that no text gives among them; `model` is one of vocabulary.LEARNERS.
 
-    Raises BadInput with the size reached when the texts do not hold that many pairs.
-
-    Source: Sennrich et al. 2016, arXiv 1508.07909, on bytes as in GPT-2 (Radford et al. 2019).
+    Raises BadInput with the size reached when the texts do not hold that many pieces.
     """
-    from tokenizers import Tokenizer as Inner
-    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
 
-    inner = Inner(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab,
-        min_frequency=2,
-        special_tokens=[*SPECIAL, *map(spare_name, range(spare))],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=progress,
-    )
-    inner.encode_special_tokens = True
-    inner.train_from_iterator(texts, trainer)
+    special = [*SPECIAL, *map(spare_name, range(spare))]
+    inner = LEARNERS[model](texts, vocab, special, progress)
     reached = inner.get_vocab_size()
     if reached < vocab:
         mend = f"say `vocab: {reached}` or less, or give more text"

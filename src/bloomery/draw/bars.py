@@ -10,6 +10,8 @@ from bloomery.draw import svg
 from bloomery.draw.numbers import number
 from bloomery.draw.scales import Scale
 
+ROW = 30  # pixels of a bar with its name beside it
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -27,7 +29,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str, unit: str = "", width: int = 5
     """An svg with a row per bar in the order given: name, bar from zero, whisker, value. Narrow ones put the name above."""
     bars = [b for b in bars if math.isfinite(b.value)]
     stacked = width < 420
-    row = 46 if stacked else 30
+    row = 46 if stacked else ROW
     values = [b.shown or number(b.value) for b in bars]
     room = max((svg.measure(v, 13) for v in values), default=30) + 12
     left = 0.0 if stacked else min(width * 0.36, max((svg.measure(b.name, 13) for b in bars), default=0) + 16)

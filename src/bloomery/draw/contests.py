@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bloomery.draw import svg
-from bloomery.draw.bars import Bar, bar_chart
+from bloomery.draw.bars import ROW, Bar, bar_chart
 from bloomery.draw.lines import Level, Series, line_chart
 from bloomery.draw.numbers import number
 
@@ -26,8 +26,11 @@ def contest(contenders: Sequence[Contender], title: str, unit: str, limit: float
     """One picture of two panels, over tokens and over seconds (without those who have none); where trials have one measurement alone,
     a bar for each method."""
     if all(len(one.points) < 2 for one in contenders):
-        bars = [Bar(one.name, one.points[-1][2]) for one in contenders if one.points]
-        return bar_chart(bars, label=f"{title}: {_said(contenders)}", unit=unit, width=width)
+        bars = [Bar(one.name, one.points[-1][2], shown=f"{number(one.points[-1][2], 4)} {unit}") for one in contenders if one.points]
+        drawn = bar_chart(bars, label=title, unit=unit, width=width)
+        inside = svg.tag("g", drawn[drawn.index(">") + 1 : drawn.rindex("</svg>")], transform=f"translate({EDGE},{HEAD})")
+        said = svg.text(f"{title}; less is better", EDGE, 15, "name main")
+        return svg.picture(width + 2 * EDGE, ROW * len(bars) + HEAD, f"{title}: {_said(contenders)}", said, inside, kind="bars")
     levels = [Level("target", limit)] if limit is not None else []
     panels = []
     for i, x in enumerate(("tokens", "seconds of training")):

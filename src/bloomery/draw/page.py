@@ -12,6 +12,7 @@ TEMPLATES = (  # named here, so that a step's address covers them
     "report.html.j2", "report_steps.html.j2", "report_data.html.j2", "report_training.html.j2", "report_scores.html.j2",
     "report_samples.html.j2", "report_copies.html.j2", "report_ledger.html.j2",
 )  # fmt: skip
+CORPUS = "corpus.html.j2"
 
 
 def style() -> str:
@@ -26,14 +27,14 @@ def markup(drawn: str) -> Any:
     return Markup(drawn)
 
 
-def render(**values: Any) -> str:
-    """The report page; a value that the template needs and does not get is an error, not a blank."""
+def render(page: str = TEMPLATES[0], **values: Any) -> str:
+    """The report, or another page; a value that the template needs and does not get is an error, not a blank."""
     import jinja2
 
-    parts = jinja2.DictLoader({name: (HERE / name).read_text(encoding="utf-8") for name in TEMPLATES})
+    parts = jinja2.DictLoader({name: (HERE / name).read_text(encoding="utf-8") for name in (*TEMPLATES, CORPUS)})
     world = jinja2.Environment(loader=parts, autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     world.filters.update(count=numbers.count)
-    return world.get_template(TEMPLATES[0]).render(style=markup(style()), **values)
+    return world.get_template(page).render(style=markup(style()), **values)
 
 
 def standalone(svg: str) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Sequence
 from typing import Any
 
-BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # how vocabularies of SentencePiece name single bytes
+from bloomery.data.token_bytes import BYTE, letters
 
 
 class Spelling:
@@ -92,10 +91,3 @@ class Pieces:
             found.append(length)
             length += 0 if token in self.special else len(decoder.decode(self.bytes(token)))
         return found
-
-
-def letters() -> dict[str, bytes]:
-    """The letter that byte-level vocabularies write for each byte; Radford et al. 2019 (GPT-2)."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): bytes([byte]) for byte in plain} | {chr(256 + i): bytes([byte]) for i, byte in enumerate(rest)}

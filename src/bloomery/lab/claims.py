@@ -82,16 +82,17 @@ def find(names: list[str], seam: str = "") -> list[Claim]:
             continue
         fitting = [claim for claim in of_seam if name in (claim.name, claim.title)]
         if not fitting:
-            raise BadInput(_unknown(name, of_seam))
+            raise BadInput(_unknown(name, of_seam, next((claim.seam for claim in known if claim.name == name), "")))
         found += fitting
     return list({claim.file: claim for claim in found}.values())
 
 
-def _unknown(name: str, known: list[Claim]) -> str:
-    methods = {entry.name for entry in catalog.all_methods()}
-    if name in methods:
+def _unknown(name: str, known: list[Claim], elsewhere: str) -> str:
+    if elsewhere:
+        return f"the claim about '{name}' is of the seam {elsewhere}; leave --seam out"
+    if name in {entry.name for entry in catalog.all_methods()}:
         return f"the method '{name}' has no claim yet: write claims/<seam>/{name}.py, docs/proving.md says how"
-    return f"there is no claim about '{name}'; {near(name, sorted({claim.name for claim in known} | methods))}"
+    return f"there is no claim about '{name}'; {near(name, sorted({claim.name for claim in known}))}"
 
 
 def load(file: Path) -> Any:

@@ -22,7 +22,7 @@ from bloomery.core.errors import BadInput, CheckFailed, near
 from bloomery.core.executors import Executor
 from bloomery.core.recipe import apply_change, parse
 from bloomery.core.store import Store
-from bloomery.core.walk import plan
+from bloomery.core.walk import gathered, plan
 from bloomery.lab import timing, trials, worlds
 from bloomery.lab.attempts import attempt
 from bloomery.lab.lab import DEFAULTS, Lab, put
@@ -31,6 +31,7 @@ from bloomery.seams import SEAMS, Rng
 
 STAGES = ("pretrain", "compress")  # whose knobs can be compared
 MEASURED = {"evaluate_every": 16, "evaluate_tokens": 16384}  # often, so that the moment of reaching a target is known well
+MOST = 1000  # trials of a method
 SPACES: dict[str, dict[str, Any]] = {"pretrain": {"rate": (5e-4, 1e-2)}, "compress": {}}  # for a method that declares none
 
 
@@ -98,8 +99,8 @@ def contest(
 ) -> Contest:  # fmt: skip
     """Everything that can be wrong is said here: the seam, the methods, their spaces, changed knobs, the world. BadInput."""
     stage, knob = place_of(seam)
-    if trials < 1:
-        raise BadInput(f"--trials {trials}: at least one trial is needed")
+    if not 1 <= trials <= MOST:
+        raise BadInput(f"--trials {trials}: give a number from 1 to {MOST}")
     if not methods or len(set(methods)) < len(methods):
         raise BadInput(f"name the methods of {seam} to compare, each once, such as {' '.join(list(catalog.entries(seam))[:2])}")
     target = replace(target, amount="bytes" if stage == "compress" else "tokens")
@@ -118,8 +119,10 @@ def contest(
     whole = Contest(seam, stage, knob, tuple(methods), target, trials, seed, world, by, tuple(changes), found, drawn, made, scarce)
     for method in methods:
         for i in range(whole.each):
-            step = parse(whole.recipe(method, i), f"compare: trial {i + 1} of {method}").steps["trial"]
-            catalog.build_method(seam, _of(step.knobs[knob]), f"compare: trial {i + 1} of {method}")
+            place = f"compare: trial {i + 1} of {method}"
+            step = parse(whole.recipe(method, i), place).steps["trial"]
+            inputs = {name: (None,) * len(refs) for name, refs in step.inputs.items()}
+            catalog.build(step.stage, {**step.knobs, **gathered(step.stage, inputs)}, place)
     return whole
 
 
@@ -149,6 +152,8 @@ def changed(
         if first in entries and (inner := change.partition("=")[0].strip().split(".")[1:2]) and inner[0] not in entries[first].knobs:
             raise BadInput(f"--set {change}: {first} has no knob '{inner[0]}'; {near(inner[0], list(entries[first].knobs))}")
         holder = {"steps": {"trial": {first: {}} if first in entries else body}}
+        if "=" not in change:
+            raise BadInput(f"--set {change}: write it as knob=value, or method.knob=value")
         apply_change(holder, f"trial.{change}")
         if first in entries:
             own[first] |= holder["steps"]["trial"][first]
@@ -183,8 +188,10 @@ def draw(space: Mapping[str, Any], count: int, seed: int) -> list[dict[str, Any]
     if not space:
         return [{}]
     many = Random(dict(space), 8 * count, even=True).propose([], Rng(("compare", seed)))
-    found = [one for i, one in enumerate(many) if one not in many[:i]]
-    return [dict(one) for one in found[:count]]
+    found: dict[str, dict[str, Any]] = {}
+    for one in many:
+        found.setdefault(repr(sorted(one.items())), dict(one))
+    return list(found.values())[:count]
 
 
 def equal(drawn: Mapping[str, list[dict[str, Any]]], asked: int) -> tuple[dict[str, list[dict[str, Any]]], tuple[str, ...]]:
@@ -208,10 +215,6 @@ def _plain(spaces: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     """Spaces as JSON, in which a range is no list."""
     told = lambda part: {"low": part[0], "high": part[1]} if isinstance(part, tuple) else part  # noqa: E731
     return {method: {name: told(part) for name, part in space.items()} for method, space in spaces.items()}
-
-
-def _of(spec: Any) -> Any:
-    return spec[0] if isinstance(spec, list) else spec
 
 
 # ---- running ------------------------------------------------------------------------------------------------------------

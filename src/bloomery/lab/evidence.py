@@ -16,6 +16,8 @@ from bloomery.core.files import write_json
 from bloomery.lab.claims import Claim
 
 FORMAT = 1
+PARTS = ("methods", "num")  # what a claim is about, with all that it imports
+INSTRUMENTS = ("lab", "infer", "rewrite")  # what a claim measures with
 ON_RECORD = {"seam": str, "name": str, "verdict": str, "date": str, "seeds": list, "sources": dict, "claims": list}
 
 
@@ -38,11 +40,13 @@ class Known:
 
 def sources(claim: Claim, cards: Iterable[Mapping[str, Any]] = ()) -> dict[str, str]:
     """The hashes of all that a verdict speaks of: the claim, its method, those of the trials on the cards (the baseline's among them),
-    what methods import, and the parts of the lab that the claim imports. Not the protocols, which any new method may extend, nor
-    stages and the training loop, whose version the record has."""
+    the methods and arithmetic that the claim imports, what these import, and the instruments that the claim reads with. Not the
+    protocols, which any new method may extend, nor stages, worlds and the training loop, whose version the record has."""
     methods = {entry.module: entry for card in cards for entry in _methods(card)}
-    code = lineage.closure([*([claim.method] if claim.method else ()), *methods.values()]).sources
-    parts = {name: digest for name in lineage.imported(claim.file, "bloomery.lab.") if (digest := lineage.digest(name))}
+    used = [name for part in PARTS for name in lineage.imported(claim.file, f"bloomery.{part}.")]
+    code = lineage.closure([*([claim.method] if claim.method else ()), *methods.values()]).sources | lineage.code(used)["sources"]
+    read = [name for part in INSTRUMENTS for name in lineage.imported(claim.file, f"bloomery.{part}.")]
+    parts = {name: digest for name in read if (digest := lineage.digest(name))}
     own = {f"claims/{claim.title}.py": hashlib.sha256(claim.file.read_bytes()).hexdigest()}
     return dict(sorted({name: digest for name, digest in {**code, **parts, **own}.items() if name != "bloomery.seams"}.items()))
 
@@ -61,8 +65,9 @@ def changed(record: Mapping[str, Any], claim: Claim) -> bool:
 
 
 def stored(root: Path, claim: Claim) -> Path:
-    """Where the store of `root` keeps the record of a claim; that of a file of one's own is kept by its name."""
-    return root / "evidence" / (claim.seam or "own") / f"{claim.name}.json"
+    """Where the store of `root` keeps the record of a claim; that of a file of one's own is kept by its name and place."""
+    place = "" if claim.seam else "-" + hashlib.sha256(str(claim.file.resolve()).encode()).hexdigest()[:8]
+    return root / "evidence" / (claim.seam or "own") / f"{claim.name}{place}.json"
 
 
 def shipped(claim: Claim) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bloomery.core.errors import BadInput
 from bloomery.core.files import write_json
 from bloomery.core.recipe import parse
 from bloomery.core.store import Store
@@ -16,25 +15,17 @@ from bloomery.lab.compare import Contest, Standing
 LAST = {"pretrain": "lm", "compress": "small"}  # what the step is called in the winner's recipe
 
 
-def writable(path: Path) -> Path:
-    """The path of a recipe that is still to be written; BadInput where that will fail or something would be lost."""
-    if path.exists():
-        raise BadInput(f"--write {path}: the file exists; remove it, or name another")
-    if not path.parent.is_dir():
-        raise BadInput(f"--write {path}: there is no folder {path.parent}; make it first")
-    return path
-
-
-def publish(standing: Standing, store: Store) -> tuple[Path, Path]:
-    """Write the JSON and the picture into the store, and record the trials as a run, so that `gc` keeps them."""
+def publish(standing: Standing, store: Store) -> tuple[Path, Path, Path]:
+    """Write the JSON, the picture and the winner's recipe into the store, and record the trials as a run, so that `gc` keeps them."""
     one, folder = standing.contest, store.root / "compare"
     folder.mkdir(exist_ok=True)
-    told, picture = folder / f"{one.name}.json", folder / f"{one.name}.svg"
+    told, picture, settings = (folder / f"{one.name}.{kind}" for kind in ("json", "svg", "yaml"))
     write_json(told, standing.told())
     picture.write_text(standalone(drawing(standing)), encoding="utf-8")
+    write_winner(standing, settings)
     made = {f"{t.method}.{t.place + 1}": t.artifact for t in standing.trials if t.artifact}
     store.record_run(f"compare-{one.name}", standing.told(), made)
-    return told, picture
+    return told, picture, settings
 
 
 def drawing(standing: Standing) -> str:
@@ -58,13 +49,13 @@ def winner(standing: Standing) -> dict[str, Any]:
 
 
 def write_winner(standing: Standing, path: Path) -> None:
-    """The winner's recipe as a file, read again before it is written."""
+    """The winner's recipe as a file, read once before it is written."""
     import yaml
 
     recipe = winner(standing)
     parse(recipe, str(path))
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=120)
-    path.write_text(f"# Run it with `bloomery run {path.name}`.\n{text}", encoding="utf-8")
+    path.write_text(f"# Run it with `bloomery run {path}`.\n{text}", encoding="utf-8")
 
 
 def settled(one: Contest) -> str:

@@ -159,8 +159,14 @@ def run(folder: Path, processes: int = 2) -> list[dict[str, Any]]:
     """Of each process: the loss of the cut and of the whole model, the largest relative difference of a gradient, all-reduces made."""
     call = [sys.executable, "-m", "bloomery.lab.sharded", str(folder)]
     started = [subprocess.Popen([*call, str(rank), str(processes)], stdout=subprocess.PIPE, text=True) for rank in range(processes)]
-    said = [one.communicate(timeout=120)[0] for one in started]
-    if any(one.returncode for one in started):
+    try:
+        said = [one.communicate(timeout=600)[0] for one in started]
+        failed = any(one.returncode for one in started)
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+    if failed:
         raise RuntimeError("a process of the cut model failed")
     return [json.loads(text) for text in said]
 

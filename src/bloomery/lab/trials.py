@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput, Busy, CheckFailed, Interrupted
-from bloomery.core.executors import processes, without_main
 from bloomery.core.machine import threads
 from bloomery.core.store import Store
+from bloomery.core.workers import processes, without_main
 
 DIVERGED = "not finite"  # what the training loop says of a loss or gradient that is no number
 WAIT = 0.5  # seconds between two looks at a trial that another process is making

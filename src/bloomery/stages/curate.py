@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import ChainMap
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
-from bloomery.core.machine import threads
-from bloomery.data.sizes import parse_size
+from bloomery.core.machine import memory_bytes, release, threads
+from bloomery.data.sizes import parse_budget, parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing
 
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 SPEED = 6e6  # bytes a second and core, reading, signals, duplicates and checks together; measured
 ASKED = 3e5  # bytes a second that a small model reads on two cores
+MAIN = 300_000_000  # bytes of this process without documents, with its libraries and the server that workers come from; measured
+WORKER = 280_000_000  # bytes of one worker with its libraries and a chunk; measured
+KEYS = 400  # bytes of memory for each document whose key may be another's
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
 
 
@@ -39,12 +41,14 @@ class Curate:
     keep: str = ""  # condition over the signals, such as length.words >= 20 and lines.longest < 1000; empty keeps all
     near: float = 0.8  # Jaccard similarity of word 5-grams from which a document is a duplicate; 0 = exact duplicates only
     select: Select | None = None  # chooses documents under `budget`
-    budget: str = ""  # bytes to select, such as 10MB
+    budget: str = ""  # how much to select: bytes (10MB), tokens (10M tokens, by the signal `tokens`) or another column (2M length.words)
     heldout: float = 0.05  # share of the bytes held out, in whole packages
     guard: float = 0.5  # a held-out document this similar to a training document is dropped; 0 = off
     max_document: str = "10MB"  # longer documents are dropped
     roles: Annotated[dict[str, Artifact] | None, "model"] = None  # models that edits and signals ask, by role, such as {teacher: $big}
+    memory: str = ""  # what all processes together may take, such as 2GB; empty = half of what the machine has; changes no byte
     makes: ClassVar[str] = "corpus"
+    apart: ClassVar[tuple[str, ...]] = ("memory",)
 
     def __post_init__(self) -> None:
         for name in ("near", "guard"):
@@ -56,15 +60,20 @@ class Curate:
             raise ValueError("select and budget go together: name a selection and how many bytes it may keep")
         parse_size(self.max_document, "max_document")
         if self.budget:
-            parse_size(self.budget, "budget")
+            parse_budget(self.budget, None, "budget")
+        if self.memory and parse_size(self.memory, "memory") < MAIN + WORKER:
+            least = (MAIN + WORKER) // 10**6
+            raise ValueError(f"memory must be at least {least}MB, what one worker and this process need, not {self.memory}")
 
     def probe(self) -> dict[str, Any]:
-        """Look at every source and hash its content. BadInput for whatever could not be read at all."""
+        """Look at every source, and at what methods read besides, and hash their content. BadInput for whatever could not be read."""
         from bloomery.data import sources
+        from bloomery.data.named import fingerprints
 
         opened = sources.open_sources(self.sources)
         sources.check(opened)
-        return {"sources": sources.fingerprint(opened)}
+        outside = fingerprints((*self.edits, *self.signals))
+        return {"sources": sources.fingerprint(opened), **({"outside": outside} if outside else {})}
 
     def mode(self) -> dict[str, Any]:
         """Models are asked in fp32; the number of threads may change their last digit."""
@@ -75,133 +84,135 @@ class Curate:
         from bloomery.data import sources
 
         self._condition()
+        counted = parse_budget(self.budget, self._columns(), "budget") if self.budget else (0, "")
         bound((*self.edits, *self.signals), self.roles or {})
         size = sources.size(sources.open_sources(self.sources))
-        left = 0.8 * min(size, parse_size(self.budget, "budget") if self.budget else size)
+        left = 0.8 * min(size, counted[0] if counted[1] == "bytes" else size)
         facts = {"bytes": left, "train_bytes": (1 - self.heldout) * left, "heldout_bytes": self.heldout * left, "documents": left / 12e3}
         workers = max(1, min(machine.cores, 64))
         asked = sum(map(needing, (*self.edits, *self.signals))) * size / ASKED
-        return Forecast(seconds=4 + size / SPEED / workers + asked, memory=350e6 * (1 + workers) + 4 * size, disk=0.9 * size, facts=facts)
+        return Forecast(
+            seconds=4 + size / SPEED / workers + asked,
+            memory=min(MAIN + self.room(), MAIN + WORKER * workers + size),
+            disk=0.9 * size,
+            facts=facts,
+        )
 
     def run(self, job: Job) -> None:
-        """Read and measure in chunks, then sift, split and write."""
-        from bloomery.data.chunks import Chunks
-        from bloomery.data.funnel import Funnel
-        from bloomery.data.prepare import signal_columns
+        """Read and measure what no earlier step has, then sift, split and write."""
+        from bloomery.stages._curate_annotate import annotated
 
         condition = self._condition()
-        summaries = self._prepare(job)
-        chunks = Chunks([job.work / name for summary in summaries for name in summary["files"]])
+        with annotated(self, job) as chunks:
+            self._sift(chunks, condition, job)
+
+    def _sift(self, chunks: Chunks, condition: Any, job: Job) -> None:
+        """Drop step by step, and write what is left and what is not."""
+        from bloomery.data.funnel import Funnel
+        from bloomery.stages._curate_write import write, write_thresholds
+
         funnel = Funnel(chunks.column("bytes"))
-        seen = [sum(summary["seen"][k] for summary in summaries) for k in (0, 1)]
-        broken = [one for summary in summaries for one in summary["dropped"]]
-        self._left_out(funnel, broken, summaries, job.log)
+        self._left_out(funnel, chunks, job.log)
         self._keep(funnel, chunks, condition)
-        self._unique(funnel, chunks)
+        release()
+        self._unique(funnel, chunks, job)
+        release()
         weights = self._choose(funnel, chunks, job)
         train, heldout = self._split(funnel, chunks, job)
         if not len(train):
             raise BadInput("nothing is left to train on; lower `heldout` or `guard`, or add sources")
-        story = funnel.story(seen, {"train": train, "heldout": heldout})
-        _write(job.out, chunks, funnel, broken, {"train": train, "heldout": heldout}, signal_columns(self._named("signals")), weights)
+        release()
+        train = self._repeated(funnel, train, weights, job)
+        story = funnel.story(chunks.seen, {"train": train, "heldout": heldout})
+        write(job.out, chunks, funnel, {"train": train, "heldout": heldout}, [*ABOUT, *self._columns()], weights)
+        write_thresholds(job.out / "thresholds.json", chunks, self.keep)
         (job.out / "funnel.json").write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
         for part in ("train", "heldout"):
             for unit in ("documents", "bytes"):
                 job.fact(f"{part}_{unit}", story["out"][part][unit])
         for unit in ("documents", "bytes"):
             job.fact(unit, sum(part[unit] for part in story["out"].values()))
-        job.log.say(f"{seen[0]} documents in, {len(train)} to train on, {len(heldout)} held out")
+        job.log.say(f"{chunks.seen[0]} documents in, {len(train)} to train on, {len(heldout)} held out")
 
     def check(self, made: Path, job: Job) -> None:
         """The funnel adds up and tells what the files hold; no package and no near-copy is on both sides of the split."""
-        from bloomery.data.duplicates import largest_crossing
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         from bloomery.data.funnel import missing
+        from bloomery.data.streamed import largest_crossing_streamed, texts_of
         from bloomery.data.tables import read_table
 
         story = json.loads((made / "funnel.json").read_text(encoding="utf-8"))
-        parts = {name: read_table(made / f"{name}.parquet", ["id", "package", "bytes"]) for name in ("train", "heldout")}
-        ids = [name for table in parts.values() for name in table.column("id").to_pylist()]
+        parts = {name: read_table(made / f"{name}.parquet", ["id", "package"]) for name in ("train", "heldout")}
+        ids = pa.chunked_array([chunk for table in parts.values() for chunk in table.column("id").chunks], pa.string())
         written = {name: [0, 0] for name in parts}
         for name in parts:
-            for texts in _texts(made / f"{name}.parquet"):
+            for texts in texts_of(made / f"{name}.parquet"):
                 written[name][0] += len(texts)
                 written[name][1] += sum(len(text.encode()) for text in texts)
         for k, unit in enumerate(("documents", "bytes")):
             job.check(f"{unit} that the funnel does not account for", abs(missing(story, unit)), 0)
             job.check(f"{unit} written but not counted", sum(abs(written[name][k] - story["out"][name][unit]) for name in parts), 0)
-        job.check("ids used twice", len(ids) - len(set(ids)), 0)
-        both = set(parts["train"].column("package").to_pylist()) & set(parts["heldout"].column("package").to_pylist())
+        job.check("ids used twice", len(ids) - pc.count_distinct(ids).as_py(), 0)
+        packages = {name: pc.unique(table.column("package")) for name, table in parts.items()}
+        both = packages["heldout"].filter(pc.is_in(packages["heldout"], packages["train"])).to_pylist()
         job.check("packages on both sides of the split", len(both), 0, note=", ".join(sorted(both)[:3]))
         if self.guard and parts["heldout"].num_rows:
-            held = [text for texts in _texts(made / "heldout.parquet") for text in texts]
-            value, pairs = largest_crossing(held, lambda: _texts(made / "train.parquet"), self.guard)
+            value, pairs = largest_crossing_streamed(made / "heldout.parquet", made / "train.parquet", self.guard, self.room())
             note = f"over {pairs} candidate pairs"
             job.check("largest Jaccard similarity across the split", value, self.guard, ok=value < self.guard, note=note)
 
-    def _named(self, knob: str) -> tuple[tuple[str, Any], ...]:
+    def named(self, knob: str) -> tuple[tuple[str, Any], ...]:
         """The methods of a knob with their names in recipes."""
-        from bloomery.data.prepare import method_name
+        from bloomery.data.texts import method_name
 
         return tuple((method_name(method), method) for method in getattr(self, knob))
+
+    def _columns(self) -> list[str]:
+        """All columns that the signals make."""
+        from bloomery.data.measured import columns_of
+
+        return [column for columns in columns_of(self.named("signals")).values() for column in columns]
+
+    def room(self) -> int:
+        """Bytes for documents in this process: what `memory` leaves beside what Python and its libraries take."""
+        return (parse_size(self.memory, "memory") if self.memory else memory_bytes() // 2) - MAIN
+
+    def workers(self, job: Job) -> int:
+        """How many workers the memory allows; those of a cluster have their own."""
+        return max(1, min(job.executor.workers, self.room() // WORKER)) if job.executor.shares_memory else job.executor.workers
 
     def _condition(self) -> Any:
         """The parsed `keep`, against the columns that the signals make and what is known of every document."""
         from bloomery.data.expression import parse_keep
-        from bloomery.data.prepare import signal_columns
 
-        kinds = dict.fromkeys((*signal_columns(self._named("signals")), "document.bytes"), "number")
+        kinds = dict.fromkeys((*self._columns(), "document.bytes"), "number")
         return parse_keep(self.keep, kinds | dict.fromkeys((f"document.{name}" for name in ABOUT if name not in ("text", "bytes")), "text"))
 
-    def _prepare(self, job: Job) -> list[dict[str, Any]]:
-        """Read, edit and measure all chunks on all workers; what an earlier, killed run has made is taken as it is.
-
-        Methods that ask models, and edits after them, have their turn in this process, chunk by chunk.
-        """
-        from bloomery.data import sources
-        from bloomery.data.consult import consult, divided
-        from bloomery.data.prepare import Recipe, prepare
-
-        opened = sources.open_sources(self.sources)
-        recipe = Recipe(str(job.work), self._named("edits"), self._named("signals"), bool(self.near), job.rng)
-        tools = self._tools(job) if any(map(needing, (*self.edits, *self.signals))) else None
-        first, rest = divided(recipe, needing) if tools else (recipe, recipe)
-        items = enumerate(sources.tasks(opened, parse_size(self.max_document, "max_document")))
-        summaries = []
-        with job.log.progress("reading", total=sources.size(opened), unit="bytes") as bar:
-            for summary in job.executor.map(partial(prepare, recipe=first), items, label="reading"):
-                summary = consult(summary, rest, tools) if tools else summary
-                summaries.append(summary)
-                bar.advance(summary["seen"][1])
-        if not any(summary["seen"][0] for summary in summaries):
-            raise BadInput(f"sources: {', '.join(map(str, self.sources))} hold no documents; check the files")
-        if tools:
-            job.fact("tools", tools.counts)
-        return summaries
-
-    def _tools(self, job: Job) -> Any:
-        """Models by role, and the sandbox, in this process; replies survive a kill."""
-        from bloomery.tools.local import LocalTools
-
-        return LocalTools({role: made.folder for role, made in (self.roles or {}).items()}, job.work / "replies")
-
-    def _left_out(self, funnel: Funnel, broken: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
-        """The first steps of the funnel: documents that could not be read or that an edit dropped, and what edits changed."""
-        for reason in dict.fromkeys(one["reason"] for one in broken):
-            sizes = [one["bytes"] for one in broken if one["reason"] == reason]
-            example = next((f"{one['path']}: {one['note']}" for one in broken if one["reason"] == reason and one["note"]), "")
-            funnel.outside(reason, len(sizes), sum(sizes), f"for example {example}" if example else "")
+    def _left_out(self, funnel: Funnel, chunks: Chunks, log: Log) -> None:
+        """The first steps of the funnel: what could not be read, what edits dropped and changed, and what signals failed on."""
+        for reason, (documents, size, example) in chunks.reasons.items():
+            funnel.outside(reason, documents, size, f"for example {example}" if example else "")
             if example:
-                log.say(f"{len(sizes)} documents dropped as {reason}, for example {example}")
+                log.say(f"{documents} documents dropped as {reason}, for example {example}")
         if self.edits:
-            documents, size = (sum(summary["rewritten"][k] for summary in summaries) for k in (0, 1))
-            funnel.outside("rewritten", documents, size, "what edits changed: " + ", ".join(name for name, _ in self._named("edits")))
+            funnel.outside("rewritten", *chunks.rewritten, "what edits changed: " + ", ".join(name for name, _ in self.named("edits")))
+        for name, _ in self.named("signals"):
+            if failed := {row: note for row, note in chunks.failed(name).items() if not funnel.codes[row]}:
+                funnel.drop(f"{name} failed", failed)
 
     def _keep(self, funnel: Funnel, chunks: Chunks, condition: Any) -> None:
         """Drop what fails the condition, by its first failing clause."""
-        rows = funnel.rows
+        import numpy as np
+
         if condition.clauses:
             named = {name: name.removeprefix("document.") for name in condition.columns}
-            failed = condition.failed({name: chunks.column(column) for name, column in named.items()} or {"": chunks.column("bytes")})
+            failed = np.full(len(chunks), -1, np.int16)
+            for begin, table in chunks.slices(list(dict.fromkeys(named.values())) or ["bytes"]):
+                values = {name: table.column(column).to_numpy() for name, column in named.items()} or {"": table.column("bytes").to_numpy()}
+                failed[begin : begin + table.num_rows] = condition.failed(values)
+            rows = funnel.rows
             for number, (clause, _) in enumerate(condition.clauses):
                 funnel.drop(f"keep: {clause}", rows[failed[rows] == number])
         if not len(funnel.rows):
@@ -211,20 +222,24 @@ class Curate:
             clause, number = worst["reason"].removeprefix("keep: "), worst["documents"]
             raise BadInput(f"{knob}: no documents are left: `{clause}` dropped most, {number} of {total}; {mend}")
 
-    def _unique(self, funnel: Funnel, chunks: Chunks) -> None:
+    def _unique(self, funnel: Funnel, chunks: Chunks, job: Job) -> None:
         """Drop exact duplicates, then near ones."""
-        from bloomery.data.duplicates import exact_duplicates, near_duplicates
+        import numpy as np
 
-        ids, sizes, keys, rows = chunks.column("id"), chunks.column("bytes"), chunks.column("_key"), funnel.rows
-        copies = exact_duplicates(keys[rows], sizes[rows], ids[rows])
-        funnel.drop("exact duplicate", {int(rows[row]): f"of {ids[rows[kept]]}" for row, kept in copies.items()})
+        from bloomery.data.duplicates import exact_duplicates
+        from bloomery.data.streamed import near_copies
+
+        sizes, found = funnel.sizes, [np.zeros((0, 2), np.int64)]
+        for rows, keys in chunks.repeated(funnel.rows, self.room() // KEYS):
+            copies = exact_duplicates(keys, sizes[rows], chunks.ids.among(rows)[:])
+            found.append(rows[np.array(list(copies.items()), np.int64).reshape(-1, 2)])
+        dropped, kept = np.concatenate(found).T
+        funnel.drop_copies("exact duplicate", dropped, kept)
         if self.near:
-            signed, signature = chunks.signatures()
-            left = funnel.reasons[signed] == ""
-            rows, signature = signed[left], signature[left]
-            copies = near_duplicates(signature, lambda chosen: chunks.texts(rows[chosen]), self.near, sizes[rows], ids[rows])
+            copies = near_copies(chunks, funnel.rows, sizes, self.near, job.work, self.room())
             note = f"Jaccard similarity {self.near} or more, or joined to it by such pairs"
-            funnel.drop("near duplicate", {int(rows[row]): f"of {ids[rows[kept]]}" for row, kept in copies.items()}, note)
+            dropped, kept = np.array(list(copies.items()), np.int64).reshape(-1, 2).T
+            funnel.drop_copies("near duplicate", dropped, kept, note)
 
     def _choose(self, funnel: Funnel, chunks: Chunks, job: Job) -> Any:
         """Weights of all rows by the selection, None without one; a weight of 0 drops."""
@@ -233,19 +248,35 @@ class Curate:
         if self.select is None:
             return None
         rows = funnel.rows
-        columns = {name: chunks.column(name)[rows] for name in chunks.table.column_names if not name.startswith("_")}
-        chosen = np.asarray(self.select.weigh(columns, parse_size(self.budget, "budget"), job.rng.child("select")), np.float64)
+        budget, counted = parse_budget(self.budget, self._columns(), "budget")
+        columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows, {"cost": counted})
+        if "text" in getattr(self.select, "reads", ()):
+            columns = ChainMap({"text": chunks.texts(rows)}, columns)
+        chosen = np.asarray(self.select.weigh(columns, budget, job.rng.child("select")), np.float64)
         if chosen.shape != rows.shape or not np.all(chosen >= 0):
             raise BadInput(f"select: {self._select_name()} must give one weight of 0 or more per document")
         funnel.drop("not selected", rows[chosen == 0], f"{self._select_name()}, budget {self.budget}")
         if not np.any(chosen):
-            raise BadInput(f"budget: {self.budget} selects no document; the smallest has {int(columns['bytes'].min())} bytes")
+            raise BadInput(f"budget: {self.budget} selects no document; the smallest has {columns['cost'].min():.0f} {counted}")
         weights = np.zeros(len(chunks))
         weights[rows] = chosen
         return weights
 
+    def _repeated(self, funnel: Funnel, train: Any, weights: Any, job: Job) -> Any:
+        """The rows to train on as often as their weights say: a weight below 2 is once."""
+        import numpy as np
+
+        times = np.maximum(1, np.floor(weights[train]).astype(np.int64)) if weights is not None else np.ones(len(train), np.int64)
+        more = int(times.sum()) - len(train)
+        if more:
+            size = int((funnel.sizes[train] * (times - 1)).sum())
+            funnel.outside("repeated", -more, -size, f"{int((times > 1).sum())} documents, {int(times.max())} times at most")
+            job.fact("repeated_documents", more)
+            job.fact("repeated_bytes", size)
+        return np.repeat(train, times)
+
     def _select_name(self) -> str:
-        from bloomery.data.prepare import method_name
+        from bloomery.data.texts import method_name
 
         return method_name(self.select)
 
@@ -253,64 +284,20 @@ class Curate:
         """Rows to train on and rows held out; held-out documents with a near-copy among the former are dropped."""
         import numpy as np
 
-        from bloomery.data.duplicates import nearest
         from bloomery.data.split import held_out
+        from bloomery.data.streamed import nearest_streamed
 
-        rows, packages = funnel.rows, chunks.column("package")
-        chosen = held_out(packages[rows], funnel.sizes[rows], self.heldout, job.rng.child("heldout"))
-        out = np.array([packages[row] in chosen for row in rows], bool)
+        rows = funnel.rows
+        packages, names = chunks.coded("package", rows)
+        totals = np.bincount(packages, funnel.sizes[rows], len(names)).astype(np.int64)
+        there = np.flatnonzero(np.bincount(packages, minlength=len(names)))
+        chosen = held_out([names[k] for k in there], totals[there], self.heldout, job.rng.child("heldout"))
+        out = np.array([name in chosen for name in names], bool)[packages]
         train, heldout = rows[~out], rows[out]
         if self.guard and len(heldout):
-            others = (part.column("text").to_pylist() for part in chunks.parts(train, ["text"]))
-            best, where = nearest(chunks.texts(heldout), others, self.guard)
-            ids, copies = chunks.column("id"), np.flatnonzero(best >= self.guard)
+            best, where = nearest_streamed(chunks, heldout, train, self.guard, self.room())
+            ids, copies = chunks.ids, np.flatnonzero(best >= self.guard)
             notes = {int(heldout[k]): f"Jaccard similarity {best[k]:.3f} to {ids[train[where[k]]]}" for k in copies}
             funnel.drop("near-copy of training", notes, f"Jaccard similarity {self.guard} or more")
             heldout = np.delete(heldout, copies)
         return train, heldout
-
-
-def _texts(path: Path) -> Iterator[list[str]]:
-    """The texts of a corpus file in batches."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=["text"]):
-            yield batch.column("text").to_pylist()
-
-
-def _write(
-    out: Path,
-    chunks: Chunks,
-    funnel: Funnel,
-    broken: Sequence[Mapping[str, Any]],
-    parts: Mapping[str, Any],
-    signals: Sequence[str],
-    weights: Any,
-) -> None:
-    """train.parquet, heldout.parquet and dropped.parquet, in the order of the sources."""
-    import numpy as np
-    import pyarrow as pa
-
-    from bloomery.data.funnel import unique
-    from bloomery.data.tables import Writer, write_table
-
-    ids = pa.array(unique(list(chunks.column("id"))), pa.string())
-    columns = [*ABOUT, *signals]
-    for name, rows in parts.items():
-        with Writer(out / f"{name}.parquet") as writer:
-            done = 0
-            for part in chunks.parts(rows, columns) if len(rows) else [chunks.empty(columns)]:
-                here = rows[done : done + part.num_rows]
-                part = part.set_column(0, "id", ids.take(pa.array(here, pa.int64())))
-                if weights is not None:
-                    part = part.append_column("select.weight", pa.array(weights[here]))
-                writer.write(part)
-                done += part.num_rows
-    gone = np.flatnonzero(funnel.reasons != "")
-    about = [name for name in columns if name != "text"]
-    table = chunks.table.select(about).take(pa.array(gone)).set_column(0, "id", ids.take(pa.array(gone)))
-    for name, values in (("reason", funnel.reasons), ("note", funnel.notes)):
-        table = table.append_column(name, pa.array(values[gone], pa.string()))
-    unread = pa.table({field.name: pa.array([one.get(field.name) for one in broken], field.type) for field in table.schema})
-    write_table(pa.concat_tables([unread, table]), out / "dropped.parquet")

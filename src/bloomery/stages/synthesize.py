@@ -120,7 +120,7 @@ class Synthesize:
 
     def _mined(self, part: str, job: Job) -> tuple[list[Conversation], dict[str, Any]]:
         """All conversations of a part in the order of its documents, and how the documents fared."""
-        from bloomery.data.prepare import method_name
+        from bloomery.data.texts import method_name
 
         edits = tuple((method_name(edit), edit) for edit in self.edits)
         path, found = self.corpus.path(f"{part}.parquet"), []

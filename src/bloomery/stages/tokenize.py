@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
+from bloomery.core.machine import threads
 from bloomery.data.sizes import parse_size
-from bloomery.data.tokenizer import SMALLEST, SPECIAL
+from bloomery.data.special import SMALLEST, SPECIAL
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
     from bloomery.data.tokenizer import Tokenizer
 
 PARTS = ("train", "heldout")
-LEARNING, WRITING = 4e6, 3e6  # bytes a second and core: learning the vocabulary, encoding; measured
+LEARNING = 2e6  # bytes a second and core; measured
+WRITING = {"byte_bpe": 15e6, "bpe": 2e6, "unigram": 2e6}  # bytes a second and core, reading and writing counted; measured
+BLOCK = 1 << 20  # characters that a thread encodes at a time
+MEASURED = 20_000_000  # bytes of held-out text whose characters are counted
 BYTES_PER_TOKEN = 3.4  # of code and English with a vocabulary of some thousand tokens
 CHECKED = 200  # training documents that are decoded again; of held-out documents all are
 NASTY = (
@@ -49,12 +54,16 @@ NASTY = (
 
 @dataclass(frozen=True)
 class Tokenize:
-    """Learn a byte-level BPE vocabulary and write token shards."""
+    """Learn a vocabulary, or extend one, and write token shards."""
 
     corpus: Annotated[Artifact, "corpus"]  # the documents
-    vocab: int = 4096  # size of the vocabulary, special tokens included
-    sample: str = "20MB"  # text to learn the vocabulary from, drawn from the training documents
+    vocab: int = 4096  # size of a new vocabulary, special tokens included
+    model: Literal["byte_bpe", "bpe", "unigram"] = "byte_bpe"  # how a new vocabulary is learned; bpe and unigram: on characters
+    sample: str = "20MB"  # text to learn the vocabulary from, drawn from the training documents; it bounds the memory of learning
     spare: int = 0  # tokens set aside that no text gives, part of the vocabulary: a view takes them for its marks
+    extends: Annotated[Artifact | None, "*"] = None  # tokens, a model or a folder whose tokenizer.json is kept, with tokens added
+    add: int = 0  # tokens to add to it
+    parallel: tuple[str, ...] = ()  # domains whose documents say the same: the card then compares their tokens
     makes: ClassVar[str] = "tokens"
 
     def __post_init__(self) -> None:
@@ -63,26 +72,44 @@ class Tokenize:
         if not SMALLEST + self.spare <= self.vocab <= 1 << 20:
             wanted = f"between {SMALLEST + self.spare} (256 bytes and {len(SPECIAL) + self.spare} special tokens) and 1048576"
             raise ValueError(f"vocab must be {wanted}, not {self.vocab}")
+        if self.add < 0:
+            raise ValueError(f"add must not be negative, got {self.add}")
+        if self.add and (self.spare or self.model != "byte_bpe"):
+            raise ValueError("extends keeps the model and the spare tokens of the tokenizer that it names; leave out model and spare")
+        if len(self.parallel) == 1:
+            raise ValueError("parallel must name at least two domains")
         parse_size(self.sample, "sample")
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """From the bytes of the corpus and speeds measured on one core."""
+        """From the bytes of the corpus and speeds measured on one core; BadInput where one of `extends` and `add` is without the other."""
+        self._together("extends" in inputs)
         facts = inputs["corpus"].facts
         train, heldout = (float(facts.get(f"{part}_bytes", 0)) for part in PARTS)
         tokens = {f"{part}_tokens": size / BYTES_PER_TOKEN for part, size in zip(PARTS, (train, heldout), strict=True)}
         cores, sample = max(1, min(machine.cores, 16)), min(train, parse_size(self.sample, "sample"))
-        seconds = 1 + sample / LEARNING / cores + (train + heldout) / WRITING / cores
-        width = 2 if self.vocab <= 1 << 16 else 4
-        more = {"vocab": self.vocab, "train_bytes": train, "heldout_bytes": heldout, "bytes_per_token": BYTES_PER_TOKEN}
+        seconds = 1 + sample / LEARNING / cores + (train + heldout) / WRITING[self.model] / cores
+        base = inputs["extends"].facts.get("vocab", 0) if self.add else 0
+        vocab = int(base) + self.add if base else self.vocab
+        width = 2 if vocab <= 1 << 16 else 4
+        more = {"vocab": vocab, "train_bytes": train, "heldout_bytes": heldout, "bytes_per_token": BYTES_PER_TOKEN}
         return Forecast(seconds=seconds, memory=600e6 + 12 * sample, disk=width * sum(tokens.values()) + 1e6, facts={**tokens, **more})
 
+    def _together(self, extends: bool) -> None:
+        """What is known of `extends` only when the inputs are."""
+        if extends != bool(self.add):
+            raise BadInput(f"extends and add go together: name a tokenizer and how many tokens it gets, not {self.add}")
+
     def run(self, job: Job) -> None:
-        """Learn the vocabulary, then write the shards of both parts."""
+        """Learn or extend the vocabulary, write the shards of both parts, measure how well the one fits the other."""
         from bloomery.data.shards import write_shards
         from bloomery.data.tokenizer import learn
 
+        self._together(self.extends is not None)
         with job.log.progress("learning the vocabulary"):
-            tokenizer = learn(self._sample(job), self.vocab, spare=self.spare)
+            if self.extends is None:
+                tokenizer = learn(self._sample(job), self.vocab, spare=self.spare, model=self.model)
+            else:
+                tokenizer = self._extended(job)
         tokenizer.save(job.out)
         job.fact("vocab", tokenizer.vocab)
         for part in PARTS:
@@ -93,6 +120,44 @@ class Tokenize:
             job.fact(f"{part}_bytes", made["bytes"])
             job.fact(f"{part}_documents", made["documents"])
         job.fact("bytes_per_token", job.facts["train_bytes"] / (job.facts["train_tokens"] - 2 * job.facts["train_documents"]))
+        for name, value in self._quality(tokenizer, job.out).items():
+            job.fact(name, value)
+
+    def _extended(self, job: Job) -> Tokenizer:
+        """The tokenizer of `extends` with more tokens, and map.json beside it."""
+        from bloomery.data.extension import extend
+        from bloomery.data.tokenizer import Tokenizer
+
+        tokenizer, made = extend(Tokenizer.load(self.extends.folder), self._sample(job), self.add)
+        (job.out / "map.json").write_text(json.dumps(made) + "\n", encoding="utf-8")
+        job.fact("old_vocab", made["old_vocab"])
+        return tokenizer
+
+    def _quality(self, tokenizer: Tokenizer, made: Path) -> dict[str, Any]:
+        """What the card says of how well the vocabulary fits: `domains`, `broken`, `scripts`, `parity`."""
+        from bloomery.data import token_quality as quality
+        from bloomery.data.shards import Shards
+        from bloomery.data.token_bytes import pieces
+
+        shards = {part: Shards(made / part) for part in PARTS}
+        part = "heldout" if len(shards["heldout"]) else "train"
+        texts, size = [], 0
+        for rows in _documents(self.corpus.path(f"{part}.parquet"), ["text"]):
+            for text in rows["text"]:
+                if size < MEASURED:
+                    texts.append(text)
+                    size += len(text.encode())
+            if size >= MEASURED:
+                break
+        domains = quality.by_domain(list(shards.values()))
+        named = {"bytes_per_token_of": quality.bytes_per_token(domains)} if domains else {}
+        if self.parallel:
+            try:
+                named["parity"] = quality.parity(domains, self.parallel)
+            except ValueError as wrong:
+                raise BadInput(f"parallel: {wrong}") from None
+        spelled = pieces(tokenizer.inner)
+        return named | quality.completeness(spelled, quality.uses(shards[part], len(texts), len(spelled)), texts)
 
     def check(self, made: Path, job: Job) -> None:
         """Every held-out document, some training documents and nasty strings come back exactly; counts and bytes add up."""
@@ -109,8 +174,20 @@ class Tokenize:
         encoded = {text: tokenizer.encode(text) for text in NASTY}
         nasty = sum(tokenizer.decode(ids) != text or min(ids, default=tokenizer.first) < tokenizer.first for text, ids in encoded.items())
         job.check("nasty strings that decode differently or become special", nasty, 0, note=f"of {len(NASTY)}")
-        job.check("tokens missing from the vocabulary", abs(tokenizer.vocab - self.vocab), 0)
-        job.check("spare tokens missing from the vocabulary", abs(len(tokenizer.spare) - self.spare), 0)
+        self._check_vocabulary(tokenizer, made, job)
+
+    def _check_vocabulary(self, tokenizer: Tokenizer, made: Path, job: Job) -> None:
+        """As many tokens as asked for; of an extended tokenizer, that every old one is where it was."""
+        if self.extends is None:
+            job.check("tokens missing from the vocabulary", abs(tokenizer.vocab - self.vocab), 0)
+            job.check("spare tokens missing from the vocabulary", abs(len(tokenizer.spare) - self.spare), 0)
+            return
+        from bloomery.data.extension import differences
+        from bloomery.data.tokenizer import Tokenizer
+
+        base, told = Tokenizer.load(self.extends.folder), json.loads((made / "map.json").read_text(encoding="utf-8"))
+        job.check("tokens missing from the vocabulary", abs(tokenizer.vocab - base.vocab - self.add), 0)
+        job.check("tokens that moved or are not spelled as the map says", differences(base, tokenizer, told), 0)
 
     def _sample(self, job: Job) -> Iterator[str]:
         """Texts of training documents, drawn at random until the sample is full, in the order of the corpus."""
@@ -127,11 +204,11 @@ class Tokenize:
         chosen = np.zeros(len(sizes), bool)
         chosen[order[np.cumsum(sizes[order]) <= parse_size(self.sample, "sample")]] = True
         chosen[order[0]] = True
-        row = 0
+        row, most = 0, parse_size(self.sample, "sample")
         for rows in _documents(path, ["text"]):
             for text in rows["text"]:
                 if chosen[row]:
-                    yield text
+                    yield text[: int(most)]  # a document may be longer than the sample
                 row += 1
 
 
@@ -146,14 +223,31 @@ def _documents(path: Path, columns: list[str]) -> Iterator[dict[str, list[Any]]]
 
 
 def _encoded(tokenizer: Tokenizer, path: Path, bar: Any) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Every document of a corpus file with its ids between begin and end tokens."""
+    """Every document of a corpus file with its ids between begin and end tokens; encoded on all cores."""
     import numpy as np
 
-    for rows in _documents(path, ["id", "package", "path", "domain", "bytes", "text"]):
-        texts = rows.pop("text")
-        for k, ids in enumerate(tokenizer.encode_batch(texts)):
-            yield {name: values[k] for name, values in rows.items()}, np.array([tokenizer.bos, *ids, tokenizer.eos], np.uint32)
+    from bloomery.data.encoder import in_order
+
+    def encode(block: dict[str, list[Any]]) -> tuple[dict[str, list[Any]], Any]:
+        ids, counts = tokenizer.encode_flat(block.pop("text"), framed=True)
+        return block, np.split(ids, np.cumsum(counts[:-1]))
+
+    workers = threads() if tokenizer.fast is not None else 1  # the library has threads of its own
+    for rows, parts in in_order(encode, _blocks(path), workers):
+        for k, ids in enumerate(parts):
+            yield {name: values[k] for name, values in rows.items()}, ids
         bar.advance(sum(rows["bytes"]))
+
+
+def _blocks(path: Path) -> Iterator[dict[str, list[Any]]]:
+    """The documents of a corpus file, about BLOCK characters at a time."""
+    for rows in _documents(path, ["id", "package", "path", "domain", "bytes", "text"]):
+        start = size = 0
+        for k, text in enumerate(rows["text"]):
+            size += len(text)
+            if size >= BLOCK or k + 1 == len(rows["text"]):
+                yield {name: values[start : k + 1] for name, values in rows.items()}
+                start, size = k + 1, 0
 
 
 def _differences(tokenizer: Tokenizer, shards: Any, path: Path, at_most: int | None) -> tuple[int, int, int]:

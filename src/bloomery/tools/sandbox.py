@@ -9,22 +9,20 @@ import os
 import re
 import selectors
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from bloomery.core.errors import BadInput
-from bloomery.tools import jail as inside
+from bloomery.tools import warm
 
 Mode = Literal["namespaces", "limits"]
 Reason = Literal["none", "time", "memory", "processes", "files", "output", "network", "signal"]
 
-JAIL = Path(inside.__file__)  # imported too, so that an artifact's address covers what stands in it
 SETUP = 20.0  # seconds that shutting in may take on a busy machine, before the program begins
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 SIGNS = (  # what the last line of a traceback says of the limit that was met
@@ -133,30 +131,18 @@ class _Told:
 def _run(files: Mapping[str, bytes], limit_s: float, limits: Limits, mode: Mode) -> _Told:
     """Start the jail, hand it the order, and read what comes back until it has ended or must end."""
     python = getattr(sys, "_base_executable", sys.executable)
+    try:
+        keeper = warm.keeper(python, mode, _seen(python))
+    except warm.Refused as why:
+        return _Told({"failed": str(why)})
     with tempfile.TemporaryDirectory(prefix="bloomery-", ignore_cleanup_errors=True) as folder:
         order = {
-            "mode": mode, "folder": os.path.realpath(folder), "see": _seen(python),
-            "files": {name: bytes(data).hex() for name, data in files.items()},
-            "command": [python, "-s", "-B", "main.py"], "environment": {"PYTHONHASHSEED": "0"},
+            "folder": os.path.realpath(folder), "files": {name: bytes(data).hex() for name, data in files.items()},
             "limits": {**asdict(limits), "cpu": math.ceil(limit_s) + 1},
         }  # fmt: skip
-        facts, pipe = os.pipe()
-        jail = subprocess.Popen(
-            [python, "-I", "-S", "-c", JAIL.read_text(encoding="utf-8"), str(pipe)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={}, cwd="/", start_new_session=True, pass_fds=(pipe,),
-        )  # fmt: skip
-        os.close(pipe)
-        try:
-            with jail.stdin as given, os.fdopen(facts, "rb") as answers:
-                try:
-                    given.write(json.dumps(order).encode())
-                    given.close()
-                except BrokenPipeError:
-                    pass
-                return _watched(jail, answers, limit_s, limits.output)
-        finally:
-            _end(jail)
+        with warm.jail(keeper) as jail:
+            jail.ask(json.dumps(order).encode())
+            return _watched(jail, limit_s, limits.output)
 
 
 def _seen(python: str) -> list[str]:
@@ -165,12 +151,12 @@ def _seen(python: str) -> list[str]:
     return [*SYSTEM, *dict.fromkeys(path for path in own if not path.startswith(("/usr/", "/bin")) and path not in ("/usr", "/"))][:16]
 
 
-def _watched(jail: subprocess.Popen, answers: Any, limit_s: float, output: int) -> _Told:
+def _watched(jail: warm.Jail, limit_s: float, output: int) -> _Told:
     """Read the three pipes until they end; time and output beyond the limit end the jail."""
     told, start = _Told(), time.monotonic()
     deadline = start + SETUP
     with selectors.DefaultSelector() as selector:
-        for name, file in (("stdout", jail.stdout), ("stderr", jail.stderr), ("facts", answers)):
+        for name, file in jail.streams.items():
             selector.register(file, selectors.EVENT_READ, name)
         while selector.get_map():
             ready = selector.select(max(0.0, deadline - time.monotonic()))
@@ -205,16 +191,3 @@ def _note(told: _Told, limit_s: float) -> None:
             continue  # in mode "limits" a program may write there too, for what it is worth
     if told.facts.get("begun") and not told.begun:
         told.begun = time.monotonic()
-
-
-def _end(jail: subprocess.Popen) -> None:
-    """The jail ends its program when told to, and is killed where it does not; killed, it takes its namespaces along."""
-    if jail.poll() is None:
-        jail.send_signal(signal.SIGTERM)
-        try:
-            jail.wait(2)
-        except subprocess.TimeoutExpired:
-            os.killpg(jail.pid, signal.SIGKILL)
-            jail.wait()
-    for pipe in (jail.stdout, jail.stderr):
-        pipe.close()

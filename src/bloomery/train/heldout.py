@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bloomery.data.token_bytes import pieces
 from bloomery.num.cross_entropy import head_cross_entropy
 from bloomery.seams import Batch, Clock, Loss, Rng
 from bloomery.train.batches import Feed
@@ -22,30 +21,13 @@ from bloomery.train.shares import shares
 
 
 def token_bytes(tokenizer: Path, vocab: int) -> np.ndarray:
-    """UTF-8 bytes that each token stands for, (V,); special tokens are none.
-
-    In a byte-level vocabulary a character is a byte. In one of pieces "\u2581" is a space and <0x41> is one byte; marks of words that
-    begin or go on (## and the like) are not text.
-    """
+    """UTF-8 bytes that each token stands for, (V,); special tokens are none."""
     from tokenizers import Tokenizer
 
-    known = Tokenizer.from_file(str(tokenizer))
-    special = {i for i, token in known.get_added_tokens_decoder().items() if token.special}
-    plain = {i: token.content for i, token in known.get_added_tokens_decoder().items() if not token.special}
-    decoder = str(json.loads(known.to_str()).get("decoder") or "")
-    count = len if "ByteLevel" in decoder or not decoder else piece_bytes
     sizes = np.zeros(vocab, np.int64)
-    for text, i in known.get_vocab().items():
-        if i < vocab and i not in special:
-            sizes[i] = len(plain[i].encode()) if i in plain else count(text)
+    found = [len(piece) for piece in pieces(Tokenizer.from_file(str(tokenizer)))][:vocab]
+    sizes[: len(found)] = found
     return sizes
-
-
-def piece_bytes(text: str) -> int:
-    """Bytes of a token in a vocabulary of pieces of text."""
-    if re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", text):
-        return 1
-    return len(text.removeprefix("##").replace("\u2581", " ").encode())
 
 
 def sample(feed: Feed, tokens: int) -> list[Batch]:

@@ -72,7 +72,9 @@ BAD = {
     "no answer": [said(("user", "Q")), said()],
     "answer before question": [said(("assistant", "A"), ("user", "Q"), ("assistant", "A")), said(("system", "S"), ("assistant", "A"))],
     "null": [said(("user", None), ("assistant", "A")), {"messages": None}, {"prompt": "Q", "completion": None}],
-    "tool calls": [{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]}],
+    "a tool call without a name": [
+        {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]}
+    ],
     "content other than text": [said(("user", [{"type": "image_url"}]), ("assistant", "A")), {"prompt": 3, "completion": "A"}],
     "not valid Unicode": ['{"prompt": "\\ud800", "completion": "A"}'],
     "not JSON": ["{", "nonsense"],

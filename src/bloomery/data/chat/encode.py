@@ -51,7 +51,7 @@ def examples(
     for one in conversations:
         advance(1)
         try:
-            ids, spans = template.example(one.messages, as_asked=True)
+            ids, spans = template.example(one.told, as_asked=True, tools=one.tools)
         except BadInput as wrong:
             dropped[f"refused by the chat template: {str(wrong)[:80]}"] += 1
             continue

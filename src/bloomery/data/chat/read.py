@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput
-from bloomery.data.chat.rows import FORMATS, Unfit, conversation, format_of
+from bloomery.data.chat.rows import FORMATS, PREFERENCES, Unfit, conversation, format_of, tools_of
 from bloomery.data.documents import identify
 from bloomery.data.read import files
-from bloomery.data.read.parquet import records
+from bloomery.data.read.rows import records
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst", ".parquet")
 ABOUT = ("id", "package", "path", "kind", "plain")
@@ -26,7 +26,11 @@ EXAMPLES = 3  # places kept for each reason
 
 @dataclass(frozen=True)
 class Conversation:
-    """What was said: (role, content) pairs that end with an answer; `plain` is the question as ordinary text, where there is one."""
+    """What was said: (role, content) pairs that end with an answer; `plain` is the question as ordinary text, where there is one.
+
+    Where tools are used, `tools` is the JSON list of those on offer in OpenAI's form, and `more` has an entry for each message: "" or a
+    JSON object of its tool_calls (arguments as an object), or of a result's tool_call_id and name.
+    """
 
     id: str
     messages: tuple[tuple[str, str], ...]
@@ -34,6 +38,15 @@ class Conversation:
     path: str = ""
     kind: str = ""
     plain: str = ""
+    tools: str = ""
+    more: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """The messages as chat templates take them."""
+        more = self.more or ("",) * len(self.messages)
+        pairs = zip(self.messages, more, strict=True)
+        return [{"role": role, "content": content, **(json.loads(extra) if extra else {})} for (role, content), extra in pairs]
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def read_chats(path: str | Path) -> Chats:
     for file in chat_files(path):
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         rows, fit, columns = 0, 0, {}
-        for place, row in _rows(file, name):
+        for place, row in rows_of(file, name):
             rows += 1
             try:
                 made, format = _conversation(row, place, file)
@@ -87,7 +100,11 @@ def read_chats(path: str | Path) -> Chats:
 
 def _no_row_fits(file: Path, rows: int, columns: Mapping[str, None], dropped: Mapping[str, int]) -> str:
     known = "; ".join(FORMATS.values())
-    if format_of(dict.fromkeys(columns, ())):
+    format = format_of(dict.fromkeys(columns, ()))
+    if format in PREFERENCES:
+        what = f"{'preference pairs' if format == 'preference' else 'judged answers'} ({PREFERENCES[format]})"
+        return f"{file} holds {what}, which are for alignment, not conversations to imitate; give one of {known}"
+    if format:
         why = max(dropped, key=lambda reason: dropped[reason])
         return f"{file}: none of its {rows} rows is a conversation, most of them for: {why}; the known formats are {known}"
     return f"{file}: its columns are {', '.join(columns) or 'none'}; the known formats are {known}; rename the columns"
@@ -100,6 +117,15 @@ def _stated(formats: Mapping[str, int]) -> str:
     return next(iter(formats), "messages")
 
 
+def about(row: Mapping[str, Any], place: str, content: Any) -> dict[str, str]:
+    """id, package, path and kind of a row, from its columns or from its place and content."""
+    found = {name: str(row[name]) for name in ABOUT if isinstance(row.get(name), str | int) and not isinstance(row[name], bool)}
+    found.setdefault("path", place)
+    if not found.get("id"):
+        found["id"] = identify("chats", place, json.dumps(content).encode())
+    return found
+
+
 def _conversation(row: Any, place: str, file: Path) -> tuple[Conversation, str]:
     """A row as a conversation and its format. Raises Unfit."""
     if isinstance(row, Unfit):
@@ -109,13 +135,23 @@ def _conversation(row: Any, place: str, file: Path) -> tuple[Conversation, str]:
     format = format_of(row)
     if not format:
         raise Unfit("none of the known formats")
-    messages, plain = conversation(row, format)
-    about = {name: str(row[name]) for name in ABOUT if isinstance(row.get(name), str | int) and not isinstance(row[name], bool)}
-    about.setdefault("plain", plain)
-    about.setdefault("path", place)
-    if not about.get("id"):
-        about["id"] = identify("chats", place, json.dumps(messages).encode())
-    return Conversation(messages=tuple(messages), **about), format
+    turns, plain = conversation(_joined(row), format)
+    messages = tuple((turn.role, turn.content) for turn in turns)
+    known = about(row, place, turns if any(turn.more for turn in turns) else messages)
+    known.setdefault("plain", plain)
+    more = tuple(turn.more for turn in turns) if any(turn.more for turn in turns) else ()
+    return Conversation(messages=messages, **known, tools=tools_of(row), more=more), format
+
+
+def _joined(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row that write_chats wrote, with what its column `more` says put back into its messages."""
+    messages, more = row.get("messages"), row.get("more")
+    if not (isinstance(messages, list) and isinstance(more, list) and len(more) == len(messages)):
+        return row
+    try:
+        return {**row, "messages": [{**one, **(json.loads(extra) if extra else {})} for one, extra in zip(messages, more, strict=True)]}
+    except (ValueError, TypeError):
+        return row
 
 
 def chat_files(path: Path) -> list[Path]:
@@ -144,7 +180,7 @@ def _held_out(file: Path) -> bool:
 # ---- rows of files ------------------------------------------------------------------------------------------------------
 
 
-def _rows(file: Path, name: str) -> Iterator[tuple[str, Any]]:
+def rows_of(file: Path, name: str) -> Iterator[tuple[str, Any]]:
     """(place, row) of every row; a row that cannot be read comes as Unfit."""
     if file.suffix == ".parquet":
         yield from _parquet_rows(file, name)
@@ -193,7 +229,8 @@ def _parquet_rows(file: Path, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def write_chats(path: str | Path, conversations: Iterable[Conversation]) -> None:
-    """Conversations as Parquet: id, package, path, kind, plain (text), messages (a list of structs of role and content)."""
+    """Conversations as Parquet: id, package, path, kind, plain (text), messages (a list of structs of role and content); where one
+    uses tools also tools (text) and more (a list of text)."""
     import pyarrow as pa
 
     from bloomery.data.tables import write_table
@@ -202,4 +239,8 @@ def write_chats(path: str | Path, conversations: Iterable[Conversation]) -> None
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     columns = {name: pa.array([getattr(one, name) for one in kept], pa.string()) for name in ABOUT}
     said = [[{"role": role, "content": content} for role, content in one.messages] for one in kept]
-    write_table(pa.table({**columns, "messages": pa.array(said, pa.list_(turn))}), path)
+    columns["messages"] = pa.array(said, pa.list_(turn))
+    if any(one.tools or one.more for one in kept):
+        columns["tools"] = pa.array([one.tools for one in kept], pa.string())
+        columns["more"] = pa.array([list(one.more) for one in kept], pa.list_(pa.string()))
+    write_table(pa.table(columns), path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,8 @@ from bloomery.data.chat import jinja
 from bloomery.data.chat.words import Encoded, Words, named_tokens, read_json
 
 JINJA, CONFIG = "chat_template.jinja", "tokenizer_config.json"
-Message = Mapping[str, str] | tuple[str, str]
+Message = Mapping[str, Any] | tuple[str, str]
+BESIDES = ("tool_calls", "tool_call_id", "name")  # what a message of a conversation with tools holds
 BUILTIN = """\
 {{- bos_token if bos_token is defined else '' }}
 {%- for message in messages %}
@@ -41,7 +42,7 @@ BUILTIN = """\
 {%- endif %}"""
 
 
-def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
+def as_dicts(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as templates take them. Raises BadInput where a role or content is no text, or there are none."""
     made = []
     for message in messages:
@@ -49,10 +50,33 @@ def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
         if not isinstance(role, str) or not isinstance(content, str):
             wrong = type(content if isinstance(role, str) else role).__name__
             raise BadInput(f"message {len(made) + 1} of a conversation needs a role and a content that are text, not {wrong}")
-        made.append({"role": role, "content": content})
+        besides = {name: message[name] for name in BESIDES if message.get(name)} if isinstance(message, Mapping) else {}
+        made.append({"role": role, "content": content, **besides})
     if not made:
         raise BadInput("a conversation needs at least one message")
     return made
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text within a JSON value, names of objects too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts(inner)
+
+
+def changed(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with every text changed, those of objects' names left."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: changed(inner, change) for name, inner in value.items()}
+    return [changed(inner, change) for inner in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -125,21 +149,26 @@ class ChatTemplate:
         found = self._rendered(given, True, self._marks(given))
         return self.words.encode(found.text, found.mark).ids
 
-    def example(self, messages: Sequence[Message], as_asked: bool = False) -> tuple[list[int], list[tuple[int, int, float]]]:
+    def example(
+        self, messages: Sequence[Message], as_asked: bool = False, tools: str = ""
+    ) -> tuple[list[int], list[tuple[int, int, float]]]:
         """Ids of the whole conversation, and the ranges (start, stop, 1.0) of ids that are trained: each answer with its end token.
 
         A token is trained where all of its characters are the answer's: one that joins the end of a header with the begin of an
         answer is not (a line feed with the indentation of code, say). With `as_asked` there is none: tokens break where an answer
         begins, as they do when the model is asked, so that `prompt` of what precedes the answer begins the ids. Where the template
-        writes no end token after the last answer, the ids end with one more, and it is trained.
-        Raises BadInput where there is no answer, or where the template writes it other than it began to.
+        writes no end token after the last answer, the ids end with one more, and it is trained. `tools` is the JSON list on offer.
+        Raises BadInput where there is no answer, where the template leaves out tools or their calls, or where it writes an answer other
+        than it began to.
         """
         given = as_dicts(messages)
         if all(message["role"] != "assistant" for message in given):
             raise BadInput("a conversation without a message of the role assistant holds nothing to train on")
-        marks = self._marks(given)
-        found = self._rendered(given, False, marks)
-        spans = [self._with_end(found, *block) for block in found.blocks] if self.own else self._answers(given, found, marks)
+        offered = json.loads(tools) if tools else None
+        marks = self._marks([*given, {"tools": offered}])
+        found = self._rendered(given, False, marks, offered)
+        self._demand_tools(given, offered, found)
+        spans = [self._with_end(found, *block) for block in found.blocks] if self.own else self._answers(given, found, marks, offered)
         encoded = self.words.encode(found.text, found.mark, [begin for begin, _ in spans] if as_asked else ())
         ranges = [(*encoded.inside(*span), 1.0) for span in spans]
         ranges = [one for one in ranges if one[0] < one[1]]
@@ -168,18 +197,25 @@ class ChatTemplate:
         written = {match[0] for match in self.words.added.finditer(header)} | ({end[0]} if end else set())
         self.words.let_control({*self.words.control, *written})
 
-    def _variables(self, messages: list[dict[str, str]], answer: bool) -> dict[str, Any]:
-        return {**self.named, "messages": messages, "add_generation_prompt": answer, "tools": None, "documents": None}
+    def _variables(self, messages: list[dict[str, Any]], answer: bool, tools: Any = None) -> dict[str, Any]:
+        return {**self.named, "messages": messages, "add_generation_prompt": answer, "tools": tools, "documents": None}
 
-    def _marks(self, messages: list[dict[str, str]]) -> list[str]:
+    def _marks(self, messages: list[dict[str, Any]]) -> list[str]:
         """Three characters that occur nowhere: for special names within messages, and around what is trained."""
-        return self.words.marks([self.source, *(text for message in messages for text in message.values())], 3)
+        return self.words.marks([self.source, *texts(messages)], 3)
 
-    def _rendered(self, messages: list[dict[str, str]], answer: bool, marks: list[str]) -> Rendered:
+    def _demand_tools(self, messages: list[dict[str, Any]], tools: Any, found: Rendered) -> None:
+        """Raise BadInput where the name of a tool that is on offer or called does not stand in the text: it would be trained without."""
+        called = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
+        for name in [tool["function"]["name"] for tool in tools or ()] + called:
+            if self.words.defused(name, found.mark) not in found.text:
+                raise BadInput("the chat template does not write tools and their calls; name one that does, or leave such rows out")
+
+    def _rendered(self, messages: list[dict[str, Any]], answer: bool, marks: list[str], tools: Any = None) -> Rendered:
         """The text with marks in the special names that messages hold; the bounds of generation blocks are taken out again."""
         mark, *bounds = marks
-        safe = [{name: self.words.defused(text, mark) for name, text in message.items()} for message in messages]
-        text = jinja.rendered(self.source, {**self._variables(safe, answer), jinja.BOUNDS: bounds})
+        safe, offered = changed([messages, tools], lambda text: self.words.defused(text, mark))
+        text = jinja.rendered(self.source, {**self._variables(safe, answer, offered), jinja.BOUNDS: bounds})
         pieces, blocks, begin, length = [], [], 0, 0
         for piece in re.split(f"([{bounds[0]}{bounds[1]}])", text):
             if piece == bounds[0]:
@@ -203,21 +239,21 @@ class ChatTemplate:
         early = after is not None and self.words.ids[after[0]] in self.stops and self._stop_after(found.text, begin, end) is None
         return begin, after.end() if after and early else end
 
-    def _answers(self, messages: list[dict[str, str]], found: Rendered, marks: list[str]) -> list[tuple[int, int]]:
+    def _answers(self, messages: list[dict[str, Any]], found: Rendered, marks: list[str], tools: Any) -> list[tuple[int, int]]:
         """Ranges of the answers, each from the end of its prompt to its end token, else to the end of its turn."""
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        begins = [self._prefix(messages[:i], True, found, marks) for i in turns]
+        begins = [self._prefix(messages[:i], True, found, marks, tools) for i in turns]
         spans = []
         for i, begin, limit in zip(turns, begins, [*begins[1:], len(found.text)], strict=True):
             end = self._stop_after(found.text, begin, limit)
-            spans.append((begin, self._prefix(messages[: i + 1], False, found, marks) if end is None else end))
+            spans.append((begin, self._prefix(messages[: i + 1], False, found, marks, tools) if end is None else end))
         return spans
 
-    def _prefix(self, messages: list[dict[str, str]], answer: bool, found: Rendered, marks: list[str]) -> int:
+    def _prefix(self, messages: list[dict[str, Any]], answer: bool, found: Rendered, marks: list[str], tools: Any) -> int:
         """Characters of the conversation's first messages. Raises BadInput where the template writes them otherwise once more follow."""
         if not messages:
             raise BadInput("the conversation begins with an answer, and this chat template does not say what is trained; ask first")
-        text = self._rendered(messages, answer, marks).text
+        text = self._rendered(messages, answer, marks, tools).text
         if not found.text.startswith(text):
             raise BadInput(
                 f"the chat template writes the first {len(messages)} messages otherwise once more follow, so that the answers"

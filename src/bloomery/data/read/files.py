@@ -12,26 +12,34 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from bloomery.core.errors import BadInput
+from bloomery.data.read import places
 
 HEAD = 1 << 16
 WIDE = ("utf-16", "utf-32", "utf_16", "utf_32", "utf16", "utf32")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
+GROWTH = 1100  # times its size that a file may unpack to: more than any gzip stream can, while zstd knows no bound
+SOUND = 1 << 28  # bytes that any file may unpack to
+
+
+class Bomb(BadInput):
+    """A compressed file gives far more than text can shrink to."""
 
 
 def packing(path: str) -> str | None:
     """The compression that a file's ending names, or None."""
-    return PACKED.get(os.path.splitext(path)[1].lower())
+    return PACKED.get(os.path.splitext(places.file_name(path))[1].lower())
 
 
 def open_bytes(path: str) -> BinaryIO:
-    """The bytes of a plain, .gz or .zst file as a buffered stream."""
+    """The bytes of a plain, .gz or .zst file as a buffered stream. Reading on raises Bomb where it unpacks beyond GROWTH."""
+    plain = places.open_plain(path)
     if kind := packing(path):
         import pyarrow as pa
 
         with sound(path, kind):
-            stream = pa.input_stream(path, compression=kind)
-        return io.BufferedReader(_Stream(stream, path, kind), 1 << 20)
-    return open(path, "rb", buffering=1 << 20)
+            stream = pa.CompressedInputStream(pa.PythonFile(plain, mode="r"), kind)
+        return io.BufferedReader(_Unpacked(stream, plain, path, kind), HEAD)
+    return plain
 
 
 @contextmanager
@@ -48,11 +56,11 @@ def sound(path: str, kind: str) -> Iterator[None]:
         raise BadInput(f"{path} is not a {kind} file, or is damaged ({cause}); write or fetch it again") from None
 
 
-class _Stream(io.RawIOBase):
-    """A pyarrow stream as a raw Python stream, so that `readline` with a limit works on it."""
+class _Unpacked(io.RawIOBase):
+    """A decompressing stream of pyarrow as a raw Python stream, so that `readline` with a limit works on it."""
 
-    def __init__(self, stream: Any, path: str, kind: str) -> None:
-        self.stream, self.path, self.kind = stream, path, kind
+    def __init__(self, stream: Any, plain: BinaryIO, path: str, kind: str) -> None:
+        self.stream, self.plain, self.path, self.kind, self.given = stream, plain, path, kind, 0
 
     def readable(self) -> bool:
         return True
@@ -60,11 +68,15 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         with sound(self.path, self.kind):
             data = self.stream.read(len(buffer))
+        self.given += len(data)
+        if self.given > SOUND and self.given > GROWTH * self.plain.tell():
+            raise Bomb(f"{self.path} unpacks to more than {GROWTH} times its size; remove it from the sources")
         buffer[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
         self.stream.close()
+        self.plain.close()
         super().close()
 
 

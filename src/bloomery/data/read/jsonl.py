@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from bloomery.core.errors import BadInput
 from bloomery.data.documents import COLUMNS, Broken, Options, Task, make
-from bloomery.data.read import files
+from bloomery.data.read import files, places
 from bloomery.data.sources import CHUNK, Source, fingerprint_files
 from bloomery.seams import Doc
 
 fingerprint = fingerprint_files
+MANY = 8_000_000  # values (about) of a line: as Python objects they take some fifty times their bytes
 PACKED_GROWTH = 4  # about how much larger compressed text becomes
 ESCAPED = 6  # bytes of \u0041 for one byte of text: no JSON string is longer
 
 
 def size(source: Source) -> int:
     """About how many bytes of text there are, compressed files counted at a usual ratio."""
-    return sum(os.path.getsize(path) * (PACKED_GROWTH if files.packing(path) else 1) for path, _ in source.files)
+    return sum(places.size_of(path) * (PACKED_GROWTH if files.packing(path) else 1) for path, _ in source.files)
 
 
 def check(source: Source) -> None:
@@ -59,13 +59,16 @@ def _knob(options: Options, column: str) -> str:
 
 
 def tasks(source: Source, limit: int) -> Iterator[Task]:
-    """Plain files are cut at line ends into chunks with their first line number; a compressed file is one task."""
+    """Plain files are cut at line ends into chunks with their first line number; a compressed file, or a server's stream, is one task."""
     for path, name in source.files:
         if files.packing(path):
             yield Task("jsonl", source.address, (path, name, 0, -1, 1), source.options, limit)
             continue
-        with open(path, "rb", buffering=0) as handle:
-            start, number, total = 0, 1, os.fstat(handle.fileno()).st_size
+        with places.open_plain(path) as handle:
+            start, number, total = 0, 1, places.size_of(path)
+            if not handle.seekable() or not total:
+                yield Task("jsonl", source.address, (path, name, 0, -1, 1), source.options, limit)
+                continue
             while start < total:
                 handle.seek(start)
                 stop, breaks = _line_end(handle, start)
@@ -108,6 +111,8 @@ def read(task: Task) -> Iterator[Doc | Broken]:
 def _document(task: Task, place: str, line: bytes, length: int) -> Doc | Broken:
     if length > len(line) + 8:
         return Broken("too long", place, length, f"a line of {length} bytes, more than max_document allows")
+    if length > MANY and sum(line.count(mark) for mark in b",[{") > MANY:
+        return Broken("malformed", place, length, f"more than {MANY} values")
     try:
         row = json.loads(line.decode(task.options.encoding))
     except UnicodeDecodeError as error:

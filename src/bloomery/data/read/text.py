@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from bloomery.core.errors import BadInput
-from bloomery.data.documents import Broken, Task, make
-from bloomery.data.read import files
+from bloomery.data.documents import Broken, Task, Unread, make
+from bloomery.data.read import files, places
 from bloomery.data.sources import CHUNK, Source, fingerprint_files
 from bloomery.seams import Doc
 
@@ -32,43 +31,86 @@ def check(source: Source) -> None:
         raise problems[0]
 
 
+def check_heads(source: Source) -> None:
+    """Refuse files of which nothing can be read; with `broken: drop`, only where that is all of them."""
+    problems = []
+    for path, _ in source.files:
+        try:
+            files.head_of(path)
+        except BadInput as problem:
+            problems.append(problem)
+            if source.options.broken == "stop":
+                raise
+    if len(problems) == len(source.files):
+        raise problems[0]
+
+
 def size(source: Source) -> int:
     """Bytes of the files."""
-    return sum(os.path.getsize(path) for path, _ in source.files)
+    return sum(places.size_of(path) for path, _ in source.files)
 
 
 def tasks(source: Source, limit: int) -> Iterator[Task]:
-    """Runs of files of about one chunk."""
+    """Runs of files of about one chunk, for the reader of the source."""
     run: list[tuple[str, str]] = []
     held = 0
     for path, name in source.files:
         run.append((path, name))
-        held += os.path.getsize(path)
+        held += places.size_of(path)
         if held >= CHUNK:
-            yield Task("text", source.address, tuple(run), source.options, limit)
+            yield Task(source.reader, source.address, tuple(run), source.options, limit)
             run, held = [], 0
     if run:
-        yield Task("text", source.address, tuple(run), source.options, limit)
+        yield Task(source.reader, source.address, tuple(run), source.options, limit)
 
 
 def read(task: Task) -> Iterator[Doc | Broken]:
     """One document per file; its path is relative to the folder in which the glob starts."""
     for path, name in task.where:
-        yield read_file(task, path, name, name.split("/")[0] if "/" in name else name)
+        yield read_file(task, path, name, package_of(name))
+
+
+def package_of(name: str) -> str:
+    """The first folder of a file's name, or the file where it lies in none."""
+    return name.split("/")[0]
+
+
+def content(path: str, most: int) -> bytes:
+    """All bytes of a file, unpacked; never more than `most` are held. Raises Unread."""
+    try:
+        length = places.size_of(path)
+        if length > most:
+            raise Unread("too long", f"{length} bytes, more than max_document allows")
+        with files.open_bytes(path) as handle:
+            data = handle.read(most + 1)
+    except (OSError, BadInput) as error:
+        raise Unread("unreadable", getattr(error, "strerror", None) or str(error)) from None
+    if len(data) > most:
+        raise Unread("too long", f"more than {most} bytes once unpacked, more than max_document allows")
+    return data
 
 
 def read_file(task: Task, path: str, name: str, package: str) -> Doc | Broken:
     """The text of one file, or why there is none: gone, too long, or not in the encoding of the source."""
     try:
-        length = os.path.getsize(path)
-        if length > 4 * task.limit:  # longer in any encoding
-            return Broken("too long", name, length, f"{length} bytes, more than max_document allows", package)
-        with files.open_bytes(path) as handle:
-            data = handle.read()
-        text = data.decode(task.options.encoding)
+        data = content(path, 4 * task.limit)  # longer in any encoding
+    except Unread as why:
+        return Broken(why.reason, name, stored(path), why.note, package)
+    return decoded(task, data, name, package)
+
+
+def stored(path: str) -> int:
+    """Bytes of a file as it lies there, 0 where it is gone."""
+    try:
+        return places.size_of(path)
+    except (OSError, BadInput):
+        return 0
+
+
+def decoded(task: Task, data: bytes, name: str, package: str) -> Doc | Broken:
+    """The text that bytes stand for in the encoding of the source, or why they stand for none."""
+    try:
+        return make(task, name, data.decode(task.options.encoding), {}, package)
     except UnicodeDecodeError as error:
         reason = "binary" if b"\0" in data else "other encoding"
         return Broken(reason, name, len(data), f"byte {error.start} is not {task.options.encoding.upper()}", package)
-    except (OSError, BadInput) as error:
-        return Broken("unreadable", name, 0, getattr(error, "strerror", None) or str(error), package)
-    return make(task, name, text, {}, package)

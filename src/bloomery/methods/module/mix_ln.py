@@ -17,7 +17,8 @@ class MixLN:
     """The first layers normalise after each residual sum (Post-LN), the others before attention and feed-forward (Pre-LN).
 
     P122 Li et al. 2024, arXiv 2412.13795
-    Differs: the norm after the last layer stays, as in the authors' code.
+    Differs: the share of Post-LN layers is rounded up, where the authors probably round down: another layer where the depth is no
+    multiple of 4. The norm after the last layer stays, as in their code.
     Costs: nothing; no format but ours can say it, so such a model is not exported.
     """
 

@@ -21,6 +21,7 @@ class Spam:
     since the reset, is not clipped: the paper's rule would hold it at 0 until the next. beta2 is 0.95 and not 0.999, hence theta 100 and
     not 5000: a clipped spike weighs as much in the mean of squares. With density below 1 moments are kept for one number, drawn at
     random, in each of equally long stretches of a matrix; only a seed is stored, and the places are drawn from it at every step.
+    The authors' code counts steps from 1 when it resets, so that its first reset comes one step sooner; ours come after `gap` steps.
     Costs: two numbers of state per parameter, times the density.
     """
 

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from bloomery.core.rng import numpy_rng
+from bloomery.data.budget import costs, filled
 from bloomery.seams import Rng
 
 
 @dataclass(frozen=True)
 class Random:
-    """Documents in random order until the budget of bytes is full; every document weighs 1 or 0.
+    """Documents in random order until the budget is full; every document weighs 1 or 0.
 
     Source: standard practice.
     Differs: a document that would overflow the budget is passed over and the next one tried, so the budget is nearly filled.
@@ -22,11 +21,6 @@ class Random:
     """
 
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any:
-        """Weights (float64, one per document); `columns["bytes"]` are the sizes, and `budget` is in bytes."""
-        sizes = np.asarray(columns["bytes"], np.int64)
-        weights, left = np.zeros(len(sizes)), budget
-        for row in numpy_rng(rng).permutation(len(sizes)):
-            if sizes[row] <= left:
-                weights[row] = 1.0
-                left -= int(sizes[row])
-        return weights
+        """Weights (float64, one per document); `columns["cost"]`, or else `columns["bytes"]`, is what each takes of the budget."""
+        sizes = costs(columns)
+        return filled(numpy_rng(rng).permutation(len(sizes)), sizes, budget)

@@ -10,12 +10,13 @@ import numpy as np
 
 from bloomery.core.errors import BadInput, near
 from bloomery.core.rng import numpy_rng
+from bloomery.data.budget import costs, filled
 from bloomery.seams import Rng
 
 
 @dataclass(frozen=True)
 class Top:
-    """Documents in falling order of a column until the budget of bytes is full; every document weighs 1 or 0.
+    """Documents in falling order of a column until the budget is full; every document weighs 1 or 0.
 
     Source: standard practice.
     Differs: documents of equal value come in random order; one that would overflow the budget is passed over and the next one tried.
@@ -30,10 +31,5 @@ class Top:
         if self.column not in columns:
             raise BadInput(f"select: top: there is no column {self.column!r}; {near(self.column, list(columns))}")
         values = np.asarray(columns[self.column], np.float64) * (1 if self.lowest else -1)
-        sizes = np.asarray(columns["bytes"], np.int64)
-        weights, left = np.zeros(len(sizes)), budget
-        for row in np.lexsort((numpy_rng(rng).random(len(sizes)), values)):
-            if sizes[row] <= left:
-                weights[row] = 1.0
-                left -= int(sizes[row])
-        return weights
+        sizes = costs(columns)
+        return filled(np.lexsort((numpy_rng(rng).random(len(sizes)), values)), sizes, budget)

@@ -1,0 +1,43 @@
+"""Documents within a budget, for selections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bloomery.core.errors import BadInput
+
+
+def costs(columns: Mapping[str, Any]) -> np.ndarray:
+    """What each document takes of the budget (int64): its column "cost", or its bytes."""
+    return np.asarray(columns["cost" if "cost" in columns else "bytes"], np.int64)
+
+
+def filled(order: Iterable[int], sizes: np.ndarray, budget: float) -> np.ndarray:
+    """Weights of 1 in this order until the budget is full, else 0; what would overflow it is passed over and the next one tried."""
+    weights, left = np.zeros(len(sizes)), budget
+    for row in order:
+        if sizes[row] <= left:
+            weights[row] = 1.0
+            left -= int(sizes[row])
+    return weights
+
+
+def texts(columns: Mapping[str, Any], who: str) -> list[str]:
+    """The documents' texts. BadInput, in the name of the method `who`, where it is not given them."""
+    if "text" not in columns:
+        raise BadInput(f"select: {who} reads the texts of documents, and is given only their numbers here")
+    return list(columns["text"])
+
+
+def targets(columns: Mapping[str, Any], column: str, value: str, who: str) -> np.ndarray:
+    """Which documents have a value in a column of text: the sample of what is wanted. BadInput where none or all have."""
+    if column not in columns:
+        raise BadInput(f"select: {who}: there is no column {column!r} that could name the target's documents")
+    found = np.array([str(one) == value for one in columns[column]], bool)
+    if not found.any() or found.all():
+        which = "all documents are" if found.any() else "no document is"
+        raise BadInput(f"select: {who}: {which} of {column} {value!r}, the target; the sources must hold both it and others")
+    return found

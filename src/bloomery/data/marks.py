@@ -1,0 +1,39 @@
+"""What finding duplicates needs of every document: the key of its text, and its MinHash signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bloomery.data.duplicates import exact_key
+from bloomery.data.minhash import PERMUTATIONS, signatures
+from bloomery.seams import Doc
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The hash that exact duplicates share."""
+
+    name = "keys"
+
+    def columns(self, docs: Sequence[Doc], poisoned: Mapping[int, str], mark: Callable[[int], None] | None) -> dict[str, Any]:
+        """`_key`, 32 bytes."""
+        import pyarrow as pa
+
+        return {"_key": pa.array([exact_key(doc.text) for doc in docs], pa.binary(32))}
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """The signature that near duplicates are found by."""
+
+    name = "signatures"
+
+    def columns(self, docs: Sequence[Doc], poisoned: Mapping[int, str], mark: Callable[[int], None] | None) -> dict[str, Any]:
+        """`_signature`, 128 uint32; null for a text of fewer than five words."""
+        import pyarrow as pa
+
+        signature, counts = signatures([doc.text for doc in docs])
+        rows = [row.tobytes() if n else None for row, n in zip(signature, counts, strict=True)]
+        return {"_signature": pa.array(rows, pa.binary(4 * PERMUTATIONS))}

@@ -1,0 +1,107 @@
+"""Part by part gives what all at once gives."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bloomery.core.annotations import held, wanted
+from bloomery.data.annotate import Chunk, Work, annotate
+from bloomery.data.chunks import Chunks, Part
+from bloomery.data.documents import Options, Task
+from bloomery.data.duplicates import exact_duplicates, largest_crossing, near_duplicates, nearest
+from bloomery.data.finish import finish_columns, finish_texts, values_of
+from bloomery.data.marks import Keys, Signatures
+from bloomery.data.minhash import signatures
+from bloomery.data.streamed import largest_crossing_streamed, near_copies, nearest_streamed
+from bloomery.data.texts import Editing
+from bloomery.seams import Doc, Rng
+
+
+def texts() -> list[str]:
+    draw, words, found = random.Random(5), [f"w{k}" for k in range(900)], []
+    for k in range(400):
+        base = draw.choices(words, k=draw.randrange(3, 90))
+        if found and k % 3 == 0:
+            base = draw.choice(found).split()
+            if k % 2:
+                base[draw.randrange(len(base))] = "changed"
+        found.append(" ".join(base))
+    return found
+
+
+@pytest.fixture
+def chunks(store, monkeypatch) -> Chunks:
+    """Documents in seven chunks, each of one file of texts, annotated as curate does it."""
+    from bloomery.data import sources
+
+    docs = [Doc(f"d{k}", text, {"path": f"{k}", "package": f"p{k % 5}", "bytes": len(text)}) for k, text in enumerate(texts())]
+    monkeypatch.setattr(sources, "read", lambda task: iter(docs[task.where[0] : task.where[1]]))
+    desk = store.work / "step"
+    desk.mkdir()
+    read, keys, signed = (wanted(store, name, {}) for name in ("texts", "keys", "signatures"))
+    with held(store, desk, [read, keys, signed], print):
+        places = ((str(keys.folder), Keys()), (str(signed.folder), Signatures()))
+        work = Work(str(desk), 0, str(read.folder), Editing((), Rng((0,))), places)
+        for number, start in enumerate(range(0, len(docs), 60)):
+            annotate(Chunk(work, number, Task("jsonl", "s", (start, start + 60), Options(), 10**6)))
+        finish_texts(read, number + 1)
+        for one in (keys, signed):
+            finish_columns(one, read)
+    return Chunks([Part(read.folder, read.facts, {"_key": values_of(keys), "_signature": values_of(signed)})])
+
+
+def test_rows_columns_and_texts_are_those_of_the_documents(chunks):
+    found = texts()
+    assert len(chunks) == 400 and chunks.column("bytes").tolist() == [len(text) for text in found]
+    rows = np.array([0, 5, 59, 60, 200, 200, 399])
+    assert chunks.texts(rows) == [found[row] for row in rows] and chunks.ids.among(rows)[:] == [f"d{row}" for row in rows]
+    codes, names = chunks.coded("package", rows)
+    assert [names[code] for code in codes] == [f"p{row % 5}" for row in rows]
+    assert sum(table.num_rows for _, table in chunks.slices(["id", "_key"])) == 400
+
+
+@pytest.mark.parametrize("most", [1, 7, 10**6])
+def test_exact_duplicates_group_by_group(chunks, most):
+    found, sizes, ids = texts(), np.arange(400), [f"d{k}" for k in range(400)]
+    rows = np.flatnonzero(np.arange(400) % 7 > 0)
+    whole = exact_duplicates([Keys().columns([Doc("", found[row])], {}, None)["_key"][0].as_py() for row in rows], sizes[rows], ids)
+    parts = {}
+    for some, keys in chunks.repeated(rows, most):
+        copies = exact_duplicates(keys, sizes[some], [ids[k] for k in np.searchsorted(rows, some)])
+        parts |= {int(some[row]): int(some[kept]) for row, kept in copies.items()}
+    assert parts == {int(rows[row]): int(rows[kept]) for row, kept in whole.items()} and len(parts) > 30
+
+
+@pytest.mark.parametrize("room", [10_000, 10**8])
+def test_near_duplicates_group_by_group(chunks, room, tmp_path):
+    found, sizes = texts(), chunks.column("bytes")
+    rows = np.flatnonzero(np.arange(400) % 11 > 0)
+    signature, counts = signatures([found[row] for row in rows])
+    signed = rows[counts > 0]
+    whole = near_duplicates(
+        signature[counts > 0], lambda k: [found[row] for row in signed[k]], 0.7, sizes[signed], [f"d{row}" for row in signed]
+    )
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    assert near_copies(chunks, rows, sizes, 0.7, desk, room) == {int(signed[a]): int(signed[b]) for a, b in sorted(whole.items())}
+    assert len(whole) > 50 and not list(desk.iterdir())
+
+
+@pytest.mark.parametrize("room", [100_000, 10**8])
+def test_the_guard_run_by_run(chunks, room, tmp_path: Path):
+    found = texts()
+    held_out, others = np.arange(0, 400, 9), np.flatnonzero(np.arange(400) % 9)
+    whole = nearest([found[row] for row in held_out], [[found[row] for row in others]], 0.5)
+    best, where = nearest_streamed(chunks, held_out, others, 0.5, room)
+    over = whole[0] >= 0.5
+    assert np.array_equal(best[over], whole[0][over]) and np.array_equal(where[over], whole[1][over]) and over.sum() > 5
+    for name, rows in (("held", held_out), ("others", others)):
+        pq.write_table(pa.table({"text": [found[row] for row in rows]}), tmp_path / name, row_group_size=50)
+    value, _ = largest_crossing_streamed(tmp_path / "held", tmp_path / "others", 0.5, room)
+    assert value == largest_crossing([found[row] for row in held_out], lambda: [[found[row] for row in others]], 0.5)[0]

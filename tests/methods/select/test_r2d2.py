@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from bloomery.methods.select.r2d2 import R2d2, funnel, read
+from bloomery.seams import Rng
+
+BIG = "id,name,price\n1,a,3\n2,b,5\n3,c,5\n3,c,5\n"
+
+
+def weigh(*texts: str) -> list[float]:
+    return R2d2().weigh({"id": list(map(str, range(len(texts)))), "text": list(texts)}, 0, Rng((0,))).tolist()
+
+
+def test_exact():
+    part, other_order, not_in, twice = "name,price\nb,5\na,3\n", "price,id\n5,3\n", "id,name\n4,a\n", "id,name\n1,a\n1,a\n"
+    assert weigh(part, BIG, other_order, not_in, twice, BIG, "no table", "", "a,b\n1\n") == [0, 1, 0, 1, 1, 0, 1, 1, 1]
+    assert weigh("a,b\n", BIG.replace("5", "9")) == [1, 1]
+    with pytest.raises(ValueError, match="delimiter"):
+        R2d2(delimiter="")
+
+
+def test_property_planted_subsets_are_found_with_few_comparisons_of_rows():
+    draw = random.Random(0)
+    texts, truth = [], []
+    for k in range(20):
+        rows = [[f"{k}x{r}", str(draw.randrange(100)), str(draw.randrange(100))] for r in range(40)]
+        texts.append("\n".join([f"key,left{k % 4},right", *map(",".join, rows)]))
+        truth.append(1.0)
+        for planted in (True, False):
+            some = [list(row) for row in draw.sample(rows, 10)]
+            if not planted:
+                some[3][2] = str((int(some[3][2]) + 1) % 100)  # a near miss
+            texts.append("\n".join([f"key,left{k % 4},right", *map(",".join, some)]))
+            truth.append(0.0 if planted else 1.0)
+    assert weigh(*texts) == truth
+    tables = [read(text, ",", 2) for text in texts]
+    schema, ranged, contained = funnel(tables)
+    brute = {
+        (a, b)
+        for a, one in enumerate(tables)
+        for b, other in enumerate(tables)
+        if a != b and one[0] == other[0] and set(one[1]) <= set(other[1])
+    }
+    assert set(contained) == brute and len(ranged) < len(schema) / 4
+
+
+def test_property_every_dropped_table_can_be_made_again():
+    weights = np.array(weigh(*["a,b\n1,2\n"] * 4))
+    assert weights.tolist() == [1, 0, 0, 0]

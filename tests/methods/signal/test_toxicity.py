@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from bloomery.core.errors import BadInput
+from bloomery.methods.signal.toxicity import Toxicity
+from bloomery.seams import Doc
+
+
+def test_exact_with_a_list_of_ones_own(tmp_path):
+    (tmp_path / "words").write_text("Foo\nbar*\nto be*  or\n\n")
+    found = Toxicity(words=str(tmp_path / "words")).columns([Doc("", "FOO food bar, barrel; to being or to be"), Doc("", "")], None)
+    assert found["count"] == [4, 0] and found["share"] == [pytest.approx(4 / 9), 0]
+    with pytest.raises(BadInput, match=r"toxicity\.words"):
+        Toxicity(words=str(tmp_path / "none")).columns([Doc("", "a")], None)
+
+
+def test_property_plain_words_are_not_counted():
+    text = "The class passes Scunthorpe's assessment in Essex; a cockpit, a title."
+    assert Toxicity().columns([Doc("", text)], None)["count"] == [0]
+    assert Toxicity().columns([Doc("", "what bullshit, bullshitter")], None)["count"] == [2]

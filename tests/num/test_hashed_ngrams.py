@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bloomery.num.hashed_ngrams import distribution, divergence, hashed
+
+
+def test_counts_and_sums_by_hand():
+    found = hashed(["The cat, the", "", "cat"], 1 << 20, n=1)
+    assert np.diff(found.starts).tolist() == [4, 0, 1]
+    the, cat, comma, again = found.buckets[:4]
+    assert the == again != cat != comma and found.buckets[4] == cat
+    counts = found.counts(np.array([True, False, True]))
+    assert counts[[the, cat, comma]].tolist() == [2, 2, 1] and counts.sum() == 5
+    values = np.zeros(1 << 20)
+    values[[the, cat]] = 1.0, 10.0
+    assert found.sums(values).tolist() == [12, 0, 10]
+
+
+def test_longer_features_and_few_buckets():
+    assert np.diff(hashed(["a b c", "a"], 7, n=3).starts).tolist() == [6, 1]
+    assert hashed(["a b c"] * 3, 7).buckets.max() < 7 and hashed([], 7).starts.tolist() == [0]
+    assert np.array_equal(hashed(["a b"], 99).buckets, hashed(["A  b"], 99).buckets)
+
+
+def test_divergence_by_hand():
+    p, q = distribution(np.array([1.0, 3.0]), 0), distribution(np.array([1.0, 1.0]), 0.5)
+    assert p.tolist() == [0.25, 0.75] and q.tolist() == [0.5, 0.5]
+    assert divergence(p, q) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5)) and divergence(p, p) == 0
+    assert divergence(np.array([0.0, 1.0]), q) == pytest.approx(math.log(2))
