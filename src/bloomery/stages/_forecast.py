@@ -37,6 +37,7 @@ class Load:
     compiled: bool
     save_seconds: float
     save_steps: int
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Needs:
     checkpoint: int  # bytes of one
     rows: int  # of a step
     micro: int  # of a micro-batch
-    without: str  # what could not be rehearsed
+    without: str  # what could not be rehearsed, or counts otherwise
 
     def facts(self) -> dict[str, Any]:
         """For the plan and the card."""
@@ -88,6 +89,8 @@ def needs(load: Load, machine: Machine) -> Needs:
     saves = bool(load.save_steps) or sum(seconds.values()) > load.save_seconds
     flops = shape[0] * timing.products(step.micro) + timing.products(step.rest)
     memory = {**terms(load, step, alone["bytes"], saves), "kernels": made[0]}
+    if load.device != "cpu":
+        without = "; ".join(filter(None, (without, f"the {load.device} device: bytes and seconds are those of the processor")))
     return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without)
 
 

@@ -35,6 +35,11 @@ class Begun:
     def cfg(self) -> Config:
         return self.net.cfg
 
+    def to(self, device: str) -> None:
+        """All models onto a device; the parts of the loss lie in the trained one."""
+        for net in (self.net, *self.roles.values()):
+            net.to(device)
+
     def before_step(self, rng: Rng) -> Callable[[Clock], None]:
         """What modules change before the step of a clock."""
         if not self.fitted:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from bloomery.core.machine import threads
+
 if TYPE_CHECKING:
     from bloomery.core.job import Job
 
@@ -30,6 +32,22 @@ def sound(stage: Any) -> None:
         raise ValueError("report_to names a tracker twice")
 
 
+def mode(stage: Any, compile: bool | str, flops: float) -> dict[str, Any]:
+    """What decides the last digits of a run of so many FLOPs; "device" is there where it is not the processor."""
+    from bloomery.train import device
+    from bloomery.train.compiled import worthwhile
+    from bloomery.train.precision import resolved
+
+    found = device.mode(stage.device)
+    precision = resolved(stage.precision, device_of(found))
+    return {"precision": precision, "compile": worthwhile(compile, flops), "threads": threads(), **found}
+
+
+def device_of(mode: dict[str, Any]) -> str:
+    """Where a run of that mode trains."""
+    return mode.get("device", "cpu")
+
+
 def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, Any]:
     """Fields of `loop.Training` that both stages fill alike; `flops` are those of a token."""
     from bloomery.train.checkpoint import Checkpoints
@@ -49,7 +67,7 @@ def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, 
         "weights": Checkpoints(job.work / WEIGHTS, keep=0) if stage.weights_every else None,
         "weights_every": stage.weights_every,
         "flops_per_token": flops,
-        "peak_flops": peak(job, mode["precision"]),
+        "peak_flops": peak(job, mode),
         "report_to": stage.report_to,
         "settings": settings(stage),
     }
@@ -87,11 +105,14 @@ def answers(model: Any, sizes: Any, rows: list, compiled: bool) -> Callable[[], 
     return lambda: heldout.figures(model.net, rows, sizes.numpy(), {}, compiled)
 
 
-def peak(job: Job, precision: str) -> float:
-    """The speed at matrix products that was measured on this machine; 0 outside a store, which is where it is kept."""
+def peak(job: Job, mode: dict[str, Any]) -> float:
+    """The speed at matrix products that was measured on this machine; 0 outside a store, which is where that of a processor is kept."""
     from bloomery.core.machine import remembered
+    from bloomery.train import device
 
-    return remembered(job.store.root / "machine.json").matmul_flops.get(precision, 0.0) if job.store is not None else 0.0
+    if "device" in mode:
+        return device.peak_flops(mode["device"], mode["precision"])
+    return remembered(job.store.root / "machine.json").matmul_flops.get(mode["precision"], 0.0) if job.store is not None else 0.0
 
 
 def settings(stage: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from bloomery.nn.config import Config
 from bloomery.seams import Rng
 from bloomery.stages._forecast import CONVERSATION_BYTES, Load
+from bloomery.stages._training import device_of
 
 BYTES_PER_TOKEN = 3.0  # of conversations, where they have not been laid out yet
 LONGEST = 2048  # a row's inputs at most, where no context is given
@@ -33,6 +34,7 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         scored=int(min(32 * context * evaluations + 4 * stage.measured * context, 7 * tokens)),
         text=int(CONVERSATION_BYTES * tokens + 2 * size),
         reread=(4 if stage.adapter is None else 8) * cfg.parameters(),
+        device=device_of(mode),
         compiled=mode["compile"],
         save_seconds=stage.checkpoint_seconds,
         save_steps=stage.checkpoint_steps,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
-from bloomery.core.machine import Machine, threads
+from bloomery.core.machine import Machine
 from bloomery.nn.config import Config
 from bloomery.seams import Backward, Batching, Clock, Init, Loss, Module, Optim, Rng, Saved, Schedule, View
 from bloomery.stages import _training
-from bloomery.train.record import check_audit, hash_weights, typical_speed
+from bloomery.train.record import check_audit, hash_weights, lossy, typical_speed
 
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
@@ -62,6 +62,7 @@ class Pretrain:
     roles: Annotated[dict[str, Artifact] | None, "model"] = None  # further models of the loss, such as {teacher: $big}
     keep_state: bool = False  # keep the trainer state, so that another run can go on `after` this one
     precision: Literal["auto", "bfloat16", "float32", "float8"] = "auto"  # format of the working weights; masters are float32
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # what trains; auto: a GPU where torch has one
     deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU too
     compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
@@ -108,15 +109,12 @@ class Pretrain:
 
     def mode(self) -> dict:
         """What decides the last digits. Known before the vocabulary is, so that a plan can name the address."""
-        from bloomery.train.compiled import worthwhile
-        from bloomery.train.precision import resolved
-
         flops, wish = self.tokens * self.config(1).flops_per_token(self.context), self.compile
         if reason := self.eager():
             if wish in (True, "on"):
                 raise BadInput(f"compile: {reason}; say `compile: auto` or off")
             wish = "off"
-        return {"precision": resolved(self.precision), "compile": worthwhile(wish, flops), "threads": threads()}
+        return _training.mode(self, wish, flops)
 
     def eager(self) -> str:
         """Why blocks cannot be compiled, where they cannot."""
@@ -176,6 +174,7 @@ class Pretrain:
             scored=-(-steps // every) * self.evaluate_tokens + 2 * min(CHECKED_TOKENS, self.evaluate_tokens),
             text=int(text),
             reread=4 * cfg.parameters(),
+            device=_training.device_of(mode),
             compiled=mode["compile"],
             save_seconds=self.checkpoint_seconds,
             save_steps=self.checkpoint_steps,
@@ -198,6 +197,7 @@ class Pretrain:
         tokenizer = Tokenizer.load(self.data.folder)
         feed = self.sound_feed(tokenizer, job.rng.child("batches"))
         begun = begin(self, self.config(int(self.data.facts.get("vocab") or tokenizer.vocab)), job)  # outside folders have no facts
+        begun.to(_training.device_of(mode))
         dtype, rng = precision.dtype(mode["precision"]), job.rng.child("optimizer")
         mover = Optimizer(begun.net, self.optimizer, rng, self.decay, dtype, self.rest, begun.rates)
         if mode["precision"] == "float8":
@@ -214,7 +214,8 @@ class Pretrain:
         job.fact("heldout_sample_bits_per_byte", None)  # stays so where nothing is held out
         kind, rows = self.checked(job)
         job.fact(f"{kind}_sample_bits_per_byte", heldout.bits_per_byte(begun.net, rows, self.sizes(begun.cfg)))
-        self.write(begun.cfg, {**mover.weights(), **buffers(begun.net)}, outcome, job)
+        weights = {**mover.weights(), **buffers(begun.net)}
+        self.write(begun.cfg, {name: t.cpu() for name, t in weights.items()}, outcome, job)
         if self.saved is not None:
             job.fact("saved_bytes", begun.watch().peak_bytes)
             job.fact("saved_bytes_without", begun.watch().plain_bytes)
@@ -247,7 +248,9 @@ class Pretrain:
             before_step=begun.before_step(rng.child("modules")),
             watch=begun.watch,
             earlier=begun.earlier,
-            sizes=torch.from_numpy(self.sizes(begun.cfg)) if self.causal and type(self.loss) is CrossEntropy else None,
+            sizes=torch.from_numpy(self.sizes(begun.cfg)).to(_training.device_of(mode))
+            if self.causal and type(self.loss) is CrossEntropy
+            else None,
             **_training.kept(self, job, mode, begun.cfg.flops_per_token(self.context)),
         )
 
@@ -387,13 +390,3 @@ class Pretrain:
         check_experts(net, rows, job)
         lost = lossy(made / "tokenizer.json", self.scored_feed(job)[1].shards)
         job.check(f"{what} texts that change in decode(encode(x))", lost, 0)
-
-
-def lossy(tokenizer: Path, shards: Any, most: int = 32) -> int:
-    """How many of the first texts, and of some awkward ones, do not come back from decode(encode(x))."""
-    from tokenizers import Tokenizer
-
-    known = Tokenizer.from_file(str(tokenizer))
-    texts = [known.decode(shards.document(i).tolist(), skip_special_tokens=True) for i in range(min(most, len(shards)))]
-    texts += ["", "\tdef f(x):\r\n        return x  \n\n", "naïve Größe 漢字 🙂 e\u0301", "a  b   c\u00a0d", "12345678901234567890"]
-    return sum(known.decode(known.encode(text, add_special_tokens=False).ids, skip_special_tokens=False) != text for text in texts)

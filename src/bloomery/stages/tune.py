@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
-from bloomery.core.machine import Machine, threads
+from bloomery.core.machine import Machine
 from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View, Vocab
 from bloomery.stages import _training
 from bloomery.stages._tune_forecast import LONGEST
@@ -57,6 +57,7 @@ class Tune:
     heldout: float = 0.05  # share of the conversations kept for measuring, where the data hold none out
     measured: int = 400  # held-out conversations at most that are measured before and after
     precision: Literal["auto", "bfloat16", "float32", "float8"] = "auto"  # format of the working weights; masters are float32
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # what trains; auto: a GPU where torch has one
     deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU too
     compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
@@ -93,10 +94,9 @@ class Tune:
 
     def mode(self) -> dict:
         """What decides the last digits; whether it pays to compile is known before the data are, from the knob alone."""
-        from bloomery.train.compiled import PAYS_FROM, worthwhile
-        from bloomery.train.precision import resolved
+        from bloomery.train.compiled import PAYS_FROM
 
-        return {"precision": resolved(self.precision), "compile": worthwhile(self.compile, PAYS_FROM / 2), "threads": threads()}
+        return _training.mode(self, self.compile, PAYS_FROM / 2)
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md.
@@ -154,6 +154,7 @@ class Tune:
         laid = self.told(model, job)
         feed = self.sound_feed(laid, model, job.rng.child("batches"))
         before = nats(model, laid, self.measured)
+        model.net.to(_training.device_of(mode))
         mover = self.mover(model, precision.dtype(mode["precision"]), job)
         rows, total = self.rows(laid), max(1, round(self.epochs * laid.trained))
         held = self.feed(laid, "heldout", model, job.rng.child("heldout")) if laid.heldout else None
@@ -178,7 +179,7 @@ class Tune:
                     rng=job.rng.child("train"),
                     evaluate=_training.answers(model, sizes, scored, mode["compile"]) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
-                    sizes=sizes,
+                    sizes=None if sizes is None else sizes.to(_training.device_of(mode)),
                     **_training.kept(self, job, mode, _training.flops(model.net, laid.context)),
                 )
             )
@@ -188,7 +189,7 @@ class Tune:
         compiled.uncompile(model.net.eval())
         float8.restore(model.net)
         job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured)) if laid.heldout else None)
-        self.write(model, mover.weights(), outcome, laid, job)
+        self.write(model, {name: t.cpu() for name, t in mover.weights().items()}, outcome, laid, job)
         if laid.heldout:
             compare(before, nats(load(job.out), laid, self.measured), laid, job)
 
@@ -219,7 +220,7 @@ class Tune:
         from bloomery.nn import peft
         from bloomery.nn.saving import assemble, save
 
-        net = model.net.float()
+        net = model.net.cpu().float()
         if self.adapter is None:
             state = {**weights}
             save(assemble(net.cfg, state, torch.float32, job.out), job.out)
@@ -337,7 +338,6 @@ class Tune:
     def check(self, made: Path, job: Job) -> None:
         """Weights read back are the trained ones, and score as they did; the trained tokens spell the answers; the audit holds."""
         from bloomery.infer.model import load
-        from bloomery.train.precision import resolved
 
         facts = job.facts or json.loads((made / "card.json").read_text(encoding="utf-8"))["facts"]
         model = load(made)  # its own template laid the conversations out, whatever has become of a file that was named
@@ -357,7 +357,7 @@ class Tune:
             job.check(f"{part} conversations whose end is not trained", laid.endless(part), 0, note=f"of {len(getattr(laid, part))}")
         if laid.heldout:
             found, trained = mean_nats(nats(model, laid, self.measured)), facts["answer_nats_trained"]
-            limit = DRIFT[resolved(self.precision)]
+            limit = DRIFT[self.mode()["precision"]]
             note = f"{found:.4f} against {trained:.4f} in training's own precision"
             job.check("held-out nats per answer token, read back against trained", abs(found / trained - 1), limit, note=note)
 

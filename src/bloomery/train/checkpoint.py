@@ -50,7 +50,7 @@ class Checkpoints:
         """Copy everything now and write it while the caller goes on; waits for the write before it, and raises what that one met."""
         text = json.dumps(state, allow_nan=False)
         self.wait()
-        copied = {name: t.detach().clone() for name, t in tensors.items()}
+        copied = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
         self.thread = self.thread or ThreadPoolExecutor(1, "checkpoint")
         self.writing = (step, self.thread.submit(self._write, step, copied, text))
 

@@ -69,15 +69,14 @@ def uncompile(net: nn.Module) -> None:
 
 def rehearse(net: nn.Module, feed: Feed, loss: Loss, roles: Mapping[str, nn.Module]) -> None:
     """One forward and backward pass over made-up tokens in the run's shapes; leaves no gradient."""
-    from bloomery.seams import Batch
     from bloomery.train.batches import lay, stack
+    from bloomery.train.device import on, where
     from bloomery.train.shares import shares
 
     row = lay([], feed.context)
     row["weights"][:] = 1
     row["documents"][:] = 0
-    where = next(net.parameters()).device
-    micro = Batch(**{name: t.to(where) for name, t in vars(stack([row] * feed.micro)).items()})
+    micro = on(stack([row] * feed.micro), where(net))
     shares(loss, {"net": net, **roles}, [micro], feed.rng.child("rehearsal"))(net, micro).backward()
     for one in (net, *roles.values()):
         one.zero_grad(set_to_none=True)

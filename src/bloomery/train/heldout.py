@@ -17,6 +17,7 @@ from bloomery.data.token_bytes import pieces
 from bloomery.num.cross_entropy import head_cross_entropy
 from bloomery.seams import Batch, Clock, Loss, Rng
 from bloomery.train.batches import Feed
+from bloomery.train.device import on, where
 from bloomery.train.shares import shares
 
 
@@ -65,6 +66,7 @@ def figures(
 def loss_of(loss: Loss, roles: Mapping[str, nn.Module], batches: Sequence[Batch], rng: Rng) -> dict[str, float]:
     """The loss itself on held-out rows, for what is not trained to predict the next token."""
     with measuring(roles["net"]), torch.no_grad():
+        batches = [on(batch, where(roles["net"])) for batch in batches]
         share = shares(loss, roles, batches, rng)
         value = sum(float(share(roles["net"], batch)) for batch in batches)
     return {"heldout_loss": value}
@@ -107,7 +109,7 @@ def _nats(net: nn.Module, batches: Sequence[Batch], compiled: bool) -> float:
     """Weighted sum over all targets."""
     nats = 0.0
     with measuring(net), torch.set_grad_enabled(compiled):
-        for batch in batches:
+        for batch in (on(one, where(net)) for one in batches):
             hidden_BTD = net(batch.inputs, batch.positions, batch.documents).detach()
             hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
             nats += float(head_cross_entropy(net, hidden_ND, batch.targets.reshape(-1), batch.weights.reshape(-1)).detach())

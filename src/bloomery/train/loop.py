@@ -12,6 +12,7 @@ from bloomery.core.errors import CheckFailed, Interrupted
 from bloomery.seams import Batch, Clock
 from bloomery.train.audit import Audit
 from bloomery.train.curve import Curve
+from bloomery.train.device import on, where
 from bloomery.train.metrics import bits_per_byte, counted, memory, note, speed
 from bloomery.train.resume import Standing, go_back, resume, save
 from bloomery.train.run import Earlier, Outcome, Training
@@ -28,6 +29,7 @@ def train(run: Training) -> Outcome:
     if getattr(run.backward, "streams", False):
         run.optimizer.stream()
     run.net.train()
+    device = where(run.net)
     saved, first = time.monotonic(), (at.clock.tokens, at.seconds)
     label = {"total": run.total, "unit": "tokens", "done": at.clock.tokens}
     with (
@@ -39,7 +41,7 @@ def train(run: Training) -> Outcome:
         while at.clock.tokens < run.total:
             alive()
             began = time.perf_counter()
-            micros = run.feed.next(at.clock)
+            micros = [on(micro, device) for micro in run.feed.next(at.clock)]
             waited = time.perf_counter() - began
             run.before_step(at.clock)
             rate = run.rate * run.schedule.value(at.clock)

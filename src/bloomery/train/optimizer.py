@@ -51,10 +51,10 @@ class Optimizer:
         size = self.claims[-1].stop if self.claims else 0
         self.decayed = sum(one.stop - one.start for one in self.claims if one.decayed)
         self.loose = next((one.start for one in self.claims if not one.whole), size)  # from here on element-wise
+        self.master = torch.cat([by_name[one.name].detach().float().reshape(-1) for one in self.claims])
         self.factors = None  # of single numbers, where they are not all 1
         if any(one.factor != 1.0 for one in self.claims):
-            self.factors = torch.cat([torch.full((one.stop - one.start,), one.factor) for one in self.claims])
-        self.master = torch.cat([by_name[one.name].detach().float().reshape(-1) for one in self.claims])
+            self.factors = torch.cat([torch.full((one.stop - one.start,), one.factor) for one in self.claims]).to(self.master.device)
         self.work = self.master if dtype == torch.float32 else self.master.to(dtype)
         self.grad = torch.zeros_like(self.master)
         self.parameters = {}

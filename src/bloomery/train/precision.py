@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import has_bf16
+from bloomery.train.device import multiplies_bf16
 
 if TYPE_CHECKING:
     import torch
 
 
-def resolved(wish: str) -> str:
-    """ "auto" becomes bfloat16 where the processor multiplies it in hardware, float32 elsewhere (emulation is slower than float32)."""
+def resolved(wish: str, device: str = "cpu") -> str:
+    """ "auto" becomes bfloat16 where the device multiplies it in hardware, float32 elsewhere (emulation is slower than float32)."""
     if wish == "auto":
-        return "bfloat16" if has_bf16() else "float32"
+        return "bfloat16" if (has_bf16() if device == "cpu" else multiplies_bf16()) else "float32"
     if wish not in ("bfloat16", "float32", "float8"):
         raise BadInput(f"precision '{wish}' is not known; use auto, bfloat16, float32 or float8")
     if wish == "float8":

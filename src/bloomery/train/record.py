@@ -1,4 +1,4 @@
-"""What a finished training run tells of itself: hashes of weights, the typical speed, the verdict of the audit."""
+"""What a finished training run tells of itself: hashes of weights, the typical speed, the audit, texts that its tokens lose."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ def check_audit(audit: dict[str, Any] | None, job: Any) -> None:
     for kind, fault in AUDIT.items():
         names = audit.get(kind, [])
         job.check(fault, len(names), 0, note=", ".join(names[:5]) or f"of {audit.get('trained', 0)}")
+
+
+def lossy(tokenizer: Path, shards: Any, most: int = 32) -> int:
+    """How many of the first texts, and of some awkward ones, do not come back from decode(encode(x))."""
+    from tokenizers import Tokenizer
+
+    known = Tokenizer.from_file(str(tokenizer))
+    texts = [known.decode(shards.document(i).tolist(), skip_special_tokens=True) for i in range(min(most, len(shards)))]
+    texts += ["", "\tdef f(x):\r\n        return x  \n\n", "naïve Größe 漢字 🙂 e\u0301", "a  b   c\u00a0d", "12345678901234567890"]
+    return sum(known.decode(known.encode(text, add_special_tokens=False).ids, skip_special_tokens=False) != text for text in texts)

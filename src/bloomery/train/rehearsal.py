@@ -17,6 +17,7 @@ from bloomery.nn.mixture import Mixture
 from bloomery.seams import Batch, Rng
 from bloomery.train.audit import Audit
 from bloomery.train.batches import COLUMNS
+from bloomery.train.device import on, where
 from bloomery.train.fused import fuse
 from bloomery.train.heap import Event, Heap
 from bloomery.train.optimizer import Optimizer
@@ -75,7 +76,7 @@ def rehearse(
             fuse(net, trace)
         begun = len(trace.events)
         many, watch = min(2, shape[0]), saving(net, saved, roles.values())
-        micros = [made_up(*shape[1:]) for _ in range(many)]
+        micros = [on(made_up(*shape[1:]), where(net)) for _ in range(many)]
         with trace.apart() as passes, watch:
             value = shares(loss, {"net": net, **roles}, micros, Rng((0, "rehearsal")))
             backward.backward(net, micros, value, Rng((0, "rehearsal")))
