@@ -17,7 +17,7 @@ from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
 from bloomery.data.shards import write_shards
 from bloomery.seams import Rng
-from bloomery.stages import pretrain
+from bloomery.stages import _training
 from bloomery.stages.pretrain import Pretrain
 from bloomery.train.metrics import MEASURED
 
@@ -29,7 +29,7 @@ SMALL = {
 
 @pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain, "threads", lambda: 1)
+    monkeypatch.setattr(_training, "threads", lambda: 1)
 
 
 @pytest.fixture(scope="module")

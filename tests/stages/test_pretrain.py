@@ -59,7 +59,7 @@ KILLED = """
 import sys; sys.path.insert(0, {here!r})
 from pathlib import Path
 import small_pretrain as t
-t.pretrain.threads = lambda: 1
+t._training.threads = lambda: 1
 t.made(Path({tokens!r}), Path({folder!r}))
 print("done")
 """

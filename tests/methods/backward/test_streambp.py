@@ -60,7 +60,7 @@ def test_equals_autograd_whatever_the_chunks(shape: str, value, packed: bool) ->
         got, found = gradients(StreamBp(chunks=chunks), Transformer(SHAPES[shape], RNG), micros, value)
         assert got == pytest.approx(loss, rel=1e-6)
         for a, w in zip(found, wanted, strict=True):
-            assert (a - w).norm() <= 2e-6 * w.norm()
+            assert (a - w).norm() <= 3e-6 * w.norm()
 
 
 def test_what_is_kept_falls_with_the_number_of_chunks() -> None:
@@ -106,7 +106,7 @@ def test_frozen_weights_and_what_modules_tell() -> None:
     got, found = gradients(StreamBp(chunks=3), net(), [batch()], balanced)
     assert got == pytest.approx(loss, rel=1e-6)
     for a, w in zip(found, wanted, strict=True):
-        assert (a - w).norm() <= 2e-6 * w.norm()
+        assert (a - w).norm() <= 3e-6 * w.norm()
 
 
 def test_clips_and_refuses_what_it_cannot_cut() -> None:
