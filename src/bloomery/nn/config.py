@@ -137,6 +137,11 @@ class Config:
         """Keys less than so many positions away are seen in a layer; 0 = all."""
         return self.windows[layer % len(self.windows)] if self.windows else 0
 
+    @property
+    def predicts_next(self) -> bool:
+        """Whether each token is scored by those before it alone, of one text: what log-probabilities of a text and tuning take."""
+        return self.causal and not self.encoder_layers
+
     def encoder(self) -> Config:
         """The shape of the encoder."""
         return replace(self, layers=self.encoder_layers, encoder_layers=0, causal=False, tied=True, head_divisor=1.0)

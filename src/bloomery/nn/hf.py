@@ -170,6 +170,8 @@ def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: tor
     Weights of more than `shard` bytes become several files and their index.
     """
     ids = {f"{role}_id": i for role, i in special_ids(tokenizer_folder).items()}
+    if net.cfg.encoder_layers:  # the decoder begins with the padding token, without which transformers does not generate
+        ids["decoder_start_token_id"] = ids.setdefault("pad_token_id", 0)
     config = {
         **write_config(net.cfg), "use_cache": True,
         "dtype": str(dtype).removeprefix("torch."), "torch_dtype": str(dtype).removeprefix("torch."),

@@ -13,7 +13,7 @@ from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine, threads
 from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View, Vocab
 from bloomery.stages import _training
-from bloomery.stages._tune_forecast import LONGEST
+from bloomery.stages._tune_forecast import LONGEST, answering
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
@@ -258,6 +258,7 @@ class Tune:
         from bloomery.train.conversations import lay_out
 
         cfg = model.net.cfg
+        answering(cfg)
         if self.context > cfg.context:
             raise BadInput(f"context: the model reads {cfg.context} tokens at most, not {self.context}; say less")
         shape = (self.context, min(cfg.context, LONGEST), cfg.vocab)
