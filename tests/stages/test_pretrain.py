@@ -270,6 +270,13 @@ def test_knobs_of_guards_that_make_no_run() -> None:
             Pretrain(None, **knobs)
 
 
+def test_float8_is_refused_before_work_even_where_there_is_a_gpu(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is on the processor, and the run would end in the conversion, after the text was read and the weights were made."""
+    monkeypatch.setattr("bloomery.train.float8.demand", lambda: None)
+    with pytest.raises(BadInput, match=r"train on the processor so far; say bfloat16"):
+        stage(tokens, precision="float8").mode()
+
+
 def test_a_tracker_that_is_not_installed_ends_the_command_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -183,6 +183,9 @@ def test_what_cannot_be_is_refused_in_one_sentence(world: dict[str, Path], tmp_p
     ):
         with pytest.raises(ValueError, match=said_so):
             stage(world, **knobs)
+    with pytest.raises(BadInput, match="compile: the backward pass runs the blocks in parts; say `compile: auto` or off"):
+        stage(world, backward="streambp", compile="on").mode()
+    assert stage(world, backward="streambp", compile="auto").mode()["compile"] is False
     with pytest.raises(BadInput, match="the chat template cannot be read"):
         stage(world, template=str(tmp_path / "none.jinja")).probe()
     with pytest.raises(BadInput, match="reads 64 tokens at most, not 128"):

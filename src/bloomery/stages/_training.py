@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from bloomery.core import catalog
+from bloomery.core.errors import BadInput
+
 if TYPE_CHECKING:
     from bloomery.core.job import Job
 
@@ -28,6 +31,38 @@ def sound(stage: Any) -> None:
         raise ValueError(f"stall_seconds must not be negative, got {stage.stall_seconds}")
     if len(set(stage.report_to)) < len(stage.report_to):
         raise ValueError("report_to names a tracker twice")
+
+
+def eager(stage: Any) -> str:
+    """Why blocks cannot be compiled, where they cannot."""
+    if getattr(stage, "saved", None) is not None:
+        return "what is kept of activations is decided site by site, which compiled blocks do not have"
+    if getattr(stage, "modules", ()):
+        return "modules of a recipe may change from step to step"
+    if catalog.attribute("loss", stage.loss, "opens"):
+        return "the loss looks inside the model"
+    if catalog.attribute("backward", stage.backward, "opens"):
+        return "the backward pass runs the blocks in parts"
+    return "rows change their length from step to step" if catalog.attribute("batching", stage.batching, "uneven") else ""
+
+
+def precision(stage: Any) -> str:
+    """The format of the working weights; BadInput, before any work, for float8: a stage puts nothing on a GPU yet, where it is made."""
+    from bloomery.train.precision import resolved
+
+    found = resolved(stage.precision)
+    if found == "float8":
+        raise BadInput("precision: float8 products are made on a GPU, and pretrain and tune train on the processor so far; say bfloat16")
+    return found
+
+
+def compiling(stage: Any) -> bool | str:
+    """The knob `compile` of a stage, "off" for what cannot be compiled; BadInput where that is asked for."""
+    if not (reason := eager(stage)):
+        return stage.compile
+    if stage.compile in (True, "on"):
+        raise BadInput(f"compile: {reason}; say `compile: auto` or off")
+    return "off"
 
 
 def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, Any]:

@@ -109,26 +109,9 @@ class Pretrain:
     def mode(self) -> dict:
         """What decides the last digits. Known before the vocabulary is, so that a plan can name the address."""
         from bloomery.train.compiled import worthwhile
-        from bloomery.train.precision import resolved
 
-        flops, wish = self.tokens * self.config(1).flops_per_token(self.context), self.compile
-        if reason := self.eager():
-            if wish in (True, "on"):
-                raise BadInput(f"compile: {reason}; say `compile: auto` or off")
-            wish = "off"
-        return {"precision": resolved(self.precision), "compile": worthwhile(wish, flops), "threads": threads()}
-
-    def eager(self) -> str:
-        """Why blocks cannot be compiled, where they cannot."""
-        if self.saved is not None:
-            return "what is kept of activations is decided site by site, which compiled blocks do not have"
-        if self.modules:
-            return "modules of a recipe may change from step to step"
-        if catalog.attribute("loss", self.loss, "opens"):
-            return "the loss looks inside the model"
-        if catalog.attribute("backward", self.backward, "opens"):
-            return "the backward pass runs the blocks in parts"
-        return "rows change their length from step to step" if catalog.attribute("batching", self.batching, "uneven") else ""
+        flops, wish = self.tokens * self.config(1).flops_per_token(self.context), _training.compiling(self)
+        return {"precision": _training.precision(self), "compile": worthwhile(wish, flops), "threads": threads()}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md."""

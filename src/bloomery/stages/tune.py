@@ -58,7 +58,7 @@ class Tune:
     measured: int = 400  # held-out conversations at most that are measured before and after
     precision: Literal["auto", "bfloat16", "float32", "float8"] = "auto"  # format of the working weights; masters are float32
     deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU too
-    compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
+    compile: bool | Literal["auto", "on", "off"] = "auto"  # on: one block, for all layers; auto: off, as the run's length is not known yet
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
     checkpoint_seconds: float = 30.0  # seconds between checkpoints
     checkpoint_steps: int = 0  # also every so many steps; 0 = never
@@ -94,9 +94,9 @@ class Tune:
     def mode(self) -> dict:
         """What decides the last digits; whether it pays to compile is known before the data are, from the knob alone."""
         from bloomery.train.compiled import PAYS_FROM, worthwhile
-        from bloomery.train.precision import resolved
 
-        return {"precision": resolved(self.precision), "compile": worthwhile(self.compile, PAYS_FROM / 2), "threads": threads()}
+        compiled = worthwhile(_training.compiling(self), PAYS_FROM / 2)
+        return {"precision": _training.precision(self), "compile": compiled, "threads": threads()}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md.
