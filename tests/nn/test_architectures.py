@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,34 @@ def test_the_kinds_of_tokens_are_those_of_transformers(tmp_path):
         want, found = theirs(IDS, token_type_ids=types).logits, net.logits(net(IDS, types_BT=types))
         assert (found - want).abs().max() < 1e-5
         assert not torch.allclose(found, net.logits(net(IDS)), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "gemma2", "gpt_neox", "modernbert"])
+def test_entries_beside_the_usual_ones_mean_what_they_mean_to_transformers_or_are_refused(tmp_path, kind):
+    """Each entry is put into a config.json that transformers then obeys: either our logits are its logits, or it is refused by name."""
+    make(kind, next(entries for one, entries in MODELS.values() if one == kind)).save_pretrained(tmp_path)
+    usual, yarn = json.loads((tmp_path / "config.json").read_text()), {"factor": 4.0, "original_max_position_embeddings": 16}
+    refused = compared = 0
+    for entries in (
+        {"is_causal": False}, {"rope_scaling": {"type": "yarn", **yarn}}, {"sliding_window": 5}, {"use_bidirectional_attention": True},
+        {"layer_types": ["full_attention", "sliding_attention", "full_attention"][: usual["num_hidden_layers"]]},
+        {"rope_scaling": {"type": "linear", "factor": 3.0}, "rope_theta": 500.0, "rope_parameters": None},
+        {"hidden_act": "relu", "hidden_activation": "relu"}, {"attention_multiplier": 0.3},
+    ):  # fmt: skip
+        (tmp_path / "config.json").write_text(json.dumps({**usual, **entries}))
+        try:
+            cfg, state = from_hf(tmp_path)
+        except BadInput:
+            refused += 1
+            continue
+        try:
+            theirs = auto(kind).from_pretrained(tmp_path, attn_implementation="eager" if kind == "gemma2" else "sdpa").eval()
+            with torch.no_grad():
+                want = theirs(IDS).logits
+        except (AttributeError, RuntimeError, ValueError, TypeError):  # nothing that transformers takes, or of other shapes
+            continue
+        net = assemble(cfg, state, torch.float32, tmp_path)
+        compared += 1
+        with torch.no_grad():
+            assert (want - net.logits(net(IDS))).abs().max() < 1e-5, entries
+    assert refused >= 1 and compared >= 3

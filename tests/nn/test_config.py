@@ -26,6 +26,7 @@ def test_shapes_that_are_none_are_refused():
     for changes, words in [
         ({"ffn": 0}, "ffn must be at least 1"), ({"width": 18}, "multiple of heads"), ({"kv_heads": 3}, "multiple of kv_heads"),
         ({"head_width": 5}, "even for rotary positions"), ({"head_width": -2}, "negative"), ({"norm": "batch"}, "one of rms, layer"),
+        ({"norm": "layer", "norm_offset": True}, "norm_offset goes with"),
         ({"positions": "none"}, "rotary, learned"), ({"activation": "swish"}, "activation must be one of"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=words):

@@ -74,7 +74,19 @@ LLAMA = {
 }  # fmt: skip
 QWEN2, QWEN3 = ({**LLAMA, "architectures": [f"Qwen{n}ForCausalLM"], "num_key_value_heads": 2, "head_dim": 8} for n in (2, 3))
 GPT2 = {"architectures": ["GPT2LMHeadModel"], "vocab_size": 97, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+MISTRAL = {**LLAMA, "architectures": ["MistralForCausalLM"], "num_key_value_heads": 2, "sliding_window": 9}
+ENCODER = {**LLAMA, "architectures": ["ModernBertForMaskedLM"], "local_attention": 16}
+PARTS = {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")}
+LINEAR, DEFAULT = {"rope_type": "linear", "factor": 4.0}, {"rope_type": "default", "rope_theta": 1e4}
 REFUSED = [
+    (LLAMA, {"is_causal": False}, "is_causal False is not supported, only True"),
+    (LLAMA, {"rope_scaling": LINEAR, "rope_parameters": DEFAULT}, "rope_scaling and rope_parameters say different things"),
+    (LLAMA, {"rope_scaling": DEFAULT, "rope_parameters": {**DEFAULT, **LINEAR}}, "rope_scaling and rope_parameters say different"),
+    (MISTRAL, {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types .* Ministral"),
+    (ENCODER, {"sliding_window": 9}, "sliding_window 9 is not supported, only 8"),
+    (ENCODER, {"rope_parameters": {**PARTS, "full_attention": {"type": "linear", "factor": 4.0}}}, "rope_type 'linear'"),
+    (ENCODER, {"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_type 'linear'"),
+    (ENCODER, {"local_rope_theta": None}, "does not describe a ModernBert"),
     (LLAMA, {"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM is not supported"),
     (LLAMA, {"architectures": None}, "architecture nothing"),
     (LLAMA, {"architectures": None, "model_type": "qwen4"}, "did you mean qwen3 or qwen2"),
@@ -119,6 +131,13 @@ def test_what_a_config_leaves_out_means_what_it_means_to_transformers(tmp_path, 
         config["hidden_size"] = 64
     usual = getattr(transformers, f"{name}Config")(**{k: v for k, v in config.items() if k != "architectures"})
     assert read_config(config, tmp_path) == read_config(json.loads(usual.to_json_string(use_diff=False)), tmp_path)
+
+
+def test_rotary_positions_told_twice_alike_are_read(tmp_path):
+    theirs = {**LLAMA, "rope_theta": 5e3, "rope_scaling": {"type": "linear", "factor": 4.0}}
+    for params in (None, {**LINEAR, "rope_theta": 5e3}, {"type": "linear", **LINEAR, "rope_theta": 5e3}):
+        cfg = read_config({**theirs, "rope_parameters": params}, tmp_path)
+        assert (cfg.rope_base, cfg.rope_scaling.kind, cfg.rope_scaling.factor) == (5e3, "linear", 4.0)
 
 
 def test_windows_that_no_layer_uses_are_no_obstacle(tmp_path):

@@ -269,3 +269,12 @@ def test_all_tokens_see_a_prefix():
     documents = torch.tensor([[0] * 3 + [1] * 17])
     apart = net(row, documents_BT=documents, prefix_BT=prefix)
     torch.testing.assert_close(apart[:, 3:], net(row[:, 3:], prefix_BT=prefix[:, 3:]), rtol=0, atol=2e-6)
+
+
+def test_layers_with_a_base_of_their_own_are_not_decoded_with_the_other_one():
+    from bloomery.core.errors import BadInput
+    from bloomery.infer.cache import Cache
+
+    net = Transformer(Config(31, 16, 2, 4, 2, 24, 32, windows=(4, 0), local_rope_base=100.0), Rng((1,))).eval()
+    with pytest.raises(BadInput, match="two bases of rotary positions"):
+        net(torch.arange(3)[None], cache=Cache(net.cfg, 8, [0], torch.float32))

@@ -83,6 +83,20 @@ def test_there_and_back_is_bitwise(pair, tmp_path, dtype):
             assert again(input_ids=SOURCE, decoder_input_ids=TARGET).logits.equal(theirs(input_ids=SOURCE, decoder_input_ids=TARGET).logits)
 
 
+def test_what_is_written_generates_as_it_did(pair, tmp_path):
+    from transformers import T5ForConditionalGeneration
+
+    _, theirs, net = pair
+    to_hf(net, None, tmp_path)
+    again = T5ForConditionalGeneration.from_pretrained(tmp_path).eval()
+    assert (again.config.decoder_start_token_id, again.config.pad_token_id) == (0, 0)
+    start = {"max_new_tokens": 8, "do_sample": False}
+    wanted = theirs.generate(SOURCE, decoder_start_token_id=0, pad_token_id=0, **start)
+    assert torch.equal(again.generate(SOURCE, **start), wanted)
+    with torch.no_grad():
+        assert again(SOURCE, labels=TARGET).loss.isfinite()
+
+
 def test_every_parameter_is_counted_saved_and_has_a_site(pair, tmp_path):
     net = pair[2]
     assert net.cfg.parameters() == sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in pair[1].parameters())

@@ -196,3 +196,7 @@ def test_an_adapter_and_shards_are_refused_before_any_work(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(BadInput, match="is an adapter; merge it first"):
         stage.forecast({"model": Forecast()}, MACHINE)
+    (tmp_path / "adapter_config.json").unlink()
+    save(Transformer(Config(64, 32, 1, 2, 2, 48, 16, causal=False, architecture="bert")), tmp_path)
+    with pytest.raises(BadInput, match="in both directions"):
+        stage.forecast({"model": Forecast()}, MACHINE)

@@ -72,7 +72,7 @@ def test_each_kind_of_setting_fits_by_its_own_forecast_at_the_same_batch(machine
     stage, inputs = built("pretrain", **SHAPE), {"data": Forecast(facts={"vocab": 300})}
     told = stage.forecast(inputs, machine)
     assert told.memory == pytest.approx(sum(told.facts["memory_terms"].values()), rel=1e-3)
-    limit = 0.985 * told.memory
+    limit = told.memory - 0.25 * told.facts["memory_terms"]["activations"]  # not a share of all: the process itself is most of it
     found = stage.fitting(told, inputs, machine, limit)
     assert {next(iter(fit.knobs)) for fit in found} >= {"micro", "saved", "precision"}
     assert [fit.seconds for fit in found] == sorted(fit.seconds for fit in found)

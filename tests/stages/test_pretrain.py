@@ -270,6 +270,32 @@ def test_knobs_of_guards_that_make_no_run() -> None:
             Pretrain(None, **knobs)
 
 
+def test_float8_is_refused_before_work_where_the_model_is_on_the_processor(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloomery.train.float8.demand", lambda: None)
+    with pytest.raises(BadInput, match=r"made on a GPU, and device is cpu; say bfloat16"):
+        stage(tokens, precision="float8", device="cpu").mode()
+    monkeypatch.setattr("bloomery.train.device._has_cuda", lambda: True)
+    assert stage(tokens, precision="float8").mode().items() >= {"precision": "float8", "device": "cuda"}.items()
+
+
+def test_further_fields_of_the_model(tokens: Path, tmp_path: Path) -> None:
+    shape = {"qk_norm": True, "windows": [8, 0], "norm": "layer", "tied": False, "rope_scaling": {"kind": "linear", "factor": 2.0}}
+    from bloomery.nn.saving import load
+
+    net = load(made(tokens, tmp_path, model=shape).out)
+    assert (net.cfg.qk_norm, net.cfg.norm, net.cfg.tied, net.cfg.rope_scaling.factor) == (True, "layer", False, 2.0)
+    assert net.cfg.window(0) == 8 and net.cfg.window(1) == 0
+    for wrong, said in (
+        ({"qknorm": True}, "did you mean qk_norm"),
+        ({"width": 8}, "a knob of the step itself"),
+        ({"score_cap": "much"}, "model.score_cap"),
+        ({"norm": "batch"}, "model.norm"),
+        ({"encoder_layers": 2}, "no field"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Pretrain(None, model=wrong)
+
+
 def test_a_tracker_that_is_not_installed_ends_the_command_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,6 +183,9 @@ def test_what_cannot_be_is_refused_in_one_sentence(world: dict[str, Path], tmp_p
     ):
         with pytest.raises(ValueError, match=said_so):
             stage(world, **knobs)
+    with pytest.raises(BadInput, match="compile: the backward pass runs the blocks in parts; say `compile: auto` or off"):
+        stage(world, backward="streambp", compile="on").mode()
+    assert stage(world, backward="streambp", compile="auto").mode()["compile"] is False
     with pytest.raises(BadInput, match="the chat template cannot be read"):
         stage(world, template=str(tmp_path / "none.jinja")).probe()
     with pytest.raises(BadInput, match="reads 64 tokens at most, not 128"):
@@ -252,3 +256,18 @@ def test_the_forecast_knows_a_step_and_a_folder(world: dict[str, Path], monkeypa
         for knobs, *given in (({}, ours, machine), ({"adapter": "lora"}, outside, machine))
     )
     assert 0 < small.seconds < big.seconds and big.disk < 4e8 and big.facts["parameters"] == 1e8
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"causal": False}, "sees the tokens after a token"), ({"encoder_layers": 1}, "reads two")])
+def test_a_model_to_which_answers_are_given_away_is_refused(world: dict[str, Path], tmp_path: Path, changes: dict, said: str) -> None:
+    """Such a model would be "tuned" to copy the token that stands after each one, and score better and better."""
+    folder = tmp_path / "model"
+    shutil.copytree(world["model"], folder)
+    save(Transformer(Config(vocab=300, width=32, layers=1, heads=2, kv_heads=1, ffn=48, context=64, **changes)), folder)
+    one = stage({**world, "model": folder})
+    with pytest.raises(BadInput, match=said):
+        one.forecast({"model": Forecast(), "data": Forecast(facts={"bytes": 2e6})}, Machine("test", 2, 8 << 30, True, {"float32": 1e11}))
+    with pytest.raises(BadInput, match=said):
+        one.run(job(tmp_path / "run"))
+    with pytest.raises(BadInput, match="no log-probabilities of a text"):
+        load(folder).score([[1, 2, 3]])

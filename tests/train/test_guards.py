@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -18,7 +19,7 @@ from small_run import curve, training
 
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 from bloomery.methods.loss.cross_entropy import CrossEntropy
-from bloomery.train import resume
+from bloomery.train import checkpoint, resume
 from bloomery.train.checkpoint import Checkpoints
 from bloomery.train.loop import Training, train
 from bloomery.train.spikes import Guard
@@ -122,6 +123,36 @@ def test_copies_of_the_weights_are_those_of_the_run_that_counts(tmp_path: Path) 
         assert sorted(path.name for path in copies.folder.iterdir()) == [f"step-{step:012d}" for step in (4, 8, 12, 16, 20)]
         last = copies.newest()[0]
         assert all(torch.equal(last[name], weight) for name, weight in run.optimizer.weights().items())
+
+
+@pytest.mark.parametrize("act", ["dump", "skip"])
+def test_another_level_is_not_taken_for_leaps_to_the_end(tmp_path: Path, act: str) -> None:
+    """Left out for ever, updates would make a run that ends well and has learned nothing since; written for ever, a file of all text."""
+    run = leaping(tmp_path, act)
+    type(run.loss).here = staticmethod(lambda batch: run.guard.count > 0 or len(run.guard.losses) >= 10)
+    if act == "skip":
+        with pytest.raises(CheckFailed, match=r"4 updates in a row would be left out, and the loss does not come back: .*`spikes: dump`"):
+            train(run)
+        return
+    assert train(run).spikes == 4 and len(dumped(run)) == 4
+    assert [row["step"] for row in curve(run) if "leapt" in row] == [11, 12, 13, 14] and len(run.guard.losses) == 6
+
+
+def test_a_checkpoint_waits_for_the_copy_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run killed after it would not come to that step again, and the copy would be missing."""
+    real, behind = checkpoint.write, []
+
+    def slow(folder: Path, *given) -> None:
+        step = int(folder.name.removeprefix(checkpoint.TORN))
+        if folder.parent.name == "weights":
+            time.sleep(0.05)
+        else:
+            behind.extend(n for n in range(4, step + 1, 4) if not Checkpoints(tmp_path / "weights").has(n))
+        real(folder, *given)
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    train(training(tmp_path, weights=Checkpoints(tmp_path / "weights", keep=0), weights_every=4, save_steps=2))
+    assert behind == [] and Checkpoints(tmp_path / "weights").has(20)
 
 
 def test_going_back_leaves_out_the_rows_since_the_checkpoint(tmp_path: Path) -> None:

@@ -31,11 +31,13 @@ def log_probabilities(
 
     `precision` (such as torch.bfloat16) is what matrix products are computed in; the softmax is fp32 in any case. Networks by role in
     `others` serve the filters that read them. BadInput for a filter that looks at the tokens before, which many positions at a time
-    do not have.
+    do not have, and for a model that sees more than those.
     """
     if strange := [type(one).__name__ for one in filters if "tokens" in one.reads]:
         raise BadInput(f"{strange[0]} looks at the tokens before each token, so no text can be scored under it; leave it out")
     read = named(filters, others or {})
+    if not all(one.cfg.predicts_next for one in (net, *read.values())):
+        raise BadInput("a model that sees the tokens after a token, or that reads two texts, gives no log-probabilities of a text")
     length = context or min(one.cfg.context for one in (net, *read.values()))
     sequences = [np.asarray(ids, dtype=np.int64) for ids in sequences]
     scores = [np.zeros(max(len(ids) - 1, 0), dtype=np.float32) for ids in sequences]

@@ -123,6 +123,8 @@ class Config:
             raise ValueError(f"residual_scale goes with norms before attention and feed-forward, not with {self.norm_order}")
         if self.parallel and self.norm_order != "pre":
             raise ValueError(f"parallel goes with norms before attention and feed-forward, not with {self.norm_order}")
+        if self.norm == "layer" and self.norm_offset:
+            raise ValueError("norm_offset goes with root-mean-square norms: layer norms store their gains as they are")
         if self.encoder_layers < 0 or (self.encoder_layers and (self.norm_order != "pre" or self.parallel or not self.causal)):
             raise ValueError("encoder_layers go with causal layers that have their norms first")
         if self.experts and (not 1 <= self.top <= self.experts or min(self.expert_ffn, self.shared_ffn) < 0 or self.mlp_bias):
@@ -134,6 +136,11 @@ class Config:
     def window(self, layer: int) -> int:
         """Keys less than so many positions away are seen in a layer; 0 = all."""
         return self.windows[layer % len(self.windows)] if self.windows else 0
+
+    @property
+    def predicts_next(self) -> bool:
+        """Whether each token is scored by those before it alone, of one text: what log-probabilities of a text and tuning take."""
+        return self.causal and not self.encoder_layers
 
     def encoder(self) -> Config:
         """The shape of the encoder."""

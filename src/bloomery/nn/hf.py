@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bloomery.core.errors import BadInput, near
 from bloomery.nn.config import Config
-from bloomery.nn.mapping import Architecture, Tensors, expect, sayable
+from bloomery.nn.mapping import ENCODERS, Architecture, Tensors, expect, sayable
 from bloomery.nn.maps import (
     bert,
     gemma2,
@@ -170,6 +170,8 @@ def to_hf(net: Transformer, tokenizer_folder: Path | None, out: Path, dtype: tor
     Weights of more than `shard` bytes become several files and their index.
     """
     ids = {f"{role}_id": i for role, i in special_ids(tokenizer_folder).items()}
+    if net.cfg.encoder_layers:  # the decoder begins with the padding token, without which transformers does not generate
+        ids["decoder_start_token_id"] = ids.setdefault("pad_token_id", 0)
     config = {
         **write_config(net.cfg), "use_cache": True,
         "dtype": str(dtype).removeprefix("torch."), "torch_dtype": str(dtype).removeprefix("torch."),
@@ -241,6 +243,8 @@ def read_config(config: dict[str, Any], where: Path) -> Config:
         if kind not in (None, known.MODEL_TYPE):
             raise BadInput(f"architectures says {name} and model_type {kind}, which is not the same model; correct one of them")
         expect(config, quantization_config=(None,), is_encoder_decoder=(known.MODEL_TYPE == "t5",))
+        if known.MODEL_TYPE not in ENCODERS:
+            expect(config, is_causal=(True,))  # false makes any decoder of transformers see the whole text
         return known.read(config)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error

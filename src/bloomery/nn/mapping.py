@@ -68,8 +68,8 @@ def read_rope(config: Mapping[str, Any], base: float = 10000.0, share: float = 1
 
     BadInput for kinds of scaling that we do not compute, or parameters of its own for some layers.
     """
-    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    rope = one_rope(config)
+    kind = rope.get("rope_type", "default")
     expect({"rope_type": kind}, rope_type=kinds)
     for name, value in rope.items():
         if isinstance(value, dict):
@@ -87,6 +87,18 @@ def read_rope(config: Mapping[str, Any], base: float = 10000.0, share: float = 1
         own |= {"low": float(rope.get("beta_slow") or 1), "high": float(rope.get("beta_fast") or 32)}
         own |= {"attention": rope.get("attention_factor"), "truncate": bool(rope.get("truncate", True))}
     return found | {"rope_scaling": RopeScaling(kind, float(rope["factor"]), **own)}
+
+
+def one_rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `rope_scaling`, which old versions write, or of `rope_parameters`; BadInput where both are there and differ:
+    transformers obeys the older one."""
+    told = [{**config[name]} for name in ("rope_scaling", "rope_parameters") if config.get(name)]
+    for one in told:
+        kind = one.pop("type", "default")
+        one.setdefault("rope_type", kind)
+    if len(told) == 2 and told[0] != {name: value for name, value in told[1].items() if name in told[0] or name != "rope_theta"}:
+        raise BadInput("rope_scaling and rope_parameters say different things; keep the one that is meant")
+    return told[-1] if told else {}
 
 
 def write_rope(cfg: Config, base: str = "rope_theta", share: str = "partial_rotary_factor") -> dict[str, Any]:

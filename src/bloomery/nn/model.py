@@ -225,6 +225,8 @@ class Transformer(nn.Module):
         if self.cfg.positions in ("relative", "alibi") or self.encoder is not None:
             what = "an encoder" if self.encoder is not None else f"{self.cfg.positions} positions"
             raise BadInput(f"a model with {what} is not decoded step by step yet; score texts with it, or choose another")
+        if self.cfg.local_rope_base:
+            raise BadInput("a model with two bases of rotary positions is not decoded step by step yet; score texts with it")
 
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None, cache: Any = None,

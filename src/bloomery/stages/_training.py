@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from bloomery.core import catalog
+from bloomery.core.errors import BadInput
 from bloomery.core.machine import threads
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def sound(stage: Any) -> None:
         raise ValueError("report_to names a tracker twice")
 
 
-def mode(stage: Any, compile: bool | str, flops: float) -> dict[str, Any]:
+def mode(stage: Any, flops: float) -> dict[str, Any]:
     """What decides the last digits of a run of so many FLOPs; "device" is there where it is not the processor."""
     from bloomery.train import device
     from bloomery.train.compiled import worthwhile
@@ -40,12 +42,34 @@ def mode(stage: Any, compile: bool | str, flops: float) -> dict[str, Any]:
 
     found = device.mode(stage.device)
     precision = resolved(stage.precision, device_of(found))
-    return {"precision": precision, "compile": worthwhile(compile, flops), "threads": threads(), **found}
+    return {"precision": precision, "compile": worthwhile(compiling(stage), flops), "threads": threads(), **found}
 
 
 def device_of(mode: dict[str, Any]) -> str:
     """Where a run of that mode trains."""
     return mode.get("device", "cpu")
+
+
+def eager(stage: Any) -> str:
+    """Why blocks cannot be compiled, where they cannot."""
+    if getattr(stage, "saved", None) is not None:
+        return "what is kept of activations is decided site by site, which compiled blocks do not have"
+    if getattr(stage, "modules", ()):
+        return "modules of a recipe may change from step to step"
+    if catalog.attribute("loss", stage.loss, "opens"):
+        return "the loss looks inside the model"
+    if catalog.attribute("backward", stage.backward, "opens"):
+        return "the backward pass runs the blocks in parts"
+    return "rows change their length from step to step" if catalog.attribute("batching", stage.batching, "uneven") else ""
+
+
+def compiling(stage: Any) -> bool | str:
+    """The knob `compile` of a stage, "off" for what cannot be compiled; BadInput where that is asked for."""
+    if not (reason := eager(stage)):
+        return stage.compile
+    if stage.compile in (True, "on"):
+        raise BadInput(f"compile: {reason}; say `compile: auto` or off")
+    return "off"
 
 
 def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, Any]:

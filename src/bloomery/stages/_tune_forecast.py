@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
 from bloomery.seams import Rng
 from bloomery.stages._forecast import CONVERSATION_BYTES, Load
@@ -14,8 +15,10 @@ LONGEST = 2048  # a row's inputs at most, where no context is given
 
 
 def load(stage: Any, cfg: Config, size: float) -> Load:
-    """Of a run on conversations of about `size` bytes."""
+    """Of a run on conversations of about `size` bytes; BadInput for a model that learns no answers."""
     from bloomery.train.batches import micro_rows
+
+    answering(cfg)
 
     mode, context = stage.mode(), stage.context or min(cfg.context, LONGEST)
     rows, tokens = max(1, stage.batch // context), size / BYTES_PER_TOKEN
@@ -39,6 +42,13 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         save_seconds=stage.checkpoint_seconds,
         save_steps=stage.checkpoint_steps,
     )
+
+
+def answering(cfg: Config) -> None:
+    """BadInput for a model that would see what it is to predict, or that reads two texts."""
+    if not cfg.predicts_next:
+        why = "reads two texts" if cfg.encoder_layers else "sees the tokens after a token, so that every answer would be given away"
+        raise BadInput(f"model: a {cfg.architecture} model {why}; tune a causal one")
 
 
 def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, Any], Any]:

@@ -71,6 +71,8 @@ class Export:
 
     def demand_whole(self) -> None:
         """BadInput where the model is there and is an adapter, or an outside folder whose weights are not in one file."""
+        from bloomery.nn.config import Config
+
         if self.model is None:
             return
         if self.model.path("adapter_config.json").is_file():
@@ -78,6 +80,9 @@ class Export:
         if not self.model.path("model.safetensors").is_file():
             mend = "write it anew with bloomery.load(...).save(...), or name a folder that does"
             raise BadInput(f"{self.model.folder} holds no model.safetensors with all weights; {mend}")
+        if self.model.path("model.json").is_file() and not Config.read(self.model.path("model.json")).predicts_next:
+            mend = "bloomery.nn.hf.to_hf writes its folder for transformers"
+            raise BadInput(f"{self.model.name} reads its text in both directions, and exports are measured as decoders; {mend}")
 
     def run(self, job: Job) -> None:
         """Load, write, count."""

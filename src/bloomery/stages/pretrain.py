@@ -16,6 +16,7 @@ from bloomery.core.machine import Machine
 from bloomery.nn.config import Config
 from bloomery.seams import Backward, Batching, Clock, Init, Loss, Module, Optim, Rng, Saved, Schedule, View
 from bloomery.stages import _training
+from bloomery.stages._shape import further
 from bloomery.train.record import check_audit, hash_weights, lossy, typical_speed
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Pretrain:
     top: int = 2  # experts that a token goes to
     expert_ffn: int = 0  # width of an expert; 0 = ffn / top, so that a token costs the same
     shared_ffn: int = 0  # width of a further feed-forward that every token goes to; 0 = none
+    model: dict | None = None  # further fields of the model, see docs/models.md, such as {qk_norm: true, windows: [128, 0]}
     context: int = 256  # tokens of a row
     tokens: int = 3_000_000  # tokens to read, trained or not
     batch: int = 1024  # tokens per step, at least a context; rounded down to whole rows
@@ -100,6 +102,7 @@ class Pretrain:
         if self.experts:
             ffn = self.expert_ffn or max(1, self.ffn // max(1, self.top))
             mixed = {"experts": self.experts, "top": self.top, "shared_ffn": self.shared_ffn, "architecture": "mixtral"}
+        mixed |= further(self.model or {})
         return Config(vocab, self.width, self.layers, self.heads, kv_heads, ffn, self.context, causal=self.causal, **mixed)
 
     @property
@@ -109,24 +112,7 @@ class Pretrain:
 
     def mode(self) -> dict:
         """What decides the last digits. Known before the vocabulary is, so that a plan can name the address."""
-        flops, wish = self.tokens * self.config(1).flops_per_token(self.context), self.compile
-        if reason := self.eager():
-            if wish in (True, "on"):
-                raise BadInput(f"compile: {reason}; say `compile: auto` or off")
-            wish = "off"
-        return _training.mode(self, wish, flops)
-
-    def eager(self) -> str:
-        """Why blocks cannot be compiled, where they cannot."""
-        if self.saved is not None:
-            return "what is kept of activations is decided site by site, which compiled blocks do not have"
-        if self.modules:
-            return "modules of a recipe may change from step to step"
-        if catalog.attribute("loss", self.loss, "opens"):
-            return "the loss looks inside the model"
-        if catalog.attribute("backward", self.backward, "opens"):
-            return "the backward pass runs the blocks in parts"
-        return "rows change their length from step to step" if catalog.attribute("batching", self.batching, "uneven") else ""
+        return _training.mode(self, self.tokens * self.config(1).flops_per_token(self.context))
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md."""

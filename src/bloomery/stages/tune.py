@@ -13,7 +13,7 @@ from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine
 from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View, Vocab
 from bloomery.stages import _training
-from bloomery.stages._tune_forecast import LONGEST
+from bloomery.stages._tune_forecast import LONGEST, answering
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Tune:
     precision: Literal["auto", "bfloat16", "float32", "float8"] = "auto"  # format of the working weights; masters are float32
     device: Literal["auto", "cpu", "cuda"] = "auto"  # what trains; auto: a GPU where torch has one
     deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU too
-    compile: bool | Literal["auto", "on", "off"] = "auto"  # auto: where there is a C++ compiler and the run is long enough
+    compile: bool | Literal["auto", "on", "off"] = "auto"  # on: one block, for all layers; auto: off, as the run's length is not known yet
     evaluate_every: int = 0  # steps between held-out measurements; 0 = about six in the run
     checkpoint_seconds: float = 30.0  # seconds between checkpoints
     checkpoint_steps: int = 0  # also every so many steps; 0 = never
@@ -96,7 +96,7 @@ class Tune:
         """What decides the last digits; whether it pays to compile is known before the data are, from the knob alone."""
         from bloomery.train.compiled import PAYS_FROM
 
-        return _training.mode(self, self.compile, PAYS_FROM / 2)
+        return _training.mode(self, PAYS_FROM / 2)
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md.
@@ -259,6 +259,7 @@ class Tune:
         from bloomery.train.conversations import lay_out
 
         cfg = model.net.cfg
+        answering(cfg)
         if self.context > cfg.context:
             raise BadInput(f"context: the model reads {cfg.context} tokens at most, not {self.context}; say less")
         shape = (self.context, min(cfg.context, LONGEST), cfg.vocab)

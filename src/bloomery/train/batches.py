@@ -118,7 +118,7 @@ def stack(rows: list[dict[str, np.ndarray]]) -> Batch:
     return Batch(**{name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in COLUMNS})
 
 
-def micro_rows(rows: int, wish: int, context: int, tokens: int = 2048) -> int:
+def micro_rows(rows: int, wish: int, context: int, tokens: int = 4096) -> int:
     """Rows of a micro-batch: a divisor of the step's rows, so that every micro-batch has the same shape.
 
     At most `wish`, or with 0 as many as hold about `tokens`: more cost memory, and speed, since what a layer makes leaves the cache.

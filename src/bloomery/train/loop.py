@@ -114,6 +114,9 @@ def leap(run: Training, at: Standing) -> str:
     said = f"the loss leaps to {at.loss:.3f} at step {step}, above {limit:.3f}; the ids of its {len(names)} documents are in"
     if act == "stop":
         raise CheckFailed(f"{said} {run.guard.path}; look at them, lower the rate, or say `spikes: skip` or back")
+    if act == "skip" and run.guard.streak == run.guard.least:
+        why = f"{run.guard.streak} updates in a row would be left out, and the loss does not come back"
+        raise CheckFailed(f"{said} {run.guard.path}; {why}: lower the rate, or say `spikes: dump`")
     run.log.say(f"{said} {run.guard.path.name}{'; the update is left out' if act == 'skip' else ''}")
     return act
 

@@ -22,6 +22,8 @@ def resolved(wish: str, device: str = "cpu") -> str:
         from bloomery.train import float8
 
         float8.demand()
+        if device == "cpu":
+            raise BadInput("precision: float8 products are made on a GPU, and device is cpu; say bfloat16")
     return wish
 
 

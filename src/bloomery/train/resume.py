@@ -120,8 +120,10 @@ def go_on(run: Training) -> None:
 
 
 def save(run: Training, at: Standing, curve: Curve) -> None:
-    """Begin a checkpoint; the curve first, so that it is never behind it."""
+    """Begin a checkpoint; the curve and copies of the weights first, so that they are never behind it."""
     curve.to_disk()
+    if run.weights is not None:
+        run.weights.wait()
     state = {
         "clock": asdict(replace(at.clock, seen=dict(at.clock.seen))),
         "batching": run.feed.state,

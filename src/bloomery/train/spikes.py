@@ -3,7 +3,8 @@
 limit = median + sigmas x max(1.4826 x MAD, 0.01 x |median|) over the last `window` losses that passed, where MAD is the median of
 their distances from the median: 1.4826 x MAD is the standard deviation where losses are normal, and half of the window may be wild
 without moving it. The second part keeps a loss that hardly moves from making a leap of every small step. Nothing is a leap before a
-quarter of the window is there.
+quarter of the window is there. As many leaps in a row are no leap any more but another level: the window then begins anew where updates
+are made all the same.
 """
 
 from __future__ import annotations
@@ -31,11 +32,17 @@ class Guard:
     path: Path | None = None  # one JSON line for each batch that leapt
     losses: deque = field(default_factory=deque)
     count: int = 0  # batches that leapt
+    streak: int = 0  # of them in a row, up to the last loss
     returned: tuple[int, int] = (-1, 0)  # the step gone back to last, and how often
+
+    @property
+    def least(self) -> int:
+        """Losses that set a limit, and leaps in a row that are another level."""
+        return max(4, self.window // 4)
 
     def limit(self) -> float | None:
         """What the next loss may be at most; None while too few are known."""
-        if self.act == "off" or len(self.losses) < max(4, self.window // 4):
+        if self.act == "off" or len(self.losses) < self.least:
             return None
         middle = statistics.median(self.losses)
         spread = NORMAL * statistics.median(abs(loss - middle) for loss in self.losses)
@@ -45,8 +52,11 @@ class Guard:
         """The limit that a loss passes; a loss that stays below it joins the window, and None is returned."""
         limit = self.limit()
         if limit is not None and loss > limit:
-            self.count += 1
+            self.count, self.streak = self.count + 1, self.streak + 1
+            if self.act == "dump" and self.streak == self.least:
+                self.losses.clear()
             return limit
+        self.streak = 0
         if self.act != "off":
             self.losses.append(loss)
             if len(self.losses) > self.window:
@@ -68,12 +78,13 @@ class Guard:
 
     def state(self) -> dict[str, Any]:
         """JSON of what a resumed run must know."""
-        return {"losses": list(self.losses), "count": self.count, "returned": list(self.returned)}
+        return {"losses": list(self.losses), "count": self.count, "streak": self.streak, "returned": list(self.returned)}
 
     def load(self, state: dict[str, Any] | None) -> None:
         """Take back what `state` gave, or begin; batches written down later are dropped, and will be again."""
-        state = state or {"losses": [], "count": 0, "returned": (-1, 0)}
-        self.losses, self.count, self.returned = deque(state["losses"]), state["count"], tuple(state["returned"])
+        state = state or {"losses": [], "count": 0, "streak": 0, "returned": (-1, 0)}
+        self.losses, self.returned = deque(state["losses"]), tuple(state["returned"])
+        self.count, self.streak = state["count"], state["streak"]
         if self.path is not None and self.path.exists():
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             aside = self.path.with_name(f"{self.path.name}.tmp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
 from bloomery.nn.mapping import HEAD, Tensors, read_rotary, read_windows, rotary_tensors, write_rotary
 
@@ -13,7 +14,10 @@ BUFFERS, TIED = ("rotary_emb.inv_freq",), HEAD
 
 
 def read(config: Mapping[str, Any]) -> Config:
-    own = {"windows": read_windows({**config, "layer_types": None}, 4096), "head_width": config.get("head_dim") or 0}
+    windows = read_windows({**config, "layer_types": None}, 4096)
+    if read_windows(config, 4096) != windows:
+        raise BadInput("layer_types that differ from layer to layer make transformers read it as a Ministral; choose another model")
+    own = {"windows": windows, "head_width": config.get("head_dim") or 0}
     return read_rotary(config, context=131072, kv_heads=8, architecture=MODEL_TYPE, **own)
 
 

@@ -17,6 +17,7 @@ def read(config: Mapping[str, Any]) -> Config:
     heads, layers, bias = config["num_attention_heads"], config["num_hidden_layers"], bool(config.get("attention_bias", False))
     every, half = config.get("global_attn_every_n_layers", 3), config.get("local_attention", 128) // 2
     kinds = ["sliding_attention" if i % every else "full_attention" for i in range(layers)]
+    expect(config, sliding_window=(half,))  # another name of the half, which transformers obeys
     windows = read_windows({**config, "sliding_window": half + 1}, None, kinds)
     return Config(
         vocab=config["vocab_size"], width=config["hidden_size"], layers=layers, heads=heads, kv_heads=heads, windows=windows,
@@ -32,8 +33,10 @@ def read(config: Mapping[str, Any]) -> Config:
 def base(config: Mapping[str, Any], kind: str, old: str, usual: float) -> float:
     """The base of rotary positions in one kind of layer."""
     rope = (config.get("rope_parameters") or {}).get(kind) or {}
-    expect({**rope, **(config.get("rope_scaling") or {})}, rope_type=("default",))
-    return float(rope.get("rope_theta") or config.get(old) or usual)
+    for one in (rope, scaling := config.get("rope_scaling") or {}):
+        expect({"rope_type": one.get("rope_type", one.get("type", "default"))}, rope_type=("default",))
+    expect(scaling, rope_theta=(None,))
+    return float(rope.get("rope_theta") or config.get(old, usual))
 
 
 def write(cfg: Config) -> dict[str, Any]:
