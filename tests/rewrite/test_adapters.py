@@ -134,3 +134,8 @@ def test_bad_wishes_are_refused():
         attach(net, Lora(), Rng((0,)))
     with pytest.raises(BadInput, match="no matrix"):
         attach(make(kv_heads=4, **GPT2), Lora(targets=("gate",)), Rng((0,)))
+
+
+def test_a_model_with_an_encoder_is_refused():
+    with pytest.raises(BadInput, match="without an encoder"):
+        attach(make(encoder_layers=1), Lora(rank=2), Rng((1,)))

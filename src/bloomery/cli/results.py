@@ -42,10 +42,15 @@ def show_results(planned: list[Planned], store: Path, as_json: bool) -> None:
     report = next((one for one in reversed(made.values()) if one.kind == "report"), None)
     if report:
         print(f"\nreport  {report.path('report.html')}")
-    me = "bloomery" if shutil.which("bloomery") else os.path.relpath(sys.argv[0])
+    me = "bloomery" if shutil.which("bloomery") else called(sys.argv[0])
     at = "" if str(store) == "store" else f" --store {store}"
     tries = suggestions(made, me, at)
     print("\nnext, try\n" + "\n".join(f"  {one}" for one in tries))
+
+
+def called(program: str) -> str:
+    """What a shell would be told to run `program` again; a module's file is run through Python."""
+    return "python -m bloomery" if os.path.basename(program) == "__main__.py" else os.path.relpath(program)
 
 
 def suggestions(made: dict[str, Artifact], me: str, at: str) -> list[str]:

@@ -25,6 +25,8 @@ def attach(net: Transformer, adapter: Adapter, rng: Rng, also: Sequence[str] = (
     if unknown := sorted(set(also) - set(WHOLE)):
         raise BadInput(f"{unknown[0]!r} cannot be trained beside an adapter; choose among {', '.join(WHOLE)}")
     whole = {WHOLE[one] for one in also}
+    if net.cfg.encoder_layers:
+        raise BadInput("adapters are for models without an encoder; choose another model")
     if "head" in also and net.cfg.tied:
         raise BadInput('the head of this model is its embedding; say "embed", which trains both')
     if adapted(net):
