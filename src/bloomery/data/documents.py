@@ -16,7 +16,7 @@ class Options:
     text: str = "text"  # column that holds the text
     id: str = ""  # column that identifies a document; empty = a hash of place and content
     path: str = ""  # column with the path of each document; empty = its place (file:line)
-    package: str = ""  # column whose value groups documents; empty = folder, or every document alone
+    package: str = ""  # column whose value groups documents; empty = folder, or every document alone; "path": every file alone
     domain: str = ""  # column with the kind of each document, or a fixed kind where no such column exists
     licence: str = ""  # column with the licence, or a fixed licence where no such column exists
     encoding: str = "utf-8"  # of text, CSV and JSONL files
@@ -91,6 +91,8 @@ def make(task: Task, path: str, text: Any, row: dict[str, Any], package: str = "
         return Broken("too long", path, len(data), f"{len(data)} bytes, more than max_document allows")
     name = row.get(options.id) if options.id else None
     group = row.get(options.package) if options.package else None
+    if options.package == "path" and not row:  # a file, not a row of a table
+        group = path
     path = str(row[options.path]) if options.path and row.get(options.path) else path
     domain, licence = (row.get(said, "" if options.id == said else said) if said else "" for said in (options.domain, options.licence))
     meta = {

@@ -26,7 +26,8 @@ def held_out(packages: Sequence[str], sizes: Sequence[int], share: float, rng: R
         totals[package] = totals.get(package, 0) + int(size)
     if len(totals) < 2:
         only = next(iter(totals), "")
-        raise BadInput(f"all documents belong to one package ({only!r}), so none can be held out; say `package: COLUMN` or `heldout: 0`")
+        mend = "say `package: COLUMN` of a table, `package: path` of a folder whose files stand alone, or `heldout: 0`"
+        raise BadInput(f"all documents belong to one package ({only!r}), so none can be held out; {mend}")
     biggest = max(totals, key=lambda name: (totals[name], name))
     wanted, held, chosen = share * sum(totals.values()), 0, set()
     for name in sorted(totals.keys() - {biggest}, key=lambda name: (totals[name] > MOST * wanted, digest(rng.child(name)), name)):

@@ -127,6 +127,8 @@ class Config:
             raise ValueError("norm_offset goes with root-mean-square norms: layer norms store their gains as they are")
         if self.encoder_layers < 0 or (self.encoder_layers and (self.norm_order != "pre" or self.parallel or not self.causal)):
             raise ValueError("encoder_layers go with causal layers that have their norms first")
+        if self.experts < 0:
+            raise ValueError(f"experts must not be negative, got {self.experts}")
         if self.experts and (not 1 <= self.top <= self.experts or min(self.expert_ffn, self.shared_ffn) < 0 or self.mlp_bias):
             raise ValueError(f"top must be between 1 and the {self.experts} experts, which have no bias, got {self.top}")
         object.__setattr__(self, "dense_layers", tuple(sorted(self.dense_layers)))

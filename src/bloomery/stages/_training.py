@@ -19,9 +19,11 @@ SPIKES, WEIGHTS, CURVE = "spikes.jsonl", "weights", "curve.jsonl"
 
 def sound(stage: Any) -> None:
     """ValueError, one clause, for knobs that make no run."""
-    if min(stage.micro, stage.evaluate_every, stage.checkpoint_steps, stage.weights_every) < 0 or stage.checkpoint_seconds <= 0:
-        said = "micro, evaluate_every, checkpoint_steps and weights_every must not be negative, checkpoint_seconds must be above 0"
-        raise ValueError(said)
+    for name in ("micro", "evaluate_every", "checkpoint_steps", "weights_every"):
+        if getattr(stage, name) < 0:
+            raise ValueError(f"{name} must not be negative, got {getattr(stage, name)}")
+    if stage.checkpoint_seconds <= 0:
+        raise ValueError(f"checkpoint_seconds must be above 0, got {stage.checkpoint_seconds}")
     if stage.checkpoints_kept < 1:
         raise ValueError(f"checkpoints_kept must be at least 1, got {stage.checkpoints_kept}")
     if stage.spike_window < 8 or stage.spike_sigmas <= 0:

@@ -44,7 +44,7 @@ class Pretrain:
     context: int = 256  # tokens of a row
     tokens: int = 3_000_000  # tokens to read, trained or not
     batch: int = 1024  # tokens per step, at least a context; rounded down to whole rows
-    micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
+    micro: int = 0  # rows of a micro-batch at most: the largest number that divides the step's is taken; 0 = chosen
     rate: float = 2e-3  # peak learning rate
     decay: float = 0.1  # weight decay of matrices
     optimizer: Optim = "adamw"  # direction of a step

@@ -44,7 +44,7 @@ class Tune:
     long: Literal["drop", "cut"] = "drop"  # what becomes of a conversation longer than the context
     epochs: float = 1.0  # passes over the conversations
     batch: int = 4096  # inputs per step, padding counted; rounded down to whole rows
-    micro: int = 0  # rows per micro-batch, which divides the step's; 0 = chosen
+    micro: int = 0  # rows of a micro-batch at most: the largest number that divides the step's is taken; 0 = chosen
     rate: float = 2e-4  # peak learning rate
     decay: float = 0.0  # weight decay of matrices
     optimizer: Optim = "adamw"  # direction of a step

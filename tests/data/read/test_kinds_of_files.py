@@ -263,3 +263,10 @@ def test_licences_by_their_text():
 def test_json_meta_of_every_kind(tmp_path, read):
     (tmp_path / "a.md").write_text("---\nwhen: 2024-01-31T10:00:00Z\n---\ntext\n")
     assert json.dumps([one.meta for one in read(str(tmp_path / "a.md"))])
+
+
+def test_files_of_a_folder_stand_alone_where_that_is_said(tmp_path, read):
+    for name in ("one.txt", "two.txt"):
+        (tmp_path / name).write_text(f"text of {name}\n")
+    assert len({doc.meta["package"] for doc in read(str(tmp_path))}) == 1
+    assert sorted(doc.meta["package"] for doc in read({"from": str(tmp_path), "package": "path"})) == ["one.txt", "two.txt"]
