@@ -20,7 +20,8 @@ from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Store
 from bloomery.data import minhash
-from bloomery.data.duplicates import exact_key, jaccard
+from bloomery.data.duplicates import jaccard
+from bloomery.data.marks import exact_key
 from bloomery.seams import Doc, Drop, Rng
 from bloomery.stages.curate import Curate
 
