@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -94,6 +95,17 @@ def _available() -> int:
     return psutil.virtual_memory().available
 
 
+def resident() -> int:
+    """Bytes that this process and all that it has started hold now; pages that several of them share count for each."""
+    import psutil
+
+    held, own = 0, psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            held += process.memory_info().rss
+    return held
+
+
 def release() -> None:
     """Give freed memory back to the system, which allocators otherwise keep for later."""
     gc.collect(1)  # a whole collection takes seconds in a process that holds much else
@@ -106,13 +118,22 @@ def release() -> None:
 
 def measure() -> Machine:
     """Measure matrix products (2 x n^3 operations each, best of a few), by torch where it is installed, else by numpy; half a second."""
+    bandwidth = _bandwidth()  # first, while there is room for its arrays
     speeds = {}
     for name in ("float32", "bfloat16") if has_bf16() else ("float32",):
         product = _product(name)
         if product:
             product()
             speeds[name] = 2 * 1024**3 / min(_seconds(product) for _ in range(8))
-    return Machine(platform.processor() or platform.machine(), threads(), memory_bytes(), has_bf16(), speeds, _bandwidth())
+    return Machine(platform.processor() or platform.machine(), threads(), memory_bytes(), has_bf16(), speeds, bandwidth)
+
+
+def _measured_apart() -> Machine:
+    """`measure` in a process of its own: torch, which it uses, takes 200 MB that a step may need for something else."""
+    code = "import json; from bloomery.core.machine import measure; print(json.dumps(measure().facts()))"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    return Machine(**json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else measure()
 
 
 def _bandwidth() -> float:
@@ -150,7 +171,7 @@ def remembered(path: Path) -> Machine:
             return known
     except (OSError, ValueError, TypeError):
         pass
-    machine = replace(measure(), place=path.parent)
+    machine = replace(measure() if "torch" in sys.modules else _measured_apart(), place=path.parent)
     with contextlib.suppress(OSError):  # a full disk is named where it stops a step; here it only means measuring again
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, machine.facts())

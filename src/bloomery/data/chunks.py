@@ -19,7 +19,7 @@ from bloomery.data.texts import ABOUT
 if TYPE_CHECKING:
     from bloomery.data.cutting import Cuts
 
-AT_ONCE = 1 << 14  # rows read together
+AT_ONCE = 1 << 13  # rows read together
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,10 @@ class Chunks:
         """Those of `rows` that have a MinHash signature, as places among them, and these signatures, uint32 (places, 128), in parts."""
         for low, table in self._chosen("_signature", rows):
             column = table.column("_signature")
-            there = np.flatnonzero(column.is_valid().to_numpy())
-            table = np.frombuffer(b"".join(column.drop_null().to_pylist()), np.uint32).reshape(-1, PERMUTATIONS)
-            yield low + there, table
+            there = low + np.flatnonzero(column.is_valid().to_numpy())
+            signed = column.drop_null().combine_chunks()
+            if len(signed):
+                yield there, np.frombuffer(signed.buffers()[1], np.uint32).reshape(-1, PERMUTATIONS)[signed.offset :][: len(signed)]
 
     def _chosen(self, column: str, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
         """The values of some ascending rows, as tables, each with its place among them."""

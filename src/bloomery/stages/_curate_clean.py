@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
-from bloomery.core.machine import threads
+from bloomery.core.machine import release, threads
 from bloomery.seams import Rng, Source
 from bloomery.tools.needs import needing
 
@@ -23,7 +23,7 @@ AGAIN = -1  # in the place of a source's number: texts that are measured again
 LONGEST = 1 << 30  # bytes of an evaluation item
 
 
-def cut(stage: Curate, funnel: Funnel, chunks: Chunks, job: Job, memory: int) -> None:
+def cut(stage: Curate, funnel: Funnel, chunks: Chunks, job: Job) -> None:
     """Cut from the rows that are left what stands in an earlier one; a row of which nothing is left is dropped."""
     import numpy as np
 
@@ -32,11 +32,14 @@ def cut(stage: Curate, funnel: Funnel, chunks: Chunks, job: Job, memory: int) ->
     from bloomery.data.texts import ABOUT
 
     rows, length = funnel.rows, stage.substring
-    found = repeated_passages(lambda part: chunks.text_column(rows[part]), funnel.sizes[rows], length, memory, job.work, threads())
+    fetch = lambda part: chunks.text_column(rows[part])  # noqa: E731
+    found = repeated_passages(fetch, funnel.sizes[rows], length, stage.room(), job.work, threads())
+    release()
     found[:, 0], found[:, 3] = rows[found[:, 0]], rows[found[:, 3]]
     changed, first = np.unique(found[:, 0], return_index=True)
     (folder := job.work / "cut").mkdir(exist_ok=True)
     sizes, files = cut_texts(chunks.parts(changed, ABOUT), found, folder)
+    release()
     empty, left = changed[sizes == 0], changed[sizes > 0]
     note = f"nothing but passages of {length} tokens or more that stand elsewhere before"
     funnel.drop_copies("repeated throughout", empty, found[first[sizes == 0], 3], note, "first of")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
-from bloomery.core.machine import memory_bytes, release, threads
+from bloomery.core.machine import memory_bytes, release, resident, threads
 from bloomery.data.sizes import parse_budget, parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 SPEED = 6e6  # bytes a second and core, reading, signals, duplicates and checks together; measured
 ASKED = 3e5  # bytes a second that a small model reads on two cores
-MAIN = 300_000_000  # bytes of this process without documents, with its libraries and the server that workers come from; measured
+MAIN = 320_000_000  # bytes of this process without documents, with its libraries and the server that workers come from; measured
 WORKER = 280_000_000  # bytes of one worker with its libraries and a chunk; measured
 KEYS = 400  # bytes of memory for each document whose key may be another's
-ROW = 60  # bytes of memory for each document: its size, reason and id
+SPARE = 40_000_000  # bytes that this process may still need for code and columns; measured
+LEAST = 64_000_000  # bytes for documents, however much this process holds already
 PASSAGES = 2  # bytes of files for one byte of text, while repeated passages are looked for
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
 
@@ -111,7 +112,7 @@ class Curate:
         facts |= {"work_disk": PASSAGES * size} if self.substring else {}
         return Forecast(
             seconds=4 + size / SPEED / workers + asked,
-            memory=min(MAIN + self.room(), MAIN + WORKER * workers + size),
+            memory=min(self.cap(), MAIN + WORKER * workers + size),
             disk=0.9 * size,
             facts=facts,
         )
@@ -133,9 +134,7 @@ class Curate:
         self._left_out(funnel, chunks, job.log)
         self._keep(funnel, chunks, condition)
         write_thresholds(job.out / "thresholds.json", chunks, self.keep)  # by the numbers that `keep` saw: passages are cut later
-        release()
         self._unique(funnel, chunks, job)
-        release()
         self._clean(funnel, chunks, job)
         weights = self._choose(funnel, chunks, job)
         train, heldout = self._split(funnel, chunks, job)
@@ -205,17 +204,20 @@ class Curate:
 
         return [column for columns in columns_of(self.named("signals")).values() for column in columns]
 
-    def room(self) -> int:
-        """Bytes for documents in this process: what `memory` leaves beside what Python and its libraries take."""
-        return (parse_size(self.memory, "memory") if self.memory else memory_bytes() // 2) - MAIN
+    def cap(self) -> int:
+        """Bytes that all processes of this machine may take together."""
+        return parse_size(self.memory, "memory") if self.memory else memory_bytes() // 2
 
-    def _left(self, chunks: Chunks) -> int:
-        """What of `room` is left beside what is known of every document."""
-        return max(self.room() // 4, self.room() - ROW * len(chunks))
+    def room(self) -> int:
+        """Bytes that may be taken now: what the cap leaves beside what this process, with its libraries, and its workers hold."""
+        release()
+        return max(LEAST, self.cap() - resident() - SPARE)
 
     def workers(self, job: Job) -> int:
         """How many workers the memory allows; those of a cluster have their own."""
-        return max(1, min(job.executor.workers, self.room() // WORKER)) if job.executor.shares_memory else job.executor.workers
+        if not job.executor.shares_memory:
+            return job.executor.workers
+        return max(1, min(job.executor.workers, (self.cap() - MAIN) // WORKER))
 
     def _condition(self) -> Any:
         """The parsed `keep`, against the columns that the signals make and what is known of every document."""
@@ -268,7 +270,7 @@ class Curate:
         funnel.drop_copies("exact duplicate", *np.concatenate(found, axis=1))
         if self.near:
             rows = funnel.rows
-            told = sizes[rows], chunks.ids.among(rows), self._left(chunks), job.work, threads()
+            told = sizes[rows], chunks.ids.among(rows), self.room(), job.work, threads()
             copies = near_duplicates(chunks.signed(rows), lambda some: chunks.text_column(rows[some]), self.near, *told)
             note = f"Jaccard similarity {self.near} or more, or joined to it by such pairs"
             funnel.drop_copies("near duplicate", *(rows[side] for side in copies), note)
@@ -278,11 +280,9 @@ class Curate:
         from bloomery.stages._curate_clean import cut, decontaminate
 
         if self.substring:
-            cut(self, funnel, chunks, job, self._left(chunks))
-            release()
+            cut(self, funnel, chunks, job)
         if items := self._items(job.seed):
             decontaminate(funnel, chunks, items, self.leak_share)
-            release()
         if not len(funnel.rows):
             raise BadInput("decontaminate: nothing is left: every document holds an evaluation item; check the sets, or raise leak_share")
 
