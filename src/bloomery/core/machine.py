@@ -118,14 +118,14 @@ def release() -> None:
 
 def measure() -> Machine:
     """Measure matrix products (2 x n^3 operations each, best of a few), by torch where it is installed, else by numpy; half a second."""
-    bandwidth = _bandwidth()  # first, while there is room for its arrays
+    name, bandwidth = platform.processor() or platform.machine(), _bandwidth()  # first, while this process is small
     speeds = {}
-    for name in ("float32", "bfloat16") if has_bf16() else ("float32",):
-        product = _product(name)
+    for precision in ("float32", "bfloat16") if has_bf16() else ("float32",):
+        product = _product(precision)
         if product:
             product()
-            speeds[name] = 2 * 1024**3 / min(_seconds(product) for _ in range(8))
-    return Machine(platform.processor() or platform.machine(), threads(), memory_bytes(), has_bf16(), speeds, bandwidth)
+            speeds[precision] = 2 * 1024**3 / min(_seconds(product) for _ in range(8))
+    return Machine(name, threads(), memory_bytes(), has_bf16(), speeds, bandwidth)
 
 
 def _measured_apart() -> Machine:
