@@ -39,7 +39,6 @@ class Cuts:
             if new is not None:
                 new = new.take(pa.array(at - at[0])).cast(table.schema.field(name).type)
                 old = table.column(name).combine_chunks()
-                old = old if isinstance(old, pa.Array) else pa.concat_arrays(old.chunks)
                 table = table.set_column(place, name, pc.replace_with_mask(old, pa.array(cut), new))
         return table
 

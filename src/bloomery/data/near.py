@@ -17,7 +17,7 @@ import numpy as np
 
 from bloomery.data import minhash
 from bloomery.data.compiled import compiled
-from bloomery.data.parallel import batches, threaded
+from bloomery.data.parallel import MOST, batches, threaded
 from bloomery.data.sorting import Rows, Sorter, repeated
 
 MEMORY = 1 << 30  # bytes
@@ -148,7 +148,7 @@ def components(
             np.save(place / f"ends-{blocks}.npy", ends)
         rows = np.flatnonzero(chosen)
         sets = Rows(place / "sets")
-        fetched = ((part, texts(part)) for part in batches(rows, lengths[rows], memory // (24 * workers)))
+        fetched = ((part, texts(part)) for part in batches(rows, lengths[rows], min(MOST, memory // (24 * workers))))
         for part, (flat, counts) in threaded(_sets_of, fetched, workers):
             sets.add(part, flat, counts)
         sets.close()

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+MOST = 1 << 28  # bytes of text taken together, however much memory there is: an Arrow array of strings ends at 2 GiB
+
 
 def threaded(work: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
     """Results in the order of the items; at most two items a thread are taken ahead. One worker works in this thread."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from bloomery.data.compiled import compiled
 from bloomery.data.near import MEMORY
-from bloomery.data.parallel import batches, threaded
+from bloomery.data.parallel import MOST, batches, threaded
 from bloomery.data.sorting import Rows, Sorter, repeated
 from bloomery.data.word_hashes import placed_words, runs_of, words, written
 
@@ -156,7 +156,7 @@ class _Finder:
         return Sorter(self.place / name, self.memory // 3, 0, high)
 
     def _fetched(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
-        for part in batches(numbers, self.lengths[numbers], self.memory // (24 * self.workers)):
+        for part in batches(numbers, self.lengths[numbers], min(MOST, self.memory // (24 * self.workers))):
             yield part, self.texts(part)
 
     def candidates(self) -> Iterator[np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 from bloomery.core.machine import release
 from bloomery.data.chunks import Chunks
 from bloomery.data.crossing import largest_crossing, nearest
+from bloomery.data.parallel import MOST
 
 NEAREST = 30  # bytes of memory for one byte of held-out text whose shingles are looked for
 LARGEST = 15  # the same for the second way
@@ -20,7 +21,7 @@ ROWS = 1024  # texts at once
 def nearest_streamed(chunks: Chunks, held: np.ndarray, others: np.ndarray, threshold: float, room: int) -> tuple[np.ndarray, np.ndarray]:
     """crossing.nearest of the rows `held` to the rows `others`: the former in runs that have room, each past all of the latter."""
     best, where = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for some in _runs(chunks.column("bytes")[held], room // NEAREST):
+    for some in _runs(chunks.column("bytes")[held], min(MOST, room // NEAREST)):
         texts = (part.column("text") for part in chunks.parts(others, ["text"]))
         value, place = nearest(chunks.text_column(held[some]), texts, threshold)
         release()
@@ -44,7 +45,7 @@ def _runs(sizes: np.ndarray, most: int) -> Iterator[slice]:
 def largest_crossing_streamed(held: Path, others: Path, threshold: float, room: int) -> tuple[float, int]:
     """crossing.largest_crossing of two corpus files, for as many held-out documents at a time as have room."""
     best, pairs = 0.0, 0
-    for texts in _texts_by(held, room // LARGEST):
+    for texts in _texts_by(held, min(MOST, room // LARGEST)):
         value, count = largest_crossing(texts, texts_of(others), threshold)
         best, pairs = max(best, value), pairs + count
         release()

@@ -58,6 +58,8 @@ def _measured_again(stage: Curate, files: Sequence[Path], job: Job) -> dict[str,
     from bloomery.data.measured import Measured, columns_of
 
     makers = [Measured(name, signal) for name, signal in stage.named("signals") if not needing(signal)]
+    if not makers:
+        return {}
     folders = [(job.work / "cut" / maker.name).resolve() for maker in makers]
     for folder in folders:
         folder.mkdir(exist_ok=True)
