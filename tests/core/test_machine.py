@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 from bloomery.core import machine
 
@@ -12,6 +14,21 @@ def test_measured_once_and_remembered(tmp_path):
     assert first.cores == machine.threads() >= 1 and first.memory > 1 << 28
     assert all(speed > 1e8 for speed in first.matmul_flops.values()) and ("bfloat16" in first.matmul_flops) == first.bf16
     assert machine.remembered(tmp_path / "store" / "machine.json") == first
+
+
+def test_measuring_loads_no_torch_here(tmp_path):
+    code = f"import sys; from bloomery.core.machine import remembered as r; r(__import__('pathlib').Path({str(tmp_path / 'm.json')!r}))"
+    code += "; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_what_is_held_counts_this_process_and_its_children():
+    before = machine.resident()
+    held = bytearray(30_000_000)
+    child = subprocess.Popen([sys.executable, "-c", "x = bytearray(20_000_000); print(1, flush=True); input()"], stdin=-1, stdout=-1)
+    child.stdout.readline()
+    assert machine.resident() > before + 45e6 and len(held)
+    child.communicate(b"")
 
 
 def test_another_machine_is_measured_again(tmp_path):

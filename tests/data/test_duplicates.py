@@ -4,8 +4,12 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bloomery.data.duplicates import exact_duplicates, exact_key, jaccard, largest_crossing, near_duplicates, nearest
+from bloomery.data import near
+from bloomery.data.duplicates import exact_duplicates, jaccard, near_duplicates
+from bloomery.data.marks import exact_key
 from bloomery.data.minhash import shingle_sets, signatures
 
 
@@ -27,17 +31,34 @@ def all_pairs(texts: list[str]) -> np.ndarray:
     return np.array([[jaccard(a, b) for b in sets] for a in sets])
 
 
-def find(texts: list[str], threshold: float) -> dict[int, int]:
-    signature, _ = signatures(texts)
-    lengths, ids = [len(text) for text in texts], [f"{i:03d}" for i in range(len(texts))]
-    return near_duplicates(signature, lambda rows: [texts[row] for row in rows], threshold, lengths, ids)
+def find(texts: list[str], threshold: float, **bounds: int) -> dict[int, int]:
+    signed = [(np.arange(len(texts)), signatures(texts)[0])]
+    told = np.array([len(text) for text in texts]), [f"{i:03d}" for i in range(len(texts))]
+    return dict(np.stack(near_duplicates(signed, lambda rows: [texts[row] for row in rows], threshold, *told, **bounds)).T.tolist())
 
 
 def test_exact_keys_see_through_white_space_and_composition_alone():
     same = ["café  x\n", "cafe\u0301 x", " café\tx "]
     assert len({exact_key(text) for text in same}) == 1
     assert exact_key("Café x") != exact_key("café x") and exact_key("caféx") != exact_key("café x")
-    assert exact_duplicates([b"a", b"b", b"a", b"a"], [1, 1, 3, 3], ["d", "c", "b", "a"]) == {0: 3, 2: 3}
+    keys = [letter * 32 for letter in (b"a", b"b", b"a", b"a")]
+    assert [side.tolist() for side in exact_duplicates(keys, np.array([1, 1, 3, 3]), ["d", "c", "b", "a"])] == [[0, 2], [3, 3]]
+    assert [side.tolist() for side in exact_duplicates(keys[:1] * 3, np.ones(3), ["x", "x", "x"])] == [[1, 2], [0, 0]]
+    assert [len(side) for count in (0, 2) for side in exact_duplicates(keys[:count], np.ones(count), ["a", "b"][:count])] == [0] * 4
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.text("ab", max_size=1)), max_size=20))
+def test_property_the_longest_stays_then_the_smallest_id_then_the_first(docs):
+    groups: dict[int, list[int]] = {}
+    for row, (key, _, _) in enumerate(docs):
+        groups.setdefault(key, []).append(row)
+    expected = {}
+    for group in groups.values():
+        kept = min(group, key=lambda row: (-docs[row][1], docs[row][2], row))
+        expected.update({row: kept for row in group if row != kept})
+    keys, lengths = [bytes([key]) * 32 for key, _, _ in docs], np.array([length for _, length, _ in docs], np.int64)
+    found = exact_duplicates(keys, lengths, [name for _, _, name in docs])
+    assert dict(np.stack(found).T.tolist()) == expected and (np.diff(found[0]) > 0).all()
 
 
 @pytest.mark.parametrize("threshold", [0.8, 0.6])
@@ -77,24 +98,33 @@ def test_a_pair_below_the_threshold_is_never_dropped():
         assert max(similarity[row, j] for j in range(len(texts)) if j != row) >= 0.8
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
-def test_nearest_is_exact_at_and_above_the_threshold(threshold):
-    held, others = variants(4, 15), [*variants(4, 70)[15:], "too short", ""]
-    sets_a, sets_b = shingle_sets(held), shingle_sets(others)
-    truth = np.array([[jaccard(a, b) for b in sets_b] for a in sets_a])
-    best, where = nearest(held, [others[:20], [], others[20:]], threshold)
-    for k in range(len(held)):
-        if truth[k].max() >= threshold:
-            assert best[k] == pytest.approx(truth[k].max()) and truth[k, where[k]] == pytest.approx(best[k])
-        else:
-            assert best[k] <= truth[k].max() + 1e-12
-    assert (best >= threshold).any()
-    assert nearest([], [others], threshold)[0].shape == (0,) and nearest(["a b"], [others], threshold)[1].tolist() == [-1]
+@pytest.mark.parametrize("memory", [1, 200_000, 3_000_000])
+def test_neither_memory_nor_workers_change_the_result(memory, monkeypatch):
+    monkeypatch.setattr(near, "PAIRS", 50)
+    texts = variants(8, 300, 12)
+    expected = find(texts, 0.8)
+    assert len(expected) > 100
+    assert find(texts, 0.8, memory=memory) == find(texts, 0.8, memory=memory, workers=3) == expected
 
 
-def test_the_second_way_agrees_with_the_first():
-    held, others = variants(6, 15), variants(6, 70)[15:]
-    best, _ = nearest(held, [others], 0.5)
-    value, pairs = largest_crossing(held, lambda: [others[:30], others[30:]], 0.5)
-    assert value == pytest.approx(best.max()) and pairs > 0
-    assert largest_crossing(held, lambda: [["nothing like any of these words at all"]], 0.5) == (0.0, 0)
+def test_signatures_in_parts_give_the_same(monkeypatch):
+    monkeypatch.setattr(near, "BLOCK", 7)
+    texts = variants(9, 60)
+    rows = np.flatnonzero(np.arange(60) % 5 > 0)
+    some = [texts[row] for row in rows]
+    signature, _ = signatures(some)
+    told = np.array([len(text) for text in texts]), [f"{i:03d}" for i in range(60)]
+    parts = [(rows[:20], signature[:20]), (rows[20:20], signature[20:20]), (rows[20:], signature[20:])]
+    gone, kept = near_duplicates(iter(parts), lambda chosen: [texts[row] for row in chosen], 0.8, *told)
+    assert dict(zip(gone.tolist(), kept.tolist(), strict=True)) == {int(rows[a]): int(rows[b]) for a, b in find(some, 0.8).items()}
+    assert len(gone) > 10 and [len(side) for side in near_duplicates([], lambda chosen: [], 0.8, np.zeros(0), [])] == [0, 0]
+
+
+def test_a_group_of_strangers_is_compared_pair_by_pair():
+    """Documents that share a long frame are proposed together; those that differ enough inside it all stay."""
+    frame = " ".join(f"f{i}" for i in range(300))
+    texts = [frame + " " + " ".join(f"d{k}x{i}" for i in range(100)) for k in range(30)] + [
+        frame + " " + " ".join(f"d7x{i}" for i in range(97))
+    ]
+    assert find(texts, 0.8) == {30: 7}
+    assert len(find(texts, 0.5)) == 30

@@ -1,17 +1,12 @@
 from __future__ import annotations
 
 import random
-import re
 
 import numpy as np
 import pytest
 
-from bloomery.data.minhash import banding, buckets, shingle_sets, signatures
-
-
-def plain(text: str) -> set[tuple[bytes, ...]]:
-    words = re.findall(rb"[a-z0-9_\x80-\xff]+", text.lower().encode())
-    return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
+from bloomery.data.crossing import word_runs
+from bloomery.data.minhash import band_keys, banding, flat_shingle_sets, shingle_sets, signatures
 
 
 def some_texts() -> list[str]:
@@ -27,7 +22,7 @@ def some_texts() -> list[str]:
 
 def test_shingles_exact_against_plain_python():
     texts = some_texts()
-    sets, expected = shingle_sets(texts), [plain(text) for text in texts]
+    sets, expected = shingle_sets(texts), [word_runs(text) for text in texts]
     assert [len(found) for found in sets] == [len(found) for found in expected]
     for i in range(0, len(texts), 5):
         for j in range(len(texts)):
@@ -55,19 +50,28 @@ def test_banding_proposes_almost_every_pair_at_the_threshold(threshold):
         assert 1 - (1 - threshold ** (rows + 1)) ** (128 // (rows + 1)) < 0.99
 
 
-def test_buckets_hold_exactly_the_rows_that_agree_in_a_band():
+def test_band_keys_are_equal_exactly_where_the_band_is():
     draw = np.random.default_rng(0)
     signature = draw.integers(0, 2, (30, 128)).astype(np.uint32)
-    signature[7] = signature[3]
-    found = {(int(i), int(j)) for group in buckets(signature, 20, 6) for i in group for j in group if i < j}
-    expected = {
-        (i, j)
-        for i in range(30)
-        for j in range(i + 1, 30)
-        if any((signature[i, 6 * k : 6 * k + 6] == signature[j, 6 * k : 6 * k + 6]).all() for k in range(20))
-    }
-    assert found == expected and (3, 7) in found
-    assert buckets(signature[:0], 20, 6) == [] and buckets(signature[:1], 20, 6) == []
+    keys = band_keys(signature, 20, 6)
+    assert keys.shape == (30, 20)
+    bands = [[(band, *row[6 * band : 6 * band + 6].tolist()) for band in range(20)] for row in signature]
+    assert len(np.unique(keys)) == len({band for row in bands for band in row})
+    for i in range(30):
+        for j in range(30):
+            assert (keys[i] == keys[j]).tolist() == [a == b for a, b in zip(bands[i], bands[j], strict=True)]
+
+
+def test_an_arrow_column_and_any_division_give_the_same():
+    import pyarrow as pa
+
+    texts = some_texts()
+    column = pa.array(texts)
+    for found, counts in (flat_shingle_sets(column), flat_shingle_sets(pa.chunked_array([column[:7], column[7:]]))):
+        whole = flat_shingle_sets(texts)
+        assert np.array_equal(found, whole[0]) and np.array_equal(counts, whole[1])
+    assert np.array_equal(signatures(column[5:])[0][1:], signatures(texts)[0][6:])
+    assert np.array_equal(signatures([texts[20]])[0][0], signatures(texts)[0][20])
 
 
 def test_documents_without_five_words_have_no_shingle():

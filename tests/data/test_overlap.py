@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from bloomery.data.overlap import run_hashes, seen_shares
+from bloomery.core.errors import BadInput
+from bloomery.data.overlap import Items, leaks, run_hashes, seen_shares
 
 
 def reference(texts: list[str], training: list[str], words: int) -> list[float]:
     def runs(text: str) -> list[tuple[str, ...]]:
-        found = re.findall(rb"[a-z0-9_\x80-\xff]+", re.sub(rb"[A-Z]", lambda m: m.group().lower(), text.encode()))
+        found = re.findall(r"\w+", text.lower())
         return [tuple(found[i : i + words]) for i in range(len(found) - words + 1)] or ([tuple(found)] if found else [])
 
     seen = {run for text in training for run in runs(text)}
@@ -44,5 +46,68 @@ def test_runs_do_not_cross_texts() -> None:
 
 
 def test_a_run_of_no_words_is_refused() -> None:
-    with pytest.raises(ValueError, match="words"):
+    with pytest.raises(ValueError, match="length"):
         seen_shares(["a"], [["a"]], 0)
+
+
+def planted(seed: int, count: int = 40) -> tuple[list[str], dict[str, list[tuple[int, str]]], list[str]]:
+    """Items of 30 words, texts with one of them planted by the way it was changed, and texts without any."""
+    gen = np.random.default_rng(seed)
+    vocabulary = [f"word{i}" for i in range(2000)]
+
+    def draw(n: int) -> list[str]:
+        return gen.choice(vocabulary, n).tolist()
+
+    items = [draw(30) for _ in range(count)]
+    ways = {
+        "verbatim": lambda words: " ".join(words),
+        "case and punctuation": lambda words: ",\n".join(word.upper() for word in words) + "!",
+        "two thirds": lambda words: " ".join(words[:20]),
+        "one word in six changed": lambda words: " ".join("other" if k % 6 == 5 else word for k, word in enumerate(words)),
+        "a third": lambda words: " ".join(words[20:]),
+    }
+    texts = {
+        way: [(k, " ".join(draw(60)) + ". " + change(item) + " " + " ".join(draw(60))) for k, item in enumerate(items)]
+        for way, change in ways.items()
+    }
+    return [" ".join(item) for item in items], texts, [" ".join(draw(150)) for _ in range(200)]
+
+
+@pytest.mark.parametrize(("length", "share"), [(8, 0.5), (13, 0.0)])
+def test_planted_leaks_are_found_as_far_as_their_runs_stand(length: int, share: float) -> None:
+    texts, ways, clean = planted(1)
+    items = Items.of({"set": [(f"set:{k}", text) for k, text in enumerate(texts)]}, length)
+    found = {}
+    for way, documents in ways.items():
+        best, which = leaks(items, [[text for _, text in documents[:7]], [], [text for _, text in documents[7:]]], workers=2)
+        hit = (best >= share) & (best > 0)
+        assert all(which[k] == documents[k][0] for k in np.flatnonzero(hit))
+        found[way] = hit.mean()
+    assert found["verbatim"] == found["case and punctuation"] == found["two thirds"] == 1
+    assert found["one word in six changed"] == 0 == found["a third"]
+    best, which = leaks(items, [clean])
+    assert best.max() == 0 and set(which.tolist()) == {-1}
+
+
+def test_shares_equal_plain_sets_of_runs() -> None:
+    documents = sample(5, 60)
+    texts = [text for text in sample(6, 30) if len(re.findall(r"\w+", text)) >= 2]
+    items = Items.of({"set": [(str(k), text) for k, text in enumerate(texts)]}, 2)
+
+    def runs(text: str) -> set[tuple[str, ...]]:
+        found = re.findall(r"\w+", text.lower())
+        return set(pairwise(found))
+
+    best, which = leaks(items, [documents])
+    truth = np.array([[len(runs(item) & runs(text)) / len(runs(item)) for item in texts] for text in documents])
+    np.testing.assert_allclose(best, truth.max(axis=1))
+    assert all(truth[d, k] == best[d] for d, k in enumerate(which) if k >= 0) and ((which < 0) == (best == 0)).all()
+
+
+def test_sets_that_hold_nothing_to_look_for_are_refused() -> None:
+    with pytest.raises(BadInput, match="decontaminate: exam has no items"):
+        Items.of({"exam": []}, 8)
+    with pytest.raises(BadInput, match=r"no item of exam has 8 words.*`leak_words`"):
+        Items.of({"exam": [("a", "too few words"), ("b", "")]}, 8)
+    items = Items.of({"exam": [("a", "too few words"), ("b", "a b c d e f g h")]}, 8)
+    assert items.names == ("b",) and items.short == 1 and items.texts == ("a b c d e f g h",)

@@ -13,12 +13,13 @@ import pytest
 from bloomery.core.annotations import held, wanted
 from bloomery.data.annotate import Chunk, Work, annotate
 from bloomery.data.chunks import Chunks, Part
+from bloomery.data.crossing import largest_crossing, nearest
 from bloomery.data.documents import Options, Task
-from bloomery.data.duplicates import exact_duplicates, largest_crossing, near_duplicates, nearest
+from bloomery.data.duplicates import exact_duplicates, near_duplicates
 from bloomery.data.finish import finish_columns, finish_texts, values_of
 from bloomery.data.marks import Keys, Signatures
 from bloomery.data.minhash import signatures
-from bloomery.data.streamed import largest_crossing_streamed, near_copies, nearest_streamed
+from bloomery.data.streamed import largest_crossing_streamed, nearest_streamed
 from bloomery.data.texts import Editing
 from bloomery.seams import Doc, Rng
 
@@ -70,27 +71,27 @@ def test_rows_columns_and_texts_are_those_of_the_documents(chunks):
 def test_exact_duplicates_group_by_group(chunks, most):
     found, sizes, ids = texts(), np.arange(400), [f"d{k}" for k in range(400)]
     rows = np.flatnonzero(np.arange(400) % 7 > 0)
-    whole = exact_duplicates([Keys().columns([Doc("", found[row])], {}, None)["_key"][0].as_py() for row in rows], sizes[rows], ids)
+    keys = [Keys().columns([Doc("", found[row])], {}, None)["_key"][0].as_py() for row in rows]
+    whole = {int(rows[row]): int(rows[kept]) for row, kept in zip(*exact_duplicates(keys, sizes[rows], ids), strict=True)}
     parts = {}
     for some, keys in chunks.repeated(rows, most):
         copies = exact_duplicates(keys, sizes[some], [ids[k] for k in np.searchsorted(rows, some)])
-        parts |= {int(some[row]): int(some[kept]) for row, kept in copies.items()}
-    assert parts == {int(rows[row]): int(rows[kept]) for row, kept in whole.items()} and len(parts) > 30
+        parts |= {int(some[row]): int(some[kept]) for row, kept in zip(*copies, strict=True)}
+    assert parts == whole and len(parts) > 30
 
 
-@pytest.mark.parametrize("room", [10_000, 10**8])
-def test_near_duplicates_group_by_group(chunks, room, tmp_path):
+@pytest.mark.parametrize(("room", "at_once"), [(10_000, 37), (10**8, 10**6)])
+def test_near_duplicates_from_annotations(chunks, room, at_once, tmp_path, monkeypatch):
+    monkeypatch.setattr("bloomery.data.chunks.AT_ONCE", at_once)
     found, sizes = texts(), chunks.column("bytes")
     rows = np.flatnonzero(np.arange(400) % 11 > 0)
     signature, counts = signatures([found[row] for row in rows])
-    signed = rows[counts > 0]
-    whole = near_duplicates(
-        signature[counts > 0], lambda k: [found[row] for row in signed[k]], 0.7, sizes[signed], [f"d{row}" for row in signed]
-    )
-    desk = tmp_path / "desk"
-    desk.mkdir()
-    assert near_copies(chunks, rows, sizes, 0.7, desk, room) == {int(signed[a]): int(signed[b]) for a, b in sorted(whole.items())}
-    assert len(whole) > 50 and not list(desk.iterdir())
+    signed, ids = np.flatnonzero(counts), [f"d{row}" for row in rows]
+    whole = near_duplicates([(signed, signature[signed])], lambda k: [found[row] for row in rows[k]], 0.7, sizes[rows], ids)
+    assert chunks.text_column(rows[:70]).to_pylist() == [found[row] for row in rows[:70]] and len(signed) < len(rows)
+    told = sizes[rows], chunks.ids.among(rows), room, tmp_path
+    streamed = near_duplicates(chunks.signed(rows), lambda k: chunks.text_column(rows[k]), 0.7, *told)
+    assert np.array_equal(whole, streamed) and len(whole[0]) > 50 and not list(tmp_path.glob("near-*"))
 
 
 @pytest.mark.parametrize("room", [100_000, 10**8])
@@ -104,4 +105,4 @@ def test_the_guard_run_by_run(chunks, room, tmp_path: Path):
     for name, rows in (("held", held_out), ("others", others)):
         pq.write_table(pa.table({"text": [found[row] for row in rows]}), tmp_path / name, row_group_size=50)
     value, _ = largest_crossing_streamed(tmp_path / "held", tmp_path / "others", 0.5, room)
-    assert value == largest_crossing([found[row] for row in held_out], lambda: [[found[row] for row in others]], 0.5)[0]
+    assert value == largest_crossing([found[row] for row in held_out], [[found[row] for row in others]], 0.5)[0]

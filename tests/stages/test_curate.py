@@ -20,7 +20,8 @@ from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Store
 from bloomery.data import minhash
-from bloomery.data.duplicates import exact_key, jaccard
+from bloomery.data.duplicates import jaccard
+from bloomery.data.marks import exact_key
 from bloomery.seams import Doc, Drop, Rng
 from bloomery.stages.curate import Curate
 
@@ -301,6 +302,13 @@ def test_a_machine_in_trouble_drops_no_document(tmp_path, knob, trouble):
     with pytest.raises(type(trouble)):
         stage.run(job_in(tmp_path))
     assert not list((tmp_path / "store/annotations").glob("*/*.json"))
+
+
+def test_what_a_signal_was_given_wrong_is_said_as_it_is(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one text"}\n{"text": "another"}\n')
+    stage = Curate([f"{tmp_path}/a.jsonl"], (), (Sick(BadInput("tokens.tokenizer: there is no x; name a tokenizer.json")),))
+    with pytest.raises(BadInput, match=r"^tokens.tokenizer: there is no x; name a tokenizer.json$"):
+        stage.run(job_in(tmp_path))
 
 
 def test_goes_on_from_another_working_folder(corpus, raw, tmp_path, monkeypatch):

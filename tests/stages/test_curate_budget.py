@@ -79,12 +79,12 @@ def test_show_draws_the_funnel_the_histograms_and_both_sides_of_each_threshold(s
 
 def test_memory_changes_no_byte_and_too_little_is_refused(store, raw):
     assert made(store, raw, memory="700MB").address == made(store, raw).address
-    with pytest.raises(BadInput, match="memory must be at least 580MB"):
+    with pytest.raises(BadInput, match="memory must be at least 600MB"):
         made(store, raw, memory="100MB")
 
 
 def test_all_processes_together_keep_to_the_memory(raw, store):
-    """Documents of 25 megabytes, of which a twentieth are near copies, under the smallest cap."""
+    """Documents of 25 megabytes, of which a twentieth are near copies, under the smallest cap, with all that curate can take out."""
     draw, words = random.Random(4), [f"word{k}" for k in range(20_000)]
     big, last = raw.with_name("big.jsonl"), ""
     with open(big, "w") as file:
@@ -92,7 +92,8 @@ def test_all_processes_together_keep_to_the_memory(raw, store):
             last = last + " more" if k % 20 == 1 else " ".join(draw.choices(words, k=550))
             file.write(json.dumps({"text": last, "package": f"p{k % 50}"}) + "\n")
     source = {"from": str(big), "package": "package"}
-    steps = {"corpus": {"stage": "curate", "sources": [source], "signals": ["length"], "memory": "600MB", "heldout": 0.02}}
+    clean = {"signals": ["length"], "heldout": 0.02, "substring": 50, "decontaminate": ["programs"]}
+    steps = {"corpus": {"stage": "curate", "sources": [source], "memory": "600MB", **clean}}
     path = raw.with_name("big.yaml")
     path.write_text(json.dumps({"name": "big", "steps": steps}))
     process = subprocess.Popen(

@@ -62,6 +62,8 @@ def raw(tmp_path_factory) -> Path:
     texts = [" ".join(draw.choices(words, k=draw.randrange(20, 60))) for _ in range(240)]
     for k, word in ((31, "EXIT"), (77, "SEGFAULT"), (130, "FATAL"), (131, "EXIT"), (239, "FATAL")):
         texts[k] += f" {word}"
+    notice = " ".join(f"notice{i}" for i in range(12))
+    texts[::10] = [f"{text} {notice}" for text in texts[::10]]
     folder = tmp_path_factory.mktemp("raw")
     lines = [json.dumps({"text": text, "package": f"p{k % 9}", "id": f"d{k}"}) for k, text in enumerate(texts)]
     (folder / "raw.jsonl").write_text("\n".join(lines))
@@ -76,6 +78,7 @@ def recipe_of(raw: Path, file: str = "raw"):
         "sources": [{"from": f"{raw}/{file}.jsonl", "package": "package", "id": "id"}],
         "edits": ["normalize", "fatal.Fatal"],
         "signals": ["length", "deadly.Deadly", "lines"],
+        "substring": 10,
         "heldout": 0.2,
     }
     return recipes.parse({"name": "r", "steps": {"corpus": {"stage": "curate", **curate}}}, "r.yaml")
@@ -103,7 +106,9 @@ def test_deadly_documents_cost_themselves_and_nothing_else(raw, store, importabl
         "d131": ("deadly failed", "ended with exit code 3"),
         "d239": ("fatal failed", killed),
     }
-    assert corpus.facts["documents"] + sum(step["documents"] for step in json.loads(corpus.path("funnel.json").read_text())["steps"]) == 240
+    steps = json.loads(corpus.path("funnel.json").read_text())["steps"]
+    assert corpus.facts["documents"] + sum(step["documents"] for step in steps) == 240
+    assert next(step for step in steps if step["reason"] == "repeated passages")["note"].startswith("cut from 22 documents")
     # three deaths for each document, but d130 and d131, which share a chunk and its first death
     said = capsys.readouterr().err
     assert said.count("done again, document by document") == 3 * 5 - 1 and "fatal; it is done" in said and "deadly@" in said

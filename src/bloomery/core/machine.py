@@ -95,6 +95,17 @@ def _available() -> int:
     return psutil.virtual_memory().available
 
 
+def resident() -> int:
+    """Bytes that this process and all that it has started hold now; pages that several of them share count for each."""
+    import psutil
+
+    held, own = 0, psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            held += process.memory_info().rss
+    return held
+
+
 def release() -> None:
     """Give freed memory back to the system, which allocators otherwise keep for later."""
     gc.collect(1)  # a whole collection takes seconds in a process that holds much else
@@ -107,20 +118,22 @@ def release() -> None:
 
 def measure() -> Machine:
     """Measure matrix products (2 x n^3 operations each, best of a few), by torch where it is installed, else by numpy; half a second."""
+    name, bandwidth = platform.processor() or platform.machine(), _bandwidth()  # first, while this process is small
     speeds = {}
-    for name in ("float32", "bfloat16") if has_bf16() else ("float32",):
-        product = _product(name)
+    for precision in ("float32", "bfloat16") if has_bf16() else ("float32",):
+        product = _product(precision)
         if product:
             product()
-            speeds[name] = 2 * 1024**3 / min(_seconds(product) for _ in range(8))
-    return Machine(platform.processor() or platform.machine(), threads(), memory_bytes(), has_bf16(), speeds, _bandwidth())
+            speeds[precision] = 2 * 1024**3 / min(_seconds(product) for _ in range(8))
+    return Machine(name, threads(), memory_bytes(), has_bf16(), speeds, bandwidth)
 
 
 def _measured_apart() -> Machine:
-    """By a process of its own: torch, which it asks, would stay in this one, whose memory may have a bound."""
+    """`measure` in a process of its own: torch, which it uses, takes 200 MB that a step may need for something else."""
     code = "import json; from bloomery.core.machine import measure; print(json.dumps(measure().facts()))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return Machine(**json.loads(ran.stdout)) if ran.returncode == 0 else measure()
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths})
+    return Machine(**json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else measure()
 
 
 def _bandwidth() -> float:
@@ -158,7 +171,7 @@ def remembered(path: Path) -> Machine:
             return known
     except (OSError, ValueError, TypeError):
         pass
-    machine = replace(_measured_apart(), place=path.parent)
+    machine = replace(measure() if "torch" in sys.modules else _measured_apart(), place=path.parent)
     with contextlib.suppress(OSError):  # a full disk is named where it stops a step; here it only means measuring again
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, machine.facts())

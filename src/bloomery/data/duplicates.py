@@ -1,183 +1,63 @@
-"""Exact and near duplicates, and near-copies between two sets of documents; every Jaccard value is taken on the shingle sets."""
+"""Exact and near duplicates: which documents go, and which one of their kind stays. Near-copies across a split are in `crossing`."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bloomery.data import minhash
-from bloomery.data.compiled import compiled
-
-
-def exact_key(text: str) -> bytes:
-    """SHA-256 of the text after NFC, with every run of white space made one space."""
-    return hashlib.sha256(" ".join(unicodedata.normalize("NFC", text).split()).encode("utf-8", "surrogatepass")).digest()
+from bloomery.data.near import MEMORY, components
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Shared over all, of two sorted arrays without repeats; 0 when both are empty."""
+    """Shared over all, of two arrays without repeats; 0 when both are empty."""
     shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared / max(1, len(a) + len(b) - shared)
 
 
-def exact_duplicates(keys: Sequence[bytes], lengths: Sequence[int], ids: Sequence[str]) -> dict[int, int]:
-    """{dropped row: kept row} among equal keys; kept is the longest, then the smallest id."""
-    groups: dict[bytes, list[int]] = {}
-    for row, key in enumerate(keys):
-        groups.setdefault(key, []).append(row)
-    return _keep_one([group for group in groups.values() if len(group) > 1], lengths, ids)
-
-
-def _keep_one(groups: Iterable[Sequence[int]], lengths: Sequence[int], ids: Sequence[str]) -> dict[int, int]:
-    dropped = {}
-    for group in groups:
-        kept = min(group, key=lambda row: (-int(lengths[row]), ids[row]))
-        dropped.update({int(row): int(kept) for row in group if row != kept})
-    return dropped
+def exact_duplicates(keys: Sequence[bytes], lengths: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that go, ascending, and the row that stays for each, among equal keys of 32 bytes: the longest, then the smallest id."""
+    numbers = np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 4)
+    order = np.lexsort(numbers.T)
+    new = np.any(numbers[order[1:]] != numbers[order[:-1]], axis=1)
+    group = np.empty(len(order), np.int64)
+    group[order] = np.cumsum(np.append(False, new))[: len(order)]
+    return _keep_one(np.arange(len(order)), group, lengths, ids)
 
 
 def near_duplicates(
-    signature: np.ndarray,
-    texts: Callable[[Sequence[int]], Sequence[str]],
+    signatures: Iterable[tuple[np.ndarray, np.ndarray]],
+    texts: Callable[[np.ndarray], Any],
     threshold: float,
-    lengths: Sequence[int],
+    lengths: np.ndarray,
     ids: Sequence[str],
-) -> dict[int, int]:
-    """{dropped row: kept row}: connected components of the pairs whose Jaccard similarity is `threshold` or more.
+    memory: int = MEMORY,
+    folder: str | Path | None = None,
+    workers: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that go, ascending, and the row that stays for each: of the documents that pairs with a Jaccard similarity of `threshold`
+    or more join, the longest, then the smallest id.
 
-    signature: (rows, 128) of documents with a shingle; `texts` fetches the texts of rows and is called once, for candidates.
-    Kept is the longest document of a component, then the smallest id.
+    `lengths` are in bytes; the rest is that of `near.components`, whose result depends on neither `memory` nor `workers`.
     """
-    groups = minhash.buckets(signature, *minhash.banding(threshold))
-    rows = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
-    sets = dict(zip(rows.tolist(), minhash.shingle_sets(texts(rows.tolist())), strict=True))
-    parent = {row: row for row in sets}
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = row = parent[parent[row]]
-        return row
-
-    refuted: set[tuple[int, int]] = set()
-    for group in groups:
-        for i, j in combinations(group.tolist(), 2):
-            a, b = root(i), root(j)
-            if a == b or (i, j) in refuted:
-                continue
-            small, large = sorted((len(sets[i]), len(sets[j])))
-            if small >= threshold * large and jaccard(sets[i], sets[j]) >= threshold:
-                parent[max(a, b)] = min(a, b)
-            else:
-                refuted.add((i, j))
-    components: dict[int, list[int]] = {}
-    for row in parent:
-        components.setdefault(root(row), []).append(row)
-    return _keep_one([c for c in components.values() if len(c) > 1], lengths, ids)
+    rows, first = components(signatures, texts, threshold, lengths, memory, folder, workers)
+    return _keep_one(rows, first, lengths, ids)
 
 
-@compiled
-def _overlaps(sets, ends, table, owners, mask, postings, starts, sizes, threshold, best, where, first):  # type: ignore[no-untyped-def]
-    """For sets in a row, count what each shares with every held set and keep the best Jaccard per held set.
-
-    A pair at the threshold shares at least threshold * |set| shingles, so a set of which fewer are known to any held set is
-    passed over before anything is counted: an exact filter.
-    """
-    shared = np.zeros(sizes.shape[0], np.int64)
-    begin = 0
-    for d in range(ends.shape[0]):
-        size, known = ends[d] - begin, 0
-        slots = np.empty(size, np.int64)
-        for i in range(begin, ends[d]):
-            x = sets[i]
-            p = (x >> np.uint64(7)) & mask
-            while owners[p] >= 0 and table[p] != x:
-                p = (p + np.uint64(1)) & mask
-            if owners[p] >= 0:
-                slots[known] = owners[p]
-                known += 1
-        if size > 0 and known >= threshold * size:
-            for k in range(known):
-                for i in range(starts[slots[k]], starts[slots[k] + 1]):
-                    shared[postings[i]] += 1
-            for h in range(sizes.shape[0]):
-                value = shared[h] / (sizes[h] + size - shared[h])
-                if value > best[h]:
-                    best[h], where[h] = value, first + d
-                shared[h] = 0
-        begin = ends[d]
-
-
-@compiled
-def _fill(unique, table, owners, mask):  # type: ignore[no-untyped-def]
-    for k in range(unique.shape[0]):
-        p = (unique[k] >> np.uint64(7)) & mask
-        while owners[p] >= 0:
-            p = (p + np.uint64(1)) & mask
-        table[p], owners[p] = unique[k], k
-
-
-def nearest(held: Sequence[str], batches: Iterable[Sequence[str]], threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """For each held text the largest Jaccard similarity to any other text, and the number of that text (-1: none).
-
-    Values at `threshold` or above are exact and none is missed; smaller ones may be reported too low. `batches` are the
-    other texts in order; only the held texts stay in memory.
-    """
-    sets = minhash.shingle_sets(held)
-    best, where = np.zeros(len(held)), np.full(len(held), -1, np.int64)
-    sizes = np.array([len(s) for s in sets], np.int64)
-    everything = np.concatenate(sets) if sets else np.zeros(0, np.uint64)
-    owner = np.repeat(np.arange(len(sets)), sizes)
-    order = np.argsort(everything, kind="stable")
-    unique, begins = np.unique(everything[order], return_index=True)
-    starts = np.append(begins, len(everything)).astype(np.int64)
-    slots = 1 << max(4, int(2 * len(unique)).bit_length())
-    table, owners, mask = np.zeros(slots, np.uint64), np.full(slots, -1, np.int64), np.uint64(slots - 1)
-    _fill(unique, table, owners, mask)
-    first = 0
-    for batch in batches:
-        others = minhash.shingle_sets(batch)
-        if others:
-            ends = np.cumsum([len(s) for s in others]).astype(np.int64)
-            flat = np.concatenate(others)
-            _overlaps(flat, ends, table, owners, mask, owner[order], starts, sizes, threshold, best, where, first)
-        first += len(batch)
-    return best, where
-
-
-def largest_crossing(held: Sequence[str], others: Callable[[], Iterable[Sequence[str]]], threshold: float) -> tuple[float, int]:
-    """The largest Jaccard similarity between the two sides, over all pairs that MinHash banding at `threshold` proposes.
-
-    A second way to the result of `nearest`, sharing neither its index nor its hashes of words: sets of word tuples, compared
-    in plain Python. `others` gives the other texts in batches and is called twice. Returns the value and the pairs compared.
-    """
-    found = [minhash.signatures(held), *(minhash.signatures(batch) for batch in others())]
-    rows = np.flatnonzero(np.concatenate([counts for _, counts in found]))
-    signature = np.concatenate([part for part, _ in found])[rows]
-    pairs: set[tuple[int, int]] = set()
-    for group in minhash.buckets(signature, *minhash.banding(threshold)):
-        members = rows[group]
-        left, right = members[members < len(held)].tolist(), members[members >= len(held)].tolist()
-        pairs.update((j, i) for i in left for j in right)
-    sets = {i: _word_runs(held[i]) for i in {i for _, i in pairs}}
-    best, number = 0.0, len(held)
-    by_other: dict[int, list[int]] = {}
-    for j, i in pairs:
-        by_other.setdefault(j, []).append(i)
-    for batch in others():
-        for text in batch:
-            if number in by_other:
-                b = _word_runs(text)
-                best = max(best, *(len(sets[i] & b) / max(1, len(sets[i] | b)) for i in by_other[number]))
-            number += 1
-    return best, len(pairs)
-
-
-def _word_runs(text: str) -> set[tuple[bytes, ...]]:
-    """All runs of five words, by Python's own means."""
-    words = re.findall(rb"[a-z0-9_\x80-\xff]+", text.lower().encode())
-    return set(zip(*(words[k:] for k in range(minhash.WORDS)), strict=False))
+def _keep_one(rows: np.ndarray, group: np.ndarray, lengths: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """All but the longest of each group of rows, and that one; of several, the one with the smallest id, then the first."""
+    sizes = np.asarray(lengths, np.int64)[rows]
+    order = np.lexsort((rows, -sizes, group))
+    rows, group, sizes = rows[order], group[order], sizes[order]
+    begins = np.flatnonzero(np.append(True, group[1:] != group[:-1])) if len(rows) else np.zeros(0, np.int64)
+    kept, ends = rows[begins], np.append(begins[1:], len(rows))
+    tied = np.flatnonzero((ends - begins > 1) & (sizes[begins] == sizes[np.minimum(begins + 1, len(rows) - 1)]))
+    for k in tied.tolist():
+        alike = rows[begins[k] : begins[k] + int(np.searchsorted(-sizes[begins[k] : ends[k]], -sizes[begins[k]], "right"))]
+        kept[k] = min(alike.tolist(), key=lambda row: ids[row])
+    stays = np.repeat(kept, ends - begins)
+    gone = np.flatnonzero(rows != stays)
+    gone = gone[np.argsort(rows[gone])]
+    return rows[gone], stays[gone]

@@ -17,7 +17,7 @@ class Funnel:
         self.codes = np.zeros(len(self.sizes), np.uint16)  # number of the reason, 0 for a row that is left
         self.named = [""]
         self.notes: dict[int, str] = {}
-        self.originals: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # reason -> rows dropped as copies, and the rows that they copy
+        self.originals: dict[int, tuple[str, np.ndarray, np.ndarray]] = {}  # reason -> how, rows dropped as copies, and what they copy
         self.steps: list[dict[str, Any]] = []
 
     @property
@@ -43,11 +43,18 @@ class Funnel:
         self.codes[chosen] = self._code(reason)
         self.outside(reason, len(chosen), int(self.sizes[chosen].sum()), note)
 
-    def drop_copies(self, reason: str, rows: np.ndarray, originals: np.ndarray, note: str = "") -> None:
-        """Drop `rows`, each of which is a copy of another row, `originals`."""
+    def drop_copies(self, reason: str, rows: np.ndarray, originals: np.ndarray, note: str = "", how: str = "of") -> None:
+        """Drop `rows`, each of which is a copy of another row, `originals`; a document's own note is `how` and that row's id."""
         order = np.argsort(rows)
-        self.originals[self._code(reason)] = (np.asarray(rows, np.int64)[order], np.asarray(originals, np.int64)[order])
+        self.originals[self._code(reason)] = (how, np.asarray(rows, np.int64)[order], np.asarray(originals, np.int64)[order])
         self.drop(reason, rows, note)
+
+    def shrink(self, reason: str, rows: np.ndarray, sizes: np.ndarray, note: str = "") -> None:
+        """`rows` stay, with fewer bytes: `sizes`."""
+        gone = int(self.sizes[rows].sum() - sizes.sum())
+        self.sizes = self.sizes.copy()  # what was handed in is not ours
+        self.sizes[rows] = sizes
+        self.outside(reason, 0, gone, note)
 
     def _code(self, reason: str) -> int:
         if reason not in self.named:
@@ -59,8 +66,8 @@ class Funnel:
         code = int(self.codes[row])
         note = self.notes.get(row, "")
         if not note and code in self.originals:
-            rows, originals = self.originals[code]
-            note = f"of {ids[int(originals[np.searchsorted(rows, row)])]}"
+            how, rows, originals = self.originals[code]
+            note = f"{how} {ids[int(originals[np.searchsorted(rows, row)])]}"
         return self.named[code], note
 
     def worst(self) -> dict[str, Any] | None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bloomery.data.duplicates import exact_key
 from bloomery.data.minhash import PERMUTATIONS, signatures
 from bloomery.seams import Doc
+
+
+def exact_key(text: str) -> bytes:
+    """SHA-256 of the text after NFC, with every run of white space made one space."""
+    return hashlib.sha256(" ".join(unicodedata.normalize("NFC", text).split()).encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True)

@@ -1,74 +1,88 @@
 """Shingles, MinHash signatures and banding: candidates for near duplicates, to be verified on the shingle sets themselves.
 
 Source: Broder 1997, On the resemblance and containment of documents; Leskovec, Rajaraman & Ullman, Mining of Massive
-Datasets, chapter 3. A shingle is the 64-bit hash of 5 words in a row; a word is a run of letters, digits and _ in lower
-case, where every character beyond ASCII counts as part of a word.
+Datasets, chapter 3. A shingle is the 64-bit hash of 5 words in a row, words as `word_hashes.folded` has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from bloomery.data.compiled import compiled
+from bloomery.data.word_hashes import folded, packed, runs_of, words_of
 
 WORDS = 5  # words per shingle
 PERMUTATIONS = 128
 RECALL = 0.99  # share of pairs exactly at the threshold that banding must propose
+_MIX, _S29, _S32 = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(32)
+_LAST = np.uint64(0xBF58476D1CE4E5B9)
 
 
 @compiled
-def _shingles(codes, offsets, words, out, counts):  # type: ignore[no-untyped-def]
-    """Shingle hashes of every text between `offsets`, written one text after the other; `counts` per text."""
-    mix, prime, basis = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x100000001B3), np.uint64(0xCBF29CE484222325)
-    shift32, shift29 = np.uint64(32), np.uint64(29)
-    n = 0
-    for d in range(offsets.shape[0] - 1):
-        h, inside, seen, first = basis, False, 0, n
-        w0 = w1 = w2 = w3 = np.uint64(0)
-        for i in range(offsets[d], offsets[d + 1] + 1):
-            c = codes[i] if i < offsets[d + 1] else np.uint8(32)
-            if words[c]:
-                h = (h ^ np.uint64(c)) * prime
-                inside = True
-            elif inside:
-                x = h ^ (h >> shift32)
-                x *= np.uint64(0xD6E8FEB86659FD93)
-                x ^= x >> shift32
-                if seen >= 4:
-                    g = (((w0 * mix + w1) * mix + w2) * mix + w3) * mix + x
-                    g ^= g >> shift29
-                    g *= np.uint64(0xBF58476D1CE4E5B9)
-                    out[n] = g ^ (g >> shift32)
-                    n += 1
-                w0, w1, w2, w3 = w1, w2, w3, x
-                seen += 1
-                h, inside = basis, False
-        counts[d] = n - first
-    return n
+def _shingles_of(codes, lo, hi, table, out):  # type: ignore[no-untyped-def]
+    """Shingle hashes of codes[lo:hi], repeats included; returns how many."""
+    nowhere = np.empty(0, np.int64)
+    return runs_of(out, words_of(codes, lo, hi, table, out, nowhere, nowhere), WORDS, out)
 
 
 @compiled
-def _signatures(shingles, counts, a, b, out):  # type: ignore[no-untyped-def]
-    """Minimum of every permutation a * x + b (mod 2^32) over the shingles of each text."""
-    start = 0
+def _minima(x, n, a, b, row):  # type: ignore[no-untyped-def]
+    """Lower row[t] to the minimum of x * a[t] + b[t] (mod 2^32) over x[:n]; four x at a time, so that memory is touched seldom."""
+    for i in range(0, n, 4):
+        x0, x1, x2, x3 = x[i], x[min(i + 1, n - 1)], x[min(i + 2, n - 1)], x[min(i + 3, n - 1)]
+        for t in range(row.shape[0]):
+            u, v = a[t], b[t]
+            p, q = np.uint32(x0 * u + v), np.uint32(x1 * u + v)
+            r, s = np.uint32(x2 * u + v), np.uint32(x3 * u + v)
+            p, r = p if p < q else q, r if r < s else s
+            p = p if p < r else r
+            row[t] = p if p < row[t] else row[t]
+
+
+@compiled
+def _signatures(codes, offsets, table, a, b, out, counts):  # type: ignore[no-untyped-def]
+    longest = 1
     for d in range(counts.shape[0]):
-        row = out[d]
-        for i in range(start, start + counts[d]):
-            x = np.uint32(shingles[i] >> np.uint64(17))
-            for t in range(a.shape[0]):
-                v = np.uint32(np.uint32(x * a[t]) + b[t])
-                if v < row[t]:
-                    row[t] = v
-        start += counts[d]
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    shingles, x, row = np.empty(longest, np.uint64), np.empty(longest, np.uint32), np.empty(a.shape[0], np.uint32)
+    for d in range(counts.shape[0]):
+        n = _shingles_of(codes, offsets[d], offsets[d + 1], table, shingles)
+        for i in range(n):
+            x[i] = np.uint32(shingles[i] >> np.uint64(17))
+        row[:] = np.uint32(0xFFFFFFFF)
+        _minima(x, n, a, b, row)
+        out[d] = row
+        counts[d] = n
 
 
-@lru_cache(maxsize=1)
-def word_bytes() -> np.ndarray:
-    """Which UTF-8 bytes belong to words."""
-    return np.array([code >= 128 or chr(code).isalnum() or chr(code) == "_" for code in range(256)])
+@compiled
+def _distinct(codes, offsets, table, out, counts):  # type: ignore[no-untyped-def]
+    """The different shingles of every text, in the order in which they first appear, through a small hash table."""
+    longest, total = 1, 0
+    for d in range(counts.shape[0]):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    found, seen, stamps = np.empty(longest, np.uint64), np.empty(16, np.uint64), np.zeros(16, np.int64)
+    for d in range(counts.shape[0]):
+        n = _shingles_of(codes, offsets[d], offsets[d + 1], table, found)
+        if 2 * n > seen.shape[0]:
+            room = 2 * seen.shape[0]
+            while room < 2 * n:
+                room *= 2
+            seen, stamps = np.empty(room, np.uint64), np.zeros(room, np.int64)
+        first, mask = total, np.uint64(seen.shape[0] - 1)
+        for i in range(n):
+            p = (found[i] >> np.uint64(9)) & mask
+            while stamps[p] == d + 1 and seen[p] != found[i]:
+                p = (p + np.uint64(1)) & mask
+            if stamps[p] != d + 1:
+                stamps[p], seen[p], out[total] = d + 1, found[i], found[i]
+                total += 1
+        counts[d] = total - first
+    return total
 
 
 @lru_cache(maxsize=1)
@@ -78,26 +92,28 @@ def _permutations() -> tuple[np.ndarray, np.ndarray]:
     return a, draw.integers(0, 1 << 32, PERMUTATIONS, dtype=np.uint64).astype(np.uint32)
 
 
-def shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Shingle hashes (uint64, repeats included) of all texts in a row, and how many each text has; 0 under 5 words."""
-    data = [text.lower().encode("utf-8", "surrogatepass") for text in texts]
-    offsets = np.concatenate([[0], np.cumsum([len(d) for d in data])]).astype(np.int64) if data else np.zeros(1, np.int64)
-    codes = np.frombuffer(b"".join(data), np.uint8)
-    out, counts = np.empty(len(codes) // 2 + 1, np.uint64), np.zeros(len(data), np.int64)
-    return out[: _shingles(codes, offsets, word_bytes(), out, counts)], counts
+def flat_shingle_sets(texts: Sequence[str] | Any) -> tuple[np.ndarray, np.ndarray]:
+    """The different shingles of all texts in a row, uint64, and how many each has, int64 (texts,); none under 5 words."""
+    codes, offsets = packed(texts)
+    counts = np.zeros(len(offsets) - 1, np.int64)
+    out = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint64)
+    return out[: _distinct(codes, offsets, folded(), out, counts)], counts
 
 
-def shingle_sets(texts: Sequence[str]) -> list[np.ndarray]:
-    """The set of shingles of each text: sorted, without repeats."""
-    found, counts = shingles(texts)
-    return [np.unique(part) for part in np.split(found, np.cumsum(counts)[:-1])] if len(counts) else []
+def shingle_sets(texts: Sequence[str] | Any) -> list[np.ndarray]:
+    """The set of shingles of each text, without repeats, in the order of the text."""
+    found, counts = flat_shingle_sets(texts)
+    return np.split(found, np.cumsum(counts)[:-1]) if len(counts) else []
 
 
-def signatures(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """MinHash signatures (texts, 128) uint32 and the number of shingles of each text; where that is 0 the row means nothing."""
-    found, counts = shingles(texts)
-    out = np.full((len(texts), PERMUTATIONS), np.uint32(0xFFFFFFFF), np.uint32)
-    _signatures(found, counts, *_permutations(), out)
+def signatures(texts: Sequence[str] | Any) -> tuple[np.ndarray, np.ndarray]:
+    """MinHash signatures (texts, 128) uint32 and the number of shingles of each text; where that is 0 the row means nothing.
+
+    `texts` are strings, or an Arrow column of them, which is read where it lies.
+    """
+    codes, offsets = packed(texts)
+    out, counts = np.empty((len(offsets) - 1, PERMUTATIONS), np.uint32), np.zeros(len(offsets) - 1, np.int64)
+    _signatures(codes, offsets, folded(), *_permutations(), out, counts)
     return out, counts
 
 
@@ -110,12 +126,20 @@ def banding(threshold: float, permutations: int = PERMUTATIONS, recall: float = 
     return permutations, 1
 
 
-def buckets(signature: np.ndarray, bands: int, rows: int) -> list[np.ndarray]:
-    """Groups of two or more rows of `signature` that agree in a whole band, each ascending."""
-    found = []
-    for band in range(bands):
-        key = np.ascontiguousarray(signature[:, band * rows : (band + 1) * rows]).view(np.dtype((np.void, 4 * rows))).ravel()
-        order = np.argsort(key, kind="stable")
-        new = np.flatnonzero(np.concatenate([[True], key[order][1:] != key[order][:-1]])) if len(key) else np.zeros(0, np.int64)
-        found += [group for group in np.split(order, new[1:]) if len(group) > 1]
-    return found
+@compiled
+def _band_keys(signature, bands, rows, out):  # type: ignore[no-untyped-def]
+    for d in range(signature.shape[0]):
+        for band in range(bands):
+            h = np.uint64(band + 1) * _MIX
+            for k in range(band * rows, (band + 1) * rows):
+                h = (h ^ np.uint64(signature[d, k])) * _LAST
+                h ^= h >> _S29
+            h = (h ^ (h >> _S32)) * _MIX
+            out[d, band] = h ^ (h >> _S32)
+
+
+def band_keys(signature: np.ndarray, bands: int, rows: int) -> np.ndarray:
+    """A hash of every band with its number, uint64 (texts, bands): two texts share a key where their signatures agree in that band."""
+    out = np.empty((len(signature), bands), np.uint64)
+    _band_keys(signature, bands, rows, out)
+    return out

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 ROWS = 4096  # rows per group: small enough that readers can stream
 SMALL = 1 << 23  # bytes
@@ -59,3 +61,30 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> Any:
 
     with pq.ParquetFile(path) as file:  # for small files, threads cost more than they give
         return file.read(columns=columns, use_threads=Path(path).stat().st_size > SMALL)
+
+
+class Slices:
+    """Runs of rows of a Parquet file, which is read group by group; the last group stays at hand."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        import pyarrow.parquet as pq
+
+        self.file, self.columns = pq.ParquetFile(path), list(columns)
+        about = self.file.metadata
+        self.ends = np.cumsum([about.row_group(k).num_rows for k in range(about.num_row_groups)])
+        self.last: tuple[int, Any] = (-1, None)
+
+    def rows(self, start: int, stop: int) -> Any:
+        """The table of rows `start` to `stop`."""
+        import pyarrow as pa
+
+        first, last = np.searchsorted(self.ends, [start, max(start, stop - 1)], side="right")
+        if start >= stop:
+            return self.file.schema_arrow.empty_table().select(self.columns)
+        tables = [self._group(group) for group in range(first, last + 1)]
+        return pa.concat_tables(tables).slice(start - (int(self.ends[first - 1]) if first else 0), stop - start)
+
+    def _group(self, group: int) -> Any:
+        if self.last[0] != group:
+            self.last = (group, self.file.read_row_group(group, columns=self.columns, use_threads=False))
+        return self.last[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import ChainMap
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
-from bloomery.core.machine import memory_bytes, release, threads
+from bloomery.core.machine import memory_bytes, release, resident, threads
 from bloomery.data.sizes import parse_budget, parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
 
 SPEED = 6e6  # bytes a second and core, reading, signals, duplicates and checks together; measured
 ASKED = 3e5  # bytes a second that a small model reads on two cores
-MAIN = 300_000_000  # bytes of this process without documents, with its libraries and the server that workers come from; measured
+MAIN = 320_000_000  # bytes of this process without documents, with its libraries and the server that workers come from; measured
 WORKER = 280_000_000  # bytes of one worker with its libraries and a chunk; measured
 KEYS = 400  # bytes of memory for each document whose key may be another's
+SPARE = 40_000_000  # bytes that this process may still need for code and columns; measured
+LEAST = 64_000_000  # bytes for documents, however much this process holds already
+PASSAGES = 2  # bytes of files for one byte of text, while repeated passages are looked for
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
 
 
@@ -40,6 +44,10 @@ class Curate:
     signals: tuple[Signal, ...] = ("length", "lines", "repetition", "symbols", "comments")  # numbers measured on every document
     keep: str = ""  # condition over the signals, such as length.words >= 20 and lines.longest < 1000; empty keeps all
     near: float = 0.8  # Jaccard similarity of word 5-grams from which a document is a duplicate; 0 = exact duplicates only
+    substring: int = 0  # tokens (words, or other characters but white space) from which a passage that stands before is cut; 0 = off
+    decontaminate: list | None = None  # evaluation sets: addresses like those of `sources`, or tasks that have items of their own
+    leak_words: int = 8  # words per run by which evaluation items are looked for
+    leak_share: float = 0.5  # share of an item's runs in one document that drops the document; 0 = one run is enough
     select: Select | None = None  # chooses documents under `budget`
     budget: str = ""  # how much to select: bytes (10MB), tokens (10M tokens, by the signal `tokens`) or another column (2M length.words)
     heldout: float = 0.05  # share of the bytes held out, in whole packages
@@ -54,6 +62,12 @@ class Curate:
         for name in ("near", "guard"):
             if not (value := getattr(self, name)) == 0 and not 0.1 <= value <= 1:
                 raise ValueError(f"{name} must be 0 or between 0.1 and 1, not {value}")
+        if self.substring < 0 or self.substring == 1:
+            raise ValueError(f"substring must be 0 or at least 2, not {self.substring}")
+        if self.leak_words < 1 or not 0 <= self.leak_share <= 1:
+            raise ValueError("leak_words must be at least 1, and leak_share between 0 and 1")
+        if self.decontaminate is not None and not self.decontaminate:
+            raise ValueError("decontaminate names no evaluation set; name one, or leave it out")
         if not 0 <= self.heldout < 0.9:
             raise ValueError(f"heldout must be at least 0 and below 0.9, not {self.heldout}")
         if bool(self.budget) != (self.select is not None):
@@ -72,8 +86,12 @@ class Curate:
 
         opened = sources.open_sources(self.sources)
         sources.check(opened)
-        outside = fingerprints((*self.edits, *self.signals))
-        return {"sources": sources.fingerprint(opened), **({"outside": outside} if outside else {})}
+        found: dict[str, Any] = {"sources": sources.fingerprint(opened)}
+        if outside := fingerprints((*self.edits, *self.signals)):
+            found["outside"] = outside
+        if items := self._items(0):
+            found["decontaminate"] = hashlib.sha256(json.dumps([items.names, items.texts]).encode()).hexdigest()
+        return found
 
     def mode(self) -> dict[str, Any]:
         """Models are asked in fp32; the number of threads may change their last digit."""
@@ -91,9 +109,10 @@ class Curate:
         facts = {"bytes": left, "train_bytes": (1 - self.heldout) * left, "heldout_bytes": self.heldout * left, "documents": left / 12e3}
         workers = max(1, min(machine.cores, 64))
         asked = sum(map(needing, (*self.edits, *self.signals))) * size / ASKED
+        facts |= {"work_disk": PASSAGES * size} if self.substring else {}
         return Forecast(
             seconds=4 + size / SPEED / workers + asked,
-            memory=min(MAIN + self.room(), MAIN + WORKER * workers + size),
+            memory=min(self.cap(), MAIN + WORKER * workers + size),
             disk=0.9 * size,
             facts=facts,
         )
@@ -114,9 +133,9 @@ class Curate:
         funnel = Funnel(chunks.column("bytes"))
         self._left_out(funnel, chunks, job.log)
         self._keep(funnel, chunks, condition)
-        release()
+        write_thresholds(job.out / "thresholds.json", chunks, self.keep)  # by the numbers that `keep` saw: passages are cut later
         self._unique(funnel, chunks, job)
-        release()
+        self._clean(funnel, chunks, job)
         weights = self._choose(funnel, chunks, job)
         train, heldout = self._split(funnel, chunks, job)
         if not len(train):
@@ -125,7 +144,6 @@ class Curate:
         train = self._repeated(funnel, train, weights, job)
         story = funnel.story(chunks.seen, {"train": train, "heldout": heldout})
         write(job.out, chunks, funnel, {"train": train, "heldout": heldout}, [*ABOUT, *self._columns()], weights)
-        write_thresholds(job.out / "thresholds.json", chunks, self.keep)
         (job.out / "funnel.json").write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
         for part in ("train", "heldout"):
             for unit in ("documents", "bytes"):
@@ -150,7 +168,7 @@ class Curate:
         for name in parts:
             for texts in texts_of(made / f"{name}.parquet"):
                 written[name][0] += len(texts)
-                written[name][1] += sum(len(text.encode()) for text in texts)
+                written[name][1] += pc.sum(pc.binary_length(texts)).as_py() or 0
         for k, unit in enumerate(("documents", "bytes")):
             job.check(f"{unit} that the funnel does not account for", abs(missing(story, unit)), 0)
             job.check(f"{unit} written but not counted", sum(abs(written[name][k] - story["out"][name][unit]) for name in parts), 0)
@@ -162,6 +180,17 @@ class Curate:
             value, pairs = largest_crossing_streamed(made / "heldout.parquet", made / "train.parquet", self.guard, self.room())
             note = f"over {pairs} candidate pairs"
             job.check("largest Jaccard similarity across the split", value, self.guard, ok=value < self.guard, note=note)
+        if items := self._items(job.seed):
+            from bloomery.stages._curate_clean import leaked
+
+            found = sum(leaked(items, texts_of(made / f"{name}.parquet"), self.leak_share) for name in parts)
+            job.check("documents that hold an evaluation item", found, 0, note=f"{len(items.names)} items")
+
+    def _items(self, seed: int) -> Any:
+        """What must not stand in the corpus; None where nothing is named."""
+        from bloomery.stages._curate_clean import evaluation_items
+
+        return evaluation_items(self.decontaminate, self.leak_words, seed) if self.decontaminate else None
 
     def named(self, knob: str) -> tuple[tuple[str, Any], ...]:
         """The methods of a knob with their names in recipes."""
@@ -175,13 +204,20 @@ class Curate:
 
         return [column for columns in columns_of(self.named("signals")).values() for column in columns]
 
+    def cap(self) -> int:
+        """Bytes that all processes of this machine may take together."""
+        return parse_size(self.memory, "memory") if self.memory else memory_bytes() // 2
+
     def room(self) -> int:
-        """Bytes for documents in this process: what `memory` leaves beside what Python and its libraries take."""
-        return (parse_size(self.memory, "memory") if self.memory else memory_bytes() // 2) - MAIN
+        """Bytes that may be taken now: what the cap leaves beside what this process, with its libraries, and its workers hold."""
+        release()
+        return max(LEAST, self.cap() - resident() - SPARE)
 
     def workers(self, job: Job) -> int:
         """How many workers the memory allows; those of a cluster have their own."""
-        return max(1, min(job.executor.workers, self.room() // WORKER)) if job.executor.shares_memory else job.executor.workers
+        if not job.executor.shares_memory:
+            return job.executor.workers
+        return max(1, min(job.executor.workers, (self.cap() - MAIN) // WORKER))
 
     def _condition(self) -> Any:
         """The parsed `keep`, against the columns that the signals make and what is known of every document."""
@@ -226,20 +262,29 @@ class Curate:
         """Drop exact duplicates, then near ones."""
         import numpy as np
 
-        from bloomery.data.duplicates import exact_duplicates
-        from bloomery.data.streamed import near_copies
+        from bloomery.data.duplicates import exact_duplicates, near_duplicates
 
-        sizes, found = funnel.sizes, [np.zeros((0, 2), np.int64)]
+        sizes, found = funnel.sizes, [np.zeros((2, 0), np.int64)]
         for rows, keys in chunks.repeated(funnel.rows, self.room() // KEYS):
-            copies = exact_duplicates(keys, sizes[rows], chunks.ids.among(rows)[:])
-            found.append(rows[np.array(list(copies.items()), np.int64).reshape(-1, 2)])
-        dropped, kept = np.concatenate(found).T
-        funnel.drop_copies("exact duplicate", dropped, kept)
+            found.append(rows[np.stack(exact_duplicates(keys, sizes[rows], chunks.ids.among(rows)[:]))])
+        funnel.drop_copies("exact duplicate", *np.concatenate(found, axis=1))
         if self.near:
-            copies = near_copies(chunks, funnel.rows, sizes, self.near, job.work, self.room())
+            rows = funnel.rows
+            told = sizes[rows], chunks.ids.among(rows), self.room(), job.work, threads()
+            copies = near_duplicates(chunks.signed(rows), lambda some: chunks.text_column(rows[some]), self.near, *told)
             note = f"Jaccard similarity {self.near} or more, or joined to it by such pairs"
-            dropped, kept = np.array(list(copies.items()), np.int64).reshape(-1, 2).T
-            funnel.drop_copies("near duplicate", dropped, kept, note)
+            funnel.drop_copies("near duplicate", *(rows[side] for side in copies), note)
+
+    def _clean(self, funnel: Funnel, chunks: Chunks, job: Job) -> None:
+        """Cut passages that stand before, then drop what holds evaluation items."""
+        from bloomery.stages._curate_clean import cut, decontaminate
+
+        if self.substring:
+            cut(self, funnel, chunks, job)
+        if items := self._items(job.seed):
+            decontaminate(funnel, chunks, items, self.leak_share)
+        if not len(funnel.rows):
+            raise BadInput("decontaminate: nothing is left: every document holds an evaluation item; check the sets, or raise leak_share")
 
     def _choose(self, funnel: Funnel, chunks: Chunks, job: Job) -> Any:
         """Weights of all rows by the selection, None without one; a weight of 0 drops."""
