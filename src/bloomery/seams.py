@@ -374,7 +374,8 @@ class Engine(Protocol):
 
 class Rollout(Protocol):
     """A strategy of sampling: search, voting, tools, turns, trees. Episodes that are nobody's `parent` are answers, at least one an
-    item; of several answers to an item the best grade counts, so a rollout bounds how many it gives."""
+    item; of several answers to an item the best grade counts, so a rollout bounds how many it gives. Items come in batches with the
+    same `rng`: what is drawn for an item is drawn from a child named by its id, so that its company changes nothing."""
 
     def rollout(self, engine: Engine, items: Sequence[Item], tools: Tools, rng: Rng) -> list[Episode]: ...
 

@@ -69,8 +69,14 @@ def scores(told: Mapping[str, Mapping[str, Measured]], seen: Mapping[str, Abstra
 
 
 def facts(told: Mapping[str, Mapping[str, Measured]]) -> dict[str, Any]:
-    """The model's own figures by task, for the card."""
-    return {name: {"items": len(one.items), **one.whole} for name, one in told.get("model", {}).items()}
+    """The model's own figures by task, for the card, with how many requests were cut at the left and how many replies held a trace."""
+    made = {}
+    for name, one in told.get("model", {}).items():
+        requests = [request for item in one.items.values() for request in item["requests"]]
+        cut, traces = (sum(request.get(what, 0) > 0 for request in requests) for what in ("dropped", "thought"))
+        counts = {"items": len(one.items), "requests": len(requests), "truncated": cut, "reasoning_traces": traces}
+        made[name] = {**(counts if requests else {}), **one.whole}
+    return made
 
 
 def texts(told: Mapping[str, Mapping[str, Measured]]) -> dict[str, dict[str, str]]:

@@ -121,7 +121,7 @@ class Evaluate:
             rows = {subject: each[name] for subject, each in told.items() if name in each}
             answers = {subject: [graded(item, row) for item, row in zip(items, found, strict=True)] for subject, found in rows.items()}
             for subject, found in answers.items():
-                conditions = self._conditions(task, items, examinee.model.net.cfg.context, subject == PLAIN)
+                conditions = self._conditions(task, items, examinee.model.net.cfg.context, subject == PLAIN) + counted(rows[subject])
                 rows_found = rows_of(name, task, found, seen[name], rng, subject, conditions)
                 scores += [one for one in rows_found if subject == "model" or one["subject"] == subject]  # what is no model's stands once
             for subject in [one for one in answers if one != "model"]:
@@ -145,13 +145,14 @@ class Evaluate:
         if self.chats is not None and model.template is None:
             raise BadInput(f"chats: {self.model.name} has no chat template; tune it on conversations first")
         if self.against is None:
-            return {"model": Examinee(model)}
+            return {"model": Examinee(model, thought=self.thought)}
         other = load(self.against.folder, roles=roles, filters=self.filters)
         if other.net.cfg.vocab != model.net.cfg.vocab or other.tokenizer.get_vocab() != model.tokenizer.get_vocab():
             raise BadInput(f"against: {self.against.name} has other tokens than {self.model.name}; compare models of one tokenizer")
         other.template = model.template
         other.decoder.stop_ids |= model.decoder.stop_ids
-        return {"model": Examinee(model), BEFORE: Examinee(other), PLAIN: Examinee(other, plain=True)}
+        seats = {"model": Examinee(model, thought=self.thought), BEFORE: Examinee(other, thought=self.thought)}
+        return {**seats, PLAIN: Examinee(other, True, self.thought)}
 
     def _asked(self, examinee: Examinee, rng: Rng) -> Asked:
         """Every task by name with its items; a task that finds none is left out, and it is an error where none finds any."""
@@ -285,6 +286,10 @@ class Evaluate:
         for one in scores:
             if one["subject"] == "model" and one["value"] is not None and one["task"] not in harness.get("model", {}):
                 job.fact(one["metric"], one["value"])
+        job.fact("truncated", {name: sum(row["dropped"] > 0 for row in rows) for name, rows in told.get("model", {}).items()})
+        if self.thought:
+            traces = {name: sum(row.get("thought", 0) > 0 for row in rows) for name, rows in told.get("model", {}).items()}
+            job.fact("reasoning_traces", traces)
         if harness:
             job.fact("lm_eval", _evaluate_harness.facts(harness))
         job.fact("items", {name: len(items) for name, (_, items) in asked.items()})
@@ -332,6 +337,13 @@ def named(tasks: Sequence[Task]) -> dict[str, Task]:
         same = sum(type(other) is type(task) for other in found.values())
         found[f"{name}_{same + 1}" if same else name] = task
     return found
+
+
+def counted(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a score's note says of prompts that were cut at the left, and of reasoning traces that were taken off; nothing of none."""
+    cut, traces = sum(row["dropped"] > 0 for row in rows), sum(row.get("thought", 0) > 0 for row in rows)
+    said = [f"; {cut} of {len(rows)} prompts cut at the left"] if cut else []
+    return "".join(said + ([f"; {traces} of {len(rows)} replies held a reasoning trace, taken off"] if traces else []))
 
 
 def sampled(name: str, items: Sequence[Item], told: dict[str, dict[str, list[dict]]]) -> list[dict[str, Any]]:
