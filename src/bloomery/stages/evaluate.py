@@ -14,6 +14,7 @@ from bloomery.core.errors import BadInput, Interrupted
 from bloomery.core.files import files_below, write_json
 from bloomery.core.job import Forecast
 from bloomery.core.machine import threads
+from bloomery.data.questions import read_questions
 from bloomery.seams import Filter, Item, Rng, Rollout, Source, Task
 from bloomery.stages import _evaluate_harness
 from bloomery.stages._evaluate_sources import conversations, held_out, trained_on, trained_sample, training_text
@@ -44,6 +45,7 @@ class Evaluate:
     corpus: Annotated[Artifact | None, "corpus"] = None  # whose held-out documents are asked; its training documents must not hold them
     tokens: Annotated[Artifact | None, "tokens"] = None  # whose training tokens the n-gram model is fitted on
     chats: Annotated[Artifact | None, "*"] = None  # whose held-out conversations are asked: a chats artifact, or a tuned model's own
+    questions: Annotated[Artifact | None, "*"] = None  # JSON lines that tasks ask from, a file or a folder of files
     against: Annotated[Artifact | None, "model"] = None  # another model asked the same, such as the one before tuning; same tokens
     tasks: tuple[Task, ...] = ("bits_per_byte", "parses", "next_line")  # what is asked
     filters: tuple[Filter, ...] = ()  # how completions are sampled; none: greedy
@@ -157,7 +159,8 @@ class Evaluate:
     def _asked(self, examinee: Examinee, rng: Rng) -> Asked:
         """Every task by name with its items; a task that finds none is left out, and it is an error where none finds any."""
         trained = trained_sample(self.corpus, rng.child("trained")) if any(getattr(task, "trained", False) for task in self.tasks) else []
-        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats), trained)
+        about = {"questions": read_questions(self.questions.folder)} if self.questions is not None else {}
+        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats), trained, **about)
         asked = {name: (task, list(task.items(source, rng.child("items", name)))) for name, task in named(self.tasks).items()}
         for name, (task, items) in asked.items():
             if task.subject != "model":
@@ -165,10 +168,10 @@ class Evaluate:
             if twice := [one for one, count in Counter(item.id for item in items).items() if count > 1]:
                 raise BadInput(f"the task {name} gives the id {twice[0]!r} to more than one item; ids must differ")
         if not any(items for _, items in asked.values()) and not self.lm_eval:
-            texts = " and ".join(one.name for one in (self.corpus, self.chats) if one) or "neither corpus nor chats"
-            raise BadInput(
-                f"{texts} holds nothing held out that {', '.join(asked)} can ask about; hold out more, or name `corpus` or `chats`"
-            )
+            given = [one for one in (self.corpus, self.chats, self.questions) if one]
+            texts = " and ".join(one.name for one in given) or "neither corpus nor chats nor questions"
+            mend = "hold out more, or name `corpus`, `chats` or `questions`"
+            raise BadInput(f"{texts} holds nothing held out that {', '.join(asked)} can ask about; {mend}")
         return {name: one for name, one in asked.items() if one[1]}
 
     def _tools(self, job: Job) -> LocalTools:
