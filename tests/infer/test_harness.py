@@ -111,6 +111,13 @@ def test_no_request_is_asked_twice_however_often_it_is_stopped(model, folder, tm
     assert [one.whole for one in found] == [one.whole for one in plain]
 
 
+def test_paths_of_a_task_are_those_of_its_folder_and_all_others_stay_where_they_are(model, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    relative = Wanted(("cloze",), Path(folder.name), limit=2)
+    assert len(measured(Harness(load(model), Journal(Path("requests.jsonl"))), relative)[0].items) == 2
+    assert (folder.parent / "requests.jsonl").is_file() and not (folder / "requests.jsonl").exists()
+
+
 def test_what_is_asked_again_alone_is_the_same(model, folder):
     lm = Harness(load(model), rows=4)
     for one in measured(lm, Wanted(NAMES, folder, limit=3)):

@@ -63,7 +63,7 @@ def lines(path: Path) -> list[dict]:
 def test_scores_items_and_checks(finished):
     rows = json.loads((finished.out / "scores.json").read_text())["scores"]
     found = {(row["task"], row["metric"], row["subject"]): row for row in rows}
-    acc, before, change = (found["choices", *key] for key in (("acc", "model"), ("acc", "before"), ("acc_change", "model")))
+    acc, before, change = (found["lm_eval.choices", *key] for key in (("acc", "model"), ("acc", "before"), ("acc_change", "model")))
     assert change["value"] == pytest.approx(acc["value"] - before["value"]) and change["low"] <= change["value"] <= change["high"]
     assert acc["better"] == "higher" and "2 examples" in acc["note"] and acc["clean"] is None, "no training text is at hand"
     assert finished.facts["lm_eval"]["choices"]["acc"] == acc["value"]

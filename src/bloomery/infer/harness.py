@@ -181,9 +181,10 @@ class Harness(TemplateLM):
 
     # ---- once only
 
-    def told(self, kind: str, arguments: Sequence[Any]) -> dict[str, Any]:
+    def told(self, arguments: Sequence[Any]) -> dict[str, Any]:
         """What is known of a request that was answered; of one that was sampled several times, the first answer."""
-        row = self.rows_of[_key(kind, arguments)]
+        keys = (_key(kind, arguments) for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"))
+        row = next(self.rows_of[key] for key in keys if key in self.rows_of)
         return {name: value for name, value in row.items() if name not in ("id", "task")}
 
     def again(self, told: dict[str, Any]) -> tuple[float, float]:

@@ -48,23 +48,25 @@ class Measured:
 
 
 @contextlib.contextmanager
-def _at(folder: Path | None) -> Iterator[None]:
-    """Inside, paths that a task names are looked for in its folder, and lm-eval says only what is wrong."""
+def _quiet() -> Iterator[None]:
+    """Inside, lm-eval says only what is wrong."""
     logger, before = logging.getLogger("lm_eval"), logging.getLogger("lm_eval").level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.chdir(folder) if folder is not None else contextlib.nullcontext():
-            yield
+        yield
     finally:
         logger.setLevel(before)
 
 
 def opened(wanted: Wanted) -> dict[str, Any]:
-    """Tasks and groups, their data read, as lm-eval's `evaluate` takes them. BadInput for what is not known or cannot be run here."""
+    """Tasks and groups, their data read, as lm-eval's `evaluate` takes them; paths in a task are looked for in the folder, if any.
+
+    BadInput for what is not known or cannot be run here.
+    """
     from lm_eval.tasks import TaskManager
 
     folder = wanted.folder.resolve() if wanted.folder is not None else None
-    with _at(folder):
+    with _quiet(), contextlib.chdir(folder) if folder is not None else contextlib.nullcontext():
         known = TaskManager(include_path=str(folder), include_defaults=False) if folder is not None else None
         if known is None or not set(wanted.names) <= set(known.all_tasks):
             known = TaskManager(include_path=str(folder) if folder is not None else None)
@@ -95,7 +97,7 @@ def measured(lm: Harness, wanted: Wanted) -> list[Measured]:
     from lm_eval.evaluator import evaluate
 
     loaded = opened(wanted)
-    with _at(wanted.folder):
+    with _quiet():
         found = evaluate(
             lm, loaded, limit=wanted.limit, bootstrap_iters=0, apply_chat_template=wanted.chat, fewshot_as_multiturn=wanted.chat
         )
@@ -120,8 +122,7 @@ def _task(lm: Harness, name: str, task: Any, rows: Sequence[Mapping[str, Any]], 
     for sample in rows:
         key = str(sample["doc_id"])
         if key not in one.items:
-            kind = "loglikelihood" if task.OUTPUT_TYPE == "multiple_choice" else task.OUTPUT_TYPE
-            requests = [lm.told(kind, arguments) for arguments in sample["arguments"]]
+            requests = [lm.told(arguments) for arguments in sample["arguments"]]
             one.items[key] = {"id": key, "requests": requests, "wanted": _plain(sample["target"]), "scores": {}}
             one.texts.append(" ".join(_texts(sample["doc"])))
         for metric in sample["metrics"]:

@@ -65,7 +65,7 @@ def scores(told: Mapping[str, Mapping[str, Measured]], seen: Mapping[str, Abstra
             made += rows_of(one, seen.get(AHEAD + name, set()), rng, subject, way)
             if subject != "model":
                 made += change_rows(told["model"][name], one, seen.get(AHEAD + name, set()), rng, subject)
-    return made
+    return [{**row, "task": AHEAD + row["task"]} for row in made]
 
 
 def facts(told: Mapping[str, Mapping[str, Measured]]) -> dict[str, Any]:

@@ -287,7 +287,7 @@ class Evaluate:
             samples += sampled(name, items, told)
         write_lines(job.out / "samples.jsonl", samples)
         for one in scores:
-            if one["subject"] == "model" and one["value"] is not None and one["task"] not in harness.get("model", {}):
+            if one["subject"] == "model" and one["value"] is not None and not one["task"].startswith(_evaluate_harness.AHEAD):
                 job.fact(one["metric"], one["value"])
         job.fact("truncated", {name: sum(row["dropped"] > 0 for row in rows) for name, rows in told.get("model", {}).items()})
         if self.thought:
