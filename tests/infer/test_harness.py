@@ -113,6 +113,7 @@ def test_no_request_is_asked_twice_however_often_it_is_stopped(model, folder, tm
 
 def test_paths_of_a_task_are_those_of_its_folder_and_all_others_stay_where_they_are(model, folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
+    Path("requests.jsonl").unlink(missing_ok=True)
     relative = Wanted(("cloze",), Path(folder.name), limit=2)
     assert len(measured(Harness(load(model), Journal(Path("requests.jsonl"))), relative)[0].items) == 2
     assert (folder.parent / "requests.jsonl").is_file() and not (folder / "requests.jsonl").exists()

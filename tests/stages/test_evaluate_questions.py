@@ -9,8 +9,9 @@ import pytest
 
 from bloomery.core.errors import BadInput
 from bloomery.core.executors import Local
-from bloomery.core.job import Job
+from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
+from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
 from bloomery.methods.rollout.single import Single
@@ -87,3 +88,14 @@ def test_a_model_against_another_is_paired_by_question(world, tmp_path):
 def test_without_questions_there_is_nothing_to_ask(world, tmp_path):
     with pytest.raises(BadInput, match="name `corpus`, `chats` or `questions`"):
         Evaluate(world["model"], tasks=TASKS[:1], rivals=(), batch=0, rollout=Single()).run(job(tmp_path))
+
+
+def test_the_forecast_counts_questions_by_their_bytes_and_long_texts_by_the_context():
+    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11})
+
+    def seconds(task, size: float = 3e6) -> float:
+        inputs = {"model": Forecast(facts={"parameters": 1e7}), "questions": Forecast(facts={"bytes": size})}
+        return Evaluate(None, tasks=(task,), rivals=(), rollout=Single()).forecast(inputs, machine).seconds
+
+    assert seconds(Humaneval(count=10)) < seconds(Humaneval(), 3e4) < seconds(Humaneval())
+    assert seconds(Needle(count=30, tokens=100)) < seconds(Needle(count=30))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SAMPLES = 6  # completions of each task kept for reading
 BEFORE, PLAIN = "before", "before, plain text"  # subjects: the model compared with, by the chat template and in ordinary text
 ENDINGS = {"model": "", BEFORE: ".before", PLAIN: ".before-plain"}  # of the names of files, by subject
+ROW_BYTES, CONTEXT = 300, 2048  # of a question, and of a model in tokens, where the plan knows no better
 WRITTEN_TOGETHER = 32  # completions side by side
 
 Asked = dict[str, tuple[Task, list[Item]]]
@@ -84,14 +85,19 @@ class Evaluate:
         bound((self.rollout, *self.tasks), self.roles or {})
         if self.lm_eval:
             _evaluate_harness.demand()
-        facts = {name: inputs[name].facts if name in inputs else {} for name in ("model", "corpus", "tokens", "chats")}
+        facts = {name: inputs[name].facts if name in inputs else {} for name in ("model", "corpus", "tokens", "chats", "questions")}
         parameters = facts["model"].get("parameters") or (facts["model"].get("bytes") or 2e7) / 4
         per_byte = 1 / (facts["tokens"].get("bytes_per_token") or 3.0)
         held_out = facts["corpus"].get("heldout_bytes") or 1e6
         text = sum(min(getattr(task, "bytes", 0), held_out) for task in self.tasks)
         tries = getattr(self.rollout, "samples", 1) / WRITTEN_TOGETHER
-        steps = sum(getattr(task, "count", 0) * getattr(task, "limit", 0) * tries for task in self.tasks)
-        read = sum(getattr(task, "count", 0) * getattr(task, "prompt", 150) for task in self.tasks)
+        rows = (facts["questions"].get("bytes") or 0) / ROW_BYTES  # a task that says no number asks all that there are
+        asked = [getattr(task, "count", None) or (rows if hasattr(task, "count") else 0) for task in self.tasks]
+        long = [
+            getattr(task, "tokens", None) or (CONTEXT if hasattr(task, "tokens") else getattr(task, "prompt", 150)) for task in self.tasks
+        ]
+        steps = sum(number * getattr(task, "limit", 0) * tries for number, task in zip(asked, self.tasks, strict=True))
+        read = sum(number * size for number, size in zip(asked, long, strict=True))
         models = 3 if "against" in inputs else 1  # the other one is asked conversations in two ways
         flops = 2 * parameters * (text * per_byte + read + steps * WRITTEN_TOGETHER) * models
         fitted = min(self.ngram_tokens, facts["tokens"].get("train_tokens") or 0) * ("ngram" in self.rivals)
