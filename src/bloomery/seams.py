@@ -111,6 +111,7 @@ class Item:
     group: str = ""  # items of one group (package, source) are not independent
     messages: tuple[tuple[str, str], ...] = ()
     kind: str = ""  # what sort of question it is, where a task has several
+    tests: str = ""  # generate: a program that decides beside the reference, such as a function's tests
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class Source:
     docs: Sequence[Doc] = ()
     chats: Sequence[Doc] = ()
     trained: Sequence[Doc] = ()  # documents that the model was trained on, where `docs` are held out
+    questions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # rows of local JSON lines, by the file's name
 
 
 @dataclass(frozen=True)
@@ -374,7 +376,8 @@ class Engine(Protocol):
 
 class Rollout(Protocol):
     """A strategy of sampling: search, voting, tools, turns, trees. Episodes that are nobody's `parent` are answers, at least one an
-    item; of several answers to an item the best grade counts, so a rollout bounds how many it gives."""
+    item; of several answers to an item the best grade counts, so a rollout bounds how many it gives. Items come in batches with the
+    same `rng`: what is drawn for an item is drawn from a child named by its id, so that its company changes nothing."""
 
     def rollout(self, engine: Engine, items: Sequence[Item], tools: Tools, rng: Rng) -> list[Episode]: ...
 

@@ -303,7 +303,19 @@ def held_out() -> Source:
     tokenizer = learn(texts * 3, 290)
     tokenizer.question = lambda messages: tokenizer.encode("".join(content for _, content in messages))
     trained = [Doc(f"t{i}", text.replace("area", "room"), {"package": f"q{i // 2}"}) for i, text in enumerate(texts)]
-    return Source(net, tokenizer, docs, chats, trained)
+    return Source(net, tokenizer, docs, chats, trained, QUESTIONS)
+
+
+QUESTIONS = {
+    "choices": [{"question": f"{i} + 1 =", "choices": [str(i), str(i + 1)], "answer": 1} for i in range(6)],
+    "gaps": [{"context": f"return size {i} of the", "ending": "class"} for i in range(6)],
+    "functions": [
+        {"prompt": f"def f(x):\n    return x + {i} -", "canonical_solution": " 0", "test": f"def check(f):\n    assert f(1) == {1 + i}",
+         "entry_point": "f"} for i in range(4)
+    ],
+    "programs": [{"text": f"Add {i}.", "code": f"def g(x): return x + {i}", "test_list": [f"assert g(0) == {i}"]} for i in range(7)],
+    "sums": [{"problem": f"{i} + 1/2", "answer": f"\\frac{{{2 * i + 1}}}{{2}}"} for i in range(6)],
+}  # fmt: skip
 
 
 def answers(item, tokenizer) -> list[Episode]:

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from bloomery.data.calls import MARK, called, examples, mutated, outcomes, trial
+from bloomery.data.calls import MARK, called, examples, mutated, outcomes, passes, trial
 from bloomery.seams import Rng
 
 
@@ -43,3 +43,20 @@ def test_a_trial_tells_what_each_call_gives():
 def test_outcomes_of_a_program_that_stopped_or_lied():
     assert outcomes("", 2) == (None, None)
     assert outcomes(f"{MARK}9 'x'\n{MARK}0 'x'\n{MARK}1 nonsense(\n{MARK}-1 'x'\n{MARK}² 'x'\n", 2) == ("x", None)
+
+
+@pytest.mark.parametrize(
+    ("stdout", "ok", "passed"), [("{}", True, True), ("x\n{}\n", True, True), ("{}", False, False), ("{}x", True, False), ("", True, False)]
+)
+def test_a_program_passes_with_its_mark_as_the_last_line(stdout, ok, passed):
+    asked = []
+
+    class Tools:
+        def run(self, code, files, limit_s):
+            asked.append(code)
+            mark = code.rpartition("print('\\n")[2].partition("'")[0]
+            return type("Ran", (), {"ok": ok, "stdout": stdout.replace("{}", mark)})
+
+    assert passes("a = 1", "assert a", "key", Tools(), 1.0) is passed
+    assert passes("a = 1", "assert a", "other", Tools(), 1.0) is passed
+    assert asked[0].startswith("a = 1\n\nassert a\n") and asked[0] != asked[1]

@@ -19,6 +19,9 @@ class Letters:
     def encode(self, text):
         return type("Encoding", (), {"ids": [ord(c) - 97 for c in text]})
 
+    def token_to_id(self, text):
+        return ord(text) - 97 if len(text) == 1 else None
+
     def decode(self, ids, skip_special_tokens=True):
         return "".join(chr(97 + i) for i in ids)
 
@@ -148,3 +151,22 @@ def test_bad_prompts_are_refused():
 def test_bf16_runs_and_agrees_with_itself():
     decoder = Decoder(make().bfloat16(), Letters())
     assert decoder.generate(PROMPTS, 12) == decoder.generate(PROMPTS, 12)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_reasoning_trace_is_no_part_of_the_text_and_no_stop_string_counts_within_it(width):
+    held, rngs = 0, [Rng((i, "own")) for i in range(len(PROMPTS))]
+    for prompt, rng, plain in zip(PROMPTS, rngs, DECODER.generate(PROMPTS, 25, SAMPLED, rng=rngs), strict=True):
+        text = plain.text
+        at = next((k for k in range(4, 20) if text.count(text[k : k + width]) == 1), None)
+        if at is None:
+            continue
+        mark, held = text[at : at + width], held + 1
+        found = DECODER.generate([prompt], 25, SAMPLED, rng=[rng], thought=mark)[0]
+        assert (found.ids, found.text, found.thought) == (plain.ids, text[at + width :], at + width)
+        cut = DECODER.generate([prompt], 25, SAMPLED, [text[0]], [rng], thought=mark)[0]
+        assert (cut.text, cut.thought) == (text[at + width :].partition(text[0])[0], at + width)
+    assert held > 2
+    never = DECODER.generate(PROMPTS, 25, stop=["e"], thought="%%%")
+    assert [one.text for one in never] == [one.text.partition("e")[0] for one in DECODER.generate(PROMPTS, 25)]
+    assert all(one.thought == 0 for one in never), "where no trace ends, all of it is the answer"

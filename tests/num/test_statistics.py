@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bloomery.num.statistics import mean, paired, ratio, student, t_below, t_quantile
+from bloomery.num.statistics import bootstrap, mean, paired, ratio, student, t_below, t_quantile
 from bloomery.seams import Rng
 
 RNG = Rng((1, "statistics"))
@@ -114,3 +114,23 @@ def test_student_interval_covers_as_often_as_it_says(count: int) -> None:
     drawn = np.random.default_rng(count).normal(3.0, 2.0, size=(2000, count))
     covered = sum(found.low <= 3.0 <= found.high for found in map(student, drawn.tolist()))
     assert abs(covered / 2000 - 0.95) < 0.02  # four standard errors of a share of 0.95 over 2000 draws
+
+
+def test_the_bootstrap_of_any_statistic_is_that_of_means_and_takes_groups_whole() -> None:
+    draw = np.random.default_rng(0)
+    values, groups = draw.normal(size=60), [f"g{i % 20}" for i in range(60)]
+    known = mean(values, groups, Rng((1,)))
+    found = bootstrap(lambda chosen: float(np.mean(values[list(chosen)])), groups, Rng((2,)), draws=2000)
+    assert (found.value, found.n, found.groups) == (pytest.approx(known.value), 60, 20)
+    assert found.low == pytest.approx(known.low, abs=0.06) and found.high == pytest.approx(known.high, abs=0.06)
+    seen: list[list[int]] = []
+    bootstrap(lambda chosen: float(seen.append(sorted(chosen)) or 0.0), ["a", "b", "a"], Rng((3,)), draws=40)
+    assert {tuple(one) for one in seen} == {(0, 1, 2), (0, 0, 2, 2), (1, 1)}
+
+
+def test_the_bootstrap_passes_over_draws_that_say_nothing_and_needs_two_groups() -> None:
+    found = bootstrap(lambda chosen: float("nan") if 0 not in chosen else 1.0, ["a", "b", "c"], Rng((1,)))
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert math.isnan(bootstrap(lambda chosen: 1.0, ["a", "a"], Rng((1,))).low)
+    with pytest.raises(ValueError, match="at least one item"):
+        bootstrap(lambda chosen: 1.0, [], Rng((1,)))

@@ -217,6 +217,7 @@ def test_a_held_out_text_that_training_holds_is_marked_and_has_a_clean_twin(worl
 def test_nothing_contaminated_means_equal_twins(finished):
     assert all(row["clean"] == row["value"] for row in rows(finished[1].out) if row["task"] not in ("speed", "size"))
     assert finished[1].facts["contaminated"] == {"bits_per_byte": 0, "parses": 0, "next_line": 0}
+    assert finished[1].facts["truncated"] == {"bits_per_byte": 0, "parses": 0, "next_line": 0}
 
 
 def test_check_notices_altered_bits_and_missing_items(finished, tmp_path):

@@ -23,7 +23,8 @@ from bloomery.methods.rollout.single import Single
 from bloomery.methods.task.min_k import MinK
 from bloomery.methods.task.programs import Programs, written
 from bloomery.seams import Episode, Grade, Item, Rng
-from bloomery.stages.evaluate import Evaluate, trained_sample
+from bloomery.stages._evaluate_sources import trained_sample
+from bloomery.stages.evaluate import Evaluate
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_members_are_told_from_others_by_their_own_training_text(world, tmp_path
 def test_the_sample_of_training_text_depends_on_ids_alone(world, monkeypatch):
     whole = trained_sample(world["corpus"], Rng((0,)))
     assert len(whole) == 30 and whole[0].text.startswith("train 0") and whole[0].meta["package"] == "train0"
-    monkeypatch.setattr("bloomery.stages.evaluate.TRAINED_SAMPLE", 7)
+    monkeypatch.setattr("bloomery.stages._evaluate_sources.TRAINED_SAMPLE", 7)
     some = trained_sample(world["corpus"], Rng((0,)))
     assert [doc.id for doc in some] == [doc.id for doc in trained_sample(world["corpus"], Rng((0,)))] and len(some) == 7
     assert [doc.id for doc in some] != [doc.id for doc in trained_sample(world["corpus"], Rng((1,)))]

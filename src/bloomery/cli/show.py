@@ -20,14 +20,19 @@ NAME = "show"
 def command(
     artifact: Annotated[str, typer.Argument(help="A step of the last run, an artifact's name, or the beginning of its address.")],
     html: Annotated[Path | None, typer.Option(help="Write the pictures of a corpus, with samples, to this HTML file.")] = None,
+    items: Annotated[str | None, typer.Option(help="Of scores: list the items of this task, the worst first.")] = None,
+    item: Annotated[
+        str | None, typer.Option(help="With --items: show the one of this id whole: what was asked, replied and wanted.")
+    ] = None,
     store: options.Store = options.STORE,
     as_json: options.Json = False,
 ) -> None:
     """Show one artifact and what it came from.
 
     Its facts, checks, cost and files; a corpus shows its funnel, a histogram of every signal and samples either side of each threshold,
-    tokens how well their vocabulary fits, scores their table.
+    tokens how well their vocabulary fits, scores their table and, with --items, every prompt, reply and grade.
     """
+    from bloomery.cli.items import show_items
     from bloomery.cli.results import show_scores
     from bloomery.core.store import Store
     from bloomery.core.walk import lineage_of
@@ -35,6 +40,9 @@ def command(
     opened = Store(store, make=False)
     found = opened.get(artifact)
     card = found.card
+    if items or item:
+        show_items(found, items, item, as_json)
+        return
     if as_json:
         print(json.dumps(card))
         return

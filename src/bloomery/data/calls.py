@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import random
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from bloomery.core.rng import python_rng
-from bloomery.seams import Rng
+from bloomery.seams import Rng, Tools
 
 MARK = "\x1e"  # begins a line that tells a call's outcome
 
@@ -72,6 +73,14 @@ def trial(program: str, calls: Sequence[str]) -> str:
         lines += ["try:", f"    _said = repr({call})", "except BaseException as _error:", "    _said = type(_error).__name__"]
         lines += [f"_sys.stdout.write('\\n\\x1e{i} ' + ascii(_said) + '\\n')"]
     return "\n".join(lines) + "\n"
+
+
+def passes(program: str, tests: str, key: str, tools: Tools, limit_s: float) -> bool:
+    """Whether the tests run through after the program, in the sandbox: the last line of all must be a mark that `key` decides, so that
+    a program which ends early, however quietly, passes nothing."""
+    mark = hashlib.sha256(f"passed {key}".encode()).hexdigest()
+    ran = tools.run(f"{program}\n\n{tests}\nprint('\\n{mark}')\n", {}, limit_s)
+    return bool(ran.ok) and ran.stdout.rstrip("\n").rpartition("\n")[2] == mark
 
 
 def outcomes(stdout: str, count: int) -> tuple[str | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,22 +43,26 @@ class PlainTokenizer:
 
 @dataclass(frozen=True)
 class Answer:
-    """An episode with what was cut: `prompt_tokens` were given, `dropped` more at their beginning did not fit the context."""
+    """An episode with what was cut: `prompt_tokens` were given, `dropped` more at their beginning did not fit the context, and the
+    first `thought` of its tokens are a reasoning trace, which its text does not hold."""
 
     episode: Episode
     prompt_tokens: int
     dropped: int = 0
+    thought: int = 0
 
 
 class Examinee:
     """A model that answers the items of tasks; `tokenizer` is the plain one that tasks see.
 
-    Items with messages are laid out by the model's chat template, or with `plain` asked as ordinary text.
+    Items with messages are laid out by the model's chat template, or with `plain` asked as ordinary text. `thought` ends a reasoning
+    trace, as in `Decoder.generate`.
     """
 
-    def __init__(self, model: Model, plain: bool = False) -> None:
+    def __init__(self, model: Model, plain: bool = False, thought: str = "") -> None:
         """Raises BadInput where the tokenizer names no token that ends a document."""
         self.model, self.tokenizer, self.plain = model, PlainTokenizer(model.tokenizer, model.template), plain
+        self.thought = thought
         self.begin, self.end = begin_and_end(model.ids)
 
     def chats(self, item: Item) -> bool:
@@ -90,16 +95,25 @@ class Examinee:
         return [self.begin, *whole], 1 + first
 
     def answers(self, items: Sequence[Item], filters: Sequence[Filter], rng: Rng, rows: int = 32, logp: bool = False) -> list[Answer]:
-        """One answer per item, in order. Greedy without filters; `rows` prompts are decoded at a time, with `logp` on request."""
+        """One answer per item, in order. Greedy without filters; `rows` prompts are decoded at a time, with `logp` on request.
+
+        What is drawn for an item depends on its id alone, and on how many times it was asked before in this call.
+        """
+        times: Counter[str] = Counter()
+        rngs = []
+        for item in items:
+            rngs.append(rng.child(item.id, times[item.id]))
+            times[item.id] += 1
         scored = [i for i, item in enumerate(items) if item.want == "score"]
         found = dict(zip(scored, self._scored([items[i] for i in scored]), strict=True))
         for limit, stop in sorted({(item.limit, item.stop) for item in items if item.want == "generate"}):
             chosen = [i for i, item in enumerate(items) if (item.want, item.limit, item.stop) == ("generate", limit, stop)]
             prompts = [self.prompt(items[i]) for i in chosen]
-            written = self.model.decoder.generate(prompts, limit, filters, stop, rng.child(limit, *stop), rows=rows, logp=logp)
+            how = {"rows": rows, "logp": logp, "thought": self.thought}
+            written = self.model.decoder.generate(prompts, limit, filters, stop, [rngs[i] for i in chosen], **how)
             for i, prompt, one in zip(chosen, prompts, written, strict=True):
                 episode = Episode(items[i].id, items[i].id, one.text, one.ids, one.logp, ended=one.ended)
-                found[i] = Answer(episode, len(prompt) - one.dropped, one.dropped)
+                found[i] = Answer(episode, len(prompt) - one.dropped, one.dropped, one.thought)
         return [found[i] for i in range(len(items))]
 
     def _scored(self, items: Sequence[Item]) -> list[Answer]:
@@ -120,11 +134,26 @@ def begin_and_end(ids: Mapping[str, int]) -> tuple[int, int]:
 
 
 def kept(item: Item, answer: Answer, grade: Grade) -> dict[str, Any]:
-    """What is written down of a graded answer: of scored text only the number of its tokens, of completions their ids too."""
+    """What is written down of a graded answer: what was asked, what was wanted, what came back and its grade.
+
+    Of scored text only the number of its tokens, of completions their ids too.
+    """
     episode = answer.episode
-    written = {"text": episode.text, "ended": episode.ended, "ids": list(episode.tokens)} if item.want == "generate" else {}
+    written = {}
+    if item.want == "generate":
+        written = {"text": episode.text, "ended": episode.ended, "thought": answer.thought, "ids": list(episode.tokens)}
+    asked = {"messages": [list(one) for one in item.messages]} if item.messages else {"prompt": item.prompt}
     counts = {"prompt_tokens": answer.prompt_tokens, "dropped": answer.dropped, "tokens": len(episode.tokens)}
-    return {"id": item.id, "group": item.group, "score": grade.score, "parts": dict(grade.parts), **counts, **written}
+    return {
+        "id": item.id,
+        "group": item.group,
+        "score": grade.score,
+        "parts": dict(grade.parts),
+        **counts,
+        **asked,
+        "target": item.target,
+        **written,
+    }
 
 
 def graded(item: Item, row: Mapping[str, Any]) -> tuple[Item, Episode, Grade]:

@@ -35,6 +35,7 @@ class Completion:
     ended: Literal["stop", "limit"]
     logp: tuple[float, ...] = ()  # natural log-probability of each token before filters, where asked for
     dropped: int = 0  # tokens at the beginning of the prompt that did not fit into the context
+    thought: int = 0  # of `ids`, those up to the end of a reasoning trace, which is no part of `text`
 
 
 @dataclass
@@ -45,9 +46,11 @@ class _Row:
     prompt: list[int]
     dropped: int
     limit: int
+    rng: Rng = SEED
     ids: list[int] = field(default_factory=list)
     logp: list[float] = field(default_factory=list)
     ended: Literal["stop", "limit", ""] = ""
+    thought: int = 0
 
 
 class Decoder:
@@ -64,30 +67,34 @@ class Decoder:
 
     def generate(
         self, prompts: Sequence[str | Sequence[int]], limit: int = 128, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (),
-        rng: Rng = SEED, rows: int = 32, logp: bool = False,
+        rng: Rng | Sequence[Rng] = SEED, rows: int = 32, logp: bool = False, thought: str = "",
     ) -> list[Completion]:  # fmt: skip
         """Completions in the order of `prompts`, at most `limit` tokens each, `rows` prompts of similar length at a time.
 
         A prompt too long for the context keeps its last tokens, with room for the completion (at least half the context);
-        `Completion.dropped` says how many went. Raises BadInput for a prompt without tokens.
+        `Completion.dropped` says how many went. `rng` may be one for each prompt, which then draws alike in any company. Where
+        `thought` is given, such as `</think>`, a completion begins after its last occurrence, and no stop string counts before the
+        first; a completion that holds none is taken as it is. Raises BadInput for a prompt without tokens.
         """
         context = self._context(filters)
-        waiting = sorted((self._row(i, prompt, limit, context) for i, prompt in enumerate(prompts)), key=lambda row: -len(row.prompt))
+        rngs = [rng.child("prompt", i) for i in range(len(prompts))] if isinstance(rng, Rng) else rng
+        rows_of = [self._row(i, prompt, limit, context, own) for i, (prompt, own) in enumerate(zip(prompts, rngs, strict=True))]
+        waiting = sorted(rows_of, key=lambda row: -len(row.prompt))
         done: list[Completion | None] = [None] * len(waiting)
         for start in range(0, len(waiting), rows):
             group = waiting[start : start + rows]
-            for _ in _advance(self, group, tuple(filters), tuple(stop), rng, logp):
+            for _ in _advance(self, group, tuple(filters), tuple(stop), logp, thought):
                 pass
             for row in group:
-                done[row.index] = self._finish(row, stop)
+                done[row.index] = self._finish(row, stop, thought)
         return done
 
     def stream(
         self, prompt: str | Sequence[int], limit: int = 512, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (), rng: Rng = SEED
     ) -> Iterator[str]:
         """The completion of one prompt, piece by piece as it is generated; the pieces joined are `generate`'s text."""
-        row, told = self._row(0, prompt, limit, self._context(filters)), 0
-        for _ in _advance(self, [row], tuple(filters), tuple(stop), rng, False):
+        row, told = self._row(0, prompt, limit, self._context(filters), rng.child("prompt", 0)), 0
+        for _ in _advance(self, [row], tuple(filters), tuple(stop), False):
             text = self._text(row.ids)
             safe = _safe_length(text, stop) if not row.ended else 0
             if safe > told:
@@ -101,7 +108,7 @@ class Decoder:
         """Tokens that all networks see which the filters read; BadInput where one is not there."""
         return min(net.cfg.context for net in (self.net, *named(filters, self.others).values()))
 
-    def _row(self, index: int, prompt: str | Sequence[int], limit: int, context: int) -> _Row:
+    def _row(self, index: int, prompt: str | Sequence[int], limit: int, context: int, rng: Rng) -> _Row:
         ids = self.tokenizer.encode(prompt).ids if isinstance(prompt, str) else [int(i) for i in prompt]
         if not ids:
             raise BadInput(f"prompt {index + 1} holds no tokens; give a text, or a tokenizer that adds a begin token")
@@ -109,21 +116,29 @@ class Decoder:
             raise BadInput(f"the limit of new tokens must be at least 1, got {limit}")
         room = max(1, context - min(limit, -(-context // 2)))
         kept = ids[-room:]
-        return _Row(index, kept, len(ids) - len(kept), min(limit, max(1, context - len(kept))))
+        return _Row(index, kept, len(ids) - len(kept), min(limit, max(1, context - len(kept))), rng)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
-    def _finish(self, row: _Row, stop: Sequence[str]) -> Completion:
+    def _finish(self, row: _Row, stop: Sequence[str], thought: str = "") -> Completion:
         text = self._text(row.ids)
+        if row.thought:  # the mark is no text where it is a special token
+            text = (text.rpartition(thought)[2] if thought in text else self._text(row.ids[row.thought :])).lstrip()
         cut = min((at for word in stop if (at := text.find(word)) >= 0), default=len(text))
-        return Completion(text[:cut], tuple(row.ids), row.ended or "limit", tuple(row.logp), row.dropped)
+        return Completion(text[:cut], tuple(row.ids), row.ended or "limit", tuple(row.logp), row.dropped, row.thought)
 
-    def _stopped(self, row: _Row, stop: Sequence[str], window: int) -> bool:
-        """Whether the newest token ends the row: it is an end token, or completes a stop string."""
+    def _stopped(self, row: _Row, stop: Sequence[str], window: int, thought: str) -> bool:
+        """Whether the newest token ends the row: it is an end token, or completes a stop string after any trace."""
         if row.ids[-1] in self.stop_ids:
             return True
-        return bool(stop) and any(word in tail for tail in (self._text(row.ids[-window:]),) for word in stop)
+        if not stop and not thought:
+            return False
+        tail = self._text(row.ids[max(row.thought, len(row.ids) - window) :])
+        if thought and (thought in tail or row.ids[-1] == self.tokenizer.token_to_id(thought)):
+            row.thought = len(row.ids)
+            return False
+        return bool(row.thought or not thought) and any(word in tail for word in stop)
 
 
 def _safe_length(text: str, stop: Sequence[str]) -> int:
@@ -135,7 +150,7 @@ def _safe_length(text: str, stop: Sequence[str]) -> int:
 
 @torch.inference_mode()
 def _advance(
-    decoder: Decoder, rows: list[_Row], filters: tuple[Filter, ...], stop: tuple[str, ...], rng: Rng, logp: bool
+    decoder: Decoder, rows: list[_Row], filters: tuple[Filter, ...], stop: tuple[str, ...], logp: bool, thought: str = ""
 ) -> Iterator[None]:
     """Fills the rows token by token until all have ended; yields after each token."""
     net, longest = decoder.net, max(len(row.prompt) for row in rows)
@@ -151,8 +166,8 @@ def _advance(
     for i, row in enumerate(rows):
         tokens_BT[i, padding[i] : longest] = torch.tensor(row.prompt)
     tokens_BT = tokens_BT.to(weight.device)
-    draws_BT = _draws(rows, rng) if filters else None
-    window = max((len(word.encode()) for word in stop), default=0) + 4  # every token holds a byte or more; 4: a cut character
+    draws_BT = _draws(rows) if filters else None
+    window = max((len(word.encode()) for word in (*stop, thought)), default=0) + 4  # every token holds a byte or more; 4: a cut character
     active, new_BT = list(rows), tokens_BT[:, :longest]
     for step in range(slots - longest):
         logits_BV = net.logits(net(new_BT, cache=cache)[:, -1])
@@ -171,7 +186,7 @@ def _advance(
             row.ids.append(token)
             if logps is not None:
                 row.logp.append(logps[i])
-            if decoder._stopped(row, stop, window):
+            if decoder._stopped(row, stop, window, thought):
                 row.ended = "stop"
             elif len(row.ids) == row.limit:
                 row.ended = "limit"
@@ -187,11 +202,11 @@ def _advance(
             draws_BT = None if draws_BT is None else draws_BT[kept]
 
 
-def _draws(rows: Sequence[_Row], rng: Rng) -> Tensor:
+def _draws(rows: Sequence[_Row]) -> Tensor:
     """A uniform number for every token of every row, from the row's own stream: (B, T) fp64."""
     draws = torch.zeros(len(rows), max(row.limit for row in rows), dtype=torch.float64)
     for i, row in enumerate(rows):
-        torch.rand(row.limit, dtype=torch.float64, generator=torch_rng(rng.child("prompt", row.index)), out=draws[i, : row.limit])
+        torch.rand(row.limit, dtype=torch.float64, generator=torch_rng(row.rng), out=draws[i, : row.limit])
     return draws
 
 

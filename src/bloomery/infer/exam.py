@@ -34,19 +34,20 @@ def ask(
 ) -> list[dict[str, Any]]:
     """What is kept of every item's answer, the best one where the rollout gives several.
 
-    Batches are fixed beforehand, so that a resumed run computes the same numbers.
+    Batches are fixed beforehand, so that a resumed run computes the same numbers; an item that is written down is not asked again, even
+    where a kill tore its batch. The rollout gets the same `rng` for every batch: what it draws depends on the ids of items.
     """
     journal = Journal(file)
     with job.log.progress(name, total=len(items), unit="items") as bar:
-        for number, batch in enumerate(batches(items, engine.rows)):
+        for batch in batches(items, engine.rows):
             if job.stopping:
                 raise Interrupted(f"stopped after {len(journal.rows)} of {len(items)} items of {name}; run again to go on from there")
-            if not all(item.id in journal for item in batch):
-                found = answers_of(rollout.rollout(engine, batch, tools, rng.child(number)), batch)
+            if missing := [item for item in batch if item.id not in journal]:
+                found = answers_of(rollout.rollout(engine, missing, tools, rng), missing)
                 rows = []
-                for item in batch:
+                for item in missing:
                     episode, grade = best(task, item, found[item.id], tools)
-                    rows.append(kept(item, Answer(episode, *engine.read[item.id]), grade))
+                    rows.append(kept(item, Answer(episode, *engine.read[item.id], engine.thoughts.get(episode.id, 0)), grade))
                 journal.add(rows)
             bar.advance(len(batch))
     return [journal.rows[item.id] for item in items]

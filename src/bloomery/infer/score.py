@@ -63,16 +63,8 @@ def _score_rows(
     filters: Sequence[Filter], others: Mapping[str, Transformer],
 ) -> np.ndarray:  # fmt: skip
     """(B, T) log-probabilities of the packed rows; padding holds numbers without meaning."""
-    longest = max(sum(stop - start for _, start, stop in row) for row in group)
-    inputs, targets = (np.zeros((len(group), longest), dtype=np.int64) for _ in "it")
-    documents = np.full((len(group), longest), -1, dtype=np.int64)
-    for r, row in enumerate(group):
-        at = 0
-        for number, (which, start, stop) in enumerate(row):
-            here = slice(at, at + stop - start)
-            inputs[r, here], targets[r, here] = sequences[which][start:stop], sequences[which][start + 1 : stop + 1]
-            documents[r, here] = number
-            at = here.stop
+    inputs, documents = laid([[sequences[which][start:stop] for which, start, stop in row] for row in group])
+    targets, _ = laid([[sequences[which][start + 1 : stop + 1] for which, start, stop in row] for row in group])
     ids, wanted, numbers = (torch.from_numpy(x).to(device) for x in (inputs, targets, documents))
     hidden = net(ids, documents_BT=numbers).flatten(0, 1)
     parts = zip(hidden.split(HEAD_ROWS), wanted.flatten().split(HEAD_ROWS), strict=True)
@@ -89,6 +81,18 @@ def _score_rows(
 def _chosen(logits_NV: Tensor, wanted_N: Tensor) -> Tensor:
     logits = logits_NV.float()
     return logits.gather(-1, wanted_N[:, None])[:, 0] - logits.logsumexp(-1)
+
+
+def laid(rows: Sequence[Sequence[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """(B, T) ids of each row's pieces one after the other, 0 after the last; and the number of every token's piece, -1 after the last."""
+    longest = max(sum(map(len, row)) for row in rows)
+    ids, documents = np.zeros((len(rows), longest), dtype=np.int64), np.full((len(rows), longest), -1, dtype=np.int64)
+    for r, row in enumerate(rows):
+        at = 0
+        for number, piece in enumerate(row):
+            ids[r, at : at + len(piece)], documents[r, at : at + len(piece)] = piece, number
+            at += len(piece)
+    return ids, documents
 
 
 def pack(lengths: Sequence[int], room: int) -> list[list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,10 @@ from bloomery.core.errors import BadInput, Interrupted
 from bloomery.core.files import files_below, write_json
 from bloomery.core.job import Forecast
 from bloomery.core.machine import threads
-from bloomery.data.excerpts import shuffled
-from bloomery.seams import Doc, Filter, Item, Rng, Rollout, Source, Task
+from bloomery.data.questions import read_questions
+from bloomery.seams import Filter, Item, Rng, Rollout, Source, Task
+from bloomery.stages import _evaluate_harness
+from bloomery.stages._evaluate_sources import conversations, held_out, trained_on, trained_sample, training_text
 from bloomery.tools.needs import bound
 
 if TYPE_CHECKING:
@@ -23,15 +25,15 @@ if TYPE_CHECKING:
     from bloomery.core.machine import Machine
     from bloomery.core.store import Artifact
     from bloomery.infer.answers import Examinee
+    from bloomery.infer.harness_tasks import Measured
     from bloomery.infer.rivals import Bits
     from bloomery.tools.local import LocalTools
 
 SAMPLES = 6  # completions of each task kept for reading
 BEFORE, PLAIN = "before", "before, plain text"  # subjects: the model compared with, by the chat template and in ordinary text
-
+ENDINGS = {"model": "", BEFORE: ".before", PLAIN: ".before-plain"}  # of the names of files, by subject
+ROW_BYTES, CONTEXT = 300, 2048  # of a question, and of a model in tokens, where the plan knows no better
 WRITTEN_TOGETHER = 32  # completions side by side
-TRAINED_SAMPLE = 2000  # documents trained on that a task may ask about
-TOLD = ["id", "text", "path", "package"]  # columns of a document
 
 Asked = dict[str, tuple[Task, list[Item]]]
 
@@ -44,10 +46,17 @@ class Evaluate:
     corpus: Annotated[Artifact | None, "corpus"] = None  # whose held-out documents are asked; its training documents must not hold them
     tokens: Annotated[Artifact | None, "tokens"] = None  # whose training tokens the n-gram model is fitted on
     chats: Annotated[Artifact | None, "*"] = None  # whose held-out conversations are asked: a chats artifact, or a tuned model's own
+    questions: Annotated[Artifact | None, "*"] = None  # JSON lines that tasks ask from, a file or a folder of files
     against: Annotated[Artifact | None, "model"] = None  # another model asked the same, such as the one before tuning; same tokens
     tasks: tuple[Task, ...] = ("bits_per_byte", "parses", "next_line")  # what is asked
     filters: tuple[Filter, ...] = ()  # how completions are sampled; none: greedy
     rollout: Rollout = "single"  # how an item is answered: once, or the best of what a strategy gives
+    thought: str = ""  # what ends a reasoning trace, such as </think>; up to its last occurrence a completion is no answer
+    lm_eval: tuple[str, ...] = ()  # tasks of lm-evaluation-harness by name, asked and counted as it does it
+    lm_eval_folder: Annotated[Artifact | None, "*"] = None  # further tasks of its kind, YAML with their data; code that it names is run
+    lm_eval_shots: int | None = None  # examples before each of its questions; none said: as each task has it
+    lm_eval_limit: int | None = None  # items of each of its tasks at most, the first ones
+    lm_eval_chat: bool = False  # its questions are laid out by the chat template, examples as turns
     roles: Annotated[dict[str, Artifact] | None, "model"] = None  # models that tasks, rollout and filters read, such as {judge: $judge}
     rivals: tuple[str, ...] = ("gzip", "xz", "ngram")  # what bits per byte are compared with
     order: int = 5  # of the n-gram model
@@ -62,6 +71,8 @@ class Evaluate:
             raise ValueError(f"rivals must be among gzip, xz and ngram, got {', '.join(unknown)}")
         if self.order < 1 or self.ngram_tokens < 1 or self.batch < 0:
             raise ValueError("order and ngram_tokens must be at least 1, and batch at least 0")
+        if min(one if one is not None else 1 for one in (self.lm_eval_shots, self.lm_eval_limit)) < 0 or self.lm_eval_limit == 0:
+            raise ValueError("lm_eval_shots must be at least 0 and lm_eval_limit at least 1")
         if not 0 < self.copied <= 1:
             raise ValueError(f"copied must be above 0 and at most 1, got {self.copied}")
 
@@ -72,14 +83,21 @@ class Evaluate:
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """Forward passes over the text asked for, completions, compressors, the n-gram model; rates as measured on two cores."""
         bound((self.rollout, *self.tasks), self.roles or {})
-        facts = {name: inputs[name].facts if name in inputs else {} for name in ("model", "corpus", "tokens", "chats")}
+        if self.lm_eval:
+            _evaluate_harness.demand()
+        facts = {name: inputs[name].facts if name in inputs else {} for name in ("model", "corpus", "tokens", "chats", "questions")}
         parameters = facts["model"].get("parameters") or (facts["model"].get("bytes") or 2e7) / 4
         per_byte = 1 / (facts["tokens"].get("bytes_per_token") or 3.0)
         held_out = facts["corpus"].get("heldout_bytes") or 1e6
         text = sum(min(getattr(task, "bytes", 0), held_out) for task in self.tasks)
         tries = getattr(self.rollout, "samples", 1) / WRITTEN_TOGETHER
-        steps = sum(getattr(task, "count", 0) * getattr(task, "limit", 0) * tries for task in self.tasks)
-        read = sum(getattr(task, "count", 0) * getattr(task, "prompt", 150) for task in self.tasks)
+        rows = (facts["questions"].get("bytes") or 0) / ROW_BYTES  # a task that says no number asks all that there are
+        asked = [getattr(task, "count", None) or (rows if hasattr(task, "count") else 0) for task in self.tasks]
+        long = [
+            getattr(task, "tokens", None) or (CONTEXT if hasattr(task, "tokens") else getattr(task, "prompt", 150)) for task in self.tasks
+        ]
+        steps = sum(number * getattr(task, "limit", 0) * tries for number, task in zip(asked, self.tasks, strict=True))
+        read = sum(number * size for number, size in zip(asked, long, strict=True))
         models = 3 if "against" in inputs else 1  # the other one is asked conversations in two ways
         flops = 2 * parameters * (text * per_byte + read + steps * WRITTEN_TOGETHER) * models
         fitted = min(self.ngram_tokens, facts["tokens"].get("train_tokens") or 0) * ("ngram" in self.rivals)
@@ -99,18 +117,19 @@ class Evaluate:
         asked = self._asked(examinee, job.rng)
         tools = self._tools(job)
         with job.graceful():
+            harness = _evaluate_harness.ask(self, seats, ENDINGS, WRITTEN_TOGETHER, job) if self.lm_eval else {}
             told = {subject: self._told(subject, seat, asked, tools, job) for subject, seat in seats.items()}
             rivals = {name: self._rivals(name, items, job) for name, (task, items) in asked.items() if compares(task)}
-        speed = self._speed(examinee, asked) if self.batch else []
-        seen = self._contaminated(asked, job)
+        speed = self._speed(examinee, asked) if self.batch and asked else []
+        seen = self._contaminated(asked, _evaluate_harness.texts(harness), job)
 
-        scores: list[dict[str, Any]] = []
+        scores = _evaluate_harness.scores(harness, seen, self, job)
         for name, (task, items) in asked.items():
             rng = job.rng.child("summary", name)
             rows = {subject: each[name] for subject, each in told.items() if name in each}
             answers = {subject: [graded(item, row) for item, row in zip(items, found, strict=True)] for subject, found in rows.items()}
             for subject, found in answers.items():
-                conditions = self._conditions(task, items, examinee.model.net.cfg.context, subject == PLAIN)
+                conditions = self._conditions(task, items, examinee.model.net.cfg.context, subject == PLAIN) + counted(rows[subject])
                 rows_found = rows_of(name, task, found, seen[name], rng, subject, conditions)
                 scores += [one for one in rows_found if subject == "model" or one["subject"] == subject]  # what is no model's stands once
             for subject in [one for one in answers if one != "model"]:
@@ -122,7 +141,7 @@ class Evaluate:
             scores = [{**one, "clean": None, "note": f"{one['note']}; training text not at hand, contamination unknown"} for one in scores]
         if tools.counts:
             job.fact("tools", tools.counts)
-        self._write(job, asked, told, seen, scores + speed + self._sizes())
+        self._write(job, asked, told, harness, seen, scores + speed + self._sizes())
 
     def _seats(self) -> dict[str, Examinee]:
         """Who is asked, by subject; the model compared with is asked conversations by the same template, and in plain text."""
@@ -134,29 +153,31 @@ class Evaluate:
         if self.chats is not None and model.template is None:
             raise BadInput(f"chats: {self.model.name} has no chat template; tune it on conversations first")
         if self.against is None:
-            return {"model": Examinee(model)}
+            return {"model": Examinee(model, thought=self.thought)}
         other = load(self.against.folder, roles=roles, filters=self.filters)
         if other.net.cfg.vocab != model.net.cfg.vocab or other.tokenizer.get_vocab() != model.tokenizer.get_vocab():
             raise BadInput(f"against: {self.against.name} has other tokens than {self.model.name}; compare models of one tokenizer")
         other.template = model.template
         other.decoder.stop_ids |= model.decoder.stop_ids
-        return {"model": Examinee(model), BEFORE: Examinee(other), PLAIN: Examinee(other, plain=True)}
+        seats = {"model": Examinee(model, thought=self.thought), BEFORE: Examinee(other, thought=self.thought)}
+        return {**seats, PLAIN: Examinee(other, True, self.thought)}
 
     def _asked(self, examinee: Examinee, rng: Rng) -> Asked:
         """Every task by name with its items; a task that finds none is left out, and it is an error where none finds any."""
         trained = trained_sample(self.corpus, rng.child("trained")) if any(getattr(task, "trained", False) for task in self.tasks) else []
-        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats), trained)
+        about = {"questions": read_questions(self.questions.folder)} if self.questions is not None else {}
+        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats), trained, **about)
         asked = {name: (task, list(task.items(source, rng.child("items", name)))) for name, task in named(self.tasks).items()}
         for name, (task, items) in asked.items():
             if task.subject != "model":
                 raise BadInput(f"the task {name} measures a {task.subject}, and evaluate measures a model; leave it out")
             if twice := [one for one, count in Counter(item.id for item in items).items() if count > 1]:
                 raise BadInput(f"the task {name} gives the id {twice[0]!r} to more than one item; ids must differ")
-        if not any(items for _, items in asked.values()):
-            texts = " and ".join(one.name for one in (self.corpus, self.chats) if one) or "neither corpus nor chats"
-            raise BadInput(
-                f"{texts} holds nothing held out that {', '.join(asked)} can ask about; hold out more, or name `corpus` or `chats`"
-            )
+        if not any(items for _, items in asked.values()) and not self.lm_eval:
+            given = [one for one in (self.corpus, self.chats, self.questions) if one]
+            texts = " and ".join(one.name for one in given) or "neither corpus nor chats nor questions"
+            mend = "hold out more, or name `corpus`, `chats` or `questions`"
+            raise BadInput(f"{texts} holds nothing held out that {', '.join(asked)} can ask about; {mend}")
         return {name: one for name, one in asked.items() if one[1]}
 
     def _tools(self, job: Job) -> LocalTools:
@@ -170,10 +191,10 @@ class Evaluate:
         from bloomery.infer.exam import ask
         from bloomery.infer.sampler import Sampler
 
-        told, ending = {}, {"model": "", BEFORE: ".before", PLAIN: ".before-plain"}[subject]
+        told = {}
         for name, (task, items) in asked.items():
             if subject != PLAIN or any(item.messages for item in items):
-                file, rng = job.work / "items" / f"{name}{ending}.jsonl", job.rng.child("answers", name)
+                file, rng = job.work / "items" / f"{name}{ENDINGS[subject]}.jsonl", job.rng.child("answers", name)
                 label = name if subject == "model" else f"{name}, {subject}"
                 engine, tools.grader = Sampler(seat, self.filters, WRITTEN_TOGETHER), partial(task.grade, tools=tools)
                 told[name] = ask(engine, self.rollout, tools, label, task, items, file, job, rng)
@@ -201,14 +222,15 @@ class Evaluate:
                     bar.advance(len(texts))
         return [rivals.Bits(**one) for rival in chosen for one in journal.rows[rival]["found"]]
 
-    def _contaminated(self, asked: Asked, job: Job) -> dict[str, set[str]]:
+    def _contaminated(self, asked: Asked, others: Mapping[str, Mapping[str, str]], job: Job) -> dict[str, set[str]]:
         """By task, the ids of items whose text stands in training documents; the whole training text is read."""
         from bloomery.data.overlap import seen_shares
 
-        texts = [f"{item.prompt}\n{item.target}" for _, items in asked.values() for item in items]
+        by_task = {name: {item.id: f"{item.prompt}\n{item.target}" for item in items} for name, (_, items) in asked.items()} | others
         with job.log.progress("training text", unit="documents") as bar:
+            texts = [text for found in by_task.values() for text in found.values()]
             shares = iter(seen_shares(texts, training_text((self.corpus, self.chats), bar)).tolist())
-        return {name: {item.id for item in items if next(shares) >= self.copied} for name, (_, items) in asked.items()}
+        return {name: {key for key in found if next(shares) >= self.copied} for name, found in by_task.items()}
 
     def _conditions(self, task: Task, items: Sequence[Item], context: int, plain: bool) -> str:
         """How the model was asked, for the score's note."""
@@ -254,22 +276,31 @@ class Evaluate:
         return rows
 
     def _write(
-        self, job: Job, asked: Asked, told: dict[str, dict[str, list[dict]]], seen: dict[str, set[str]], scores: list[dict[str, Any]]
-    ) -> None:
+        self, job: Job, asked: Asked, told: dict[str, dict[str, list[dict]]], harness: dict[str, dict[str, Measured]],
+        seen: dict[str, set[str]], scores: list[dict[str, Any]],
+    ) -> None:  # fmt: skip
         """scores.json, samples.jsonl, items/<task>.jsonl, and the model's own figures as facts."""
         write_json(job.out / "scores.json", {"scores": scores})
         (job.out / "items").mkdir()
         samples: list[dict[str, Any]] = []
+        kept = {subject: {_evaluate_harness.AHEAD + name: list(one.items.values()) for name, one in found.items() if one.items}
+                for subject, found in harness.items()}  # fmt: skip
+        for subject, ending in ENDINGS.items():
+            for name, rows in {**kept.get(subject, {}), **told.get(subject, {})}.items():
+                lines = [{**row, "contaminated": row["id"] in seen[name]} for row in rows]
+                write_lines(job.out / "items" / f"{name.replace('/', '_')}{ending}.jsonl", lines)
         for name, (_, items) in asked.items():
-            for subject, ending in (("model", ""), (BEFORE, ".before"), (PLAIN, ".before-plain")):
-                if name in told.get(subject, {}):
-                    rows = [{**row, "contaminated": row["id"] in seen[name]} for row in told[subject][name]]
-                    write_lines(job.out / "items" / f"{name}{ending}.jsonl", rows)
             samples += sampled(name, items, told)
         write_lines(job.out / "samples.jsonl", samples)
         for one in scores:
-            if one["subject"] == "model" and one["value"] is not None:
+            if one["subject"] == "model" and one["value"] is not None and not one["task"].startswith(_evaluate_harness.AHEAD):
                 job.fact(one["metric"], one["value"])
+        job.fact("truncated", {name: sum(row["dropped"] > 0 for row in rows) for name, rows in told.get("model", {}).items()})
+        if self.thought:
+            traces = {name: sum(row.get("thought", 0) > 0 for row in rows) for name, rows in told.get("model", {}).items()}
+            job.fact("reasoning_traces", traces)
+        if harness:
+            job.fact("lm_eval", _evaluate_harness.facts(harness))
         job.fact("items", {name: len(items) for name, (_, items) in asked.items()})
         job.fact("contaminated", {name: len(ids) for name, ids in seen.items()})
         job.fact("left_out", [name for name in named(self.tasks) if name not in asked])
@@ -281,6 +312,8 @@ class Evaluate:
         from bloomery.infer.exam import choice_gap, kept_nats, round_trip, sample, scored_again
 
         examinee = self._seats()["model"]
+        if self.lm_eval:
+            _evaluate_harness.check(self, examinee, made, job)
         lossy, alone, plain, choice = 0, 0.0, 0.0, 0.0
         for name, (_, items) in self._asked(examinee, job.rng).items():
             rows = read_lines(made / "items" / f"{name}.jsonl")
@@ -315,62 +348,11 @@ def named(tasks: Sequence[Task]) -> dict[str, Task]:
     return found
 
 
-def held_out(corpus: Artifact | None) -> list[Doc]:
-    """The held-out documents, in file order."""
-    import pyarrow.parquet as pq
-
-    if corpus is None:
-        return []
-    table = pq.read_table(corpus.path("heldout.parquet"), columns=TOLD)
-    return [Doc(row["id"], row["text"], {"path": row["path"], "package": row["package"]}) for row in table.to_pylist()]
-
-
-def trained_sample(corpus: Artifact | None, rng: Rng) -> list[Doc]:
-    """At most TRAINED_SAMPLE of the documents trained on, drawn by their ids alone, in file order."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    if corpus is None or not corpus.path("train.parquet").is_file():
-        return []
-    ids = [Doc(name, "") for name in pq.read_table(corpus.path("train.parquet"), columns=["id"]).column("id").to_pylist()]
-    chosen = [doc.id for doc in shuffled(ids, rng)[:TRAINED_SAMPLE]]
-    table = pq.read_table(corpus.path("train.parquet"), columns=TOLD, filters=pc.field("id").isin(chosen))
-    return [Doc(row["id"], row["text"], {"path": row["path"], "package": row["package"]}) for row in table.to_pylist()]
-
-
-def conversations(chats: Artifact | None) -> list[Doc]:
-    """The held-out conversations, each as its last answer with the messages before it."""
-    from bloomery.data.chat.read import read_chats
-
-    if chats is None:
-        return []
-    if not chats.path("heldout.parquet").is_file():
-        raise BadInput(f"chats: {chats.folder} holds no heldout.parquet; name a chats artifact, or a model tuned on conversations")
-    found = []
-    for one in read_chats(chats.path("heldout.parquet")).conversations:
-        *messages, (_, answer) = one.messages
-        plain = one.plain or "\n\n".join(text for _, text in messages) + "\n\n"
-        about = {"messages": tuple(messages), "plain": plain, "kind": one.kind, "package": one.package}
-        found.append(Doc(one.id, answer, about))
-    return found
-
-
-def trained_on(artifacts: Sequence[Artifact | None]) -> list[Artifact]:
-    """Those that hold training text."""
-    return [one for one in artifacts if one is not None and one.path("train.parquet").is_file()]
-
-
-def training_text(artifacts: Sequence[Artifact | None], bar: Any) -> Iterator[list[str]]:
-    """All training documents and conversations, some at a time."""
-    import pyarrow.parquet as pq
-
-    for one in trained_on(artifacts):
-        with pq.ParquetFile(one.path("train.parquet")) as train:
-            column = "text" if "text" in train.schema_arrow.names else "messages"
-            for batch in train.iter_batches(512, columns=[column]):
-                rows = batch.column(0).to_pylist()
-                yield rows if column == "text" else ["\n".join(message["content"] for message in row) for row in rows]
-                bar.advance(len(batch))
+def counted(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a score's note says of prompts that were cut at the left, and of reasoning traces that were taken off; nothing of none."""
+    cut, traces = sum(row["dropped"] > 0 for row in rows), sum(row.get("thought", 0) > 0 for row in rows)
+    said = [f"; {cut} of {len(rows)} prompts cut at the left"] if cut else []
+    return "".join(said + ([f"; {traces} of {len(rows)} replies held a reasoning trace, taken off"] if traces else []))
 
 
 def sampled(name: str, items: Sequence[Item], told: dict[str, dict[str, list[dict]]]) -> list[dict[str, Any]]:

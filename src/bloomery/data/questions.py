@@ -1,0 +1,72 @@
+"""Local questions: JSON lines in a file or a folder of files, as tasks ask them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.errors import BadInput, near
+from bloomery.seams import Source
+
+Row = Mapping[str, Any]
+
+
+def read_questions(path: Path) -> dict[str, list[Row]]:
+    """The rows of a .jsonl file, or of each one in a folder, by the file's name without its ending. BadInput for what is no JSON object."""
+    files = [path] if path.is_file() else sorted(path.glob("*.jsonl"))
+    if not files:
+        raise BadInput(f"questions: {path} holds no .jsonl file; name one, or a folder of them")
+    return {file.stem: list(_rows(file)) for file in files}
+
+
+def _rows(file: Path) -> Iterator[Row]:
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise BadInput(f"questions: {file}:{number} is not JSON ({error.msg}); mend the line or take it out") from None
+            if not isinstance(row, dict):
+                raise BadInput(f"questions: {file}:{number} is no JSON object; write one on each line")
+            yield row
+
+
+def asked(source: Source, file: str, fields: Sequence[str], count: int) -> Iterator[tuple[str, Row]]:
+    """Id and row of the first `count` questions (0: all) of a file that have all `fields`; the only file where none is named.
+
+    Without a name, and with several files, the rows of those whose first row has the fields. An id is the file's name and the row's
+    `task_id` or `id`, else its number. BadInput for a file that is not there, and for a row of a named file that lacks a field.
+    """
+    if file and source.questions and file not in source.questions:
+        raise BadInput(f"questions: there is no file {file}.jsonl; {near(file, list(source.questions))}")
+    chosen = {name: rows for name, rows in source.questions.items() if name == file or (not file and rows and not _lacks(rows[0], fields))}
+    left = count or -1
+    for name, rows in chosen.items():
+        for number, row in enumerate(rows):
+            if lacks := _lacks(row, fields):
+                raise BadInput(f"questions: row {number + 1} of {name}.jsonl has no {lacks!r}; add it, or name another field in the task")
+            if left:
+                left -= 1
+                yield f"{name}:{row.get('task_id', row.get('id', number))}", row
+
+
+def _lacks(row: Row, fields: Sequence[str]) -> str:
+    return next((name for name in fields if name not in row), "")
+
+
+def fields_of(form: str) -> list[str]:
+    """The names in braces of a form."""
+    return re.findall(r"\{(\w+)\}", form)
+
+
+def filled(form: str, row: Row) -> str:
+    """The form with the row's field in the place of each name in braces; other braces are left as they are."""
+    return re.sub(r"\{(\w+)\}", lambda found: str(row[found[1]]) if found[1] in row else found[0], form)
+
+
+def group_of(row: Row, key: str) -> str:
+    """Rows with the same `group` are not independent; without one each stands alone."""
+    return str(row.get("group", key))

@@ -1,0 +1,37 @@
+"""Local questions as rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from bloomery.core.errors import BadInput
+from bloomery.data.questions import asked, fields_of, filled, read_questions
+from bloomery.seams import Source
+
+
+def test_files_are_rows_by_name(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"q": 1}\n\n{"q": "x\\u2028y"}\n')
+    (tmp_path / "b.jsonl").write_text("")
+    found = read_questions(tmp_path)
+    assert found == {"a": [{"q": 1}, {"q": "x\u2028y"}], "b": []} and read_questions(tmp_path / "a.jsonl") == {"a": found["a"]}
+    assert [key for key, _ in asked(Source(questions=found), "", ["q"], 0)] == ["a:0", "a:1"]
+    assert [key for key, _ in asked(Source(questions={"a": [{"q": 1, "id": "x"}]}), "a", ["q"], 5)] == ["a:x"]
+
+
+@pytest.mark.parametrize(("line", "said"), [("{", "2 is not JSON"), ("[1]", "2 is no JSON object")])
+def test_what_is_no_row_is_named_with_its_line(tmp_path, line, said):
+    (tmp_path / "a.jsonl").write_text('{"q": 1}\n' + line + "\n")
+    with pytest.raises(BadInput, match=said):
+        read_questions(tmp_path)
+
+
+def test_an_empty_folder_is_refused_and_rows_without_a_field_too(tmp_path):
+    with pytest.raises(BadInput, match=r"holds no \.jsonl"):
+        read_questions(tmp_path)
+    with pytest.raises(BadInput, match=r"row 2 of a\.jsonl has no 'q'"):
+        list(asked(Source(questions={"a": [{"q": 1}, {}]}), "", ["q"], 0))
+
+
+def test_forms():
+    assert fields_of("{a} {b c} {d}") == ["a", "d"]
+    assert filled("{a}{b}{{x}}", {"a": "{b}", "x": 3}) == "{b}{b}{3}"

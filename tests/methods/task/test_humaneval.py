@@ -1,0 +1,39 @@
+"""Functions judged by their tests, in the sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from bloomery.core.errors import BadInput
+from bloomery.methods.task.humaneval import Humaneval
+from bloomery.seams import Episode, Rng, Source
+from bloomery.tools.sandbox import Sandbox
+
+RNG = Rng((0, "task"))
+ROW = {
+    "task_id": "T/0", "prompt": 'def double(x):\n    """Twice x."""\n', "canonical_solution": "    return 2 * x\n", "entry_point": "double",
+    "test": "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-1) == -2\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "score"),
+    [
+        ("\n    return 2 * x", 1), ("\n    return x + 2", 0), ("\n    import sys\n    sys.exit(0)", 0),
+        ("\n    import os\n    os._exit(0)", 0),
+        ("\n    return (", 0), ("\n    while True: pass", 0), ("\n    print('passed')\n    raise SystemExit", 0),
+    ],
+)  # fmt: skip
+def test_only_a_program_whose_tests_run_through_passes(body, score):
+    task = Humaneval(limit_s=1.0)
+    item = next(task.items(Source(questions={"q": [ROW]}), RNG))
+    assert item.id == "q:T/0" and not item.prompt.endswith("\n") and "\ndef " in item.stop
+    assert task.grade(item, Episode("a", item.id, body), Sandbox()).score == score
+
+
+def test_no_program_is_run_without_the_sandbox():
+    item = next(Humaneval().items(Source(questions={"q": [ROW]}), RNG))
+    with pytest.raises(BadInput, match="evaluate step"):
+        Humaneval().grade(item, Episode("a", item.id, ""), None)
+    with pytest.raises(ValueError, match="limit_s"):
+        Humaneval(limit_s=0)
