@@ -132,7 +132,9 @@ def _measured_apart() -> Machine:
     """`measure` in a process of its own: torch, which it uses, takes 200 MB that a step may need for something else."""
     code = "import json; from bloomery.core.machine import measure; print(json.dumps(measure().facts()))"
     paths = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths}
+    )
     return Machine(**json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else measure()
 
 
