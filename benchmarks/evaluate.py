@@ -65,8 +65,8 @@ def write(root: Path, quick: bool) -> tuple[Path, Path]:
         (tasks / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, body in BODIES.items():
         (tasks / f"{name}.yaml").write_text(f"task: {name}\n{HEAD}{body}")
-    learn([" ".join(next(sentences) for _ in range(200)) for _ in range(20)], 512).save(words)
-    vocab, width, layers, ffn = (512, 128, 3, 256) if quick else (8192, 256, 6, 768)
+    learn([" ".join(next(sentences) for _ in range(200)) for _ in range(20)], 420).save(words)
+    vocab, width, layers, ffn = (420, 128, 3, 256) if quick else (8192, 256, 6, 768)
     net = Transformer(Config(vocab, width, layers, 4, 2, ffn, 512))
     for p in net.parameters():
         p.data.normal_(0, 0.08, generator=torch_rng(Rng((2, *p.shape))))

@@ -6,6 +6,7 @@ Filters, metrics and their sums are lm-eval's own code; intervals, clean twins a
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -74,7 +75,8 @@ def opened(wanted: Wanted) -> dict[str, Any]:
             if name not in known.all_tasks:
                 raise BadInput(f"lm_eval: there is no task {name!r}; {near(name, list(known.all_tasks))}")
         try:
-            found = known.load(list(wanted.names))
+            with contextlib.redirect_stderr(io.StringIO()):  # bars of the reading of data
+                found = known.load(list(wanted.names))
         except Exception as error:  # a task is somebody's program, which may fail in any way
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             names = ", ".join(wanted.names)
