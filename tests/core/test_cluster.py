@@ -36,7 +36,7 @@ def test_a_cluster_gives_what_this_process_gives(cluster):
     on = executor(f"ray:{cluster}")
     assert on.workers == 2
     assert list(on.map(square, range(40))) == list(Here().map(square, range(40)))
-    assert len(set(on.map(where, range(8)))) == 2
+    assert any(len(set(on.map(where, range(8)))) == 2 for _ in range(8))  # a worker that is slow to start does nothing at first
     with pytest.raises(ValueError, match="item 0"):
         list(on.map(fail, range(3)))
 
