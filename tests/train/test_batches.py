@@ -111,7 +111,7 @@ def test_padding_and_overflow() -> None:
 
 
 def test_micro_rows_divide_the_step() -> None:
-    assert [micro_rows(rows, wish, 512) for rows, wish in ((8, 0), (64, 0), (6, 4), (7, 3), (5, 9))] == [4, 4, 3, 1, 5]
+    assert [micro_rows(rows, wish, 512) for rows, wish in ((8, 0), (64, 0), (6, 4), (7, 3), (5, 9))] == [8, 8, 3, 1, 5]
 
 
 def test_only_marked_tokens_are_trained(tmp_path: Path) -> None:

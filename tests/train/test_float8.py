@@ -29,17 +29,17 @@ def net() -> Transformer:
 def test_without_the_package_or_the_processor_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(float8, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"torchao: pip install 'bloomery\[float8\]'"):
-        precision.resolved("float8")
+        precision.resolved("float8", "cuda")
     monkeypatch.setattr(float8, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadInput, match=r"capability 8\.9"):
-        precision.resolved("float8")
+        precision.resolved("float8", "cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
     with pytest.raises(BadInput, match=r"capability 8\.9"):
-        precision.resolved("float8")
+        precision.resolved("float8", "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    assert precision.resolved("float8") == "float8" and precision.dtype("float8") is torch.bfloat16
+    assert precision.resolved("float8", "cuda") == "float8" and precision.dtype("float8") is torch.bfloat16
 
 
 def test_what_is_converted() -> None:

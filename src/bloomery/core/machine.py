@@ -173,7 +173,7 @@ def remembered(path: Path) -> Machine:
             return known
     except (OSError, ValueError, TypeError):
         pass
-    machine = replace(measure() if "torch" in sys.modules else _measured_apart(), place=path.parent)
+    machine = replace(_measured_apart(), place=path.parent)
     with contextlib.suppress(OSError):  # a full disk is named where it stops a step; here it only means measuring again
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, machine.facts())

@@ -120,7 +120,7 @@ class Pretrain:
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
-        cfg = self.config(int(inputs["data"].facts.get("vocab", 4096)))
+        cfg = self.config(int(inputs["data"].facts.get("vocab") or self.words()))
         load = self.load(cfg, inputs)
         found = _forecast.needs(load, machine)
         parameters, step, steps = cfg.parameters(), self.rows * self.context, load.steps
@@ -137,6 +137,13 @@ class Pretrain:
         from bloomery.stages import _fit
 
         return _fit.fitting(self, forecast, inputs, machine, limit)
+
+    def words(self) -> int:
+        """The vocabulary of data from outside, of which no facts are known; a usual one where they are still to be made."""
+        from bloomery.data.tokenizer import Tokenizer
+
+        there = self.data is not None and self.data.path("tokenizer.json").is_file()
+        return Tokenizer.load(self.data.folder).vocab if there else 4096
 
     def load(self, cfg: Config, inputs: dict[str, Forecast]) -> Any:
         """What is rehearsed of this run."""
