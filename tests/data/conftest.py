@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from bloomery.core.errors import BadInput
 from bloomery.data import sources
 
 LIMIT = 1_000_000  # bytes of the longest document
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

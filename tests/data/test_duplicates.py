@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
+from families import variants
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,19 +10,6 @@ from bloomery.data import near
 from bloomery.data.duplicates import exact_duplicates, jaccard, near_duplicates
 from bloomery.data.marks import exact_key
 from bloomery.data.minhash import shingle_sets, signatures
-
-
-def variants(seed: int, count: int, families: int = 8) -> list[str]:
-    """Texts in families: members differ from their ancestor by a few changed words."""
-    draw = random.Random(seed)
-    ancestors = [[f"w{draw.randrange(500)}" for _ in range(draw.randrange(60, 200))] for _ in range(families)]
-    texts = []
-    for _ in range(count):
-        words = list(draw.choice(ancestors))
-        for _ in range(draw.choice([0, 1, 2, 4, 8, 20])):
-            words[draw.randrange(len(words))] = f"w{draw.randrange(500)}"
-        texts.append(" ".join(words) + " end" * draw.randrange(3))
-    return texts
 
 
 def all_pairs(texts: list[str]) -> np.ndarray:

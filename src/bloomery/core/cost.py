@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from bloomery.core.machine import resident
+
 
 class Meter:
     """The cost of a `with` block and of earlier attempts at the same work, which `path` remembers even of a killed one.
@@ -47,14 +49,8 @@ class Meter:
         return times.user + times.system + times.children_user + times.children_system
 
     def sample(self) -> None:
-        import psutil
-
         while True:
-            try:
-                family = [self.process, *self.process.children(recursive=True)]
-                self.peak = max(self.peak, sum(one.memory_info().rss for one in family if one.is_running()))
-            except psutil.Error:
-                pass  # a child ended between listing and asking
+            self.peak = max(self.peak, resident())
             self.remember()
             if self.ended.wait(0.25):
                 return

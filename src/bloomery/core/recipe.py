@@ -323,7 +323,7 @@ def parse_step(name: str, body: Mapping[str, Any], seed: int, roles: Mapping[str
     own = body.get("seed", seed)
     if not isinstance(own, int) or isinstance(own, bool):
         raise BadInput(f"{place}.seed: a whole number is asked for, got {own!r}")
-    stray = next((text for text in _texts(values) if text.startswith("$")), None)
+    stray = next((text for text in texts_in(values) if text.startswith("$")), None)
     if stray:
         raise BadInput(
             f"{place}: {stray} stands where a plain value is asked for; only {', '.join(inputs) or 'no knob here'} can refer to a step"
@@ -331,12 +331,13 @@ def parse_step(name: str, body: Mapping[str, Any], seed: int, roles: Mapping[str
     return Step(name, entry, own, values, inputs)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text within a value, in its order."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list | tuple):
         for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(one)
+            yield from texts_in(one)
 
 
 def _refs(knob: Knob, value: Any, roles: Mapping[str, str], place: str) -> tuple[Ref, ...]:

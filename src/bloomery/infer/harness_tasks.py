@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput, near
+from bloomery.core.recipe import texts_in
 from bloomery.infer.harness import Harness
 from bloomery.infer.scores import row
 from bloomery.num.statistics import Interval, bootstrap
@@ -126,7 +127,7 @@ def _task(lm: Harness, name: str, task: Any, rows: Sequence[Mapping[str, Any]], 
         if key not in one.items:
             requests = [lm.told(arguments) for arguments in sample["arguments"]]
             one.items[key] = {"id": key, "requests": requests, "wanted": _plain(sample["target"]), "scores": {}}
-            one.texts.append(" ".join(_texts(sample["doc"])))
+            one.texts.append(" ".join(texts_in(sample["doc"])))
         for metric in sample["metrics"]:
             label = metric if sample["filter"] == "none" else f"{metric},{sample['filter']}"
             one.values.setdefault(label, []).append(sample[metric])
@@ -138,15 +139,6 @@ def _task(lm: Harness, name: str, task: Any, rows: Sequence[Mapping[str, Any]], 
 def _group(name: str, numbers: Mapping[str, Any], found: Mapping[str, Any]) -> Measured:
     whole = _metrics(numbers)
     return Measured(name, whole=whole, better={metric: _better(name, metric, found) for metric in whole})
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text within a document."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(inner)
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from bloomery.core.errors import near
 from bloomery.nn.config import Config
 
 KNOBS = {
@@ -38,9 +38,7 @@ def further(given: Mapping[str, Any]) -> dict[str, Any]:
         if name in KNOBS:
             raise ValueError(f"model: {name} is a knob of the step itself")
         if name not in FURTHER:
-            near = difflib.get_close_matches(str(name), FURTHER, 1)
-            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(FURTHER)}"
-            raise ValueError(f"model: a model has no field {name!r} that a recipe sets; {meant}")
+            raise ValueError(f"model: a model has no field {name!r} that a recipe sets; {near(str(name), FURTHER)}")
         try:
             found[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as wrong:

@@ -34,7 +34,7 @@ def resolved(wish: str) -> str:
 
 
 def _has_cuda() -> bool:
-    if not any(map(Path.exists, map(Path, DRIVERS))):
+    if not any(Path(driver).exists() for driver in DRIVERS):
         return False
     import torch
 

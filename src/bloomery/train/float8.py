@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from bloomery.core.errors import BadInput
+from bloomery.train.device import where
 
 SIDE = 16  # float8 products take sides that are multiples of it
 LEAST = (8, 9)  # compute capability of the first processors that have them
@@ -45,8 +46,8 @@ def convert(net: Any, emulated: bool = False) -> list[str]:
     names = [name for name, unit in net.named_modules() if suits(unit, name)]
     if not names:
         raise BadInput(f"precision: no linear of this model has sides that are multiples of {SIDE}, which float8 needs; say bfloat16")
-    if not emulated and (where := next(net.parameters()).device).type != "cuda":
-        raise BadInput(f"precision: the model is on the {where.type}, and float8 products are made on a GPU; say bfloat16")
+    if not emulated and (there := where(net)).type != "cuda":
+        raise BadInput(f"precision: the model is on the {there.type}, and float8 products are made on a GPU; say bfloat16")
     from torchao.float8 import Float8LinearConfig, convert_to_float8_training
 
     convert_to_float8_training(net, module_filter_fn=lambda unit, name: name in set(names), config=Float8LinearConfig(emulate=emulated))

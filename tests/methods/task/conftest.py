@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bloomery.seams import Doc, Source
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 class Bytes:

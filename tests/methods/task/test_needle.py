@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from long_text import Words, source
 
 from bloomery.methods.task.needle import PLACES, Needle
-from bloomery.seams import Episode, Rng, Source
+from bloomery.seams import Episode, Rng
 
 RNG = Rng((0, "task"))
-
-
-class Words:
-    def encode(self, text):
-        return re.findall(r"\w+|[^\w\s]", text)
-
-
-def source(context: int) -> Source:
-    return Source(SimpleNamespace(cfg=SimpleNamespace(context=context)), Words())
 
 
 @settings(max_examples=25, deadline=None)

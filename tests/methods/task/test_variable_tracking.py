@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import pytest
+from long_text import Words, source
 
 from bloomery.methods.task.variable_tracking import VariableTracking
-from bloomery.seams import Episode, Rng, Source
+from bloomery.seams import Episode, Rng
 
 RNG = Rng((0, "task"))
-
-
-class Words:
-    def encode(self, text):
-        return re.findall(r"\w+|[^\w\s]", text)
-
-
-def source(context: int) -> Source:
-    return Source(SimpleNamespace(cfg=SimpleNamespace(context=context)), Words())
 
 
 def test_who_runs_the_assignments_in_order_finds_the_names():
