@@ -9,7 +9,8 @@ from round to round, so that all see the same noise of the machine. Figures are 
 time of the first step, and of what came before it, above a median step. Training FLOPs of a token are counted as 6 x matmul parameters
 + 6 x layers x width x sequence (attention is causal: half of all pairs); peak is the best bfloat16 product of 2048 x 2048 (8192 on an
 accelerator) measured in the same rounds. With --mixed the text is the documents of this Python installation that are shorter than a
-row; peers pad them to the longest of their batch, bloomery packs them, and tokens are those trained on.
+row; peers pad them to the longest of their batch (compiled ones to the row: one shape), bloomery packs them, and tokens are those
+trained on.
 
 With --busy seconds are those of processors and peak is the median product, for a machine that others use: what their work takes from
 a step it takes from all contenders. With several threads such seconds also count waiting, so it goes with --threads 1.

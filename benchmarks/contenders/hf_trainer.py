@@ -49,7 +49,8 @@ def main() -> None:
     job, turns = begin()
 
     def collate(documents: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        inputs, targets = padded([one["input_ids"] for one in documents])
+        these = [one["input_ids"] for one in documents]
+        inputs, targets = padded(these, max(map(len, these)) - 1)
         made.append(int((targets >= 0).sum()))
         return tensors(inputs, targets, "cpu")
 

@@ -46,7 +46,10 @@ class Job:
 
 
 def batches(job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(inputs, targets) of step after step, int64 (B, T): whole rows, or documents padded to the longest of their batch, for ever."""
+    """(inputs, targets) of step after step, int64 (B, T): whole rows, or documents for ever, padded to the longest of their batch.
+
+    For a compiled step they are padded to T: one shape, compiled once.
+    """
     with np.load(job.text) as text:
         if "rows_SBT1" in text:
             for rows_BT1 in text["rows_SBT1"].astype(np.int64):
@@ -55,12 +58,12 @@ def batches(job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         ids, ends = text["ids"].astype(np.int64), np.cumsum(text["lengths"])
     while True:
         for first in range(0, len(ends) - job.rows + 1, job.rows):
-            yield padded([ids[0 if i == 0 else ends[i - 1] : ends[i]] for i in range(first, first + job.rows)])
+            these = [ids[0 if i == 0 else ends[i - 1] : ends[i]] for i in range(first, first + job.rows)]
+            yield padded(these, job.context if job.kind == "compile" else max(map(len, these)) - 1)
 
 
-def padded(documents: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Documents under each other; inputs are 0 and targets `IGNORED` behind their ends."""
-    long = max(map(len, documents)) - 1
+def padded(documents: list[np.ndarray], long: int) -> tuple[np.ndarray, np.ndarray]:
+    """Documents under each other in rows of `long`; inputs are 0 and targets `IGNORED` behind their ends."""
     inputs, targets = np.zeros((len(documents), long), np.int64), np.full((len(documents), long), IGNORED, np.int64)
     for row, document in enumerate(documents):
         inputs[row, : len(document) - 1], targets[row, : len(document) - 1] = document[:-1], document[1:]

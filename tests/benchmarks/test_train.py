@@ -43,7 +43,7 @@ def contest(monkeypatch: pytest.MonkeyPatch):
 
 def test_documents_are_padded_and_padding_is_no_target(contest) -> None:
     turns = contest[2]
-    inputs, targets = turns.padded([np.array([1, 2, 3]), np.array([4, 5, 6, 7, 8])])
+    inputs, targets = turns.padded([np.array([1, 2, 3]), np.array([4, 5, 6, 7, 8])], 4)
     assert inputs.tolist() == [[1, 2, 0, 0], [4, 5, 6, 7]]
     assert targets.tolist() == [[2, 3, turns.IGNORED, turns.IGNORED], [5, 6, 7, 8]]
 

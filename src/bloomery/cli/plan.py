@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
 from bloomery.cli import options
 
 NAME = "plan"
@@ -12,20 +17,24 @@ def command(
     changes: options.Set = [],  # noqa: B006 - typer copies it
     store: options.Store = options.STORE,
     memory: options.Memory = "",
+    tries: Annotated[bool, typer.Option("--try", help="Do some training steps on made-up text: exact, and seconds for each.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Show what a run would do and need, step by step.
 
     Cached or not, parameters, tokens, FLOPs, peak memory, time and disk; nothing is made. Of a step that the memory does not hold,
-    settings are named that fit.
+    settings are named that fit. Training steps are rehearsed without numbers; with --try some are done, in a process of their own
+    (seconds for each kind, with compiled blocks the compiler's too), which is remembered.
     """
     from bloomery.cli.tables import show_json, show_table
     from bloomery.core import recipe as recipes
+    from bloomery.core.machine import remembered
     from bloomery.core.store import Store
     from bloomery.core.walk import plan, too_large, unfit
 
     opened = Store(store)
-    planned = plan(recipes.read(recipe, tuple(changes)), opened)
+    place, effort = opened.root / "machine.json", "tried" if tries else "measured"
+    planned = plan(recipes.read(recipe, tuple(changes)), opened, lambda: replace(remembered(place), effort=effort))
     rows = [row(entry, opened) for entry in planned]
     large = {entry.step.name: (entry, limit, found) for entry, limit, found in unfit(planned, opened, options.bytes_of(memory))}
     if as_json:

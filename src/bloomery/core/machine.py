@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bloomery.core.files import write_json
 from bloomery.core.speeds import Speeds
@@ -33,9 +33,10 @@ class Machine:
     matmul_flops: dict[str, float]  # precision -> floating-point operations a second
     bandwidth: float = 0.0  # bytes that one copy of a large array moves a second, reading and writing; 0 = not measured
     place: Path | None = None  # the folder where measurements are kept
+    effort: Literal["usual", "measured", "tried"] = "measured"  # of a forecast: go by what is usual where there is room, measure, or try
 
     def facts(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if name != "place"}
+        return {name: value for name, value in asdict(self).items() if name not in ("place", "effort")}
 
     def speeds(self) -> Speeds:
         """What is measured by name, kept beside what is measured here."""

@@ -8,7 +8,7 @@ import importlib.util
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,8 @@ def run(
     """
     log, signals, begun = Log(quiet=quiet), Signals(), False
     with signals.listening():
-        planned = plan(recipe, store)
+        effort = "measured" if memory else "usual"  # how close it is matters where memory is scarce
+        planned = plan(recipe, store, lambda: replace(remembered(store.root / "machine.json"), effort=effort))
         room(planned, store)
         fits(planned, store, memory)
         sound(planned, store)

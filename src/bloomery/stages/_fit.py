@@ -50,7 +50,7 @@ def fitting(stage: Any, forecast: Forecast, inputs: dict[str, Forecast], machine
 def tried(stage: Any, knobs: dict[str, Any], inputs: dict[str, Forecast], machine: Machine) -> Fit:
     """The forecast of the stage with some knobs changed."""
     made = replace(stage, **{name: built(name, value) for name, value in knobs.items()})
-    told = made.forecast(inputs, machine)
+    told = made.forecast(inputs, replace(machine, effort="measured"))
     return Fit(knobs, told.memory, told.seconds)
 
 

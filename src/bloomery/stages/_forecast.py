@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
-from bloomery.core.machine import Machine
-from bloomery.stages._smallest import base
+from bloomery.core.machine import Machine, memory_free
+from bloomery.stages import _trial
+from bloomery.stages._smallest import USUAL, base
+from bloomery.stages._trial import Attempt
+from bloomery.train.kernels import kept
 
 if TYPE_CHECKING:
     from bloomery.nn.config import Config
 
 WRITER = 2  # copies of a checkpoint that the safetensors writer makes: the bytes of each tensor, and those of the file
+ROOM = 3  # times what is needed by the usual figures: memory enough not to measure them
 FORWARD = 1 / 3  # of a training pass, what scoring a row without gradients takes
 CONVERSATION_BYTES = 36  # in memory per token of a conversation: a place in a Python list, and the number
 
@@ -35,9 +39,17 @@ class Load:
     text: int  # bytes of tokens or conversations that are held
     reread: int  # bytes of models that are read back while the trained one is held
     compiled: bool
+    precision: str
+    threads: int
     save_seconds: float
     save_steps: int
     device: str = "cpu"
+
+    def attempt(self, uneven: bool) -> Attempt:
+        """The same for a trial."""
+        shape = {"micros": self.rows // self.micro, "rows": self.micro, "context": self.context}
+        how = {name: getattr(self, name) for name in ("make", "loss", "backward", "saved", "compiled", "threads", "precision")}
+        return Attempt(**how, **shape, uneven=uneven)
 
 
 @dataclass(frozen=True)
@@ -75,11 +87,17 @@ def needs(load: Load, machine: Machine) -> Needs:
     shape = (load.rows // load.micro, load.micro, load.context)
     step, without = rehearsed(load, shape)
     speeds = machine.speeds()
-    alone = base(load.stage, load.compiled, speeds)
-    rates = {"matmul_flops": machine.matmul_flops, "bandwidth": machine.bandwidth or 1e10}
-    micro, rest = (timing.seconds(calls, speeds, **rates) for calls in (step.micro, step.rest))
+    ample = ROOM * sum(terms(load, step, USUAL[load.compiled], saves=True).values()) < memory_free()
+    alone = base(load.stage, load.compiled, speeds, usual=ample and machine.effort == "usual")
+    may = machine.effort == "tried" and load.device == "cpu" and sum(terms(load, step, alone, saves=True).values()) < memory_free()
+    seen = _trial.known(load.attempt(bool(step.uneven)), step.micro, speeds, may)
     made = kernels(step, shape[0], load.steps, alone)
-    once = sum(rest.values()) + shape[0] * made[1]
+    if seen:
+        micro, once = {"the trial": seen.micro}, seen.rest
+    else:
+        rates = {"matmul_flops": machine.matmul_flops, "bandwidth": machine.bandwidth or 1e10}
+        micro, rest = (timing.seconds(calls, speeds, **rates) for calls in (step.micro, step.rest))
+        once = sum(rest.values()) + shape[0] * made[1]
     speeds.write()
     each = shape[0] * sum(micro.values()) + once
     seconds = {f"{name} of passes": shape[0] * load.steps * value for name, value in micro.items()}
@@ -88,10 +106,19 @@ def needs(load: Load, machine: Machine) -> Needs:
     seconds["beginning and end"] = alone["seconds"]
     saves = bool(load.save_steps) or sum(seconds.values()) > load.save_seconds
     flops = shape[0] * timing.products(step.micro) + timing.products(step.rest)
-    memory = {**terms(load, step, alone["bytes"], saves), "kernels": made[0]}
+    memory = {**terms(load, step, alone, saves), "kernels": made[0]}
+    if seen and not load.compiled:
+        memory["beyond the rehearsal"] = max(0.0, seen.grown - rehearsed_growth(step, alone, seen.passes))
     if load.device != "cpu":
         without = "; ".join(filter(None, (without, f"the {load.device} device: bytes and seconds are those of the processor")))
     return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without)
+
+
+def rehearsed_growth(step: Any, alone: dict[str, float], passes: float) -> float:
+    """Bytes that a trial of so many micro-batches holds at most by the rehearsal: its first steps, without text and checkpoint."""
+    return (
+        step.standing + step.audit + max(step.passes, step.update) + step.unused + min(step.uneven * passes, kept()) * alone["kernel bytes"]
+    )
 
 
 def rehearsed(load: Load, shape: tuple[int, int, int]) -> tuple[Any, str]:
@@ -139,8 +166,9 @@ def shape_of(model: Any, facts: dict[str, Any]) -> Config:
     return Config(vocab, width, layers, width // 64, width // 64, 8 * width // 3, 1024)
 
 
-def terms(load: Load, step: Any, flat: float, saves: bool) -> dict[str, float]:
-    """What is held at the moment that most is: in a step, while a checkpoint is copied, or when the model is read back.
+def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[str, float]:
+    """What is held at the moment that most is: while blocks are compiled, in a step, while a checkpoint is copied, or when the model is
+    read back.
 
     The blocks of a step are reused by what comes after it, and what the checkpoint's writer takes lies apart from them.
     """
@@ -152,6 +180,7 @@ def terms(load: Load, step: Any, flat: float, saves: bool) -> dict[str, float]:
         "update": step.audit + step.update,
         "beginning": beginning,
         "read back": load.reread,
+        "compilers": alone["compiling"],
     }
     most = max(moments, key=moments.get)
     inside = {
@@ -162,9 +191,10 @@ def terms(load: Load, step: Any, flat: float, saves: bool) -> dict[str, float]:
         "update": step.update if most == "update" else 0,
         "beginning": beginning if most == "beginning" else 0,
         "read back": load.reread if most == "read back" else 0,
+        "compilers": alone["compiling"] if most == "compilers" else 0,
     }
     return {
-        "process": flat,
+        "process": alone["bytes"],
         "text": load.text,
         "frozen weights": step.frozen,
         "weights": step.weights,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from bloomery.core.errors import BadInput
@@ -26,7 +27,7 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
     evaluations = -(-steps // (stage.evaluate_every or max(1, steps // 6)))
     return Load(
         stage="tune",
-        make=lambda: rehearsed(stage, cfg, mode["precision"]),
+        make=functools.partial(rehearsed, stage, cfg, mode["precision"]),
         loss=stage.loss,
         backward=stage.backward,
         saved=None,
@@ -39,6 +40,8 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         reread=(4 if stage.adapter is None else 8) * cfg.parameters(),
         device=device_of(mode),
         compiled=mode["compile"],
+        precision=mode["precision"],
+        threads=mode["threads"],
         save_seconds=stage.checkpoint_seconds,
         save_steps=stage.checkpoint_steps,
     )

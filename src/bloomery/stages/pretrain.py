@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Iterator
@@ -156,7 +157,7 @@ class Pretrain:
         text = 2 * min(self.tokens, float(inputs["data"].facts.get("train_tokens") or self.tokens))  # bytes of shards that are read
         return Load(
             stage="pretrain",
-            make=lambda: rehearsed(self, cfg, mode["precision"]),
+            make=functools.partial(rehearsed, self, cfg, mode["precision"]),
             loss=self.loss,
             backward=self.backward,
             saved=self.saved,
@@ -169,6 +170,8 @@ class Pretrain:
             reread=4 * cfg.parameters(),
             device=_training.device_of(mode),
             compiled=mode["compile"],
+            precision=mode["precision"],
+            threads=mode["threads"],
             save_seconds=self.checkpoint_seconds,
             save_steps=self.checkpoint_steps,
         )
