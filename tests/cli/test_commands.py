@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -100,3 +102,10 @@ def test_missing_packages_are_named(monkeypatch, capsys):
     monkeypatch.setattr(main.typer.main, "get_command", missing)
     assert guarded(["doctor"]) == 2
     assert "pip install" in capsys.readouterr().err
+
+
+def test_an_early_sigterm_is_an_interruption(tmp_path):
+    code = "import os, signal\nfrom bloomery.cli import main\nmain.guarded = lambda given: os.kill(os.getpid(), signal.SIGTERM)\n"
+    code += "try:\n    main.main()\nexcept main.Interrupted as told:\n    print(told)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "stopped by SIGTERM"

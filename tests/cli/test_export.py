@@ -72,3 +72,9 @@ def test_a_folder_that_holds_something_is_left_alone(model, tmp_path, capsys):
     (tmp_path / "a" / "mine").write_text("x")
     assert guarded(["export", model, str(tmp_path / "a"), "--format", "gguf"]) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
+
+
+def test_a_folder_from_outside_is_exported_too(model, tmp_path, capsys):
+    assert guarded(["export", model, str(tmp_path / "a b")]) == 0
+    assert guarded(["export", str(tmp_path / "a b"), str(tmp_path / "c"), "--format", "gguf"]) == 0
+    assert (tmp_path / "c" / "model.gguf").is_file() and "holds" in capsys.readouterr().out

@@ -90,3 +90,9 @@ def test_the_base_of_an_outside_adapter_is_found_as_loading_finds_it(store, tmp_
         (tmp_path / "cwd" / "base" / "number").write_text("1")
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/name"}))
     assert inputs.base_of(tmp_path / "adapter") is None
+
+
+def test_a_name_that_nothing_has_is_told_with_its_place(store, toys):
+    raw = {"name": "odd", "steps": {"twice": {"stage": "double", "of": "@nothing"}}}
+    with pytest.raises(BadInput, match=r"steps.twice.of: .*there is no artifact or step 'nothing'"):
+        walk.plan(recipe.parse(raw, "odd"), store)

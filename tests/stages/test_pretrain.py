@@ -22,6 +22,7 @@ from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
 from bloomery.data.shards import write_shards
+from bloomery.methods.view.masked import Masked
 from bloomery.stages.pretrain import Pretrain
 from bloomery.train.metrics import MEASURED
 
@@ -167,13 +168,19 @@ def test_a_failing_compiler_stops_the_stage_and_its_address_says_what_ran(
 
 
 def test_forecast_counts_what_is_then_measured(tokens: Path) -> None:
-    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11})
+    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11}, effort="usual")
     one = stage(tokens, width=192, layers=6, heads=3, ffn=512, context=512, tokens=2_000_000, batch=4096, compile="auto")
     said = one.forecast({"data": Forecast(facts={"vocab": 4096})}, machine)
     assert said.facts["parameters"] == 3_443_136 and said.facts["tokens"] >= 2_000_000
     assert said.facts["flops"] == pytest.approx(6 * (3_443_136 - 13 * 192) * said.facts["tokens"] + 36 * 192 * 512 * said.facts["tokens"])
     assert 10 < said.seconds < 3600 and 5e8 < said.memory < 4e9 and said.disk > 4 * said.facts["parameters"]
     assert set(one.mode()) == {"precision", "compile", "threads"}
+
+
+def test_a_view_with_more_marks_than_spare_tokens_is_refused_beforehand(tokens: Path) -> None:
+    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11}, effort="usual")
+    with pytest.raises(BadInput, match="view: Masked needs 1 spare tokens and the vocabulary has 0; say `spare: 1`"):
+        stage(tokens, view=Masked(), causal=False).forecast({"data": Forecast(facts={"vocab": 300, "spare": 0})}, machine)
 
 
 def test_light_to_import_and_bad_knobs() -> None:

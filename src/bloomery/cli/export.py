@@ -18,7 +18,7 @@ TRY = {
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A step or artifact of the store.")],
+    model: Annotated[str, typer.Argument(help="A step or artifact of the store, or a folder.")],
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     format: Annotated[
         str, typer.Option(help="huggingface (transformers), gguf (llama.cpp), or compressed-tensors (a compressed model's codes, vLLM).")
@@ -34,6 +34,7 @@ def command(
     It is read back with the program it is for and compared; the measured differences are printed.
     """
     import os
+    import re
     import shutil
 
     from bloomery.core import recipe as recipes
@@ -43,13 +44,21 @@ def command(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} exists and is not an empty folder; nothing is overwritten, choose another")
-    opened = Store(store, make=False)
-    found = opened.get(model)
-    step = {"stage": "export", "model": f"@{found.name}", "format": format, "dtype": dtype, "type": type, "embedding": embedding}
+    opened = Store(store, make=Path(model).is_dir())
+    outside = Path(model).is_dir()
+    name = re.sub(r"[^\w.-]", "_", Path(model).resolve().name) if outside else opened.get(model).name
+    step = {
+        "stage": "export",
+        "model": model if outside else f"@{name}",
+        "format": format,
+        "dtype": dtype,
+        "type": type,
+        "embedding": embedding,
+    }
     if data:
         step["data"] = f"@{opened.get(data).name}"
-    raw = {"name": f"export-{found.name}", "steps": {"folder": step}}
-    made = run(recipes.parse(raw, f"export of {found.name}"), opened)[0].made
+    raw = {"name": f"export-{name}", "steps": {"folder": step}}
+    made = run(recipes.parse(raw, f"export of {name}"), opened)[0].made
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.copytree(made.folder, aside, ignore=shutil.ignore_patterns("log.jsonl", CARD))
     os.replace(aside, folder)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import Any
 
 import typer
 
@@ -62,7 +64,13 @@ for command in (
 
 def main() -> None:
     """Exit codes: 0 complete, 1 failed, 2 bad input before any work, 75 interrupted and resumable."""
+    signal.signal(signal.SIGTERM, stopped)  # until a command that is in the midst of work listens by itself
     sys.exit(guarded(sys.argv[1:]))
+
+
+def stopped(number: int, frame: Any) -> None:
+    """SIGTERM before any work, or in a command that has none to lose."""
+    raise Interrupted("stopped by SIGTERM")
 
 
 def guarded(arguments: list[str]) -> int:

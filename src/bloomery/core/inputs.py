@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,8 @@ def gathered(entry: Entry, found: Mapping[str, tuple[Any, ...]]) -> dict[str, An
 def given(ref: Ref, store: Store, step: Step | None = None, knob: str = "") -> Artifact:
     """An input that no step of the recipe makes: an artifact of the store, or a folder from outside, addressed by its content."""
     if ref.artifact:
-        found = store.get(ref.artifact)
+        with _placed(step, knob):
+            found = store.get(ref.artifact)
         wanted = step.input(knob).artifact if step else "*"
         if wanted not in ("*", found.kind):
             raise BadInput(f"{step.place}.{knob}: a {wanted} is asked for, and {found.name} is a {found.kind}")
@@ -50,6 +52,15 @@ def given(ref: Ref, store: Store, step: Step | None = None, knob: str = "") -> A
     if (base := base_of(folder)) is not None:
         files["base"] = given(Ref(folder=str(base)), store).address
     return Artifact(lineage.address({"outside": files}), folder, card)
+
+
+@contextmanager
+def _placed(step: Step | None, knob: str) -> Iterator[None]:
+    """A sentence about a name gets the place of the recipe that gives it."""
+    try:
+        yield
+    except BadInput as wrong:
+        raise BadInput(f"{step.place}.{knob}: {wrong}" if step else str(wrong)) from None
 
 
 def base_of(folder: Path) -> Path | None:

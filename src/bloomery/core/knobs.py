@@ -55,6 +55,8 @@ class Knob:
             return self.adapter.dump_python(self.adapter.validate_python(value), mode="json")
         except ValidationError as wrong:
             said = wrong.errors()[0]["msg"]
+            if said == "Input should be a valid tuple":
+                said = "say a list"
             raise BadInput(f"{place}: {said[0].lower()}{said[1:]}, got {value!r} (the knob is {self.annotation})") from None
 
     def construct(self, value: Any) -> Any:

@@ -118,9 +118,12 @@ class Pretrain:
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """From a rehearsal of one step without numbers and what its operations take on this machine, see docs/plan.md."""
         from bloomery.stages import _forecast
+        from bloomery.train.batches import enough
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
+        if (spare := inputs["data"].facts.get("spare")) is not None:
+            enough(self.view, int(spare))
         cfg = self.config(int(inputs["data"].facts.get("vocab") or self.words()))
         load = self.load(cfg, inputs)
         found = _forecast.needs(load, machine)

@@ -92,6 +92,8 @@ class Tokenize:
         vocab = int(base) + self.add if base else self.vocab
         width = 2 if vocab <= 1 << 16 else 4
         more = {"vocab": vocab, "train_bytes": train, "heldout_bytes": heldout, "bytes_per_token": BYTES_PER_TOKEN}
+        if not self.add:
+            more["spare"] = self.spare
         return Forecast(seconds=seconds, memory=600e6 + 12 * sample, disk=width * sum(tokens.values()) + 1e6, facts={**tokens, **more})
 
     def _together(self, extends: bool) -> None:
@@ -112,6 +114,7 @@ class Tokenize:
                 tokenizer = self._extended(job)
         tokenizer.save(job.out)
         job.fact("vocab", tokenizer.vocab)
+        job.fact("spare", len(tokenizer.spare))
         for part in PARTS:
             total = self.corpus.facts.get(f"{part}_bytes")
             with job.log.progress(f"encoding {part}", total=total, unit="bytes") as bar:

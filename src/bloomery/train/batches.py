@@ -36,9 +36,7 @@ class Feed:
     def __init__(self, shards: Shards, batching: Batching, view: View, context: int, micro: int, rng: Rng, vocab: Vocab) -> None:
         self.shards, self.batching, self.view, self.vocab = shards, batching, view, vocab
         self.context, self.micro, self.rng = context, micro, rng
-        if (marks := getattr(view, "marks", 0)) > len(vocab.spare):
-            mend = f"say `spare: {marks}` or more at the tokenize step"
-            raise BadInput(f"view: {type(view).__name__} needs {marks} spare tokens and the vocabulary has {len(vocab.spare)}; {mend}")
+        enough(view, len(vocab.spare))
         room = view.room(context) if hasattr(view, "room") else context
         if room < 1:
             raise BadInput(f"view: {type(view).__name__} leaves no room in rows of {context} tokens; raise context")
@@ -91,6 +89,13 @@ class Feed:
         """Ids of the documents in the last step."""
         column = self.shards.table().column("id")
         return [str(column[i]) for i in self.documents]
+
+
+def enough(view: View, spare: int) -> None:
+    """BadInput for a view with more marks than the vocabulary has spare tokens."""
+    if (marks := getattr(view, "marks", 0)) > spare:
+        mend = f"say `spare: {marks}` or more at the tokenize step"
+        raise BadInput(f"view: {type(view).__name__} needs {marks} spare tokens and the vocabulary has {spare}; {mend}")
 
 
 def extent(views: Sequence[dict[str, Any]]) -> int:
