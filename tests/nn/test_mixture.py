@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bloomery.core.errors import BadInput
+from bloomery.nn import mixture as nn_mixture
 from bloomery.nn.config import Config
 from bloomery.nn.mixture import Mixture, dispatch, given, grouped
 from bloomery.nn.model import Transformer
@@ -19,9 +20,12 @@ def make(**changes) -> Transformer:
     return Transformer(replace(CFG, **changes), Rng((1,)))
 
 
+@pytest.mark.parametrize("kernel", [False, True])
 @pytest.mark.parametrize("changes", [{}, {"gated": False}])
-def test_the_product_for_a_compiler_is_that_of_the_experts_one_by_one(changes):
-    mixture = make(**changes).blocks[0].mlp
+def test_the_product_for_a_compiler_or_one_kernel_is_that_of_the_experts_one_by_one(changes, kernel, monkeypatch):
+    """The kernel is for GPUs; torch has the same operation on a processor, where row lengths of 16 bytes are asked for."""
+    monkeypatch.setattr(nn_mixture, "by_kernel", lambda x: kernel)
+    mixture = make(**changes, expert_ffn=12).blocks[0].mlp
     x, counts = X.flatten(0, 1).requires_grad_(), torch.tensor([3, 0, 6, 4, 1])
     want = torch.cat([expert(run) for expert, run in zip(mixture.experts, x.split(counts.tolist()), strict=True)])
     given = torch.randn(want.shape, generator=torch.Generator().manual_seed(1))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
+from torch.nn.functional import grouped_mm
 
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
@@ -80,12 +81,18 @@ def dispatch(x_ND: Tensor, weight_NK: Tensor, chosen_NK: Tensor, experts: Sequen
     order = chosen_NK.flatten().argsort(stable=True)
     row = order // chosen_NK.shape[1]
     counts_X = (chosen_NK.flatten()[:, None] == torch.arange(len(experts), device=x_ND.device)).sum(0)
-    if torch.compiler.is_compiling() and all(type(part) is nn.Linear for expert in experts for part in expert.children()):
+    plain = all(type(part) is nn.Linear for expert in experts for part in expert.children())
+    if plain and (torch.compiler.is_compiling() or by_kernel(x_ND)):
         made = grouped(x_ND[row], counts_X, experts)
     else:
         runs = zip(experts, x_ND[row].split(lengths(counts_X, len(row))), strict=True)
         made = torch.cat([expert(run) for expert, run in runs if len(run) or torch.is_grad_enabled()])
     return torch.zeros_like(x_ND).index_add(0, row, made * weight_NK.flatten()[order, None])
+
+
+def by_kernel(x: Tensor) -> bool:
+    """Whether one kernel does the products of all experts, without asking the device how long each run is: in bfloat16 on a GPU."""
+    return x.is_cuda and x.dtype == torch.bfloat16
 
 
 def lengths(counts_X: Tensor, rows: int) -> list[int]:
@@ -97,7 +104,7 @@ def lengths(counts_X: Tensor, rows: int) -> list[int]:
 
 
 def grouped(x_MD: Tensor, counts_X: Tensor, experts: Sequence[FeedForward]) -> Tensor:
-    """The same runs for a compiler: products whose shapes do not depend on the routing."""
+    """The same runs for a compiler, or for one kernel: products whose shapes do not depend on the routing."""
     into, act = [(expert.gate_up if expert.gated else expert.up).weight for expert in experts], experts[0].act
     hidden = grouped_linear(x_MD, into, counts_X)
     if experts[0].gated:
@@ -111,6 +118,8 @@ def grouped(x_MD: Tensor, counts_X: Tensor, experts: Sequence[FeedForward]) -> T
 @torch.library.custom_op("bloomery::grouped_linear", mutates_args=(), schema="(Tensor x, Tensor[] weights, Tensor counts) -> Tensor")
 def grouped_linear(x_MI: Tensor, weights: list[Tensor], counts_X: Tensor) -> Tensor:
     """Runs of rows, one for each weight (O, I), times their weight: (M, O)."""
+    if by_kernel(x_MI):
+        return grouped_mm(x_MI, torch.stack(weights).transpose(1, 2), offs=counts_X.cumsum(0, dtype=torch.int32))
     runs = zip(x_MI.split(counts_X.tolist()), weights, strict=True)
     return torch.cat([run @ w_OI.T for run, w_OI in runs])
 
@@ -118,6 +127,8 @@ def grouped_linear(x_MI: Tensor, weights: list[Tensor], counts_X: Tensor) -> Ten
 @torch.library.custom_op("bloomery::grouped_outer", mutates_args=(), schema="(Tensor g, Tensor x, Tensor counts) -> Tensor")
 def grouped_outer(g_MO: Tensor, x_MI: Tensor, counts_X: Tensor) -> Tensor:
     """The gradient of each weight, (X, O, I)."""
+    if by_kernel(x_MI):
+        return grouped_mm(g_MO.T, x_MI, offs=counts_X.cumsum(0, dtype=torch.int32))
     counts = counts_X.tolist()
     return torch.stack([g.T @ x for g, x in zip(g_MO.split(counts), x_MI.split(counts), strict=True)])
 
