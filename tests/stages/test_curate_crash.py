@@ -174,6 +174,7 @@ def test_killed_at_random_moments_in_any_process_and_resumed(raw, store, tmp_pat
     assert kills["run"] >= 2 and files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
 
 
+@pytest.mark.wide
 def test_killed_on_a_cluster_and_resumed_on_this_machine(raw, tmp_path, cluster):
     whole = started(raw, tmp_path / "whole", "--on", "local:1")
     assert whole.wait() == 0, whole.stderr.read()
