@@ -166,11 +166,12 @@ class Site:
 
 class Tools(Protocol):
     """Other models, the sandbox and indexes, handed down by the stage: priced by the planner, replies cached, addresses in
-    the lineage. A method declares `needs = ("score:teacher", "run")`; an unbound need is a bad recipe (exit 2)."""
+    the lineage. A method declares `needs = ("score:teacher", "run")`; an unbound need is a bad recipe (exit 2). A vector of a text is a
+    mean of hidden states, `pooling` says how they weigh."""
 
     def ask(self, prompts: Sequence[str], role: str = "default", **sampling: Any) -> list[Any]: ...
     def score(self, pairs: Sequence[tuple[str, str]], role: str = "default") -> list[tuple[float, ...]]: ...
-    def embed(self, texts: Sequence[str], role: str = "default") -> Any: ...
+    def embed(self, texts: Sequence[str], role: str = "default", pooling: str = "weighted") -> Any: ...
     def sketch_grad(self, texts: Sequence[str], dim: int, role: str = "default") -> Any: ...
     def run(self, code: str, files: Mapping[str, bytes] = {}, limit_s: float = 5) -> Any: ...
     def search(self, query: Any, k: int, role: str = "default") -> list[tuple[str, float]]: ...
@@ -195,7 +196,8 @@ class Edit(Protocol):
 
 class Select(Protocol):
     """Weights per document under a budget; 0 drops a document, 2 writes it twice. `columns` maps names to equally long columns, of which
-    "cost" is what each document takes of the budget: bytes, tokens, or any other column's sum."""
+    "cost" is what each document takes of the budget: bytes, tokens, or any other column's sum. Of `needs = ("embed:encoder:weighted",)`
+    there is a column of that name: a vector for each document, float32 (documents, width)."""
 
     reads: ClassVar[tuple[str, ...]]  # optional: ("text",) asks for the texts too
 

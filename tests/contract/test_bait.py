@@ -34,9 +34,8 @@ BAIT = {
 }
 
 
-METHODS = [
-    (seam, name) for seam in ("signal", "edit") for name, entry in catalog.entries(seam).items() if not entry.class_vars.get("needs")
-]
+NAMED = [(seam, name, entry.load()) for seam in ("signal", "edit") for name, entry in catalog.entries(seam).items()]
+METHODS = [(seam, name) for seam, name, method in NAMED if not hasattr(method, "needs")]
 
 
 def seconds(seam: str, method, text: str) -> float:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.data.named import fingerprints, texts
+from bloomery.data.named import fingerprints, labelled, texts
 from bloomery.methods.signal.classifier import Classifier
 from bloomery.methods.signal.length import Length
 
@@ -27,3 +27,12 @@ def test_what_methods_read_counts_for_the_address(tmp_path):
     (tmp_path / "good.jsonl").write_text('{"text": "y"}\n')
     after = fingerprints(methods)
     assert after["classifier.good"] != before["classifier.good"] and after["classifier.bad"] == before["classifier.bad"]
+
+
+def test_documents_by_a_column_of_theirs(tmp_path):
+    rows = [{"text": "one", "label": "a"}, {"text": "two", "label": "b"}, {"text": "three", "label": "a"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert labelled(str(tmp_path / "a.jsonl"), "label", "knob") == {"a": ["one", "three"], "b": ["two"]}
+    (tmp_path / "b.jsonl").write_text("")
+    with pytest.raises(BadInput, match=r"^knob: .*b\.jsonl holds no documents$"):
+        labelled(str(tmp_path / "b.jsonl"), "label", "knob")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import resource
 import tracemalloc
 from pathlib import Path
 
@@ -226,3 +227,12 @@ def test_a_file_that_breaks_off_is_dropped_where_the_source_says_so(tmp_path, re
         read(str(tmp_path / "a.jsonl.gz"))
     found = read({"from": str(tmp_path / "a.jsonl.gz"), "broken": "drop"})
     assert found[-1].reason == "unreadable" and "nothing after this place" in found[-1].note and found[0].text == "row 0"
+
+
+@pytest.mark.wide
+def test_a_line_of_two_gigabytes_is_skipped(tmp_path, read):
+    """At its true size; what Python holds meanwhile is measured on a smaller one."""
+    path = sparse(tmp_path / "a.jsonl", b'{"text": "before"}\n{"text": "', 2_000_000_000, b'"}\n{"text": "after"}\n')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert told(read(str(path))) == ["before", "too long", "after"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"

@@ -304,11 +304,14 @@ def test_a_machine_in_trouble_drops_no_document(tmp_path, knob, trouble):
     assert not list((tmp_path / "store/annotations").glob("*/*.json"))
 
 
-def test_what_a_signal_was_given_wrong_is_said_as_it_is(tmp_path):
+@pytest.mark.parametrize("knob", ["edits", "signals"])
+def test_what_a_method_was_given_wrong_is_said_as_it_is(tmp_path, knob):
     (tmp_path / "a.jsonl").write_text('{"text": "one text"}\n{"text": "another"}\n')
-    stage = Curate([f"{tmp_path}/a.jsonl"], (), (Sick(BadInput("tokens.tokenizer: there is no x; name a tokenizer.json")),))
+    sick = Sick(BadInput("tokens.tokenizer: there is no x; name a tokenizer.json"))
+    stage = Curate([f"{tmp_path}/a.jsonl"], **{"edits": (), "signals": ()} | {knob: (sick,)})
     with pytest.raises(BadInput, match=r"^tokens.tokenizer: there is no x; name a tokenizer.json$"):
         stage.run(job_in(tmp_path))
+    assert not list((tmp_path / "store/annotations").glob("*/*.json")), "no document was taken for the fault"
 
 
 def test_goes_on_from_another_working_folder(corpus, raw, tmp_path, monkeypatch):

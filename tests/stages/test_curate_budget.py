@@ -64,6 +64,15 @@ def test_a_mixture_repeats_small_domains_and_the_funnel_adds_up(store, raw):
         made(store, raw, select={"mixture": {"weights": {"news": 1}}}, budget="1kB")
 
 
+def test_tables_that_another_contains_are_left_out(store, tmp_path):
+    tables = {"whole": "id,name\n1,a\n2,b\n3,c\n", "part": "name,id\nc,3\na,1\n", "other": "id,name\n1,b\n", "prose": "no table, this"}
+    path = tmp_path / "tables.jsonl"
+    path.write_text("".join(json.dumps({"id": name, "text": text, "package": name, "kind": ""}) + "\n" for name, text in tables.items()))
+    corpus = made(store, path, select="r2d2", budget="1MB", heldout=0.0)
+    assert pq.read_table(corpus.path("train.parquet")).column("id").to_pylist() == ["whole", "other", "prose"]
+    assert [(row["id"], row["reason"]) for row in pq.read_table(corpus.path("dropped.parquet")).to_pylist()] == [("part", "not selected")]
+
+
 def test_show_draws_the_funnel_the_histograms_and_both_sides_of_each_threshold(store, raw, tmp_path, capsys):
     corpus = made(store, raw, keep="length.words >= 30 and document.bytes < 400", heldout=0.1)
     first, second = json.loads(corpus.path("thresholds.json").read_text())

@@ -172,3 +172,19 @@ def test_killed_at_random_moments_in_any_process_and_resumed(raw, store, tmp_pat
     else:
         raise AssertionError(process.stderr.read())
     assert kills["run"] >= 2 and files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.wide
+def test_killed_on_a_cluster_and_resumed_on_this_machine(raw, tmp_path, cluster):
+    whole = started(raw, tmp_path / "whole", "--on", "local:1")
+    assert whole.wait() == 0, whole.stderr.read()
+    process, parts = started(raw, tmp_path / "killed", "--on", f"ray:{cluster}"), tmp_path / "killed/annotations"
+    while process.poll() is None and len(list(parts.glob("*/*.parquet"))) < 9:
+        time.sleep(0.005)
+    killed = process.poll() is None
+    process.kill()
+    process.wait()
+    assert killed, process.stderr.read()
+    again = started(raw, tmp_path / "killed", "--on", "local:2")
+    assert again.wait() == 0, again.stderr.read()
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")

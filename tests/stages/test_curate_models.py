@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,6 +19,8 @@ from bloomery.core.log import Log
 from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact, Store
+from bloomery.methods.select.rds_plus import RdsPlus
+from bloomery.methods.signal.perplexity import Perplexity
 from bloomery.seams import Rng
 from bloomery.stages.curate import Curate
 from bloomery.tools.local import LocalTools, Reply
@@ -146,3 +150,77 @@ def test_a_need_without_a_model_is_refused_before_any_work(raw, models):
     assert bound.forecast({}, machine).seconds > stage_of(raw, {}).forecast({}, machine).seconds
     assert bound.mode()["precision"] == "float32" and stage_of(raw, {}).mode() == {}
     assert isinstance(bound.forecast({}, machine), Forecast)
+
+
+CHOICE = {"select": {"rds_plus": {"column": "domain", "target": "p0-1"}}, "signals": ["length"], "heldout": 0.0}
+
+
+def chosen(raw: str, models: dict[str, Artifact], budget: str, **knobs) -> Curate:
+    given = {**CHOICE, "sources": [{"from": raw, "domain": "package"}], "budget": budget, **knobs}
+    return stage_of(raw, {"encoder": models["big"]}, **given)
+
+
+def test_a_selection_reads_vectors_that_are_made_once(raw, models, tmp_path, monkeypatch):
+    job = made(tmp_path, chosen(raw, models, "400B"))
+    tools = LocalTools({"encoder": models["big"].folder}, tmp_path / "cache")
+    rows = [*by_id(tmp_path).values(), *pq.read_table(tmp_path / "out/dropped.parquet").to_pylist()]
+    assert len(rows) == 60 and job.facts["tools"] == {"embed:encoder": {"calls": 60, "hits": 2}}
+    assert job.facts["annotations"]["made"]["embed-encoder-weighted"] == 3
+
+    texts: dict[str, str] = {}  # of equal ones the first
+    for path in sorted(Path(raw).parent.glob("*.jsonl")):
+        for one in map(json.loads, path.read_text().splitlines()):
+            texts.setdefault(one["text"].replace("  \n", "\n"), one["package"])
+    pool, domain = list(texts), np.array(list(texts.values()), object)
+    given = {"embed:encoder:weighted": tools.embed(pool, "encoder"), "domain": domain, "bytes": [len(text) for text in pool]}
+    weights = RdsPlus(target="p0-1").weigh(given, 400, Rng((0,)))
+    assert sorted(row["text"] for row in by_id(tmp_path).values()) == sorted(np.array(pool, object)[weights > 0])
+
+    monkeypatch.setattr(LocalTools, "_embed", None)
+    again = made(tmp_path, chosen(raw, models, "800B", keep="length.words > 1"))
+    assert again.facts["annotations"]["reused"]["embed-encoder-weighted"] == 3 and again.facts["tools"] == {}
+    assert again.facts["train_bytes"] > 400 >= job.facts["train_bytes"] > 300
+
+
+def test_vectors_of_a_killed_run_and_of_workers_are_the_same(raw, models, tmp_path, monkeypatch):
+    stage = chosen(raw, models, "400B")
+    made(tmp_path / "a", stage, workers=2)
+    real, calls = LocalTools._embed, []
+
+    def dying(self, texts, role, pooling):
+        calls.append(len(texts))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, texts, role, pooling)
+
+    monkeypatch.setattr(LocalTools, "_embed", dying)
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(job_in(tmp_path / "b"))
+    made(tmp_path / "b", stage)
+    assert len(calls) == 4, "three chunks, and the one that was cut short"
+    for name in NAMES:
+        assert (tmp_path / "a/out" / name).read_bytes() == (tmp_path / "b/out" / name).read_bytes()
+
+
+def test_what_a_selection_cannot_have_is_said(raw, models, tmp_path, monkeypatch):
+    machine = Machine("t", 2, 8 << 30, True, {"float32": 1e11})
+    with pytest.raises(BadInput, match="roles: rds_plus needs a model in the role 'encoder', and none is bound"):
+        replace(chosen(raw, models, "400B"), roles=None).forecast({}, machine)
+    asking = replace(chosen(raw, models, "400B"), select=Perplexity(), roles={"reference": models["big"]})
+    with pytest.raises(BadInput, match="select: perplexity needs score:reference, and a selection gets vectors alone"):
+        asking.forecast({}, machine)
+    assert chosen(raw, models, "400B").forecast({}, machine).seconds > stage_of(raw, {}).forecast({}, machine).seconds
+    monkeypatch.setattr(Curate, "room", lambda self: 1000)
+    with pytest.raises(BadInput, match=r"vectors of 58 documents take 0 MB, .* raise memory"):
+        chosen(raw, models, "400B").run(job_in(tmp_path))
+
+
+def test_strength_measured_on_a_sample_chooses_among_all(raw, models, tmp_path):
+    roles = {"worst": models["small"], "best": models["big"]}
+    signals = ["length", {"preselect": {"models": ["worst", "best"], "sample": 0.6}}]
+    stage = stage_of(raw, roles, signals=signals, select={"preselect": {"buckets": 4096}}, budget="700B")
+    job = made(tmp_path, stage)
+    rows = [*by_id(tmp_path).values(), *by_id(tmp_path, "heldout").values(), *pq.read_table(tmp_path / "out/dropped.parquet").to_pylist()]
+    known = [row["preselect.strength"] for row in rows if math.isfinite(row["preselect.strength"])]
+    assert len(rows) == 60 and 20 < len(known) < 50 and set(known) <= {0.0, 0.5, 1.0}
+    assert job.facts["tools"]["score:worst"]["calls"] == len(known) and 500 < job.facts["bytes"] <= 700

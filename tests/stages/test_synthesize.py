@@ -21,7 +21,7 @@ from bloomery.data.chat.read import Conversation, read_chats, write_chats
 from bloomery.methods.edit.code_pairs import CodePairs
 from bloomery.methods.edit.normalize import Normalize
 from bloomery.seams import Doc, Drop, Rng
-from bloomery.stages.synthesize import Synthesize, question
+from bloomery.stages.synthesize import Synthesize, converse, question
 
 
 def function(name: str, more: str = "") -> str:
@@ -184,3 +184,17 @@ def test_knobs_and_forecast(done):
     assert set(forecast.facts) <= set(job.facts) and json.dumps(forecast.facts)
     assert replace(stage, each=10).forecast(inputs, Machine("m", 2, 1 << 30, False, {})).facts["train_conversations"] == 30
     assert isinstance(read_chats(job.out / "train.parquet").conversations[0], Conversation)
+
+
+@dataclass(frozen=True)
+class Misled:
+    """An edit that was given something wrong."""
+
+    def edit(self, doc, tools, rng):
+        raise BadInput("code_pairs.file: there is no x; name a file")
+
+
+def test_what_an_edit_was_given_wrong_is_no_fault_of_a_document():
+    row = {"id": "a", "text": "x", "path": "a.py", "package": "a"}
+    with pytest.raises(BadInput, match="there is no x; name a file"):
+        converse([row], [("misled", Misled())], Rng((0,)))

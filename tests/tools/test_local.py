@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from bloomery.core.errors import BadInput
@@ -48,6 +49,23 @@ def test_what_was_answered_is_not_computed_again(models, tmp_path, monkeypatch):
         again.score(pairs, "default")  # another model
     with pytest.raises(TypeError):
         again.ask(TEXTS[:3], limit=5)  # another sampling
+
+
+def test_vectors_are_the_means_of_the_models_states(models, tmp_path, monkeypatch):
+    from bloomery.infer.embed import pooled
+
+    first, model = opened(models, tmp_path), load(models["big"])
+    ids = [[model.ids["bos_token"], *model.tokenizer.encode(text, add_special_tokens=False).ids] for text in TEXTS]
+    found = first.embed(TEXTS, "teacher")
+    assert found.dtype == np.float32 and found == pytest.approx(pooled(model.net, ids), abs=1e-5)
+    assert first.embed(TEXTS, "teacher", "mean") == pytest.approx(pooled(model.net, ids, "mean"), abs=1e-5)
+    assert first.embed([], "teacher").shape == (0, 32) and first.embed([""], "default").shape == (1, 16)
+    assert first.counts["embed:teacher"] == {"calls": 10, "hits": 0}
+    again = opened(models, tmp_path)
+    monkeypatch.setattr(LocalTools, "_embed", None)
+    assert np.array_equal(again.embed(TEXTS, "teacher"), found), "written down bit for bit"
+    with pytest.raises(TypeError):
+        again.embed(TEXTS, "default", "mean")
 
 
 def test_a_killed_batch_is_computed_whole_again(models, tmp_path, monkeypatch):
@@ -106,7 +124,7 @@ def test_what_is_not_there_is_said(models, tmp_path):
     tools = opened(models, tmp_path)
     with pytest.raises(BadInput, match="role 'teecher'; did you mean teacher"):
         tools.score([("", "x")], "teecher")
-    for call in (lambda: tools.embed(["x"]), lambda: tools.sketch_grad(["x"], 3), lambda: tools.search("x", 1)):
+    for call in (lambda: tools.sketch_grad(["x"], 3), lambda: tools.search("x", 1)):
         with pytest.raises(BadInput, match="not offered yet"):
             call()
     assert tools.score([]) == [] and tools.ask([]) == []

@@ -34,7 +34,15 @@ def test_needs_of_inner_methods_are_found():
     assert needing(Outer(Scores())) and not needing(Outer(Outer()))
 
 
+@dataclass(frozen=True)
+class Embeds:
+    needs = ("embed:encoder:mean",)
+
+
 def test_a_need_that_nothing_answers_is_refused():
+    bound([Embeds()], {"encoder"})
+    with pytest.raises(BadInput, match="test_needs needs a model in the role 'encoder'"):
+        bound([Embeds()], {"encoder:mean"})
     bound([Scores(), Outer()], {"teacher"})
     bound([Asks()], ["default"])
     with pytest.raises(BadInput, match=r"roles: test_needs needs a model in the role 'teacher', and none is bound"):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
+
 from bloomery.tools.together import each
 
 
@@ -19,6 +21,10 @@ class Counting:
 
     def run(self, code, files=None, limit_s=5):
         return SimpleNamespace(stdout=code)
+
+    def embed(self, texts, role="default", pooling="weighted"):
+        self.calls.append((role, list(texts), {"pooling": pooling}))
+        return np.array([[len(text), 1] for text in texts], np.float32).reshape(len(texts), 2)
 
 
 def test_questions_of_all_items_are_asked_together_turn_by_turn():
@@ -52,3 +58,11 @@ def test_equal_questions_are_asked_once_and_other_sampling_apart():
     tools = Counting()
     each(lambda item, tools: tools.ask(["q"], limit=item), [1, 1, 2], tools)
     assert [(prompts, sampling) for _, prompts, sampling in tools.calls] == [(["q"], {"limit": 1}), (["q"], {"limit": 2})]
+
+
+def test_vectors_are_made_together():
+    tools = Counting()
+    found = each(lambda item, tools: tools.embed(["x" * item, "yy"][: item + 1], "one", "mean"), [0, 1, 3], tools)
+    assert [one.tolist() for one in found] == [[[0, 1]], [[1, 1], [2, 1]], [[3, 1], [2, 1]]]
+    assert tools.calls == [("one", ["", "x", "yy", "xxx"], {"pooling": "mean"})]
+    assert each(lambda item, tools: tools.embed([], "one"), [0], tools)[0].shape == (0, 2)

@@ -32,12 +32,19 @@ def texts(columns: Mapping[str, Any], who: str) -> list[str]:
     return list(columns["text"])
 
 
+def marked(columns: Mapping[str, Any], column: str, value: str, who: str, what: str) -> np.ndarray:
+    """Which documents have a value in a column of text, and are `what` by that. BadInput, in the name of `who`, where none has."""
+    if column not in columns:
+        raise BadInput(f"select: {who}: there is no column {column!r} that could name the documents of {what}")
+    found = np.array([str(one) == value for one in columns[column]], bool)
+    if not found.any():
+        raise BadInput(f"select: {who}: no document is of {column} {value!r}, {what}; the sources must hold both it and others")
+    return found
+
+
 def targets(columns: Mapping[str, Any], column: str, value: str, who: str) -> np.ndarray:
     """Which documents have a value in a column of text: the sample of what is wanted. BadInput where none or all have."""
-    if column not in columns:
-        raise BadInput(f"select: {who}: there is no column {column!r} that could name the target's documents")
-    found = np.array([str(one) == value for one in columns[column]], bool)
-    if not found.any() or found.all():
-        which = "all documents are" if found.any() else "no document is"
-        raise BadInput(f"select: {who}: {which} of {column} {value!r}, the target; the sources must hold both it and others")
+    found = marked(columns, column, value, who, "the target")
+    if found.all():
+        raise BadInput(f"select: {who}: all documents are of {column} {value!r}, the target; the sources must hold both it and others")
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloomery.core.errors import BadInput
 from bloomery.data.finish import DROPPED, ROWS
 from bloomery.data.measured import FAILED
 from bloomery.data.minhash import PERMUTATIONS
@@ -198,6 +199,21 @@ class Chunks:
             signed = column.drop_null().combine_chunks()
             if len(signed):
                 yield there, np.frombuffer(signed.buffers()[1], np.uint32).reshape(-1, PERMUTATIONS)[signed.offset :][: len(signed)]
+
+    def vectors(self, name: str, rows: np.ndarray, most: int) -> np.ndarray:
+        """A column of vectors, of some ascending rows: float32 (rows, width). BadInput where they take more than `most` bytes."""
+        found = np.zeros((0, 0), np.float32)
+        for low, table in self._chosen(name, rows):
+            column = table.column(name).combine_chunks()
+            width = column.type.byte_width // 4
+            if not len(found):
+                if (size := 4 * width * len(rows)) > most:
+                    least = f"{size / 1e6:.0f} MB, and {most / 1e6:.0f} MB are left of `memory`"
+                    raise BadInput(f"select: the vectors of {len(rows)} documents take {least}; raise memory, or keep fewer documents")
+                found = np.empty((len(rows), width), np.float32)
+            numbers = np.frombuffer(column.buffers()[1], np.float32).reshape(-1, width)
+            found[low : low + len(column)] = numbers[column.offset : column.offset + len(column)]
+        return found
 
     def _chosen(self, column: str, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
         """The values of some ascending rows, as tables, each with its place among them."""

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bloomery.core.errors import BadInput
 from bloomery.seams import Doc
 
 
@@ -35,6 +36,9 @@ class Options:
     memory: str = "2GB"  # HTML and PDF only: memory that the parser may take
 
 
+# of the machine (a full disk, no memory) or of what a method was given (a file that is not there): never the fault of a document, so never
+# a reason to drop one
+TROUBLE = (MemoryError, OSError, BadInput)
 COLUMNS = ("text", "id", "path", "package")  # the options that name a column which must be there
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bloomery.core.errors import BadInput
+from bloomery.data.documents import TROUBLE
 from bloomery.seams import Doc, Signal
 
-TROUBLE = (MemoryError, OSError, BadInput)  # of the machine or of what a signal was given, never the fault of a document
 FAILED = "_failed"  # column that says why a document has no numbers; null where it has
 
 

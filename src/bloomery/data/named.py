@@ -9,6 +9,7 @@ from bloomery.core.errors import BadInput
 from bloomery.core.files import sha256_file
 from bloomery.data import sources
 from bloomery.data.documents import Broken
+from bloomery.seams import Doc
 
 LONGEST = 10_000_000  # bytes of a document
 
@@ -17,13 +18,27 @@ def texts(address: str, knob: str) -> list[str]:
     """The documents of an address as `sources:` knows them, in its order; BadInput where there are none."""
     if not address:
         raise BadInput(f"{knob} is empty; name the documents to train on, such as good/*.jsonl")
+    return [doc.text for doc in _read(address, knob)]
+
+
+def labelled(address: str, column: str, knob: str) -> dict[str, list[str]]:
+    """The documents of an address by what a column of theirs says, in its order; BadInput where there are none."""
+    found: dict[str, list[str]] = {}
+    for doc in _read({"from": address, "domain": column}, knob):
+        found.setdefault(doc.meta["domain"], []).append(doc.text)
+    return found
+
+
+def _read(source: Any, knob: str) -> list[Doc]:
+    """Documents that have text. BadInput where there are none."""
     try:
-        opened = sources.open_sources([address])
+        opened = sources.open_sources([source])
     except BadInput as wrong:
         raise BadInput(f"{knob}: {wrong}") from None
-    found = [doc.text for task in sources.tasks(opened, LONGEST) for doc in sources.read(task) if not isinstance(doc, Broken)]
-    found = [text for text in found if text.strip()]
+    every = (doc for task in sources.tasks(opened, LONGEST) for doc in sources.read(task))
+    found = [doc for doc in every if not isinstance(doc, Broken) and doc.text.strip()]
     if not found:
+        address = source["from"] if isinstance(source, dict) else source
         raise BadInput(f"{knob}: {address} holds no documents")
     return found
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.data import sources
-from bloomery.data.documents import Broken, Task
+from bloomery.data.documents import TROUBLE, Broken, Task
 from bloomery.data.tables import read_table, write_table
 from bloomery.seams import Doc, Drop, Edit, Rng
 
 BATCH = 8_000_000  # bytes of text held at once, and in one file at most
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of every corpus
 TOLD = ABOUT[2:]  # what methods may know of a document beside its text
-TROUBLE = (MemoryError, OSError)  # of the machine (a full disk, no memory): never the fault of a document, so never a reason to drop one
 
 
 def unmarked(work: str, document: int) -> None:

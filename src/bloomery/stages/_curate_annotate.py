@@ -65,10 +65,11 @@ def annotated(stage: Curate, job: Job) -> Iterator[Chunks]:
     """All documents of all sources, edited and measured; what an earlier step or a killed run has made is taken as it is."""
     from bloomery.data import sources
     from bloomery.data.chunks import Chunks, Part
+    from bloomery.data.embedded import Embedded
     from bloomery.data.finish import values_of
     from bloomery.data.measured import columns_of
 
-    tools = _tools(stage, job) if any(map(needing, (*stage.edits, *stage.signals))) else None
+    tools = _tools(stage, job) if any(map(needing, stage.methods())) else None
     planned = [_plan(stage, job, k, source, tools) for k, source in enumerate(sources.open_sources(stage.sources))]
     everything = [one for source in planned for one in source.all()]
     with held(job.store, job.work, everything, job.log.say):
@@ -79,6 +80,7 @@ def annotated(stage: Curate, job: Job) -> Iterator[Chunks]:
             raise BadInput(f"sources: {', '.join(map(str, stage.sources))} hold no documents; check the files")
         job.annotations = sorted({one.folder.name for one in everything if one.card})
         names = {**columns_of(stage.named("signals")), "keys": ["_key"], "signatures": ["_signature"]}
+        names |= {Embedded(need).name: [need] for need in stage.vectors()}
         yield Chunks([
             Part(
                 source.texts.folder,
@@ -101,6 +103,7 @@ def _tools(stage: Curate, job: Job) -> Any:
 
 def _plan(stage: Curate, job: Job, number: int, source: Source, tools: Any) -> Annotated:
     """What a source's annotations are to be, by address: each covers all that can change it, and nothing else."""
+    from bloomery.data.embedded import Embedded
     from bloomery.data.marks import Keys, Signatures
     from bloomery.data.measured import Measured
 
@@ -120,6 +123,10 @@ def _plan(stage: Curate, job: Job, number: int, source: Source, tools: Any) -> A
         columns[name] = one, Measured(name, signal, tools if needing(signal) else None)
     for maker in (Keys(), Signatures()) if stage.near else (Keys(),):
         covers = {"of": texts.address, "code": lineage.code(["bloomery.data.marks"])}
+        columns[maker.name] = wanted(job.store, maker.name, covers), maker
+    for maker in (Embedded(need, tools) for need in stage.vectors()):
+        covers = {"of": texts.address, "model": (stage.roles or {})[maker.need.split(":")[1]].address, "mode": stage.mode()}
+        covers |= {"vectors": maker.need, "code": lineage.code(["bloomery.data.embedded", "bloomery.infer.embed"])}
         columns[maker.name] = wanted(job.store, maker.name, covers), maker
     return Annotated(number, source, read, texts, columns)
 

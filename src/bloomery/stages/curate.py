@@ -14,7 +14,7 @@ from bloomery.core.job import Forecast
 from bloomery.core.machine import memory_bytes, release, resident, threads
 from bloomery.data.sizes import parse_budget, parse_size
 from bloomery.seams import Edit, Select, Signal
-from bloomery.tools.needs import bound, needing
+from bloomery.tools.needs import bound, needing, needs
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
@@ -103,12 +103,13 @@ class Curate:
 
         self._condition()
         counted = parse_budget(self.budget, self._columns(), "budget") if self.budget else (0, "")
-        bound((*self.edits, *self.signals), self.roles or {})
+        bound(self.methods(), self.roles or {})
+        self.vectors()
         size = sources.size(sources.open_sources(self.sources))
         left = 0.8 * min(size, counted[0] if counted[1] == "bytes" else size)
         facts = {"bytes": left, "train_bytes": (1 - self.heldout) * left, "heldout_bytes": self.heldout * left, "documents": left / 12e3}
         workers = max(1, min(machine.cores, 64))
-        asked = sum(map(needing, (*self.edits, *self.signals))) * size / ASKED
+        asked = sum(map(needing, self.methods())) * size / ASKED
         facts |= {"work_disk": PASSAGES * size} if self.substring else {}
         return Forecast(
             seconds=4 + size / SPEED / workers + asked,
@@ -197,6 +198,17 @@ class Curate:
         from bloomery.data.texts import method_name
 
         return tuple((method_name(method), method) for method in getattr(self, knob))
+
+    def methods(self) -> tuple[Any, ...]:
+        """All that may ask models."""
+        return (*self.edits, *self.signals, *((self.select,) if self.select else ()))
+
+    def vectors(self) -> list[str]:
+        """The vectors of documents that the selection reads, as it names them, such as embed:encoder:weighted. BadInput for other needs."""
+        found = list(dict.fromkeys(need for _, need in needs([self.select])))
+        if strange := [need for need in found if need.partition(":")[0] != "embed"]:
+            raise BadInput(f"select: {self._select_name()} needs {strange[0]}, and a selection gets vectors alone; measure it by a signal")
+        return found
 
     def _columns(self) -> list[str]:
         """All columns that the signals make."""
@@ -297,6 +309,8 @@ class Curate:
         columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows, {"cost": counted})
         if "text" in getattr(self.select, "reads", ()):
             columns = ChainMap({"text": chunks.texts(rows)}, columns)
+        for need in self.vectors():
+            columns = ChainMap({need: chunks.vectors(need, rows, self.room())}, columns)
         chosen = np.asarray(self.select.weigh(columns, budget, job.rng.child("select")), np.float64)
         if chosen.shape != rows.shape or not np.all(chosen >= 0):
             raise BadInput(f"select: {self._select_name()} must give one weight of 0 or more per document")

@@ -15,6 +15,7 @@ from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.rng import digest
 from bloomery.data.chat.read import Conversation
+from bloomery.data.documents import TROUBLE
 from bloomery.seams import Doc, Drop, Edit, Rng
 from bloomery.tools.needs import bound
 
@@ -28,7 +29,6 @@ CHUNK = 24  # documents that one worker takes at a time
 SPEED = 2.2e6  # bytes of documents a second and core, measured with code_pairs
 YIELD, SIZE = 9e-4, 270  # conversations per byte of Python code, bytes of one; measured
 COUNTS = "counts.json"
-TROUBLE = (MemoryError, OSError)  # of the machine, never the fault of a document
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import platform
@@ -19,6 +20,8 @@ from bloomery.tools.sandbox import Ran, Sandbox, strongest
 from bloomery.tools.together import each
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bloomery.infer.answers import Examinee
 
 SCORED_TOGETHER = 1 << 16  # characters of text in one batch, about; a batch is what a kill can cost
@@ -100,11 +103,17 @@ class LocalTools:
             raise BadInput("there is no task here whose grade could be asked; ask for it in a rollout or a loss of rewards")
         return self.grader(item, episode)
 
-    def embed(self, texts: Sequence[str], role: str = "default") -> Any:
-        raise BadInput("`embed` is not offered yet; use `score` or `ask`")
+    def embed(self, texts: Sequence[str], role: str = "default", pooling: str = "weighted") -> np.ndarray:
+        """A vector for each text, (texts, width of the model) float32: a mean of its hidden states, as infer/embed.py tells."""
+        import numpy as np
+
+        about, batches = [self._identity(role), pooling], _cut(texts, len, SCORED_TOGETHER)
+        found = self._answered(f"embed:{role}", about, batches, lambda some: self._embed(some, role, pooling))
+        width = self._loaded(role)[1].model.net.cfg.width
+        return np.frombuffer(b"".join(map(base64.b64decode, found)), np.float32).reshape(len(texts), width)
 
     def sketch_grad(self, texts: Sequence[str], dim: int, role: str = "default") -> Any:
-        raise BadInput("`sketch_grad` is not offered yet; use `score` or `ask`")
+        raise BadInput("`sketch_grad` is not offered yet; use `score` or `embed`")
 
     def search(self, query: Any, k: int, role: str = "default") -> list[tuple[str, float]]:
         raise BadInput("`search` is not offered yet; use `score` or `ask`")
@@ -161,6 +170,14 @@ class LocalTools:
             logp[start:].astype("float64").tolist() if text else []
             for (_, text), (_, start), logp in zip(pairs, laid_out, found, strict=True)
         ]
+
+    def _embed(self, texts: Sequence[str], role: str, pooling: str) -> list[str]:
+        """Vectors as text, as replies are written down."""
+        from bloomery.infer.embed import pooled
+
+        seat = self._loaded(role)[1]
+        found = pooled(seat.model.net, [[seat.begin, *seat.tokenizer.encode(text)] for text in texts], pooling)
+        return [base64.b64encode(vector.tobytes()).decode() for vector in found]
 
     def _complete(self, prompts: Sequence[str], role: str, how: Mapping[str, Any]) -> list[list[Any]]:
         from bloomery.infer.asks import Ask

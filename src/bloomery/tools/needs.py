@@ -8,8 +8,8 @@ from typing import Any
 
 from bloomery.core.errors import BadInput, near
 
-OFFERED = ("ask", "score", "run", "grade")  # verbs of seams.Tools that `local` has
-WITH_MODELS = ("ask", "score")
+OFFERED = ("ask", "score", "embed", "run", "grade")  # verbs of seams.Tools that `local` has
+WITH_MODELS = ("ask", "score", "embed")
 
 
 def needs(methods: Iterable[Any]) -> Iterator[tuple[Any, str]]:
@@ -31,7 +31,7 @@ def bound(methods: Iterable[Any], roles: Collection[str]) -> None:
     """BadInput for a need that is not offered, or whose role the recipe does not bind to a model."""
     for method, need in needs(methods):
         name = type(method).__module__.rpartition(".")[2]
-        verb, _, role = need.partition(":")
+        verb, role, *_ = *need.split(":"), ""
         if verb not in OFFERED:
             raise BadInput(f"{name} needs {need}, and `{verb}` is not offered yet; {near(verb, list(OFFERED))}")
         if verb in WITH_MODELS and (role or "default") not in roles:

@@ -34,8 +34,11 @@ class _Noting:
     def score(self, pairs: Sequence[tuple[str, str]], role: str = "default") -> list[tuple[float, ...]]:
         return self._known(("score", role, ()), [tuple(pair) for pair in pairs])
 
-    def embed(self, texts: Sequence[str], role: str = "default") -> Any:
-        return self.tools.embed(texts, role)
+    def embed(self, texts: Sequence[str], role: str = "default", pooling: str = "weighted") -> Any:
+        import numpy as np
+
+        found = self._known(("embed", role, (("pooling", pooling),)), texts)
+        return np.stack(found) if found else self.tools.embed([], role, pooling)
 
     def sketch_grad(self, texts: Sequence[str], dim: int, role: str = "default") -> Any:
         return self.tools.sketch_grad(texts, dim, role)

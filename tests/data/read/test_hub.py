@@ -38,20 +38,20 @@ def test_the_hub_is_read_at_the_commit_of_the_fingerprint(monkeypatch):
     commits, asked = iter("abc"), []
 
     def load(name, config, **options):
-        asked.append(options["revision"])
+        asked.append((config, options["split"], options["revision"]))
         return datasets.IterableDataset.from_generator(lambda: iter([{"text": "one"}]))
 
     monkeypatch.setattr(hub.HfApi, "dataset_info", lambda self, name, **options: SimpleNamespace(sha=next(commits)))
     monkeypatch.setattr(datasets, "load_dataset", load)
     _commit.cache_clear()
     _loaded.cache_clear()
-    opened = sources.open_sources(["hf://someone/something"])
+    opened = sources.open_sources([{"from": "hf://someone/something", "config": "en", "split": "test"}])
     sources.check(opened)
     named = sources.fingerprint(opened)[0]["commit"]
     assert [doc.text for task in sources.tasks(opened, LIMIT) for doc in sources.read(task)] == ["one"]
     _commit.cache_clear()
     _loaded.cache_clear()
-    assert named == "a" and asked == ["a"]
+    assert named == "a" and asked == [("en", "test", "a")]
 
 
 def test_a_data_set_is_streamed_shard_by_shard(tmp_path):

@@ -29,8 +29,11 @@ def page(charset: str = "utf-8") -> bytes:
     return PAGE.format(charset=charset, prose=PROSE).encode(charset)
 
 
-def pdf(text: str) -> bytes:
-    """A one-page PDF with a text layer."""
+LOCKED = b" /ID [<00> <00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >>" % (b"5a" * 32, b"a5" * 32)  # no password
+
+
+def pdf(text: str, more: bytes = b"") -> bytes:
+    """A one-page PDF with a text layer; `more` stands in its trailer."""
     stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode("latin-1")
     bodies = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -45,7 +48,7 @@ def pdf(text: str) -> bytes:
         places.append(len(out))
         out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    tail = b"trailer << /Size 7 /Root 1 0 R /Info 6 0 R >>\nstartxref\n%d\n%%%%EOF" % len(out)
+    tail = b"trailer << /Size 7 /Root 1 0 R /Info 6 0 R%s >>\nstartxref\n%d\n%%%%EOF" % (more, len(out))
     return out + b"xref\n0 7\n0000000000 65535 f \n" + table + tail
 
 
@@ -126,9 +129,10 @@ def test_the_text_layer_of_a_pdf(tmp_path, read):
     (tmp_path / "a.pdf").write_bytes(pdf("Raw iron from ore."))
     (tmp_path / "b.pdf").write_bytes(pdf(""))
     (tmp_path / "c.pdf").write_bytes(b"%PDF-1.4 and nothing else")
-    a, b, c = read(f"{tmp_path}/*.pdf")
+    (tmp_path / "d.pdf").write_bytes(pdf("Not for everyone.", LOCKED))
+    a, b, c, d = read(f"{tmp_path}/*.pdf")
     assert a.text == "Raw iron from ore." and a.meta["title"] == "On furnaces" and a.meta["date"] == "2024-01-31" and a.meta["pages"] == 1
-    assert (b.reason, c.reason) == ("no text", "malformed")
+    assert (b.reason, c.reason, d.reason) == ("no text", "malformed", "encrypted")
 
 
 @pytest.mark.parametrize("packed", [False, True])

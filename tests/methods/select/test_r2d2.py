@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from bloomery.core.errors import BadInput
 from bloomery.methods.select.r2d2 import R2d2, funnel, read
 from bloomery.seams import Rng
 
@@ -51,3 +52,11 @@ def test_property_planted_subsets_are_found_with_few_comparisons_of_rows():
 def test_property_every_dropped_table_can_be_made_again():
     weights = np.array(weigh(*["a,b\n1,2\n"] * 4))
     assert weights.tolist() == [1, 0, 0, 0]
+
+
+def test_what_is_no_table_is_kept_whatever_it_holds():
+    huge = 'a,b\n"' + "x" * 200_000 + '",1\n'
+    assert weigh(huge, "a,b\r1,2\r3,\x0b\n", 'a,"b\n', BIG, BIG[:-6]) == [1, 1, 1, 1, 0]
+    assert read(huge, ",", 2) is None
+    with pytest.raises(BadInput, match="r2d2 reads the texts"):
+        R2d2().weigh({"id": ["a"]}, 0, Rng((0,)))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.data.budget import texts
 from bloomery.seams import Rng
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # names of the columns, and the rows
@@ -29,15 +30,15 @@ class R2d2:
 
     delimiter: str = ","  # between the cells of a row
     least: int = 2  # columns that a document must have to be a table
+    reads = ("text",)  # columns beside the numbers of a document
 
     def __post_init__(self) -> None:
         if len(self.delimiter) != 1 or self.least < 1:
             raise ValueError("delimiter is one character, and least at least 1")
 
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any:
-        """1 for what stays, 0 for a table that one that stays contains; of equal tables the first stays. Needs the column text."""
-        texts = columns.get("text", [""] * len(columns["id"]))
-        tables = [read(str(text), self.delimiter, self.least) for text in texts]
+        """1 for what stays, 0 for a table that one that stays contains; of equal tables the first stays. BadInput without texts."""
+        tables = [read(text, self.delimiter, self.least) for text in texts(columns, "r2d2")]
         weights = np.ones(len(tables))
         for inner, _ in funnel(tables)[-1]:
             weights[inner] = 0.0
@@ -46,8 +47,10 @@ class R2d2:
 
 def read(text: str, delimiter: str, least: int) -> Table | None:
     """The table that a document is, or None: names that differ, and rows as long as these."""
-    lines = list(csv.reader(io.StringIO(text), delimiter=delimiter)) if delimiter in text else []
-    lines = [line for line in lines if line]
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text), delimiter=delimiter) if line] if delimiter in text else []
+    except csv.Error:  # a cell of more than 128 KiB, a bare carriage return
+        return None
     if len(lines) < 2 or len(lines[0]) < least or len(set(lines[0])) < len(lines[0]) or any(len(line) != len(lines[0]) for line in lines):
         return None
     return tuple(lines[0]), [tuple(line) for line in lines[1:]]

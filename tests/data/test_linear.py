@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import numpy as np
+
+from bloomery.data.linear import logits, trained
+
+
+def test_exact_one_word_against_another():
+    weights = trained(["good"] * 3, ["bad"], 512)
+    assert weights.shape == (513,) and (weights != 0).sum() == 3, "two words and the constant"
+    good, bad, other, none = logits(["good", "bad", "other", ""], weights)
+    assert good > 1 and bad < -1 and other == none == weights[-1]
+
+
+def test_property_the_sets_weigh_the_same_and_the_same_texts_give_the_same_bits():
+    sets = [[f"a{i % 7} same" for i in range(40)], [f"b{i % 7} same" for i in range(5)]]
+    weights = trained(*sets, 4096)
+    assert np.array_equal(weights, trained(*sets, 4096))
+    assert (logits(sets[0], weights) > 0).all() and (logits(sets[1], weights) < 0).all(), "the smaller set too"
+    common, telling = logits(["same", "a1"], weights)
+    assert telling > common + 1
+    assert logits([], weights).shape == (0,)
