@@ -187,3 +187,24 @@ def test_what_is_no_evaluation_is_refused(shelf):
         compared(["a"], shelf)
     with pytest.raises(BadInput, match="lm1 is a model, not an evaluation"):
         compared(["a", "lm1"], shelf)
+
+
+def test_the_command_shows_tables_lines_and_a_page(shelf, monkeypatch, capsys, tmp_path):
+    from bloomery.cli.main import guarded
+
+    monkeypatch.setattr("bloomery.core.store.Store", lambda *_, **__: shelf)
+    assert guarded(["compare", "a", "b", "c", "--html", str(tmp_path / "page.html")]) == 0
+    out = capsys.readouterr().out
+    assert "4 differences" in out and "clean" in out and "Tokens trained on" in out and "quiz of lm-eval" in out
+    assert "lm1, lm2 and tuned" in (tmp_path / "page.html").read_text()
+    assert guarded(["compare", "a", "c", "--json"]) == 0
+    kinds = [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
+    assert kinds.count("model") == 2 and kinds.count("difference") == 2 and {"score", "curve"} <= set(kinds)
+    for wrong, said in (
+        (["adamw", "lion"], "adamw is a method; say --seam optim"),
+        (["a", "nothing"], "no artifact or step 'nothing'"),
+        (["a", "b", "--html", str(tmp_path / "no" / "page.html")], "there is no folder"),
+        (["adamw", "lion", "--seam", "optim", "--html", "page.html"], "--html goes with evaluations"),
+    ):
+        assert guarded(["compare", *wrong]) == 2
+        assert said in capsys.readouterr().err

@@ -26,13 +26,18 @@ def show_evaluations(names: Sequence[str], store: Path, html: Path | None, as_js
         raise
     shown = comparison(found)
     if html:
-        html.write_text(page.render(page.COMPARISON, title=" and ".join(shown["heads"]), **shown), encoding="utf-8")
+        html.write_text(page.render(page.COMPARISON, title=listed(shown["heads"]), **shown), encoding="utf-8")
     if as_json:
         show_json({"kind": kind, **row} for kind, key in KINDS.items() for row in found[key])
     else:
         show(shown)
         if html:
             print(f"\n{html}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def refuse_methods(names: Sequence[str]) -> None:

@@ -12,8 +12,9 @@ from bloomery.draw.contests import Contender, over_training
 from bloomery.draw.intervals import Change, interval_chart
 from bloomery.draw.numbers import DASH, count, number, seconds, si
 from bloomery.draw.page import markup
-from bloomery.draw.scores import points, shown, shown_change
+from bloomery.draw.scores import clean_words, points, shown, shown_change
 
+HARNESS = "lm_eval."
 LEVEL = 0.05  # of the adjusted p-value below which a difference is said to be one
 Row = Mapping[str, Any]
 
@@ -28,7 +29,7 @@ def comparison(found: Mapping[str, Any]) -> dict[str, Any]:
         "costs": _costs(models, found["scores"]),
         "texts": [(one["name"], _text(one)) for one in models],
         "rows": [_row(row) for row in scores],
-        "twins": any(_twin(cell) for row in scores for cell in row["values"]),
+        "twins": any(clean_words(cell) for row in scores for cell in row["values"] if cell),
         "bars": [_bars(row, heads) for row in scores if not row["subject"]],
         "differences": _differences(found["differences"]),
         "told": multiple(found["differences"]),
@@ -60,23 +61,20 @@ def _row(row: Row) -> dict[str, Any]:
     known = [value for value in values if value is not None]
     best = None if not row["better"] or len(set(known)) < 2 else min(known) if row["better"] == "lower" else max(known)
     name = row["metric"].replace("_", " ")
-    task = row["task"].replace("_", " ")
+    task = _of(row["task"])
     cells = [{**_cell(cell), "best": value is not None and value == best} for cell, value in zip(row["values"], values, strict=True)]
     return {"metric": name, "task": "" if task == name else task, "subject": row["subject"], "better": row["better"], "cells": cells}
+
+
+def _of(task: str) -> str:
+    """A task's name in words; that of one of lm-eval stays as it is."""
+    return f"{task.removeprefix(HARNESS)} of lm-eval" if task.startswith(HARNESS) else task.replace("_", " ")
 
 
 def _cell(cell: Row | None) -> dict[str, str]:
     if cell is None:
         return {"value": DASH, "ends": "", "clean": "", "n": ""}
-    return {"value": shown(cell, cell["value"]), "ends": _ends(cell, "low", "high"), "clean": _twin(cell), "n": count(cell["n"])}
-
-
-def _twin(cell: Row | None) -> str:
-    """The clean twin with its interval and number of items, where it is not the score itself."""
-    if cell is None or cell.get("clean") is None or not cell.get("contaminated"):
-        return ""
-    ends = _ends(cell, "clean_low", "clean_high")
-    return f"{shown(cell, cell['clean'])}{f' ({ends})' if ends else ''}, {count(cell.get('clean_n') or 0)} items"
+    return {"value": shown(cell, cell["value"]), "ends": _ends(cell, "low", "high"), "clean": clean_words(cell), "n": count(cell["n"])}
 
 
 def _ends(cell: Row, low: str, high: str) -> str:
@@ -87,14 +85,15 @@ def _ends(cell: Row, low: str, high: str) -> str:
 
 def _bars(row: Row, heads: Sequence[str]) -> dict[str, Any]:
     name = row["metric"].replace("_", " ")
+    best = [cell["best"] for cell in _row(row)["cells"]]
     bars = [
-        Bar(head, cell["value"], cell["low"], cell["high"], i == 0, shown(cell, cell["value"]))
-        for i, (head, cell) in enumerate(zip(heads, row["values"], strict=True))
+        Bar(head, cell["value"], cell["low"], cell["high"], first, shown(cell, cell["value"]))
+        for head, cell, first in zip(heads, row["values"], best, strict=True)
         if cell and real(cell["value"]) is not None
     ]
     label = f"{name}: " + ", ".join(f"{bar.name} {bar.shown}" for bar in bars)
     drawn = svg.fluid(lambda width: bar_chart(bars, label=label, unit=row["unit"], width=width), *svg.HALF)
-    note = ", ".join(part for part in (row["task"].replace("_", " "), f"{row['better']} is better" if row["better"] else "") if part)
+    note = ", ".join(part for part in (_of(row["task"]), f"{row['better']} is better" if row["better"] else "") if part)
     return {"name": name[:1].upper() + name[1:], "note": note, "chart": markup(drawn)}
 
 
@@ -171,7 +170,7 @@ def _difference(row: Row) -> dict[str, Any]:
     clean = "" if row["clean"] is None else f"{shown_change(row, row['clean'])} {_span(row, 'clean_low', 'clean_high')}".rstrip()
     side = "" if adjusted is None or adjusted >= LEVEL or not row["better"] else "good" if _gains(row) else "bad"
     return {
-        "model": row["model"], "minus": row["minus"], "metric": row["metric"].replace("_", " "), "task": row["task"].replace("_", " "),
+        "model": row["model"], "minus": row["minus"], "metric": row["metric"].replace("_", " "), "task": _of(row["task"]),
         "value": shown_change(row, row["value"]), "ends": _span(row), "clean": clean, "n": count(row["n"]), "side": side,
         "p": DASH if row["p"] is None else _small(row["p"]), "adjusted": DASH if adjusted is None else _small(adjusted),
     }  # fmt: skip
@@ -189,6 +188,6 @@ def _curve(one: Row) -> dict[str, Any]:
     contenders = [Contender(series["name"], [tuple(point[:3]) for point in series["points"]]) for series in one["series"]]
     name = one["metric"].replace("_", " ")
     unit = one["unit"] or name
-    note = ", ".join(part for part in (one["task"].replace("_", " "), f"{one['better']} is better" if one["better"] else "") if part)
+    note = ", ".join(part for part in (_of(one["task"]), f"{one['better']} is better" if one["better"] else "") if part)
     drawn = svg.fluid(lambda width: over_training(contenders, name, unit, width), *svg.HALF)
     return {"name": name[:1].upper() + name[1:], "note": note, "chart": markup(drawn)}

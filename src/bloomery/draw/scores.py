@@ -139,6 +139,15 @@ def _twin(row: Row, words: Callable[[Row, Any], str]) -> dict[str, str]:
     }  # fmt: skip
 
 
+def clean_words(row: Row) -> str:
+    """The clean twin with its interval and number of items, where it is not the score itself."""
+    if row.get("clean") is None or not row.get("contaminated"):
+        return ""
+    told = _twin(row, shown)
+    interval = f" ({told['clean_interval']})" if told["clean_interval"] else ""
+    return f"{told['clean']}{interval}, {told['clean_n']} items"
+
+
 def shown(row: Row, value: Any) -> str:
     """A score in its unit, or in the one that its metric implies: bytes, seconds, per second, a share of one, else a number."""
     if value is None:

@@ -20,13 +20,14 @@ from bloomery.lab.exams import Exams
 if TYPE_CHECKING:
     from bloomery.core.log import Bar
 
-TOLD = 60  # matches that are kept for showing, those of which most was found
+TOLD = 60  # matches that are kept for showing
+WHOLE = 2000  # characters of an item that are told as they are
 
 
 @dataclass
 class Found:
-    """What was looked for and what came of it. `shown` are the matches of which most was found, the best first; of all there are
-    `matches`. `sets` has, for each evaluation set, how many items it has, how many were looked for and how many were found."""
+    """What was looked for and what came of it. `shown` are some of all `matches`: one of every item first, that of which most was found.
+    `sets` has, for each evaluation set, how many items it has, how many were looked for and how many were found."""
 
     rules: Rules
     sets: dict[str, dict[str, int]]
@@ -62,8 +63,9 @@ def search(
         try:
             for part in parts:
                 for match in _looked(part, sought, found, folder, workers, bar):
-                    seen.add(match.pop("number"))
-                    best.add(match)
+                    number = match.pop("number")
+                    seen.add(number)
+                    best.add(number, match)
                     if told:
                         told(match)
                     if lines:
@@ -90,20 +92,22 @@ def _sets(sought: Search) -> dict[str, dict[str, int]]:
 
 
 class _Best:
-    """The matches of which most was found, of equal ones the first."""
+    """The first match of every item, then the second and so on, as many as are shown; of equals those of which most was found."""
 
     def __init__(self) -> None:
-        self.heap: list[tuple[float, int, dict[str, Any]]] = []
-        self.count = 0
+        self.heap: list[tuple[int, float, int, dict[str, Any]]] = []
+        self.times: Counter[int] = Counter()
 
-    def add(self, match: dict[str, Any]) -> None:
-        self.count += 1
-        heapq.heappush(self.heap, (max(match["share"] or 0, match["near"] or 0), -self.count, match))
+    def add(self, number: int, match: dict[str, Any]) -> None:
+        """A match of the item of this number."""
+        self.times[number] += 1
+        share = max(match["share"] or 0, match["near"] or 0)
+        heapq.heappush(self.heap, (-self.times[number], share, -self.times.total(), match))
         if len(self.heap) > TOLD:
             heapq.heappop(self.heap)
 
     def sorted(self) -> list[dict[str, Any]]:
-        return [match for _, _, match in sorted(self.heap, key=lambda one: (-one[0], -one[1]))]
+        return [match for *_, match in sorted(self.heap, key=lambda one: one[:3], reverse=True)]
 
 
 @contextlib.contextmanager
@@ -184,9 +188,10 @@ def _told(part: Part, table: Any, texts: Any, matches: Sequence[Any], sought: Se
         about = {name: table.column(name)[d].as_py() for name in ("id", "path") if name in table.schema.names}
         measured = {name: value if value is None else round(value, 4) for name, value in (("share", match.share), ("near", match.near))}
         whole = sought.text(match)
+        shown = whole if len(whole) <= WHOLE else Excerpts(whole).between(0, len(whole))
         yield {
             "set": item.set, "item": item.name, "part": match.part, **measured,
             "corpus": part.place, "document": str(about.get("id", "")), "path": str(about.get("path", "")),
-            "item_text": Excerpts(whole).between(0, len(whole)), "document_text": excerpts[d].between(match.start, match.stop),
+            "item_text": shown, "document_text": excerpts[d].between(match.start, match.stop),
             "number": match.item,
         }  # fmt: skip
