@@ -112,6 +112,7 @@ class Item:
     messages: tuple[tuple[str, str], ...] = ()
     kind: str = ""  # what sort of question it is, where a task has several
     tests: str = ""  # generate: a program that decides beside the reference, such as a function's tests
+    numbers: tuple[float, ...] = ()  # score: one for each token of the target, which the grade needs
 
 
 @dataclass(frozen=True)

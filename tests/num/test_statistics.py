@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bloomery.num.statistics import bootstrap, mean, paired, ratio, student, t_below, t_quantile
+from bloomery.num.statistics import bootstrap, mean, paired, ratio, student, t_below, t_quantile, wilson
 from bloomery.seams import Rng
 
 RNG = Rng((1, "statistics"))
@@ -134,3 +134,23 @@ def test_the_bootstrap_passes_over_draws_that_say_nothing_and_needs_two_groups()
     assert math.isnan(bootstrap(lambda chosen: 1.0, ["a", "a"], Rng((1,))).low)
     with pytest.raises(ValueError, match="at least one item"):
         bootstrap(lambda chosen: 1.0, [], Rng((1,)))
+
+
+def test_wilson_by_hand_and_at_the_ends() -> None:
+    found = wilson([True] * 4 + [False] * 6, list("abcdefghij"))
+    assert (found.value, found.n, found.groups) == (0.4, 10, 10)
+    assert (found.low, found.high) == pytest.approx((0.16818, 0.68733), abs=1e-4)
+    none = wilson([False] * 29, [str(i) for i in range(29)])
+    assert (none.low, none.high) == (0.0, pytest.approx(1.959964**2 / (29 + 1.959964**2)))
+    few = wilson([False] * 29, ["a"] * 28 + ["b"])
+    assert few.high > none.high, "items of one group are one trial"
+    with pytest.raises(ValueError, match="at least one"):
+        wilson([], [])
+
+
+def test_wilson_covers_as_often_as_it_says() -> None:
+    gen, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        found = wilson((gen.random(40) < 0.05).tolist(), [str(i) for i in range(40)])
+        inside += found.low <= 0.05 <= found.high
+    assert inside / 400 > 0.9

@@ -26,6 +26,7 @@ from bloomery.seams import Rng
 from bloomery.stages import evaluate
 
 Evaluate = partial(evaluate.Evaluate, rollout=Single())  # names become methods when a recipe is read
+TWIN = {"clean", "clean_low", "clean_high", "clean_n"}
 TASKS = (BitsPerByte(bytes=6000), Parses(count=5, prompt=60, limit=12), NextLine(count=6, prompt=60, limit=20))
 
 
@@ -108,7 +109,7 @@ def test_every_score_is_there_with_what_it_needs(finished):
     assert {("parses", "model"), ("parses", "reference text"), ("next_line_exact", "model"), ("weights_on_disk", "model")} <= subjects
     assert {(f"{kind}_tokens_per_second", f"model, batch {size}") for kind in ("prompt", "decode") for size in (1, 2)} <= subjects
     for row in found:
-        assert set(row) == {"task", "metric", "subject", "value", "low", "high", "clean", "n", "unit", "better", "contaminated", "note"}
+        assert set(row) == {"task", "metric", "subject", "value", "low", "high", "n", "unit", "better", "contaminated", "note"} | TWIN
         assert row["value"] is not None and row["unit"] and row["better"] in ("lower", "higher")
         assert row["low"] is None or row["low"] <= row["value"] <= row["high"]
 
@@ -211,6 +212,8 @@ def test_a_held_out_text_that_training_holds_is_marked_and_has_a_clean_twin(worl
     clean = [row["parts"] for row in items if not row["contaminated"]]
     assert found["model"]["clean"] == pytest.approx(sum(p["bits"] for p in clean) / sum(p["bytes"] for p in clean))
     assert found["model"]["clean"] != found["model"]["value"]
+    twin = [found["model"][name] for name in ("clean_low", "clean", "clean_high")]
+    assert twin == sorted(twin) and twin[0] < twin[2] and found["model"]["clean_n"] == len(clean) == found["model"]["n"] - 1
     assert found["gzip -9, all files"]["clean"] is None
 
 

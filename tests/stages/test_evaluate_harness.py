@@ -95,6 +95,40 @@ def test_check_notices_altered_likelihoods_and_replies(stage, finished, tmp_path
     assert ["likelihood" in one["name"] or "greedy" in one["name"] for one in todo.checks if not one["ok"]] == [True, True]
 
 
+def test_the_plan_counts_items_tokens_and_seconds(stage, finished):
+    from dataclasses import replace
+
+    from bloomery.core.job import Forecast
+    from bloomery.core.machine import Machine
+
+    machine = Machine("test", 2, 8 << 30, False, {"float32": 1e11})
+    inputs = {"model": Forecast(facts={"parameters": 10**6})}
+    found = replace(stage, against=None).forecast(inputs, machine)
+    told = finished.facts["lm_eval"]
+    assert found.facts["items"] == found.facts["lm_eval_items"] == sum(one["items"] for one in told.values())
+    requests = [
+        request for name in told for item in lines(finished.out / "items" / f"lm_eval.{name}.jsonl") for request in item["requests"]
+    ]
+    assert found.facts["lm_eval_requests"] == len(requests)
+    size = sum(len(text.encode()) for request in requests for text in request["arguments"] if isinstance(text, str))
+    limits = 12 * told["written"]["items"]
+    assert found.facts["tokens"] == pytest.approx(size / 3 + limits, rel=0.02), "three bytes a token, where no tokenizer is known"
+    nothing = replace(stage, lm_eval=(), against=None).forecast(inputs, machine)
+    assert found.seconds > nothing.seconds and nothing.facts["items"] == 0
+    few = replace(stage, lm_eval_limit=2, against=None).forecast(inputs, machine)
+    assert few.facts["items"] == 4 and few.facts["tokens"] < found.facts["tokens"]
+    later = replace(stage, lm_eval_folder=None, against=None).forecast({**inputs, "lm_eval_folder": Forecast()}, machine)
+    assert later.facts["lm_eval_items"] is None and later.facts["items"] == 0
+
+
+def test_data_that_would_have_to_be_fetched_is_not_counted(tmp_path):
+    from bloomery.infer.harness_tasks import Wanted, load
+
+    text = "task: faraway\ndataset_path: nobody/nothing\noutput_type: loglikelihood\ntest_split: test\n"
+    (tmp_path / "faraway.yaml").write_text(text + 'doc_to_text: ""\ndoc_to_target: "{{text}}"\nmetric_list: [{metric: acc}]\n')
+    assert load(Wanted(("faraway",), tmp_path)) is None
+
+
 def test_knobs_out_of_range_and_a_missing_package(stage, monkeypatch):
     with pytest.raises(ValueError, match="lm_eval_limit"):
         Evaluate(stage.model, lm_eval=("choices",), lm_eval_limit=0)

@@ -1,4 +1,4 @@
-"""`bloomery compare`: methods under equal search."""
+"""`bloomery compare`: methods under equal search, or models by their evaluations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bloomery.cli import options
+from bloomery.cli import evaluations, options
+from bloomery.core.errors import BadInput
 
 NAME = "compare"
 Changes = Annotated[list[str], typer.Option("--set", help="Fix a knob, which is then not searched: knob=value, or method.knob=value.")]
@@ -24,8 +25,8 @@ By = Annotated[
 
 
 def command(
-    methods: Annotated[list[str], typer.Argument(help="Methods of one seam.", show_default=False)],
-    seam: Annotated[str, typer.Option(help="The seam they are of, a part of pretraining or of compression.")],
+    names: Annotated[list[str], typer.Argument(help="Methods of one seam; without --seam, evaluations of models.", show_default=False)],
+    seam: Annotated[str, typer.Option(help="The seam that methods are of, a part of pretraining or of compression.")] = "",
     target: Target = "loss",
     trials: Annotated[int, typer.Option(help="Trials of each method, from its own space; no more than the smallest space has points.")] = 8,
     budget: Annotated[
@@ -36,12 +37,14 @@ def command(
     by: By = None,
     changes: Changes = [],  # noqa: B006 - typer copies it
     store: options.Store = options.STORE,
+    html: Annotated[Path | None, typer.Option(help="Of evaluations: write the comparison as a page to this file.")] = None,
     quiet: Annotated[bool, typer.Option(help="Print the results only.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare methods under equal search: the same number of trials for each, drawn from its own declared space.
+    """Compare methods under equal search, or models by their evaluations.
 
-    The same command goes on where it stopped.
+    With --seam: the same number of trials for each method, drawn from its own declared space; the same command goes on where it stopped.
+    Without: scores of several evaluations with intervals and clean twins, paired differences from the first one, and cost.
     """
     import sys
 
@@ -51,8 +54,13 @@ def command(
     from bloomery.lab.compare import compare, contest
     from bloomery.lab.standings import read_budget, read_target
 
+    if not seam:
+        evaluations.show_evaluations(names, store, html, as_json)
+        return
+    if html:
+        raise BadInput("--html goes with evaluations; a comparison of methods has its picture in the store")
     aim, seconds = read_target(target), read_budget(budget)
-    planned = contest(seam, methods, aim, trials, seed, world, by, changes)
+    planned = contest(seam, names, aim, trials, seed, world, by, changes)
     if not quiet:
         print(results.settled(planned), file=sys.stderr, flush=True)
     with Signals().listening():

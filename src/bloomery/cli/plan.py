@@ -48,6 +48,9 @@ def command(
         peak = max(one["memory"] for one in new)
         need = f"{written('disk', disk)} of disk, {written('memory', peak)} of memory at most"
         print(f"\n{len(new)} of {len(rows)} steps to make: about {seconds:,.0f} s, {need}")
+        for entry in planned:
+            if not entry.made and entry.forecast.facts.get("lm_eval_items", 0) is None:
+                print(f"{entry.step.name}: tasks of lm-eval are not in it, as their data is not on this machine yet")
     else:
         print("\nall is in the store; nothing to make")
     for name, (entry, limit, found) in large.items():
@@ -66,14 +69,22 @@ def row(entry, store) -> dict:
     state = "cached" if card else "goes on" if (store.work / name).is_dir() else "to make"
     numbers = {"memory": cost["peak_memory"], "seconds": cost["seconds"], "disk": cost["disk"]}
     own = {name: facts.get(name) for name in ("parameters", "tokens", "flops")}
+    asked = {"items": items(facts)} if "items" in facts else {}
     return {
         "step": entry.step.name,
         "stage": entry.step.stage.name,
         "state": state,
         "artifact": name,
         **own,
+        **asked,
         **numbers,
     }
+
+
+def items(facts) -> int:
+    """Items of an evaluation: predicted, or counted by task."""
+    found = facts["items"]
+    return sum(found.values()) + sum(one.get("items", 0) for one in facts.get("lm_eval", {}).values()) if isinstance(found, dict) else found
 
 
 def written(name: str, value) -> str:

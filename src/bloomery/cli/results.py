@@ -72,18 +72,36 @@ def checks(artifact: Artifact) -> str:
 
 
 def show_scores(artifact: Artifact) -> None:
-    """The score table with its intervals."""
+    """The score table with its intervals; clean twins beside them where they differ."""
     scores = json.loads(artifact.path("scores.json").read_text())["scores"]
+    twins = any(one.get("contaminated") and one.get("clean") is not None for one in scores)
+    columns = ("score", "of", "value", "95% interval", "n", *(("clean", "clean interval", "clean n") if twins else ()))
     print()
-    show_table(("score", "of", "value", "95% interval", "n"), [score_row(one) for one in scores], right=("value", "95% interval", "n"))
+    show_table(columns, [score_row(one, twins) for one in scores], right=(columns[2], columns[3], *columns[5:]))
+    if known := artifact.facts.get("training_text"):
+        print(sentence(known, twins))
 
 
-def score_row(score: dict) -> tuple[str, ...]:
-    interval = "" if score.get("low") is None else f"{score['low']:.4g} to {score['high']:.4g}"
-    return (
-        score["metric"],
-        score["subject"],
-        f"{score['value']:,.4g} {score.get('unit') or ''}".strip(),
-        interval,
-        f"{score.get('n') or ''}",
-    )
+def score_row(score: dict, twins: bool) -> tuple[str, ...]:
+    """A score as a row of the table, with its clean twin or without."""
+
+    def interval(of: str) -> str:
+        return "" if score.get(f"{of}low") is None else f"{score[f'{of}low']:.4g} to {score[f'{of}high']:.4g}"
+
+    value = f"{score['value']:,.4g} {score.get('unit') or ''}".strip()
+    clean = "" if score.get("clean") is None else f"{score['clean']:,.4g}"
+    own = (score["metric"], score["subject"], value, interval(""), f"{score.get('n') or ''}")
+    return (*own, clean, interval("clean_"), f"{score.get('clean_n') or ''}") if twins else own
+
+
+def sentence(known: dict, twins: bool) -> str:
+    """Which training text the clean twins know of."""
+    texts, missing = ", ".join(known["from"]), "; ".join(known["missing"])
+    if known["known"] == "no":
+        return (
+            f"no clean twins: no training text is at hand{f' ({missing})' if missing else ''}, so whether it holds the items is not known"
+        )
+    part = f"; not all training text is known: {missing}" if missing else ""
+    if twins:
+        return f"clean: over the items that are not found in the training text of {texts}{part}"
+    return f"no item is found in the training text of {texts}, so every score is its own clean twin{part}"

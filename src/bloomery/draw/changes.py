@@ -15,7 +15,7 @@ from bloomery.draw.cards import real
 from bloomery.draw.intervals import Change, interval_chart, verdict
 from bloomery.draw.numbers import DASH, signed
 from bloomery.draw.page import markup
-from bloomery.draw.scores import CHANGE, Contest, points, shown, shown_change
+from bloomery.draw.scores import CHANGE, Contest, clean_words, points, shown, shown_change
 
 Row = Mapping[str, Any]
 
@@ -148,7 +148,7 @@ def comparison(evaluations: Sequence[tuple[str, Sequence[Row]]]) -> dict[str, An
 
 def _cell(row: Row | None) -> dict[str, str]:
     if row is None:
-        return {"value": DASH, "ends": ""}
+        return {"value": DASH, "ends": "", "clean": ""}
     low, high = real(row.get("low")), real(row.get("high"))
     ends = "" if low is None or high is None else f"{shown(row, low)} to {shown(row, high)}"
-    return {"value": shown(row, row["value"]), "ends": ends}
+    return {"value": shown(row, row["value"]), "ends": ends, "clean": clean_words(row)}

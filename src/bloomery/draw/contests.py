@@ -45,6 +45,12 @@ def contest(contenders: Sequence[Contender], title: str, unit: str, limit: float
     return svg.picture(whole, height + HEAD, f"{title}: {_said(contenders)}", svg.text(title, EDGE, 15, "name main"), *panels, kind="lines")
 
 
+def over_training(contenders: Sequence[Contender], name: str, unit: str, width: int = 520, height: int = 260) -> str:
+    """A figure at each checkpoint over the tokens trained on, a line for each contender."""
+    series = [Series(one.name, [(p[0], p[2]) for p in one.points], j % TONES + 1, j >= TONES, True) for j, one in enumerate(contenders)]
+    return line_chart(series, label=f"{name}: {_said(contenders)}", x="tokens trained on", y=unit, width=width, height=height)
+
+
 def _said(contenders: Sequence[Contender]) -> str:
     """The last figures, for those who do not see the picture."""
     return ", ".join(f"{one.name} ends at {number(one.points[-1][2], 4)}" for one in contenders if one.points)

@@ -13,6 +13,8 @@ TEMPLATES = (  # named here, so that a step's address covers them
     "report_samples.html.j2", "report_copies.html.j2", "report_ledger.html.j2",
 )  # fmt: skip
 CORPUS = "corpus.html.j2"
+CONTAMINATION = "contamination.html.j2"
+COMPARISON = "compare.html.j2"
 
 
 def style() -> str:
@@ -31,7 +33,7 @@ def render(page: str = TEMPLATES[0], **values: Any) -> str:
     """The report, or another page; a value that the template needs and does not get is an error, not a blank."""
     import jinja2
 
-    parts = jinja2.DictLoader({name: (HERE / name).read_text(encoding="utf-8") for name in (*TEMPLATES, CORPUS)})
+    parts = jinja2.DictLoader({name: (HERE / name).read_text(encoding="utf-8") for name in (*TEMPLATES, CORPUS, CONTAMINATION, COMPARISON)})
     world = jinja2.Environment(loader=parts, autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     world.filters.update(count=numbers.count)
     return world.get_template(page).render(style=markup(style()), **values)

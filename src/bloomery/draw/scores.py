@@ -1,14 +1,14 @@
 """Scores as contests: who is compared with whom on what, which way is better, and the chart of it.
 
 A row is one entry of scores.json: task, metric, value, low, high, subject, n, note, and where known unit,
-better (lower or higher) and clean (the value over items that training text does not hold).
+better (lower or higher) and clean (the value over items that training text does not hold, with clean_low, clean_high and clean_n).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,10 +123,29 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "subject": str(row.get("subject", "")), "metric": metric.replace("_", " "),
         "task": "" if row.get("task") in (None, "", metric) else str(row["task"]).replace("_", " "),
-        "value": words(row, row.get("value")), "clean": "" if row.get("clean") is None else words(row, row["clean"]),
+        "value": words(row, row.get("value")), **_twin(row, words),
         "interval": f"{ends[0]} to {ends[1]}" if len(ends) == 2 else "",
         "n": count(n) if isinstance(n, (int, float)) else "", "note": str(row.get("note") or ""), "main": is_main(row),
     }  # fmt: skip
+
+
+def _twin(row: Row, words: Callable[[Row, Any], str]) -> dict[str, str]:
+    """The clean twin, its interval, and of how many items it is."""
+    ends = [words(row, row[k]) for k in ("clean_low", "clean_high") if isinstance(row.get(k), (int, float))]
+    n = row.get("clean_n")
+    return {
+        "clean": "" if row.get("clean") is None else words(row, row["clean"]),
+        "clean_interval": f"{ends[0]} to {ends[1]}" if len(ends) == 2 else "", "clean_n": count(n) if isinstance(n, (int, float)) else "",
+    }  # fmt: skip
+
+
+def clean_words(row: Row) -> str:
+    """The clean twin with its interval and number of items, where it is not the score itself."""
+    if row.get("clean") is None or not row.get("contaminated"):
+        return ""
+    told = _twin(row, shown)
+    interval = f" ({told['clean_interval']})" if told["clean_interval"] else ""
+    return f"{told['clean']}{interval}, {told['clean_n']} items"
 
 
 def shown(row: Row, value: Any) -> str:

@@ -147,6 +147,7 @@ def kept(item: Item, answer: Answer, grade: Grade) -> dict[str, Any]:
     return {
         "id": item.id,
         "group": item.group,
+        "kind": item.kind,
         "score": grade.score,
         "parts": dict(grade.parts),
         **counts,

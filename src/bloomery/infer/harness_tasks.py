@@ -16,12 +16,14 @@ from typing import Any
 
 from bloomery.core.errors import BadInput, near
 from bloomery.core.recipe import texts_in
-from bloomery.infer.harness import Harness
-from bloomery.infer.scores import row
+from bloomery.infer.harness import WRITTEN, Harness
+from bloomery.infer.scores import NONE, Twin, row, twin_of
 from bloomery.num.statistics import Interval, bootstrap
 from bloomery.seams import Rng
 
 SEED = 1234  # that draws examples, as lm-eval's own command has it
+COUNTED = 64  # items of a task by which its load is judged
+LETTER = 3  # bytes of an answer that is no more than a letter
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ class Wanted:
     shots: int | None = None  # examples before each question; None: as each task says
     limit: int | None = None  # items of each task at most, the first ones
     chat: bool = False  # questions are laid out by the chat template, examples as turns of it
+
+
+@dataclass(frozen=True)
+class Load:
+    """What tasks ask of a model: items, requests, bytes of text that are read, and tokens that are written at most."""
+
+    items: int
+    requests: int
+    bytes: float
+    written: float
 
 
 @dataclass
@@ -65,6 +77,7 @@ def opened(wanted: Wanted) -> dict[str, Any]:
 
     BadInput for what is not known or cannot be run here.
     """
+    from datasets.exceptions import DatasetNotFoundError
     from lm_eval.tasks import TaskManager
 
     folder = wanted.folder.resolve() if wanted.folder is not None else None
@@ -81,9 +94,8 @@ def opened(wanted: Wanted) -> dict[str, Any]:
         except Exception as error:  # a task is somebody's program, which may fail in any way
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             names = ", ".join(wanted.names)
-            raise BadInput(
-                f"lm_eval: {names} cannot be opened ({type(error).__name__}: {said[:200]}); mend the task or its data"
-            ) from error
+            kind = NotHere if isinstance(error, ConnectionError | DatasetNotFoundError) else BadInput
+            raise kind(f"lm_eval: {names} cannot be opened ({type(error).__name__}: {said[:200]}); mend the task or its data") from error
     for name, task in found["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
             raise BadInput(f"lm_eval: {name} runs what the model writes outside a sandbox; use the tasks humaneval and mbpp of bloomery")
@@ -117,6 +129,76 @@ def _metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
 def _better(name: str, metric: str, found: Mapping[str, Any]) -> str:
     said = found["higher_is_better"].get(name, {}).get(metric.partition(",")[0])
     return "" if said is None else "higher" if said else "lower"
+
+
+class NotHere(BadInput):
+    """A task's data is not on this machine."""
+
+
+def load(wanted: Wanted) -> Load | None:
+    """What the tasks ask, by the first COUNTED items of each, laid out in plain text; None where their data would have to be fetched.
+
+    BadInput for a task that is not known.
+    """
+    try:
+        with _offline():
+            tasks = opened(wanted)["tasks"]
+    except NotHere:
+        return None
+    items = requests = 0
+    read = written = 0.0
+    for task in tasks.values():
+        count = min(len(task.eval_docs), wanted.limit or len(task.eval_docs))
+        with _quiet(), contextlib.redirect_stderr(io.StringIO()):
+            task.build_all_requests(limit=min(count, COUNTED))
+        scale = count / max(1, min(count, COUNTED))
+        asked = [(one.request_type, one.args) for one in task.instances]
+        items, requests = items + count, requests + round(scale * len(asked))
+        read += scale * _read(asked)
+        written += scale * sum(_limit(args[1]) for kind, args in asked if kind == "generate_until")
+    return Load(items, requests, read, written)
+
+
+def _read(asked: Sequence[tuple[str, tuple[Any, ...]]]) -> float:
+    """Bytes that a model reads: of choices that are one letter each, the question once."""
+    together: dict[str, list[int]] = {}
+    for kind, args in asked:
+        together.setdefault(args[0], []).append(len(args[1].encode()) if kind == "loglikelihood" else 0)
+    return sum(sum(ends) + len(context.encode()) * (1 if max(ends) <= LETTER else len(ends)) for context, ends in together.items())
+
+
+def _limit(arguments: Mapping[str, Any]) -> int:
+    """Tokens of a completion at most."""
+    return int(arguments.get("max_gen_toks", WRITTEN))
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Inside, data is read from this machine alone."""
+    import datasets
+    import huggingface_hub
+
+    places = [(datasets.config, "HF_HUB_OFFLINE"), (huggingface_hub.constants, "HF_HUB_OFFLINE")]
+    before = [getattr(module, name) for module, name in places]
+    for module, name in places:
+        setattr(module, name, True)
+    try:
+        yield
+    finally:
+        for (module, name), value in zip(places, before, strict=True):
+            setattr(module, name, value)
+
+
+def documents(wanted: Wanted) -> Iterator[tuple[str, str, str, str]]:
+    """Task, id, question and wanted answer of every document that tasks ask about, without examples; no model is needed."""
+    for name, task in opened(wanted)["tasks"].items():
+        has_choices = getattr(task.config, "doc_to_choice", None) is not None
+        for number, doc in enumerate(task.eval_docs):
+            target, choices = task.doc_to_target(doc), task.doc_to_choice(doc) if has_choices else []
+            if isinstance(target, int) and 0 <= target < len(choices):
+                target = choices[target]
+            question = " ".join(texts_in(task.doc_to_text(doc))) or " ".join(texts_in(doc))
+            yield name, str(number), question, " ".join(texts_in(target))
 
 
 def _task(lm: Harness, name: str, task: Any, rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Measured:
@@ -158,12 +240,12 @@ def rows_of(one: Measured, seen: AbstractSet[str], rng: Rng, subject: str, note:
     made = []
     clean = [i for i, key in enumerate(one.items) if key not in seen]
     for metric, value in one.whole.items():
-        found, twin = None, None
+        found, twin = None, NONE
         if metric in one.values:
             found = _interval(one, None, metric, range(len(one.items)), rng.child(metric))
-            twin = (
-                value if len(clean) == len(one.items) else one.together[metric]([one.values[metric][i] for i in clean]) if clean else None
-            )
+            every = len(clean) == len(one.items)
+            again = found if every else _interval(one, None, metric, clean, rng.child(metric)) if clean else None
+            twin = Twin(value if every else again.value, again.low, again.high, again.n) if again else NONE
         low, high = (found.low, found.high) if found else (None, None)
         about = {"n": len(one.items), "better": one.better.get(metric, ""), "clean": twin, "contaminated": len(one.items) - len(clean)}
         made.append(row(one.name, metric, subject, value, low, high, note=note, **about))
@@ -176,7 +258,7 @@ def change_rows(mine: Measured, other: Measured, seen: AbstractSet[str], rng: Rn
     clean = [i for i, key in enumerate(mine.items) if key not in seen]
     for metric in (name for name in mine.values if name in other.values and name in mine.whole):
         found = _interval(mine, other, metric, range(len(mine.items)), rng.child(metric))
-        twin = _interval(mine, other, metric, clean, rng.child(metric)).value if clean else None
+        twin = twin_of(_interval(mine, other, metric, clean, rng.child(metric))) if clean else NONE
         about = {"n": found.n, "better": mine.better[metric], "clean": twin, "contaminated": len(mine.items) - len(clean)}
         note = f"model minus {subject}, item by item"
         made.append(row(mine.name, f"{metric}_change", "model", found.value, found.low, found.high, note=note, **about))

@@ -1,4 +1,5 @@
-"""Rows of a score table, each with its interval and its clean twin: the same figure over items that training text does not hold.
+"""Rows of a score table, each with its interval and its clean twin: the same figure, with an interval of its own, over items that training
+text does not hold.
 
 A task's `summary` names its figures `metric`, or `metric@subject` where something else than the model was measured; `.low`,
 `.high` and `.n` stand beside each. `metrics` of a task, where it has one, gives unit and better way ("lower", "higher").
@@ -7,27 +8,52 @@ A task's `summary` names its figures `metric`, or `metric@subject` where somethi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, NamedTuple
 
 from bloomery.infer.rivals import Bits
-from bloomery.num.statistics import paired
+from bloomery.num.statistics import Interval, paired
 from bloomery.seams import Episode, Grade, Item, Rng, Task
 
 Graded = tuple[Item, Episode, Grade]
 SUFFIXES = (".low", ".high", ".n")
 
 
+class Twin(NamedTuple):
+    """A figure over items not seen in training, with its interval and how many they are."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: float | None = None
+
+    @classmethod
+    def of(cls, summary: Mapping[str, float], key: str) -> Twin:
+        """The twin of a figure in the summary of clean items; nothing where that has none."""
+        return cls(summary[key], *(summary.get(key + suffix) for suffix in SUFFIXES)) if key in summary else NONE
+
+
+NONE = Twin()
+
+
 def row(
     task: str, metric: str, subject: str, value: float, low: float | None = None, high: float | None = None, n: float = 1, unit: str = "",
-    better: str = "", clean: float | None = None, contaminated: int = 0, note: str = "",
+    better: str = "", clean: Twin = NONE, contaminated: int = 0, note: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """One row; what is not a number is written as null. `clean` is the value over items not seen in training, `contaminated` the others."""
-    numbers = {"value": value, "low": low, "high": high, "clean": clean}
+    """One row; what is not a number is written as null. `clean` is over items not seen in training, `contaminated` counts the others."""
+    twin = {"clean": clean.value, "clean_low": clean.low, "clean_high": clean.high}
+    numbers = {"value": value, "low": low, "high": high, **twin}
     finite = {name: float(x) if x is not None and math.isfinite(x) else None for name, x in numbers.items()}
-    about = {"n": int(n), "unit": unit, "better": better, "contaminated": contaminated, "note": note}
-    return {"task": task, "metric": metric, "subject": subject, **finite, **about}
+    known = finite["clean"] is not None
+    about = {"clean_n": int(clean.n or 0) if known else None, "contaminated": contaminated, "note": note}
+    return {"task": task, "metric": metric, "subject": subject, **finite, "n": int(n), "unit": unit, "better": better, **about}
+
+
+def unknown(made: Mapping[str, Any], why: str) -> dict[str, Any]:
+    """A row without its twin, and why it has none."""
+    nothing = dict.fromkeys(("clean", "clean_low", "clean_high", "clean_n"))
+    return {**made, **nothing, "note": f"{made['note']}; {why}".removeprefix("; ")}
 
 
 def rows_of(
@@ -44,7 +70,8 @@ def rows_of(
             unit, better = getattr(task, "metrics", {}).get(metric, ("", ""))
             low, high, n = (whole.get(key + suffix) for suffix in SUFFIXES)
             n, hidden = len(graded) if n is None else n, len(graded) - len(clean)
-            found.append(row(name, metric, other or subject, whole[key], low, high, n, unit, better, twin.get(key), hidden, note))
+            clean_twin = Twin.of({f"{key}.n": len(clean), **twin}, key)
+            found.append(row(name, metric, other or subject, whole[key], low, high, n, unit, better, clean_twin, hidden, note))
     return found
 
 
@@ -57,14 +84,15 @@ def rival_rows(name: str, task: Task, mine: Sequence[Graded], rival: Bits, seen:
     metric, (unit, better) = "bits_per_byte", task.metrics["bits_per_byte"]
     if isinstance(rival.bits, float):
         value = rival.bits / sum(size)
-        return [row(name, metric, rival.subject, value, None, None, len(mine), unit, better, None if hidden else value, hidden, rival.note)]
+        twin = NONE if hidden else Twin(value, n=len(mine))
+        return [row(name, metric, rival.subject, value, None, None, len(mine), unit, better, twin, hidden, rival.note)]
     theirs = []
     for (item, _, _), bits in zip(mine, rival.bits, strict=True):
         episode = Episode(item.id, item.id, logp=(-bits * math.log(2),), role=rival.subject)
         theirs.append((item, episode, task.grade(item, episode, None)))
     ahead = advantage(mine, theirs, rng)
     clean = [i for i, (item, _, _) in enumerate(mine) if item.id not in seen]
-    twin = advantage([mine[i] for i in clean], [theirs[i] for i in clean], rng).value if clean else None
+    twin = twin_of(advantage([mine[i] for i in clean], [theirs[i] for i in clean], rng)) if clean else NONE
     over = f"advantage_over_{rival.subject.partition(',')[0].partition(' ')[0]}"
     note = f"{rival.subject} minus model on the same files"
     gap = row(name, over, "model", ahead.value, ahead.low, ahead.high, ahead.n, unit, "higher", twin, hidden, note)
@@ -86,8 +114,13 @@ def change_rows(
         against = "" if subject == "before" else " from plain text"
         note, hidden = f"model minus {subject}, item by item", len(mine) - len(clean)
         label = f"{metric}_change{against.replace(' ', '_')}"
-        found.append(row(name, label, "model", whole[metric], low, high, n, unit, better, twin.get(metric), hidden, note))
+        found.append(row(name, label, "model", whole[metric], low, high, n, unit, better, Twin.of(twin, metric), hidden, note))
     return found
+
+
+def twin_of(found: Interval) -> Twin:
+    """An interval over clean items."""
+    return Twin(found.value, found.low, found.high, found.n)
 
 
 def compared(task: Task, mine: Sequence[Graded], other: Sequence[Graded], rng: Rng) -> dict[str, float]:

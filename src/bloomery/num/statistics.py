@@ -122,6 +122,19 @@ def bootstrap(
     return _interval(whole, np.where(np.isfinite(drawn), drawn, np.nan), len(groups), len(names), level)
 
 
+def wilson(values: Sequence[bool], groups: Sequence[str]) -> Interval:
+    """The share of items that are true with its 95% score interval (Wilson 1927, "Probable inference, the law of succession, and
+    statistical inference"), as of so many trials as there are groups: it has a width where none or all are true, as a bootstrap has not.
+    Raises ValueError for no items."""
+    n, z = len(set(groups)), 1.959964
+    if not len(values) or len(values) != len(groups):
+        raise ValueError(f"as many groups as values are needed, at least one: got {len(groups)} and {len(values)}")
+    share = sum(map(bool, values)) / len(values)
+    centre, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
+    return Interval(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high, len(values), n)
+
+
 def student(values: Sequence[float], level: float = 0.95) -> Interval:
     """The mean of independent values with its t interval, such as differences paired by seed. nan for the ends of a single value; no
     width where all values are equal. Raises ValueError for no values."""

@@ -14,7 +14,7 @@ from bloomery.core.errors import BadInput
 if TYPE_CHECKING:
     from bloomery.core.job import Job
     from bloomery.infer.answers import Examinee
-    from bloomery.infer.harness_tasks import Measured, Wanted
+    from bloomery.infer.harness_tasks import Load, Measured, Wanted
     from bloomery.stages.evaluate import Evaluate
 
 AHEAD = "lm_eval."  # before the name of a task of lm-eval, in files of items
@@ -32,6 +32,14 @@ def wanted(stage: Evaluate) -> Wanted:
 
     folder = stage.lm_eval_folder.folder if stage.lm_eval_folder is not None else None
     return Wanted(stage.lm_eval, folder, stage.lm_eval_shots, stage.lm_eval_limit, stage.lm_eval_chat)
+
+
+def load(stage: Evaluate, later: bool) -> tuple[Load | None, dict[str, Any]]:
+    """What the tasks ask, without a model, and what the plan says of it: None where they come `later`, or their data from elsewhere."""
+    from bloomery.infer.harness_tasks import load as counted
+
+    found = None if later else counted(wanted(stage))
+    return found, {"lm_eval_items": found.items, "lm_eval_requests": found.requests} if found else {"lm_eval_items": None}
 
 
 def ask(stage: Evaluate, seats: Mapping[str, Examinee], endings: Mapping[str, str], rows: int, job: Job) -> dict[str, dict[str, Measured]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
 from bloomery.data.excerpts import shuffled
-from bloomery.seams import Doc, Rng
+from bloomery.seams import Doc, Item, Rng, Task
 
 if TYPE_CHECKING:
-    from bloomery.core.store import Artifact
+    from bloomery.core.store import Artifact, Store
 
 TRAINED_SAMPLE = 2000  # documents trained on that a task may ask about
 TOLD = ["id", "text", "path", "package"]  # columns of a document
@@ -56,16 +57,88 @@ def conversations(chats: Artifact | None) -> list[Doc]:
     return found
 
 
-def trained_on(artifacts: Sequence[Artifact | None]) -> list[Artifact]:
-    """Those that hold training text."""
-    return [one for one in artifacts if one is not None and one.path("train.parquet").is_file()]
+@dataclass(frozen=True)
+class Trained:
+    """The training text that is known: the artifacts that hold it, and why more may have been read, a clause each."""
+
+    texts: tuple[Artifact, ...]
+    missing: tuple[str, ...]
+
+    def note(self) -> str:
+        """What a score's note says of it; nothing where all is known."""
+        if not self.texts:
+            return "training text not at hand, contamination unknown"
+        return f"training text known in part: {'; '.join(self.missing)}" if self.missing else ""
+
+    def facts(self) -> dict[str, Any]:
+        known = "no" if not self.texts else "part" if self.missing else "whole"
+        return {"known": known, "from": [one.name for one in self.texts], "missing": list(self.missing)}
 
 
-def training_text(artifacts: Sequence[Artifact | None], bar: Any) -> Iterator[list[str]]:
+def trained_on(named: Sequence[Artifact | None], models: Sequence[Artifact | None], store: Store | None) -> Trained:
+    """The text that models were trained on: that of artifacts named, and of everything that the models came from."""
+    from bloomery.core.inputs import ancestor
+
+    texts = {one.address: one for one in named if one is not None and _holds_texts(one)}
+    missing: dict[str, None] = {}
+    seen: set[str] = set()
+
+    def visit(one: Artifact, read: bool = False) -> None:
+        if one.address in seen:
+            return
+        seen.add(one.address)
+        if _holds_texts(one):
+            texts.setdefault(one.address, one)
+        elif one.kind == "folder" and not read:
+            missing[f"{one.folder.name} is from outside"] = None
+        for address in one.parents():
+            try:
+                parent = ancestor(one, address, store)
+            except BadInput:
+                missing[f"what {one.name} came from is not at hand"] = None
+            else:
+                visit(parent, read=_holds_texts(one) and not _is_model(parent))  # its conversations stand in the tuned model
+
+    for model in models:
+        if model is not None:
+            visit(model)
+    return Trained(tuple(texts.values()), tuple(missing))
+
+
+def _holds_texts(one: Artifact) -> bool:
+    return one.path("train.parquet").is_file()
+
+
+def _is_model(one: Artifact) -> bool:
+    return any(one.path(name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
+def contaminated(
+    asked: Mapping[str, tuple[Task, Sequence[Item]]], others: Mapping[str, Mapping[str, str]], trained: Trained, copied: float, bar: Any
+) -> dict[str, set[str]]:
+    """By task, the ids of items of which the share `copied` of the runs of 13 words stands in training text, all of which is read.
+
+    Items that ask one question with several answers are contaminated together. Items of a task that asks about training text are not
+    judged. `others` are texts by task and id.
+    """
+    from bloomery.data.overlap import seen_shares
+
+    judged = {name: items for name, (task, items) in asked.items() if not getattr(task, "trained", False)}
+    texts = {name: {item.id: f"{item.prompt}\n{item.target}" for item in items} for name, items in judged.items()} | dict(others)
+    flat = [text for found in texts.values() for text in found.values()]
+    shares = iter(seen_shares(flat, training_text(trained.texts, bar)).tolist())
+    found = {name: {key for key in ids if next(shares) >= copied} for name, ids in texts.items()}
+    for name, items in judged.items():
+        questions = {item.prompt for item in items if item.id in found[name] and item.want == "score" and item.prompt}
+        found[name] |= {item.id for item in items if item.prompt in questions}
+    return {**{name: set() for name in asked}, **found}
+
+
+def training_text(artifacts: Sequence[Artifact], bar: Any) -> Iterator[list[str]]:
     """All training documents and conversations, some at a time."""
     import pyarrow.parquet as pq
 
-    for one in trained_on(artifacts):
+    for one in artifacts:
         with pq.ParquetFile(one.path("train.parquet")) as train:
             column = "text" if "text" in train.schema_arrow.names else "messages"
             for batch in train.iter_batches(512, columns=[column]):

@@ -16,8 +16,8 @@ from bloomery.core.job import Forecast
 from bloomery.core.machine import threads
 from bloomery.data.questions import read_questions
 from bloomery.seams import Filter, Item, Rng, Rollout, Source, Task
-from bloomery.stages import _evaluate_harness
-from bloomery.stages._evaluate_sources import conversations, held_out, trained_on, trained_sample, training_text
+from bloomery.stages import _evaluate_forecast, _evaluate_harness
+from bloomery.stages._evaluate_sources import Trained, contaminated, conversations, held_out, trained_on, trained_sample
 from bloomery.tools.needs import bound
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 SAMPLES = 6  # completions of each task kept for reading
 BEFORE, PLAIN = "before", "before, plain text"  # subjects: the model compared with, by the chat template and in ordinary text
 ENDINGS = {"model": "", BEFORE: ".before", PLAIN: ".before-plain"}  # of the names of files, by subject
-ROW_BYTES, CONTEXT = 300, 2048  # of a question, and of a model in tokens, where the plan knows no better
 WRITTEN_TOGETHER = 32  # completions side by side
 
 Asked = dict[str, tuple[Task, list[Item]]]
@@ -81,29 +80,11 @@ class Evaluate:
         return {"precision": "float32", "threads": threads()}
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
-        """Forward passes over the text asked for, completions, compressors, the n-gram model; rates as measured on two cores."""
+        """Refuse unbound roles and a missing lm-eval; then what is asked, and how long that takes."""
         bound((self.rollout, *self.tasks), self.roles or {})
         if self.lm_eval:
             _evaluate_harness.demand()
-        facts = {name: inputs[name].facts if name in inputs else {} for name in ("model", "corpus", "tokens", "chats", "questions")}
-        parameters = facts["model"].get("parameters") or (facts["model"].get("bytes") or 2e7) / 4
-        per_byte = 1 / (facts["tokens"].get("bytes_per_token") or 3.0)
-        held_out = facts["corpus"].get("heldout_bytes") or 1e6
-        text = sum(min(getattr(task, "bytes", 0), held_out) for task in self.tasks)
-        tries = getattr(self.rollout, "samples", 1) / WRITTEN_TOGETHER
-        rows = (facts["questions"].get("bytes") or 0) / ROW_BYTES  # a task that says no number asks all that there are
-        asked = [getattr(task, "count", None) or (rows if hasattr(task, "count") else 0) for task in self.tasks]
-        long = [
-            getattr(task, "tokens", None) or (CONTEXT if hasattr(task, "tokens") else getattr(task, "prompt", 150)) for task in self.tasks
-        ]
-        steps = sum(number * getattr(task, "limit", 0) * tries for number, task in zip(asked, self.tasks, strict=True))
-        read = sum(number * size for number, size in zip(asked, long, strict=True))
-        models = 3 if "against" in inputs else 1  # the other one is asked conversations in two ways
-        flops = 2 * parameters * (text * per_byte + read + steps * WRITTEN_TOGETHER) * models
-        fitted = min(self.ngram_tokens, facts["tokens"].get("train_tokens") or 0) * ("ngram" in self.rivals)
-        seconds = flops / (0.3 * machine.matmul_flops.get("float32", 1e11)) + 0.008 * steps * models + 5e-7 * fitted
-        seconds += 6e-6 * text * ("xz" in self.rivals) + 3 * (self.batch > 0) + 6
-        return Forecast(seconds, memory=8e8 + 8 * parameters * models + 80 * fitted, disk=1e6 + 200 * steps, facts={"flops": flops})
+        return _evaluate_forecast.forecast(self, inputs, machine, WRITTEN_TOGETHER)
 
     # ---- run
 
@@ -121,7 +102,9 @@ class Evaluate:
             told = {subject: self._told(subject, seat, asked, tools, job) for subject, seat in seats.items()}
             rivals = {name: self._rivals(name, items, job) for name, (task, items) in asked.items() if compares(task)}
         speed = self._speed(examinee, asked) if self.batch and asked else []
-        seen = self._contaminated(asked, _evaluate_harness.texts(harness), job)
+        trained = trained_on((self.corpus, self.chats), (self.model, self.against), job.store)
+        with job.log.progress("training text", unit="documents") as bar:
+            seen = contaminated(asked, _evaluate_harness.texts(harness), trained, self.copied, bar)
 
         scores = _evaluate_harness.scores(harness, seen, self, job)
         for name, (task, items) in asked.items():
@@ -136,9 +119,10 @@ class Evaluate:
                 scores += change_rows(name, task, answers["model"], answers[subject], subject, seen[name], rng)
             for rival in rivals.get(name, ()):
                 scores += rival_rows(name, task, answers["model"], rival, seen[name], rng)
-        if not any(trained_on((self.corpus, self.chats))):
-            job.log.say("no training text is at hand, so whether it holds the items is not known")
-            scores = [{**one, "clean": None, "note": f"{one['note']}; training text not at hand, contamination unknown"} for one in scores]
+        scores = [self._judged(one, asked, trained) for one in scores]
+        job.fact("training_text", trained.facts())
+        if trained.note():
+            job.log.say(trained.note())
         if tools.counts:
             job.fact("tools", tools.counts)
         self._write(job, asked, told, harness, seen, scores + speed + self._sizes())
@@ -222,15 +206,15 @@ class Evaluate:
                     bar.advance(len(texts))
         return [rivals.Bits(**one) for rival in chosen for one in journal.rows[rival]["found"]]
 
-    def _contaminated(self, asked: Asked, others: Mapping[str, Mapping[str, str]], job: Job) -> dict[str, set[str]]:
-        """By task, the ids of items whose text stands in training documents; the whole training text is read."""
-        from bloomery.data.overlap import seen_shares
+    def _judged(self, score: dict[str, Any], asked: Asked, trained: Trained) -> dict[str, Any]:
+        """A score with what is to be said of its clean twin: none where it asks about training text, or where that is not known."""
+        from bloomery.infer.scores import unknown
 
-        by_task = {name: {item.id: f"{item.prompt}\n{item.target}" for item in items} for name, (_, items) in asked.items()} | others
-        with job.log.progress("training text", unit="documents") as bar:
-            texts = [text for found in by_task.values() for text in found.values()]
-            shares = iter(seen_shares(texts, training_text((self.corpus, self.chats), bar)).tolist())
-        return {name: {key for key in found if next(shares) >= self.copied} for name, found in by_task.items()}
+        if score["task"] in asked and getattr(asked[score["task"]][0], "trained", False):
+            return unknown(score, "asks about training text, so there is no clean twin")
+        if not trained.texts:
+            return unknown(score, trained.note())
+        return {**score, "note": f"{score['note']}; {trained.note()}".removeprefix("; ")} if trained.missing else score
 
     def _conditions(self, task: Task, items: Sequence[Item], context: int, plain: bool) -> str:
         """How the model was asked, for the score's note."""
@@ -302,6 +286,7 @@ class Evaluate:
         if harness:
             job.fact("lm_eval", _evaluate_harness.facts(harness))
         job.fact("items", {name: len(items) for name, (_, items) in asked.items()})
+        job.fact("tokens", sum(row["prompt_tokens"] + row["tokens"] for rows in told.get("model", {}).values() for row in rows))
         job.fact("contaminated", {name: len(ids) for name, ids in seen.items()})
         job.fact("left_out", [name for name in named(self.tasks) if name not in asked])
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 from bloomery.core.errors import BadInput, near
 from bloomery.seams import Doc
 
-NAMES = ("arithmetic", "domains", "grammar", "image", "lengths", "noisy", "series", "skills", "twins")
+NAMES = ("arithmetic", "domains", "grammar", "image", "leaks", "lengths", "noisy", "series", "skills", "twins")
 PREFIX = "world://"
 
 
