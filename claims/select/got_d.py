@@ -17,7 +17,7 @@ def what_the_model_lacks_is_chosen(lab):
     from bloomery.lab.selected import BYTES, NAMES, bits, share
 
     seen = " or ".join(f"document.domain == '{name}'" for name in KNOWN)
-    base = lab.world("domains", documents=DOCUMENTS, keep=f"({seen}) and document.id < '{HALF}'")
+    base = lab.world("domains", documents=DOCUMENTS, keep=f"({seen}) and document.id < '{HALF}'", **BYTES)
     world = lab.world("domains", documents=DOCUMENTS)
     model = lab.pretrain(base, keep_state=True)
     candidates = {"from": str(world.corpus.path("train.parquet")), **NAMES}
