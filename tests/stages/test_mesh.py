@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from small_pretrain import SMALL, stage
+from small_pretrain import made as in_one_process
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
@@ -62,26 +63,26 @@ def other(store: Store, name: str) -> Store:
 
 
 def test_processes_share_a_step_and_one_writes_the_artifact(tokens: Path, tmp_path: Path, store: Store) -> None:
-    place = recipe(tmp_path, tokens, mesh="auto")
-    alone, two = made(PLAIN, place, store), made(PLAIN, place, other(store, "two"), "--processes", "2")
-    assert two["address"] == alone["address"] and two["mesh"] == {"data": 2} and "mesh" not in alone
+    alone = in_one_process(tokens, tmp_path / "alone", precision="float32")
+    two = made(PLAIN, recipe(tmp_path, tokens, precision="float32"), store, "--processes", "2")
+    assert two["mesh"] == {"data": 2} and "mesh" not in alone.facts
     for name in ("tokens", "steps", "parameters", "audit"):
-        assert two[name] == alone[name]
+        assert two[name] == alone.facts[name]
     for name in ("final_loss", "heldout_bits_per_byte", "heldout_nats"):
-        assert two[name] == pytest.approx(alone[name], rel=1e-5)
-    files = [{path.name for path in Path(one["folder"]).iterdir()} for one in (alone, two)]
-    assert files[0] == files[1]
+        assert two[name] == pytest.approx(alone.facts[name], rel=1e-5)
+    assert {path.name for path in Path(two["folder"]).iterdir()} == {path.name for path in alone.out.iterdir()} | {"card.json", "log.jsonl"}
 
 
 @pytest.mark.wide
 def test_torchrun_starts_a_sharded_run(tokens: Path, tmp_path: Path, store: Store) -> None:
-    alone = made(PLAIN, recipe(tmp_path, tokens), store)
+    alone = made(PLAIN, recipe(tmp_path, tokens, precision="float32"), store)
     for number, knobs in enumerate(({"mesh": {"shard": 2}}, {"mesh": {"context": 2}, "parallel": ["ring"]}, {"mesh": {"tensor": 2}})):
-        found = made(TORCHRUN, recipe(tmp_path, tokens, **knobs), other(store, str(number)))
+        found = made(TORCHRUN, recipe(tmp_path, tokens, precision="float32", **knobs), other(store, str(number)))
         assert found["mesh"] == knobs["mesh"] and found["address"] == alone["address"]
         assert found["final_loss"] == pytest.approx(alone["final_loss"], rel=1e-5)
 
 
+@pytest.mark.wide
 def test_a_mesh_that_does_not_fit_the_launch_is_refused_once_before_any_work(tokens: Path, tmp_path: Path, store: Store) -> None:
     place = recipe(tmp_path, tokens, mesh={"tensor": 3})
     done = run(PLAIN, "run", str(place), "--store", str(store.root), "--memory", "4GB", "--processes", "2")

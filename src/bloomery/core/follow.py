@@ -12,7 +12,7 @@ from bloomery.core.log import Log
 from bloomery.core.recipe import Recipe
 from bloomery.core.signals import Signals
 from bloomery.core.store import Store
-from bloomery.core.team import Team, demand_same, identity
+from bloomery.core.team import END, Team, demand_same, identity
 from bloomery.core.walk import addressed, build, named_troubles
 from bloomery.seams import Rng
 
@@ -22,8 +22,8 @@ def follow(recipe: Recipe, store: Store, team: Team) -> int:
     signals = Signals()
     with signals.listening():
         for order in team.orders():
-            if "code" in order:
-                return order["code"]
+            if order["step"] == END:
+                return order["exit"]
             take_part(order, recipe, store, team, signals)
     return 1
 

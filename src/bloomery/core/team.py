@@ -16,8 +16,8 @@ from typing import Any
 from bloomery.core.errors import BadInput, Interrupted
 from bloomery.core.ranks import Ranks
 
-POLL, LEAVE = 1.0, 5.0  # seconds between two looks; seconds that the first process waits for the others to have read its last word
-END = "end"
+POLL, LEAVE = 0.05, 5.0  # seconds between two looks; seconds that the first process waits for the others to have read its last word
+END = "$end"  # which is no name of a step
 
 
 class Team:
@@ -53,7 +53,7 @@ class Team:
     def dismiss(self, code: int) -> None:
         """There is no further step; the others end with this exit code."""
         self.number += 1
-        self.store.set(f"order/{self.number}", json.dumps({"step": END, "code": code}))
+        self.store.set(f"order/{self.number}", json.dumps({"step": END, "exit": code}))
         until = time.monotonic() + LEAVE
         while time.monotonic() < until and not self._there(*(f"done/{self.number}/{rank}" for rank in range(1, self.ranks.size))):
             pass
@@ -81,7 +81,7 @@ class Team:
             if self._there(f"order/{self.number + 1}"):
                 order = self._order()
                 self.done()
-                return order["code"] if order["step"] == END else None
+                return order["exit"] if order["step"] == END else None
         return None
 
     def _order(self) -> dict[str, Any]:
@@ -92,15 +92,15 @@ class Team:
 
     def _there(self, *keys: str) -> bool:
         """Whether all of the keys are there, after a short wait. Interrupted where the store itself is gone: the first process ended."""
-        from torch.distributed import DistNetworkError, DistStoreError
+        from torch.distributed import DistNetworkError
 
         try:
-            self.store.wait(list(keys), timedelta(seconds=POLL))
+            found = self.store.check(list(keys))
         except DistNetworkError as wrong:
             raise Interrupted("the first process has gone") from wrong
-        except DistStoreError:
-            return False
-        return True
+        if not found:
+            time.sleep(POLL)
+        return found
 
 
 def identity(card: Mapping[str, Any]) -> dict[str, Any]:
