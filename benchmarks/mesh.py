@@ -62,9 +62,9 @@ def formula(case: Case) -> float | None:
 def measured(ranks: int, cases: dict[str, Case]) -> None:
     """Runs the cases of so many processes and prints a line for each."""
     with tempfile.TemporaryDirectory() as folder:
-        output = rank_processes.run("mesh_run", "compared", ranks, Path(folder), folder, json.dumps(list(cases.values())))
+        output = rank_processes.run("mesh_run", "everything", ranks, Path(folder), folder, json.dumps(list(cases.values())), "[]")
     (line,) = [line for line in output[0].splitlines() if line.startswith("TOLD")]
-    for case, found in zip(cases.values(), json.loads(line.removeprefix("TOLD")).values(), strict=True):
+    for case, found in zip(cases.values(), json.loads(line.removeprefix("TOLD"))["cases"], strict=True):
         sent = sum(size for kind, size in found["sent"].items() if kind != "figures")
         known = formula(case)
         more = {key: value for key, value in case[2].items() if key != "model"}

@@ -16,7 +16,7 @@ from small_run import shards
 from torch import Tensor
 
 from bloomery.core import catalog
-from bloomery.core.errors import Interrupted
+from bloomery.core.errors import CheckFailed, Interrupted
 from bloomery.core.log import Log
 from bloomery.data.shards import Shards
 from bloomery.methods.backward.autograd import Autograd
@@ -154,49 +154,98 @@ def apart(one: dict, other: dict) -> dict[str, float]:
     return {"loss": curves("loss"), "norm": curves("grad_norm"), "gradients": tensors("gradients"), "weights": tensors("weights")}
 
 
-def compared(folder: str, cases: str) -> None:
-    """Each rank runs all cases; the first writes what differs from one process."""
-    told = {}
-    for number, (sizes, methods, about) in enumerate(json.loads(cases)):
+def compared(folder: Path, cases: list[Case]) -> list[dict]:
+    """Each rank runs all cases; the first tells what differs from one process."""
+    told = []
+    for number, (sizes, methods, about) in enumerate(cases):
         mesh = mesh_of(sizes, methods)
-        found = outcome(Path(folder) / str(number), mesh, **about)
+        found = outcome(folder / str(number), mesh, **about)
         if mesh.first:
-            alone = outcome(Path(folder) / f"{number}-alone", ALONE, **about)
+            alone = outcome(folder / f"{number}-alone", ALONE, **about)
             same = [row["tokens"] for row in found["curve"]] == [row["tokens"] for row in alone["curve"]]
             more = {"tokens": same, "audit": found["audit"] == alone["audit"], "sent": found["sent"]}
-            told[number] = {**apart(found, alone), **more}
+            told.append({**apart(found, alone), **more})
         dist.barrier()
-    if dist.get_rank() == 0:
-        print("TOLD" + json.dumps(told))
+    return told
 
 
 USED = {
     "alone": ({}, []), "data": ({"data": 2}, ["zero"]), "shard": ({"shard": 2}, ["zero"]), "tensor": ({"tensor": 2}, ["megatron_tensor"]),
+    **{name: FOUR[name][:2] for name in ("shard4", "data_shard", "data_tensor")},
 }  # fmt: skip
 
 
-def part(folder: str, mesh: str, stop: str) -> None:
+def part(folder: Path, mesh: str, stop: int) -> None:
     """A run on a mesh that is asked to stop after so many steps (0: never); its figures are added to a file."""
-    run = laid(Path(folder), mesh_of(*USED[mesh]))
+    run = laid(folder, mesh_of(*USED[mesh]))
     steps: list[int] = []
-    run.stopping = lambda: steps.append(1) or len(steps) == int(stop)
+    run.stopping = lambda: steps.append(1) or len(steps) == stop
     with suppress(Interrupted):
         train(run)
     if run.mesh.first:
-        with open(Path(folder) / "figures.jsonl", "a") as file:
-            done = len((Path(folder) / "figures.jsonl").read_text().splitlines())
+        with open(folder / "figures.jsonl", "a") as file:
+            done = len((folder / "figures.jsonl").read_text().splitlines())
             file.writelines(json.dumps(row) + "\n" for row in figures(run) if row["step"] > done)
 
 
-def corrupted(folder: str) -> None:
-    """Two copies, one of which has a weight of its own after some steps."""
-    run = laid(Path(folder), mesh_of({"data": 2}, ["zero"]), save_steps=5)
+def resharded(folder: Path, ways: list[list[str]]) -> list[float]:
+    """For each way, a run that is stopped at half on one mesh and goes on on another: the largest relative difference of a loss."""
+    told = []
+    for number, way in enumerate(ways):
+        here = folder / f"way-{number}"
+        here.mkdir(exist_ok=True)
+        if dist.get_rank() == 0:
+            shards(here / "data")
+        dist.barrier()
+        for mesh, stop in zip(way, (STEPS // 2, 0), strict=True):
+            if mesh != "alone" or dist.get_rank() == 0:
+                part(here, mesh, stop)
+            dist.barrier()
+        found = [json.loads(line) for line in (here / "figures.jsonl").read_text().splitlines()]
+        told.append(undisturbed(folder, found))
+    return told
+
+
+def undisturbed(folder: Path, found: list[dict]) -> float:
+    """The largest relative difference of a loss from the run of one process that nothing has befallen; infinite where a step is missing."""
+    place = folder / f"undisturbed-{os.getpid()}"
+    if not place.exists():
+        shards(place / "data")
+    alone = laid(place, ALONE)
+    train(alone)
+    wanted = figures(alone)
+    if [row["step"] for row in found] != [row["step"] for row in wanted]:
+        return float("inf")
+    return max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(found, wanted, strict=True))
+
+
+def corrupted(folder: Path) -> str:
+    """Two copies, one of which has a weight of its own after some steps: what the run says of it."""
+    if dist.get_rank() == 0:
+        shards(folder / "data")
+    dist.barrier()
+    run = laid(folder, mesh_of({"data": 2}, ["zero"]), save_steps=5)
 
     def before(clock: Clock) -> None:
         if clock.step == 7 and run.mesh.rank == 1:
             run.optimizer.master[3] += 1e-6
 
-    train(replace(run, before_step=before))
+    try:
+        train(replace(run, before_step=before))
+    except CheckFailed as said:
+        return str(said)
+    return ""
+
+
+def everything(folder: str, cases: str, ways: str) -> None:
+    """All that is asked of processes in one launch: the first prints it."""
+    place = Path(folder)
+    told = {"cases": compared(place, json.loads(cases)), "ways": resharded(place, json.loads(ways))}
+    if dist.get_world_size() == 2:
+        (place / "corrupted").mkdir(exist_ok=True)
+        told["corrupted"] = corrupted(place / "corrupted")
+    if dist.get_rank() == 0:
+        print("TOLD" + json.dumps(told))
 
 
 def struck(folder: str, mesh: str, how: str) -> None:
@@ -208,3 +257,8 @@ def struck(folder: str, mesh: str, how: str) -> None:
             time.sleep(15) if how == "slow" else os.kill(os.getpid(), getattr(signal, how))
 
     train(replace(run, before_step=before))
+
+
+def going_on(folder: str, mesh: str) -> None:
+    """The run that was struck, once more."""
+    part(Path(folder), mesh, 0)

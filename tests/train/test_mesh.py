@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import rank_processes
 import torch
-from mesh_run import FOUR, MODELS, STEPS, TWO, WIDE2, Case, apart, figures, laid
+from mesh_run import FOUR, MODELS, TWO, WIDE2, Case, apart, figures, laid
 from small_run import shards
 
 from bloomery.num.stretches import stretch
@@ -16,12 +17,15 @@ from bloomery.seams import Batch, Clock
 from bloomery.train.loop import train
 from bloomery.train.mesh import ALONE, Mesh, bits
 
+WAYS = [["shard", "tensor"], ["tensor", "alone"], ["alone", "shard"]]
 
-def told(folder: Path, ranks: int, cases: dict[str, Case]) -> dict[str, dict]:
-    """What each case differs by from one process."""
-    output = rank_processes.run("mesh_run", "compared", ranks, folder, str(folder), json.dumps(list(cases.values())))
+
+def told(folder: Path, ranks: int, cases: dict[str, Case], ways: Sequence = ()) -> dict:
+    """What each case differs by from one process, what runs do that go on on another mesh, and what is said of copies that differ."""
+    output = rank_processes.run("mesh_run", "everything", ranks, folder, str(folder), json.dumps(list(cases.values())), json.dumps(ways))
     (line,) = [line for line in output[0].splitlines() if line.startswith("TOLD")]
-    return dict(zip(cases, json.loads(line.removeprefix("TOLD")).values(), strict=True))
+    found = json.loads(line.removeprefix("TOLD"))
+    return {**found, "cases": dict(zip(cases, found["cases"], strict=True))}
 
 
 def demand_equal(found: dict) -> None:
@@ -32,31 +36,40 @@ def demand_equal(found: dict) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    return told(tmp_path_factory.mktemp("two"), 2, TWO)
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return told(tmp_path_factory.mktemp("two"), 2, TWO, WAYS)
 
 
 @pytest.mark.parametrize("name", TWO)
-def test_two_ranks_end_where_one_process_ends(two: dict[str, dict], name: str) -> None:
-    demand_equal(two[name])
+def test_two_ranks_end_where_one_process_ends(two: dict, name: str) -> None:
+    demand_equal(two["cases"][name])
+
+
+def test_a_checkpoint_goes_on_on_another_mesh(two: dict) -> None:
+    """Written on one mesh at half of the run, read on another: the curve is that of a process that was never stopped."""
+    assert max(two["ways"]) < 1e-5, dict(zip(map(str, WAYS), two["ways"], strict=True))
+
+
+def test_ranks_whose_weights_have_come_apart_are_stopped(two: dict) -> None:
+    assert "1 parameters differ between ranks after step 10" in two["corrupted"]
 
 
 @pytest.mark.wide
 def test_all_meshes_of_two_ranks(tmp_path: Path) -> None:
-    for found in told(tmp_path, 2, WIDE2).values():
+    for found in told(tmp_path, 2, WIDE2)["cases"].values():
         demand_equal(found)
 
 
 @pytest.mark.wide
 @pytest.mark.parametrize("half", [0, 1])
 def test_all_meshes_of_four_ranks(tmp_path: Path, half: int) -> None:
-    for found in told(tmp_path, 4, dict(list(FOUR.items())[half::2])).values():
+    for found in told(tmp_path, 4, dict(list(FOUR.items())[half::2]))["cases"].values():
         demand_equal(found)
 
 
-def test_what_is_sent_is_what_the_papers_count(two: dict[str, dict]) -> None:
+def test_what_is_sent_is_what_the_papers_count(two: dict) -> None:
     """In units of the parameters times (n - 1) / n: 2 for copies; for 2 micro-batches a rank 2 at stage 1, and at stage 3 6 and 4."""
-    micros, n = 2, 2
+    micros, n, two = 2, 2, two["cases"]
     plain, tied = (sum(p.numel() for p in laid_net(name).parameters()) for name in ("plain", "tied"))
     assert two["data"]["sent"] == {"all_reduce": 2 * 4 * plain * (n - 1) // n, "figures": two["data"]["sent"]["figures"]}
     assert within(two["zero1"]["sent"]["all_gather"], 4 * plain / 2) and within(two["zero1"]["sent"]["reduce_scatter"], 4 * plain / 2)
@@ -76,22 +89,9 @@ def within(sent: float, formula: float, padding: float = 0.02) -> bool:
     return formula <= sent <= (1 + padding) * formula
 
 
-def test_a_checkpoint_goes_on_on_another_mesh(tmp_path: Path) -> None:
-    """Written on one mesh at half of the run, read on another: the curve is that of a process that was never stopped."""
-    shards(tmp_path / "alone" / "data")
-    alone = laid(tmp_path / "alone", ALONE)
-    train(alone)
-    ways = [("shard", "tensor"), ("tensor", "alone"), ("alone", "shard")]
-    for number, (before, after) in enumerate(ways):
-        folder = tmp_path / str(number)
-        shards(folder / "data")
-        for mesh, stop in ((before, STEPS // 2), (after, 0)):
-            ranks = 1 if mesh == "alone" else 2
-            rank_processes.run("mesh_run", "part", ranks, folder, str(folder), mesh, str(stop))
-        found = [json.loads(line) for line in (folder / "figures.jsonl").read_text().splitlines()]
-        wanted = figures(alone)
-        assert [row["step"] for row in found] == list(range(1, STEPS + 1))
-        assert max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(found, wanted, strict=True)) < 1e-5, (before, after)
+@pytest.mark.wide
+def test_checkpoints_of_four_ranks_go_on_on_other_meshes(tmp_path: Path) -> None:
+    assert max(told(tmp_path, 4, {}, [["shard4", "data_shard"], ["data_tensor", "shard4"], ["shard4", "alone"]])["ways"]) < 1e-5
 
 
 def test_a_mesh_of_one_asks_nobody() -> None:
@@ -133,12 +133,6 @@ def test_bits_tell_tensors_apart() -> None:
     other = one.clone()
     other[[5, 9]] = other[[9, 5]]
     assert int(bits(one)) != int(bits(other)) and int(bits(torch.zeros(4))) != int(bits(-torch.zeros(4)))
-
-
-def test_ranks_whose_weights_have_come_apart_are_stopped(tmp_path: Path) -> None:
-    shards(tmp_path / "data")
-    told = rank_processes.end(rank_processes.start("mesh_run", "corrupted", 2, tmp_path, str(tmp_path)))
-    assert all("parameters differ between ranks after step" in output for _, output in told), told
 
 
 def test_the_comparison_can_fail(tmp_path: Path) -> None:
