@@ -235,7 +235,10 @@ class Schedule(Protocol):
 class Backward(Protocol):
     """Owns forward and backward: accumulation, streaming, per-example, zeroth order. `value(net, micro)` is one micro-batch's
     share of the step's loss, also for some of its rows, and for anything in the place of `net` that is called like it; `value.seen` is
-    what the loss saw of all rows together. Gradients are left in `.grad`."""
+    what the loss saw of all rows together. Gradients are left in `.grad`. `divides = True` says that what it leaves and returns for some
+    micro-batches adds up to that of all, so that ranks can share a step."""
+
+    divides: ClassVar[bool]  # optional
 
     def backward(self, net: nn.Module, micros: Sequence[Batch], value: Callable[..., Any], rng: Rng) -> dict[str, float]: ...
     def transform(self, grads: Sequence[Tensor]) -> dict[str, float]: ...  # optional: clipping, noise; in place, returns numbers
@@ -289,14 +292,20 @@ class Batching(Protocol):
 
 
 class Parallel(Protocol):
-    """How a model and a batch are laid over a mesh; `exact = False` says its tolerance in the claim."""
+    """How a model and a batch are laid over the `axes` of a mesh, a train.mesh.Mesh; `exact = False` says its tolerance in the claim.
 
+    `place` changes the model in place before any step; `split` gives a rank its part of a micro-batch. `before` is called when micro-batch
+    `number` of `of` begins, and with -1 when a loss looks at the whole step. `unfit` says, before any work, why a model of this config
+    and rows of so many tokens cannot be laid over these sizes, "" where they can.
+    """
+
+    axes: ClassVar[tuple[str, ...]]
     exact: ClassVar[bool]
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module: ...
-    def split(self, batch: Batch, mesh: Any) -> Batch: ...
-    def backward(self, net: nn.Module, micros: Sequence[Batch], value: Callable[..., Any], rng: Rng) -> dict[str, float]: ...  # optional
-    def update(self, groups: Sequence[Any], apply: Callable[[Any], None]) -> None: ...  # optional
+    def unfit(self, cfg: Any, row: int, sizes: Mapping[str, int]) -> str: ...
+    def split(self, batch: Batch, mesh: Any) -> Batch: ...  # optional
+    def before(self, net: nn.Module, mesh: Any, number: int, of: int) -> None: ...  # optional
 
 
 # ---- model --------------------------------------------------------------------------------------------------------------

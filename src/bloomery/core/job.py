@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import CheckFailed
+from bloomery.core.ranks import Ranks
 
 if TYPE_CHECKING:
     from bloomery.core.executors import Executor
@@ -30,7 +31,11 @@ class Forecast:
 
 @dataclass
 class Job:
-    """One step at work. `out` becomes the artifact; `work` survives a kill and is where partial state belongs."""
+    """One step at work. `out` becomes the artifact; `work` survives a kill and is where partial state belongs.
+
+    Where several `ranks` share a step, each has folders of its own, those of the first are the artifact's, and `shared` is the work folder
+    of the first, in which all write.
+    """
 
     out: Path
     work: Path
@@ -45,6 +50,12 @@ class Job:
     checks: list[dict[str, Any]] = field(default_factory=list)
     resumes: int = 0
     annotations: list[str] = field(default_factory=list)  # names of those that were used, which `gc` keeps with the artifact
+    ranks: Ranks = field(default_factory=Ranks)
+
+    @property
+    def shared(self) -> Path:
+        """Where all ranks of a step write together."""
+        return self.work if self.ranks.first else self.work.parent
 
     def fact(self, name: str, value: Any) -> None:
         """A number (or JSON value) for the card."""

@@ -24,6 +24,7 @@ from bloomery.core.machine import Machine, memory_free, remembered
 from bloomery.core.recipe import Recipe, Step
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact, Store
+from bloomery.core.team import Team
 from bloomery.seams import Rng
 
 COVERED = ("stage", "knobs", "seed", "inputs", "outside", "mode", "sources", "versions", "reads")  # of a card, by its address
@@ -55,6 +56,18 @@ def plan(recipe: Recipe, store: Store, machine: Callable[[], Machine] | None = N
     `machine` is asked for only where something is to be forecast. BadInput names what would fail.
     """
     measured = machine or (lambda: remembered(store.root / "machine.json"))
+    planned = addressed(recipe, store)
+    for entry in planned.values():
+        if entry.made is None:
+            with placed(entry.step):
+                installed(entry.step)
+                entry.stage = build(entry.step, planned, store)
+                entry.forecast = forecast(entry, planned, store, measured)
+    return list(planned.values())
+
+
+def addressed(recipe: Recipe, store: Store) -> dict[str, Planned]:
+    """Every step by name, with its address and its artifact where the store has it."""
     planned: dict[str, Planned] = {}
     for step in recipe.steps.values():
         inputs = {
@@ -64,13 +77,8 @@ def plan(recipe: Recipe, store: Store, machine: Callable[[], Machine] | None = N
         card = describe(recipe, step, inputs)
         card["folders"] = {given(ref, store).address: ref.folder for refs in step.inputs.values() for ref in refs if ref.folder}
         address = lineage.address({**{key: card[key] for key in COVERED}, "knobs": telling(step.stage, card["knobs"])})
-        entry = planned[step.name] = Planned(step, address, {**card, "address": address}, store.find(step.stage.name, address))
-        if entry.made is None:
-            with placed(step):
-                installed(step)
-                entry.stage = build(step, planned, store)
-                entry.forecast = forecast(entry, planned, store, measured)
-    return list(planned.values())
+        planned[step.name] = Planned(step, address, {**card, "address": address}, store.find(step.stage.name, address))
+    return planned
 
 
 def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dic
         light = step.stage.load()(**blank, **plain)
         seen = light.probe() if hasattr(light, "probe") else {}
         mode = light.mode() if hasattr(light, "mode") else {}
-    code = lineage.closure([step.stage, *lineage.methods_of(step.stage, step.knobs)])
+    code = lineage.closure([step.stage, *lineage.methods_of(step.stage, telling(step.stage, step.knobs))])
     about = {
         "stage": step.stage.name,
         "kind": step.stage.class_vars.get("makes", ""),
@@ -176,12 +184,13 @@ def too_large(needed: float, limit: float, found: list[Any]) -> str:
 
 
 def run(
-    recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | None = None, record: bool = True, memory: float = 0.0
-) -> list[Planned]:
+    recipe: Recipe, store: Store, quiet: bool = False, executor: Executor | None = None, record: bool = True, memory: float = 0.0,
+    team: Team | None = None,
+) -> list[Planned]:  # fmt: skip
     """Make what is missing, in order; each artifact appears whole or not at all, and a killed run resumes where it stood.
 
     Without `record`, `gc` does not know of the run: whoever calls keeps a record of what it needs (the lab, for many runs at once).
-    `memory` is a limit in bytes, 0 = what is free.
+    `memory` is a limit in bytes, 0 = what is free. Steps whose stage says `together` are made by all processes of a `team`.
     """
     log, signals, begun = Log(quiet=quiet), Signals(), False
     with signals.listening():
@@ -189,6 +198,7 @@ def run(
         planned = plan(recipe, store, lambda: replace(remembered(store.root / "machine.json"), effort=effort))
         room(planned, store)
         fits(planned, store, memory)
+        launchable(planned)
         sound(planned, store)
         by_name = {entry.step.name: entry for entry in planned}
         names = {entry.step.name: f"{entry.step.stage.name}-{entry.address[:16]}" for entry in planned}
@@ -201,7 +211,7 @@ def run(
                 continue
             try:
                 with named_troubles(entry.step.place, store):
-                    entry.made = make(entry, by_name, recipe, store, executor or Local(), signals, quiet)
+                    entry.made = make(entry, by_name, recipe, store, executor or Local(), signals, quiet, team)
             except Busy as busy:
                 raise (Interrupted(str(busy)) if begun else busy) from None
             begun = True
@@ -214,6 +224,14 @@ def run(
 def record_name(recipe: Recipe) -> str:
     """Recipes of one name in different files have records of their own, so that `gc` keeps the results of both."""
     return f"{recipe.name}-{hashlib.sha256(str(Path(recipe.place).resolve()).encode()).hexdigest()[:8]}"
+
+
+def launchable(planned: list[Planned]) -> None:
+    """BadInput, before any work, for a step that the processes that were started cannot make together."""
+    for entry in planned:
+        if not entry.made and hasattr(entry.stage, "launch"):
+            with placed(entry.step):
+                entry.stage.launch(entry.forecast)
 
 
 def sound(planned: list[Planned], store: Store) -> None:
@@ -235,8 +253,9 @@ def room(planned: list[Planned], store: Store) -> None:
 
 
 def make(
-    entry: Planned, planned: Mapping[str, Planned], recipe: Recipe, store: Store, executor: Executor, signals: Signals, quiet: bool
-) -> Artifact:
+    entry: Planned, planned: Mapping[str, Planned], recipe: Recipe, store: Store, executor: Executor, signals: Signals, quiet: bool,
+    team: Team | None = None,
+) -> Artifact:  # fmt: skip
     """One step: run, check, publish."""
     step, stage_name = entry.step, entry.step.stage.name
     with store.making(stage_name, entry.address) as work:
@@ -252,8 +271,14 @@ def make(
         job = Job(out, work, rng, step.seed, log, executor, store, recipe.resolved(), signals, resumes=meter.attempts - 1)
         log.say(f"{stage_name}{' goes on' if job.resumes else ''}, about {entry.forecast.seconds:,.0f} s")
         stage = build(step, planned, store)
+        shared = team if team is not None and step.stage.class_vars.get("together") else None
         with meter:
+            if shared:
+                job.ranks = shared.ranks
+                shared.call(step.name, entry.card)
             stage.run(job)
+            if shared:
+                shared.finished()
             stage.check(out, job)
         job.demand()
         if signals.stopping:

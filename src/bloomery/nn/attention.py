@@ -5,6 +5,7 @@ Shapes: B rows, T tokens, H query heads, K key heads, G = H / K query heads that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -159,6 +160,7 @@ class Attention(nn.Module):
         widths = (cfg.query_width, cfg.key_width) if self.whole else (cfg.head_width, cfg.head_width)
         self.q_norm, self.k_norm = (Norm(n, cfg.norm_eps) if cfg.qk_norm else None for n in widths)
         self.out = nn.Linear(cfg.query_width, cfg.width, bias=cfg.out_bias)
+        self.across: Callable[..., Tensor] | None = None  # attends in the place of `attend`, where rows lie on several ranks
 
     def split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, T, H, E), keys and values (B, T, K, E), not yet rotated."""
@@ -179,7 +181,8 @@ class Attention(nn.Module):
             q, k = (rotate(z.transpose(1, 2), ctx.cos, ctx.sin, by, heads=1).transpose(1, 2) for z, by in ((q, scale), (k, 1.0)))
         elif scale != 1.0:
             q = q * scale
-        return self.out(attend(q, k, v, ctx.documents, self.causal, self.window, self.cap, self.scale, ctx.bias, ctx.prefix))
+        mix = self.across or attend
+        return self.out(mix(q, k, v, ctx.documents, self.causal, self.window, self.cap, self.scale, ctx.bias, ctx.prefix))
 
     def step(self, x_BTD: Tensor, layer: int, cache: Any) -> Tensor:
         """The same for tokens that continue `cache`: the first tokens of all attend as in training, later ones over the slots."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
+
 import torch
 from torch import nn
 
@@ -22,4 +25,22 @@ def emptied(module: nn.Module, device: torch.device | str = "cpu", dtype: torch.
         for name, t in unit._buffers.items():
             if t is not None:
                 unit._buffers[name] = known.setdefault(id(t), torch.empty_like(t, device=device))
+    return module
+
+
+def outline(module: nn.Module) -> nn.Module:
+    """A copy whose parameters have shapes alone, so that it takes no memory."""
+    known = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in module.parameters()}
+    return deepcopy(module, known)
+
+
+def filled(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """`module` with these parameters in place of its own, by name; one that is shared stays shared, and the others stay as they are."""
+    parameters = dict(module.named_parameters())
+    own = {id(p): name for name, p in parameters.items()}
+    made = {name: nn.Parameter(weight, parameters[name].requires_grad) for name, weight in weights.items()}
+    for unit in module.modules():
+        for key, p in unit._parameters.items():
+            if p is not None and own[id(p)] in made:
+                unit._parameters[key] = made[own[id(p)]]
     return module

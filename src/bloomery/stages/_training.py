@@ -74,14 +74,15 @@ def compiling(stage: Any) -> bool | str:
     return "off"
 
 
-def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, Any]:
+def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float, mesh: Any) -> dict[str, Any]:
     """Fields of `loop.Training` that both stages fill alike; `flops` are those of a token."""
     from bloomery.train.checkpoint import Checkpoints
     from bloomery.train.spikes import Guard
 
-    every = stage.checkpoint_steps
+    every, group = stage.checkpoint_steps, mesh.files if mesh.many else None
     return {
-        "checkpoints": Checkpoints(job.work / "checkpoints", stage.checkpoints_kept, every if stage.spikes == "back" else 0),
+        "mesh": mesh,
+        "checkpoints": Checkpoints(job.shared / "checkpoints", stage.checkpoints_kept, every if stage.spikes == "back" else 0, group),
         "curve": job.work / CURVE,
         "log": job.log,
         "save_every": stage.checkpoint_seconds,
@@ -90,11 +91,11 @@ def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float) -> dict[str, 
         "mode": mode,
         "guard": Guard(stage.spikes, stage.spike_window, stage.spike_sigmas, job.work / SPIKES),
         "stall_seconds": stage.stall_seconds,
-        "weights": Checkpoints(job.work / WEIGHTS, keep=0) if stage.weights_every else None,
+        "weights": Checkpoints(job.shared / WEIGHTS, keep=0, group=group) if stage.weights_every else None,
         "weights_every": stage.weights_every,
         "flops_per_token": flops,
         "peak_flops": peak(job, mode),
-        "report_to": stage.report_to,
+        "report_to": stage.report_to if mesh.first else (),
         "settings": settings(stage),
     }
 
@@ -122,13 +123,13 @@ def sizes(model: Any, loss: Any) -> Any:
     return torch.from_numpy(token_bytes(words, model.net.cfg.vocab)) if type(loss) is CrossEntropy and words.is_file() else None
 
 
-def answers(model: Any, sizes: Any, rows: list, compiled: bool) -> Callable[[], dict[str, float]]:
+def answers(model: Any, sizes: Any, rows: list, compiled: bool, mesh: Any) -> Callable[[], dict[str, float]]:
     """Measures held-out answers: nats of a token, and bits of a byte where sizes of tokens are known."""
     from bloomery.train import heldout
 
     if sizes is None:
-        return lambda: {"heldout_nats": heldout.nats_per_token(model.net, rows, compiled)}
-    return lambda: heldout.figures(model.net, rows, sizes.numpy(), {}, compiled)
+        return lambda: {"heldout_nats": heldout.nats_per_token(model.net, rows, compiled, mesh)}
+    return lambda: heldout.figures(model.net, rows, sizes.numpy(), {}, compiled, mesh)
 
 
 def peak(job: Job, mode: dict[str, Any]) -> float:

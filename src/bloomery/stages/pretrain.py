@@ -15,8 +15,8 @@ from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine
 from bloomery.nn.config import Config
-from bloomery.seams import Backward, Batching, Clock, Init, Loss, Module, Optim, Rng, Saved, Schedule, View
-from bloomery.stages import _training
+from bloomery.seams import Backward, Batching, Clock, Init, Loss, Module, Optim, Parallel, Rng, Saved, Schedule, View
+from bloomery.stages import _mesh, _training
 from bloomery.stages._shape import further
 from bloomery.train.record import check_audit, hash_weights, lossy, typical_speed
 
@@ -77,10 +77,14 @@ class Pretrain:
     spikes: Literal["off", "stop", "dump", "skip", "back"] = "dump"  # a loss that leaps: ids of its documents are written; skip: no update
     spike_window: int = 64  # losses of which the median and the spread set the limit, see train/spikes.py
     spike_sigmas: float = 8.0  # robust standard deviations above the median at which a loss leaps
+    mesh: dict[str, int] | Literal["auto"] = "auto"  # processes along data, shard, context, tensor; auto: all have copies and other rows
+    parallel: tuple[Parallel, ...] = ()  # how the axes are laid out, where not as usual: [{zero: {stage: 2}}]
     stall_seconds: float = 1800.0  # where no step ends for so long, all stacks are printed and the process ends; 0 = never
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # trackers that get the figures of every step
     makes: ClassVar[str] = "model"
     needs: ClassVar[tuple] = ("torch",)
+    together: ClassVar[bool] = True  # all processes of a launch make it
+    apart: ClassVar[tuple] = ("mesh", "parallel")  # these change the last digits alone, and a run may go on with others
 
     def __post_init__(self) -> None:
         for name in ("tokens", "batch", "evaluate_tokens"):
@@ -142,6 +146,10 @@ class Pretrain:
 
         return _fit.fitting(self, forecast, inputs, machine, limit)
 
+    def launch(self, forecast: Forecast) -> None:
+        """BadInput where the processes that were started cannot share the run."""
+        _mesh.launch(self, forecast)
+
     def words(self) -> int:
         """The vocabulary of data from outside, of which no facts are known; a usual one where they are still to be made."""
         from bloomery.data.tokenizer import Tokenizer
@@ -186,9 +194,8 @@ class Pretrain:
         from bloomery.data.tokenizer import Tokenizer
         from bloomery.nn.modules import buffers
         from bloomery.stages._pretrain_begin import begin, keep
-        from bloomery.train import allocator, compiled, float8, heldout, loop, precision
+        from bloomery.train import allocator, compiled, float8, heldout, loop
         from bloomery.train.deterministic import deterministic
-        from bloomery.train.optimizer import Optimizer
 
         mode = self.mode()
         allocator.keep_memory()
@@ -197,11 +204,11 @@ class Pretrain:
         feed = self.sound_feed(tokenizer, job.rng.child("batches"))
         begun = begin(self, self.config(int(self.data.facts.get("vocab") or tokenizer.vocab)), job)  # outside folders have no facts
         begun.to(_training.device_of(mode))
-        dtype, rng = precision.dtype(mode["precision"]), job.rng.child("optimizer")
-        mover = Optimizer(begun.net, self.optimizer, rng, self.decay, dtype, self.rest, begun.rates)
+        mesh = _mesh.mesh(self, begun.cfg, self.context, job)
+        mover = _mesh.mover(begun.net, self, mesh, job, begun.rates)
         if mode["precision"] == "float8":
             job.fact("float8", float8.convert(begun.net))
-        run = self.training(begun, mover, feed, mode, job)
+        run = self.training(begun, mover, feed, mesh, job)
         with job.graceful(), deterministic(self.deterministic):
             if mode["compile"]:
                 job.fact("compile_seconds", compiled.compile_blocks(begun.net, feed, self.loss, job.log, begun.roles))
@@ -212,8 +219,10 @@ class Pretrain:
         job.fact("optimizer_state_bytes", mover.state_bytes())
         job.fact("heldout_sample_bits_per_byte", None)  # stays so where nothing is held out
         kind, rows = self.checked(job)
-        job.fact(f"{kind}_sample_bits_per_byte", heldout.bits_per_byte(begun.net, rows, self.sizes(begun.cfg)))
+        job.fact(f"{kind}_sample_bits_per_byte", heldout.bits_per_byte(begun.net, rows, self.sizes(begun.cfg), mesh=mesh))
         weights = {**mover.weights(), **buffers(begun.net)}
+        if not mesh.first:
+            return
         self.write(begun.cfg, {name: t.cpu() for name, t in weights.items()}, outcome, job)
         if self.saved is not None:
             job.fact("saved_bytes", begun.watch().peak_bytes)
@@ -221,14 +230,14 @@ class Pretrain:
         if self.keep_state:
             keep(job.out, run, outcome.clock.step)
 
-    def training(self, begun: Any, mover: Any, feed: Any, mode: dict, job: Job) -> Any:
+    def training(self, begun: Any, mover: Any, feed: Any, mesh: Any, job: Job) -> Any:
         """The run, with what it measures on the way."""
         import torch
 
         from bloomery.methods.loss.cross_entropy import CrossEntropy
         from bloomery.train import loop
 
-        steps, rng = -(-self.tokens // (self.rows * self.context)), job.rng.child("train")
+        mode, steps, rng = self.mode(), -(-self.tokens // (self.rows * self.context)), job.rng.child("train")
         return loop.Training(
             net=begun.net,
             feed=feed,
@@ -240,7 +249,7 @@ class Pretrain:
             total=steps * self.rows * self.context,
             batch=self.rows * self.context,
             rng=rng,
-            evaluate=self.evaluation(begun, mode, job),
+            evaluate=self.evaluation(begun, mesh, job),
             evaluate_every=self.evaluate_every or max(1, steps // 6),
             reads=True,
             roles=begun.roles,
@@ -250,10 +259,10 @@ class Pretrain:
             sizes=torch.from_numpy(self.sizes(begun.cfg)).to(_training.device_of(mode))
             if self.causal and type(self.loss) is CrossEntropy
             else None,
-            **_training.kept(self, job, mode, begun.cfg.flops_per_token(self.context)),
+            **_training.kept(self, job, mode, begun.cfg.flops_per_token(self.context), mesh),
         )
 
-    def evaluation(self, begun: Any, mode: dict, job: Job) -> Any:
+    def evaluation(self, begun: Any, mesh: Any, job: Job) -> Any:
         """What is measured on held-out rows: how well text is predicted, or, where all tokens are seen, the loss itself."""
         from bloomery.train import heldout
 
@@ -263,7 +272,8 @@ class Pretrain:
         domains = heldout.by_domain(scored, self.evaluate_tokens) if self.causal else {}
         rows = heldout.sample(scored, self.evaluate_tokens)
         if self.causal:
-            return lambda: heldout.figures(begun.net, rows, self.sizes(begun.cfg), domains, mode["compile"])
+            compiled = self.mode()["compile"]
+            return lambda: heldout.figures(begun.net, rows, self.sizes(begun.cfg), domains, compiled, mesh)
         return lambda: heldout.loss_of(self.loss, {"net": begun.net, **begun.roles}, rows, job.rng.child("scored"))
 
     def sizes(self, cfg: Config) -> Any:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine
-from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Rng, Schedule, View, Vocab
-from bloomery.stages import _training
+from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Parallel, Rng, Schedule, View, Vocab
+from bloomery.stages import _mesh, _training
 from bloomery.stages._tune_forecast import LONGEST, answering
+from bloomery.stages._tune_measures import compare, copy_words, mean_nats, nats
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
-    from bloomery.data.chat.template import ChatTemplate
     from bloomery.infer.model import Model
     from bloomery.train.conversations import Conversations
 
@@ -68,10 +68,14 @@ class Tune:
     spikes: Literal["off", "stop", "dump", "skip", "back"] = "dump"  # a loss that leaps: ids of its documents are written; skip: no update
     spike_window: int = 64  # losses of which the median and the spread set the limit, see train/spikes.py
     spike_sigmas: float = 8.0  # robust standard deviations above the median at which a loss leaps
+    mesh: dict[str, int] | Literal["auto"] = "auto"  # processes along data, shard, context, tensor; auto: all have copies and other rows
+    parallel: tuple[Parallel, ...] = ()  # how the axes are laid out, where not as usual: [{zero: {stage: 2}}]
     stall_seconds: float = 1800.0  # where no step ends for so long, all stacks are printed and the process ends; 0 = never
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # trackers that get the figures of every step
     makes: ClassVar[str] = "model"
     needs: ClassVar[tuple] = ("torch",)
+    together: ClassVar[bool] = True  # all processes of a launch make it
+    apart: ClassVar[tuple] = ("mesh", "parallel")  # these change the last digits alone, and a run may go on with others
 
     def __post_init__(self) -> None:
         if self.epochs <= 0 or self.rate <= 0 or self.decay < 0:
@@ -125,6 +129,10 @@ class Tune:
 
         return _fit.fitting(self, forecast, inputs, machine, limit)
 
+    def launch(self, forecast: Forecast) -> None:
+        """BadInput where the processes that were started cannot share the run."""
+        _mesh.launch(self, forecast)
+
     def demand(self) -> None:
         """Look at what comes from outside: the model's architecture, and the rows of a file that is read quickly."""
         model, data = (one if one is not None and one.card.get("stage") == "outside" else None for one in (self.model, self.data))
@@ -144,7 +152,7 @@ class Tune:
         import torch
 
         from bloomery.infer.model import load
-        from bloomery.train import allocator, compiled, float8, heldout, loop, precision
+        from bloomery.train import allocator, compiled, float8, heldout, loop
         from bloomery.train.deterministic import deterministic
 
         mode = self.mode()
@@ -155,7 +163,8 @@ class Tune:
         feed = self.sound_feed(laid, model, job.rng.child("batches"))
         before = nats(model, laid, self.measured)
         model.net.to(_training.device_of(mode))
-        mover = self.mover(model, precision.dtype(mode["precision"]), job)
+        mesh = _mesh.mesh(self, model.net.cfg, laid.context, job)
+        mover, alone = self.mover(model, mesh, job)
         rows, total = self.rows(laid), max(1, round(self.epochs * laid.trained))
         held = self.feed(laid, "heldout", model, job.rng.child("heldout")) if laid.heldout else None
         scored = heldout.sample(held, 32 * laid.context) if held else []
@@ -177,10 +186,10 @@ class Tune:
                     total=total,
                     batch=rows * laid.context,
                     rng=job.rng.child("train"),
-                    evaluate=_training.answers(model, sizes, scored, mode["compile"]) if scored else None,
+                    evaluate=_training.answers(model, sizes, scored, mode["compile"], mesh) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
                     sizes=None if sizes is None else sizes.to(_training.device_of(mode)),
-                    **_training.kept(self, job, mode, _training.flops(model.net, laid.context)),
+                    **_training.kept(self, job, mode, _training.flops(alone, laid.context), mesh),
                 )
             )
         if outcome.resumed:
@@ -189,7 +198,10 @@ class Tune:
         compiled.uncompile(model.net.eval())
         float8.restore(model.net)
         job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured)) if laid.heldout else None)
-        self.write(model, {name: t.cpu() for name, t in mover.weights().items()}, outcome, laid, job)
+        weights = {name: t.cpu() for name, t in mover.weights().items()}
+        if not mesh.first:
+            return
+        self.write(alone, weights, outcome, laid, job)
         if laid.heldout:
             compare(before, nats(load(job.out), laid, self.measured), laid, job)
 
@@ -202,33 +214,30 @@ class Tune:
         job.log.say(f"format {laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
         return laid
 
-    def mover(self, model: Model, dtype: Any, job: Job) -> Any:
-        """What moves the trained parameters: all, or the adapter's and those of `train_also`."""
+    def mover(self, model: Model, mesh: Any, job: Job) -> tuple[Any, Any]:
+        """What moves the trained parameters, all or the adapter's and those of `train_also`; and the model as it is in one process."""
+        from bloomery.nn.empty import outline
         from bloomery.rewrite.adapters import attach
-        from bloomery.train.optimizer import Optimizer
 
         if self.adapter is not None:
             names = attach(model.net, self.adapter, job.rng.child("adapter"), also=self.train_also)
             job.fact("adapted", names)
-        return Optimizer(model.net, self.optimizer, job.rng.child("optimizer"), self.decay, dtype, self.rest)
+        alone = outline(model.net) if mesh.cuts else model.net
+        return _mesh.mover(model.net, self, mesh, job), alone
 
-    def write(self, model: Model, weights: dict, outcome: Any, laid: Conversations, job: Job) -> None:
+    def write(self, net: Any, weights: dict, outcome: Any, laid: Conversations, job: Job) -> None:
         """The model or its adapter, its tokenizer with the template, the held-out conversations, and what is known of the run."""
         import torch
 
         from bloomery.data.chat.read import write_chats
         from bloomery.nn import peft
+        from bloomery.nn.empty import filled
         from bloomery.nn.saving import assemble, save
 
-        net = model.net.cpu().float()
         if self.adapter is None:
-            state = {**weights}
-            save(assemble(net.cfg, state, torch.float32, job.out), job.out)
+            save(assemble(net.cfg, {**weights}, torch.float32, job.out), job.out)
         else:
-            parameters = dict(net.named_parameters())
-            for name, weight in weights.items():
-                parameters[name].data = weight
-            peft.save(net, job.out, str(self.model.folder.resolve()))
+            peft.save(filled(net, weights), job.out, str(self.model.folder.resolve()))
         copy_words(self.model.folder, job.out, laid.template)
         for part in ("train", "heldout"):
             write_chats(job.out / f"{part}.parquet", [one for one, _ in getattr(laid, part)])
@@ -361,39 +370,3 @@ class Tune:
             limit = DRIFT[self.mode()["precision"]]
             note = f"{found:.4f} against {trained:.4f} in training's own precision"
             job.check("held-out nats per answer token, read back against trained", abs(found / trained - 1), limit, note=note)
-
-
-def mean_nats(told: list[tuple[float, float]]) -> float:
-    """Per token."""
-    return sum(each for each, _ in told) / sum(tokens for _, tokens in told)
-
-
-def nats(model: Model, laid: Conversations, most: int) -> list[tuple[float, float]]:
-    """(nats, tokens) of the answers of each of `most` held-out conversations, in the precision of the model."""
-    from bloomery.infer.score import log_probabilities
-    from bloomery.train.conversations import sums
-
-    chosen = laid.measured(most)
-    return sums(log_probabilities(model.net, [ids for _, (ids, _) in chosen], context=laid.context), chosen)
-
-
-def copy_words(source: Path, out: Path, template: ChatTemplate) -> None:
-    """The tokenizer's files, what ends an answer, and the template that was trained with."""
-    from bloomery.nn import hf
-
-    hf.copy_words(source, out)
-    template.save(out)
-
-
-def compare(before: list[tuple[float, float]], after: list[tuple[float, float]], laid: Conversations, job: Job) -> None:
-    """Held-out answer nats before and after, and their paired difference with an interval clustered by package."""
-    from bloomery.num.statistics import paired, ratio
-
-    tokens = [weight for _, weight in before]
-    groups = [one.package or one.id for one, _ in laid.measured(len(before))]
-    rng = job.rng.child("interval")
-    summed = {"before": [each for each, _ in before], "after": [each for each, _ in after]}
-    for name, each in summed.items():
-        job.fact(f"answer_nats_{name}", ratio(each, tokens, groups, rng).value)
-    change = paired(summed["after"], summed["before"], tokens, groups, rng)
-    job.fact("answer_nats_change", {"value": change.value, "low": change.low, "high": change.high, "n": change.n, "groups": change.groups})

@@ -9,28 +9,33 @@ import torch
 from torch import nn
 
 from bloomery.nn.mixture import Mixture
-from bloomery.train.optimizer import Optimizer
+from bloomery.num.clipping import local
+from bloomery.train.mesh import ALONE, Mesh
 
 STEPS = 3
 
 
 class Audit:
-    """Watches the first steps of a run; `verdict` is kept in the checkpoint, so that a resumed run does not ask again."""
+    """Watches the first steps of a run; `verdict` is kept in the checkpoint, so that a resumed run does not ask again.
 
-    def __init__(self, net: nn.Module, optimizer: Optimizer, done: dict[str, Any] | None = None) -> None:
-        self.optimizer, self.verdict, self.steps = optimizer, done, 0
+    Where ranks hold parts of parameters, what one of them has seen counts for all.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: Any, done: dict[str, Any] | None = None, mesh: Mesh = ALONE) -> None:
+        self.optimizer, self.verdict, self.steps, self.mesh = optimizer, done, 0, mesh
         if done is None:
-            self.before = optimizer.master.clone()
-            self.frozen = {name: (p, p.detach().clone()) for name, p in net.named_parameters() if not p.requires_grad}
+            self.before = {name: p.clone() for name, p in optimizer.masters().items()}
+            self.frozen = {name: (p, p.clone()) for name, p in optimizer.frozen().items()}
             self.silent = {one.name for one in optimizer.claims}
             mixtures = [(name, unit) for name, unit in net.named_modules() if isinstance(unit, Mixture)]
             self.idle = {f"{name}.experts.{key}" for name, unit in mixtures for key, _ in unit.experts.named_parameters()}
 
     def gradients(self, grads: list[torch.Tensor]) -> None:
         """Look at the gradients of a step, in the order of the optimizer's claims."""
-        if self.verdict is None:
-            pairs = zip(self.optimizer.claims, grads, strict=True)
-            self.silent -= {one.name for one, g in pairs if one.name in self.silent and bool(g.any())}
+        if self.verdict is None and self.silent:
+            pairs = [(one.name, g) for one, g in zip(self.optimizer.claims, grads, strict=True) if one.name in self.silent]
+            heard = self.mesh.any([bool(local(g).any()) for _, g in pairs])
+            self.silent -= {name for (name, _), found in zip(pairs, heard, strict=True) if found}
 
     def after_step(self, last: bool = False) -> None:
         """Once enough steps are done, or the last one is: {"trained", "silent", "unmoved", "moved"} of parameter names and counts."""
@@ -39,8 +44,10 @@ class Audit:
         self.steps += 1
         if (self.steps < STEPS or self.silent & self.idle) and not last:  # an expert waits for the first token that chooses it
             return
-        changed = self.optimizer.master != self.before
-        unmoved = [one.name for one in self.optimizer.claims if not bool(changed[one.start : one.stop].any())]
-        moved = [name for name, (p, old) in self.frozen.items() if not torch.equal(p, old)]
+        now = self.optimizer.masters()
+        changed = self.mesh.any([not torch.equal(p, now[name]) for name, p in self.before.items()])
+        other = self.mesh.any([not torch.equal(p, old) for p, old in self.frozen.values()])
+        unmoved = [name for name, found in zip(self.before, changed, strict=True) if not found]
+        moved = [name for name, found in zip(self.frozen, other, strict=True) if found]
         self.verdict = {"trained": len(self.optimizer.claims), "silent": sorted(self.silent), "unmoved": unmoved, "moved": moved}
         del self.before, self.frozen

@@ -31,7 +31,13 @@ class Feed:
 
     `context` is the longest T, `micro` the rows of a micro-batch at that length. Document numbers of the last step are in
     `documents`. Raises BadInput for a view that needs more spare ids than the vocabulary has.
+
+    Several ranks plan the same step, and each makes its `part` of the rows: the place of this rank, and how many there are. Where the rows
+    cannot be divided, the last ranks get rows of padding. With `looks` all rows of the step are made too, as `whole`.
     """
+
+    part: tuple[int, int] = (0, 1)
+    looks = False
 
     def __init__(self, shards: Shards, batching: Batching, view: View, context: int, micro: int, rng: Rng, vocab: Vocab) -> None:
         self.shards, self.batching, self.view, self.vocab = shards, batching, view, vocab
@@ -44,6 +50,7 @@ class Feed:
         self.pool = Pool(lengths, room, *shards.domains())
         self.state: Any = None
         self.documents: list[int] = []
+        self.whole: list[Batch] = []
 
     @property
     def lengths(self) -> np.ndarray:
@@ -51,15 +58,20 @@ class Feed:
         return self.pool.lengths
 
     def next(self, clock: Clock) -> list[Batch]:
-        """The micro-batches of the step that begins at `clock`."""
-        rows = self.plan(clock)
+        """The micro-batches of the step that begins at `clock`: of this rank's rows, as many as every other rank's."""
+        rows, (at, of) = self.plan(clock), self.part
         self.documents = sorted({document for row in rows for document, _, _ in row})
-        seen = [self.views(row, clock) for row in rows]
-        long, micro = self.context, self.micro
-        if getattr(self.batching, "uneven", False):
-            long = max(map(extent, seen))
-            micro = micro_rows(len(rows), max(1, self.micro * self.context // max(1, long)), long)
+        uneven, each = getattr(self.batching, "uneven", False), -(-len(rows) // of)
+        own = slice(at * each, (at + 1) * each)
+        seen = [self.views(row, clock) for row in (rows if uneven or self.looks else rows[own])]
+        long = max(map(extent, seen)) if uneven else self.context
         laid = [lay(views, long) for views in seen]
+        self.whole = [stack(laid)] if self.looks else []
+        laid = laid[own] if uneven or self.looks else laid
+        laid += [lay([], long) for _ in range(each - len(laid))]
+        micro = self.micro
+        if uneven or of > 1:
+            micro = micro_rows(each, max(1, self.micro * self.context // max(1, long)), long)
         return [stack(laid[i : i + micro]) for i in range(0, len(laid), micro)]
 
     def plan(self, clock: Clock) -> list[list[tuple[int, int, int]]]:

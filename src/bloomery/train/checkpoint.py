@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bloomery.core.errors import CheckFailed
 from bloomery.core.files import sha256_file, to_disk
 
 STATE, NAME, TORN = "state.json", "step-", "torn-"
@@ -73,10 +74,13 @@ class Checkpoints:
         found, self.done = self.done, []
         return found
 
-    def newest(self, anchored: bool = False, into: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def newest(
+        self, anchored: bool = False, into: Mapping[str, Tensor] | None = None, sound: Callable[[dict[str, Any]], None] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and state of the newest complete checkpoint, None when there is none; `anchored`: of a step that `every` divides.
 
-        Ranks that hold parts of tensors give them as `into`, and each gets what belongs there whoever wrote it.
+        Ranks that hold parts of tensors give them as `into`, and each gets what belongs there whoever wrote it. `sound` looks at the
+        state before any tensor is read, and raises what it has to say; CheckFailed where `into` wants what was not written.
         """
         self.wait()
         for folder in self._folders():
@@ -84,10 +88,13 @@ class Checkpoints:
                 continue
             try:
                 state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-                if state.pop("sha256") == hash_of(folder):
-                    return read(folder, into, self.group), state
+                if state.pop("sha256") != hash_of(folder):
+                    continue
             except (OSError, ValueError, KeyError):
                 continue
+            if sound is not None:
+                sound(state)
+            return read(folder, into, self.group), state
         return None
 
     def forget_after(self, step: int) -> None:
@@ -187,7 +194,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], group: Any = None) -> Non
 
 
 def read(folder: Path, into: Mapping[str, Tensor] | None = None, group: Any = None) -> dict[str, Tensor]:
-    """All tensors of a folder, or those parts that `into` has; ValueError where they are not there."""
+    """All tensors of a folder, or those parts that `into` has; CheckFailed where they are not there."""
     from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, load
 
     if into is None:
@@ -198,7 +205,7 @@ def read(folder: Path, into: Mapping[str, Tensor] | None = None, group: Any = No
     try:
         load(found, storage_reader=HuggingFaceStorageReader(str(folder)), process_group=group, no_dist=group is None)
     except CheckpointException as wrong:
-        raise ValueError(f"{folder}: {cause(wrong)}") from wrong
+        raise CheckFailed(f"{folder} does not hold what is asked of it ({cause(wrong)}); remove that folder to begin anew") from wrong
     return found
 
 

@@ -18,6 +18,7 @@ from bloomery.num.cross_entropy import head_cross_entropy
 from bloomery.seams import Batch, Clock, Loss, Rng
 from bloomery.train.batches import Feed
 from bloomery.train.device import on, where
+from bloomery.train.mesh import ALONE, Mesh
 from bloomery.train.shares import shares
 
 
@@ -54,12 +55,14 @@ def by_domain(feed: Feed, tokens: int) -> dict[str, list[Batch]]:
 
 
 def figures(
-    net: nn.Module, batches: Sequence[Batch], sizes: np.ndarray, domains: Mapping[str, Sequence[Batch]], compiled: bool = False
-) -> dict[str, float]:
-    """What a training run measures: bits per byte and nats per token of all, nats per token of each domain."""
-    nats = nats_per_token(net, batches, compiled)
+    net: nn.Module, batches: Sequence[Batch], sizes: np.ndarray, domains: Mapping[str, Sequence[Batch]], compiled: bool = False,
+    mesh: Mesh = ALONE,
+) -> dict[str, float]:  # fmt: skip
+    """What a training run measures: bits per byte and nats per token of all, nats per token of each domain. The ranks of a mesh share
+    the work, and all of them ask."""
+    nats = nats_per_token(net, batches, compiled, mesh)
     bits = nats * sum(float(batch.weights.sum()) for batch in batches) / math.log(2) / counted(batches, sizes)
-    each = {f"heldout_nats/{name}": nats_per_token(net, some, compiled) for name, some in domains.items()}
+    each = {f"heldout_nats/{name}": nats_per_token(net, some, compiled, mesh) for name, some in domains.items()}
     return {"heldout_bpb": bits, "heldout_nats": nats, **each}
 
 
@@ -77,18 +80,18 @@ def counted(batches: Sequence[Batch], sizes: np.ndarray) -> float:
     return max(sum(float((sizes[batch.targets.numpy()] * batch.weights.numpy()).sum()) for batch in batches), 1.0)
 
 
-def bits_per_byte(net: nn.Module, batches: Sequence[Batch], sizes: np.ndarray, compiled: bool = False) -> float:
+def bits_per_byte(net: nn.Module, batches: Sequence[Batch], sizes: np.ndarray, compiled: bool = False, mesh: Mesh = ALONE) -> float:
     """Summed bits of the targets over the bytes that they stand for; ends of documents cost bits and count no bytes.
 
     `compiled` blocks run with gradients on, because their forward pass for training is at hand and another would have to be
     compiled; nothing is kept of it.
     """
-    return _nats(net, batches, compiled) / math.log(2) / counted(batches, sizes)
+    return _nats(net, batches, compiled, mesh) / math.log(2) / counted(batches, sizes)
 
 
-def nats_per_token(net: nn.Module, batches: Sequence[Batch], compiled: bool = False) -> float:
+def nats_per_token(net: nn.Module, batches: Sequence[Batch], compiled: bool = False, mesh: Mesh = ALONE) -> float:
     """Mean negative log-likelihood of the trained targets, by their weights."""
-    return _nats(net, batches, compiled) / max(sum(float(batch.weights.sum()) for batch in batches), 1e-9)
+    return _nats(net, batches, compiled, mesh) / max(sum(float(batch.weights.sum()) for batch in batches), 1e-9)
 
 
 @contextmanager
@@ -105,12 +108,19 @@ def measuring(net: nn.Module) -> Iterator[None]:
             unit.train()
 
 
-def _nats(net: nn.Module, batches: Sequence[Batch], compiled: bool) -> float:
+def _nats(net: nn.Module, batches: Sequence[Batch], compiled: bool, mesh: Mesh) -> float:
     """Weighted sum over all targets."""
     nats = 0.0
     with measuring(net), torch.set_grad_enabled(compiled):
-        for batch in (on(one, where(net)) for one in batches):
+        for batch in (on(one, where(net)) for one in dealt(batches, *mesh.turn)):
             hidden_BTD = net(batch.inputs, batch.positions, batch.documents).detach()
             hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
             nats += float(head_cross_entropy(net, hidden_ND, batch.targets.reshape(-1), batch.weights.reshape(-1)).detach())
-    return nats
+    return mesh.sums({"nats": nats})["nats"]
+
+
+def dealt(batches: Sequence[Batch], at: int, of: int) -> list[Batch]:
+    """Every `of`-th, as many for each: a pass of a model that lies on several ranks is one of all. What is left over is not weighed."""
+    own = list(batches[at::of])
+    spare = -(-len(batches) // of) - len(own)
+    return own + [replace(batches[0], weights=torch.zeros_like(batches[0].weights)) for _ in range(spare)]

@@ -6,14 +6,12 @@ import math
 import time
 from dataclasses import replace
 
-import torch
-
 from bloomery.core.errors import CheckFailed, Interrupted
 from bloomery.seams import Batch, Clock
 from bloomery.train.audit import Audit
 from bloomery.train.curve import Curve
 from bloomery.train.device import on, where
-from bloomery.train.metrics import bits_per_byte, counted, memory, note, speed
+from bloomery.train.metrics import bits_per_byte, memory, note, speed, tally
 from bloomery.train.resume import Standing, go_back, resume, save
 from bloomery.train.run import Earlier, Outcome, Training
 from bloomery.train.shares import shares
@@ -25,6 +23,7 @@ __all__ = ["Earlier", "Outcome", "Training", "gradients", "train"]
 
 def train(run: Training) -> Outcome:
     """Train until `run.total` tokens. Raises Interrupted after saving, CheckFailed when a loss or gradient is not finite."""
+    run.feed.part, run.feed.looks = run.mesh.rows, run.mesh.many and hasattr(run.loss, "look")
     at = resume(run)
     if getattr(run.backward, "streams", False):
         run.optimizer.stream()
@@ -37,11 +36,12 @@ def train(run: Training) -> Outcome:
         run.log.progress("training", **label) as bar,
         tracking(run) as told,
         watching(run.stall_seconds) as alive,
+        run.mesh.faults(lambda: at.clock.step + 1),
     ):
         while at.clock.tokens < run.total:
             alive()
             began = time.perf_counter()
-            micros = [on(micro, device) for micro in run.feed.next(at.clock)]
+            micros = [on(run.mesh.own(micro), device) for micro in run.feed.next(at.clock)]
             waited = time.perf_counter() - began
             run.before_step(at.clock)
             rate = run.rate * run.schedule.value(at.clock)
@@ -56,13 +56,13 @@ def train(run: Training) -> Outcome:
                 run.optimizer.spend()
             else:
                 run.optimizer.step(rate, run.steps_before + at.clock.step + 1)
-            read = sum(counted(micro, True) for micro in micros)
-            tokens = read if run.reads else sum(counted(micro, False) for micro in micros)
+            step = tally(run, micros)
+            tokens = int(step["read"] if run.reads else step["trained"])
             at.clock = replace(at.clock, step=at.clock.step + 1, tokens=at.clock.tokens + tokens)
             at.audit.after_step(last=at.clock.tokens >= run.total)
             took = time.perf_counter() - began
-            row = {"step": at.clock.step, "tokens": at.clock.tokens, "rate": rate, **at.numbers, **bits_per_byte(run, micros, at.loss)}
-            row |= {**speed(run, tokens, read, took), "memory": memory(), "data_seconds": round(waited, 4)}
+            row = {"step": at.clock.step, "tokens": at.clock.tokens, "rate": rate, **at.numbers, **bits_per_byte(step, at.loss)}
+            row |= {**speed(run, tokens, int(step["read"]), took), "memory": memory(), "data_seconds": round(waited, 4)}
             row |= {"leapt": act} if act else {}
             row |= measured(run, at)
             at.seconds += time.perf_counter() - began
@@ -72,8 +72,8 @@ def train(run: Training) -> Outcome:
             told(row)
             bar.advance(tokens, note(row))
             keep_weights(run, at.clock)
-            stopping = run.stopping()
-            if stopping or at.clock.tokens >= run.total or is_time(run, at.clock, saved):
+            stopping, due = run.mesh.any([run.stopping(), is_time(run, at.clock, saved)])
+            if stopping or at.clock.tokens >= run.total or due:
                 save(run, at, curve)
                 saved = time.monotonic()
             tell_written(run, at, wait=stopping or at.clock.tokens >= run.total)
@@ -84,17 +84,20 @@ def train(run: Training) -> Outcome:
 
 
 def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) -> dict[str, float]:
-    """Leave the gradients of the whole step in the optimizer's buffer: sums over all micro-batches, each over its denominator."""
+    """Leave the gradients of the whole step with the optimizer: sums over all micro-batches of all ranks, each over its denominator."""
     rng = run.rng.child("step", run.steps_before + clock.step)
-    value = shares(run.loss, {"net": run.net, **run.roles}, micros, rng)
-    with run.watch():
-        numbers = run.backward.backward(run.net, micros, value, rng.child("backward"))
+    whole = [on(one, where(run.net)) for one in run.feed.whole]
+    with run.mesh.divided():
+        value = shares(run.loss, {"net": run.net, **run.roles}, micros, rng, run.mesh, whole)
+        with run.watch():
+            numbers = run.backward.backward(run.net, micros, value, rng.child("backward"))
+    numbers = run.mesh.sums(numbers)
     grads = run.optimizer.collect()
     audit.gradients(grads)
     if hasattr(run.backward, "transform"):
         numbers = {**numbers, **run.backward.transform(grads)}
     if "grad_norm" not in numbers:
-        numbers = {**numbers, "grad_norm": float(torch.linalg.vector_norm(run.optimizer.grad, dtype=torch.float64))}
+        numbers = {**numbers, "grad_norm": run.optimizer.norm()}
     bad = next((name for name, number in numbers.items() if not math.isfinite(number)), None)
     if bad:
         bad = "gradient" if bad == "grad_norm" else bad
@@ -141,7 +144,8 @@ def is_time(run: Training, clock: Clock, saved: float) -> bool:
 def keep_weights(run: Training, clock: Clock) -> None:
     """Begin a copy of the weights alone, where one is due and a run that was killed has not written it already."""
     if run.weights_every and clock.step % run.weights_every == 0 and not run.weights.has(clock.step):
-        run.weights.begin(clock.step, run.optimizer.weights(), {"step": clock.step, "tokens": clock.tokens})
+        parts = {name.removeprefix("weight|"): t for name, t in run.optimizer.tensors().items() if name.startswith("weight|")}
+        run.weights.begin(clock.step, parts, {"step": clock.step, "tokens": clock.tokens})
 
 
 def tell_written(run: Training, at: Standing, wait: bool) -> None:

@@ -23,15 +23,18 @@ def counted(micro: Batch, reads: bool) -> int:
     return int(torch.count_nonzero(micro.documents >= 0 if reads else micro.weights))
 
 
-def bits_per_byte(run: Training, micros: Sequence[Batch], loss: float) -> dict[str, float]:
+def tally(run: Training, micros: Sequence[Batch]) -> dict[str, float]:
+    """What a step of all ranks was made of: tokens "read" and "trained", the "weight" of the latter, and the "bytes" of their text."""
+    found = {"read": sum(counted(micro, True) for micro in micros), "trained": sum(counted(micro, False) for micro in micros)}
+    if run.sizes is not None:
+        found["weight"] = sum(float(micro.weights.sum()) for micro in micros)
+        found["bytes"] = sum(float((run.sizes[micro.targets] * micro.weights).sum()) for micro in micros)
+    return run.mesh.sums(found)
+
+
+def bits_per_byte(step: Mapping[str, float], loss: float) -> dict[str, float]:
     """{"bpb"} of the step's text, where the loss is the mean of its targets' nats and the bytes of tokens are known."""
-    if run.sizes is None:
-        return {}
-    weight = size = 0.0
-    for micro in micros:
-        weight += float(micro.weights.sum())
-        size += float((run.sizes[micro.targets] * micro.weights).sum())
-    return {"bpb": loss * weight / math.log(2) / size} if size else {}
+    return {"bpb": loss * step["weight"] / math.log(2) / step["bytes"]} if step.get("bytes") else {}
 
 
 def speed(run: Training, tokens: int, read: int, seconds: float) -> dict[str, float]:

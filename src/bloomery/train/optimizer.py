@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.seams import Optim, Rng
+from bloomery.train.mesh import ALONE, Mesh
 
 CHUNK = 1 << 18  # numbers updated at a time by an element-wise method: all its operands stay in the cache
 
@@ -36,13 +37,16 @@ class Optimizer:
 
     A method of scope "matrix" gets whole matrices of the blocks; everything else (embedding, head, norms) is moved by `rest`.
     `rates` multiply the rate of the parameters that they name, not their decay. Raises ValueError when `rest` is missing.
+
+    On a `mesh` whose ranks hold all parameters, gradients are summed over the ranks that see other tokens: one sum of the flat buffer.
     """
 
     def __init__(
         self, net: nn.Module, method: Optim, rng: Rng, decay: float = 0.0, dtype: torch.dtype = torch.float32, rest: Optim | None = None,
-        rates: Mapping[str, float] | None = None,
+        rates: Mapping[str, float] | None = None, mesh: Mesh = ALONE,
     ) -> None:  # fmt: skip
         self.method, self.rest, self.rng, self.decay = method, rest if method.scope == "matrix" else method, rng, decay
+        self.net, self.mesh = net, mesh
         named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
         self.claims = claim(named, method.scope == "matrix", rates)
         if self.rest is None and not all(one.whole for one in self.claims):
@@ -91,7 +95,12 @@ class Optimizer:
             if one.name in self.spent:
                 g.zero_()
         self.spent.clear()
+        self.mesh.add(self.grad)
         return grads
+
+    def norm(self) -> float:
+        """Of all gradients of the step together."""
+        return float(torch.linalg.vector_norm(self.grad, dtype=torch.float64))
 
     def spend(self) -> None:
         """The gradients have done their work: those that arrive next replace them."""
@@ -171,14 +180,35 @@ class Optimizer:
                     if s is not held[key]:
                         held[key].copy_(s)
 
-    def weights(self) -> dict[str, Tensor]:
-        """The float32 masters by parameter name."""
+    def masters(self) -> dict[str, Tensor]:
+        """What this rank holds of the float32 masters, by parameter name: here all of them."""
         return {one.name: self._view(self.master, one) for one in self.claims}
 
+    def frozen(self) -> dict[str, Tensor]:
+        """What this rank holds of the parameters that are not trained."""
+        return {name: p.detach() for name, p in self.net.named_parameters() if not p.requires_grad}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole float32 masters by parameter name."""
+        return self.masters()
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The whole gradients of the step by parameter name."""
+        return {one.name: self._view(self.grad, one) for one in self.claims}
+
     def tensors(self) -> dict[str, Tensor]:
-        """All that a checkpoint must hold."""
-        states = {f"state|{owner}|{key}": s for owner, state in self.states.items() for key, s in state.items()}
-        return {"master": self.master, **states}
+        """All that a checkpoint must hold: a parameter, and of its state what belongs to it alone, by its name, so that ranks that hold
+        parts of it can read them. What belongs to several parameters together is under no name."""
+        found = {f"weight|{name}": t for name, t in self.masters().items()}
+        for owner, state in self.states.items():
+            for key, s in state.items():
+                if owner or s.shape != (len(self.master) - self.loose,):
+                    found[f"state|{owner}|{key}"] = s
+                    continue
+                for one in self.claims:
+                    if not one.whole:
+                        found[f"state|{one.name}|{key}"] = s[one.start - self.loose : one.stop - self.loose].view(one.shape)
+        return found
 
     def state_bytes(self) -> int:
         """Bytes of what the methods keep between steps; masters and gradients are not theirs."""
@@ -191,10 +221,8 @@ class Optimizer:
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `tensors` gave; raises KeyError or RuntimeError when it belongs to another optimizer or model."""
-        self.master.copy_(tensors["master"])
-        for owner, state in self.states.items():
-            for key in state:
-                state[key].copy_(tensors[f"state|{owner}|{key}"])
+        for name, t in self.tensors().items():
+            t.copy_(tensors[name])
         self._round(0, len(self.master))
         self.spend()
 

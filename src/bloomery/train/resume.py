@@ -35,18 +35,13 @@ def resume(run: Training) -> Standing:
     Raises CheckFailed for a checkpoint of another model or seed, BadInput for one of another numeric mode: its run would end in
     numbers that neither mode gives.
     """
-    found = run.checkpoints.newest()
+    found = run.checkpoints.newest(into=held(run), sound=lambda state: demand_same(run, state))
     if found is None:
         return begin(run)
     state = found[1]
-    if state["layout"] != run.optimizer.layout() or state["rng"] != list(run.rng.key):
-        raise CheckFailed(f"the checkpoint in {run.checkpoints.folder} belongs to another model or seed; remove that folder to begin anew")
-    if state["mode"] != run.mode:
-        raise BadInput(
-            f"the checkpoint in {run.checkpoints.folder} was made with {state['mode']} and this process has {run.mode}; "
-            "go on with the former, or remove that folder to begin anew"
-        )
     at = restore(run, *found)
+    if state["mesh"] != str(run.mesh):
+        run.log.say(f"the checkpoint was written on the mesh {state['mesh']}, this is {run.mesh}: the last digits may differ from here on")
     run.feed.state = state["batching"]
     run.guard.load(state.get("spikes"))
     kept = cut_curve(run.curve, at.clock.step)
@@ -55,6 +50,17 @@ def resume(run: Training) -> Standing:
     if at.clock.step:
         run.log.say(f"goes on after step {at.clock.step} ({at.clock.tokens:,} of {run.total:,} tokens)")
     return at
+
+
+def demand_same(run: Training, state: Mapping[str, Any]) -> None:
+    """CheckFailed or BadInput for a checkpoint that this run cannot go on from, as `resume` says."""
+    if state["layout"] != run.optimizer.layout() or state["rng"] != list(run.rng.key):
+        raise CheckFailed(f"the checkpoint in {run.checkpoints.folder} belongs to another model or seed; remove that folder to begin anew")
+    if state["mode"] != run.mode:
+        raise BadInput(
+            f"the checkpoint in {run.checkpoints.folder} was made with {state['mode']} and this process has {run.mode}; "
+            "go on with the former, or remove that folder to begin anew"
+        )
 
 
 def held(run: Training) -> dict[str, Tensor]:
@@ -79,13 +85,13 @@ def restore(run: Training, tensors: dict, state: dict[str, Any]) -> Standing:
     """Weights, optimizer state and clock of a checkpoint."""
     take(run, tensors)
     clock = Clock(**state["clock"])
-    return Standing(clock, Audit(run.net, run.optimizer, state["audit"]), state["seconds"], state["loss"], clock.step > 0)
+    return Standing(clock, Audit(run.net, run.optimizer, state["audit"], run.mesh), state["seconds"], state["loss"], clock.step > 0)
 
 
 def begin(run: Training) -> Standing:
     """Step 0. It is saved and read back, so that a disk that cannot be trained on is named before any work."""
     go_on(run)
-    at = Standing(Clock(0, 0, run.batch, float(run.total)), Audit(run.net, run.optimizer))
+    at = Standing(Clock(0, 0, run.batch, float(run.total)), Audit(run.net, run.optimizer, mesh=run.mesh))
     folder = run.checkpoints.folder
     try:
         run.guard.load(None)
@@ -97,7 +103,7 @@ def begin(run: Training) -> Standing:
         if wrong.errno in FULL:
             raise
         raise BadInput(f"checkpoints: {folder} cannot be written to ({wrong.strerror or wrong}); choose another --store") from wrong
-    if run.checkpoints.newest() is None:
+    if run.checkpoints.newest(into={name: t.clone() for name, t in held(run).items()}) is None:
         raise CheckFailed(f"a checkpoint written to {folder} cannot be read back; this disk cannot be trained on")
     each, free = run.checkpoints.bytes(), shutil.disk_usage(folder).free
     if free < (needed := each * max(1, run.checkpoints.keep)):
@@ -114,13 +120,16 @@ def go_on(run: Training) -> None:
     same = {name: t.shape for name, t in tensors.items()} == {name: t.shape for name, t in run.earlier.tensors.items()}
     if run.earlier.layout != run.optimizer.layout() or not same:
         raise BadInput("after: that model was trained with another shape, optimizer or loss; state the same, or name it as `start`")
-    take(run, {name: t.clone() for name, t in run.earlier.tensors.items()})
+    take(run, run.earlier.tensors)
     if run.earlier.by == repr(run.feed.batching):
         run.feed.state = run.earlier.batching
 
 
 def save(run: Training, at: Standing, curve: Curve) -> None:
-    """Begin a checkpoint; the curve and copies of the weights first, so that they are never behind it."""
+    """Begin a checkpoint; the curve and copies of the weights first, so that they are never behind it. CheckFailed where ranks that
+    should hold the same weights do not: what goes on from there would be of no use."""
+    if not run.mesh.cuts and (apart := run.mesh.apart(list(run.optimizer.masters().values()))):
+        raise CheckFailed(f"{apart} parameters differ between ranks after step {at.clock.step}; one of the machines reckons wrongly")
     curve.to_disk()
     if run.weights is not None:
         run.weights.wait()
@@ -130,6 +139,7 @@ def save(run: Training, at: Standing, curve: Curve) -> None:
         "rng": list(run.rng.key),
         "layout": run.optimizer.layout(),
         "mode": run.mode,
+        "mesh": str(run.mesh),
         "audit": at.audit.verdict,
         "seconds": at.seconds,
         "loss": at.loss,
@@ -142,7 +152,7 @@ def go_back(run: Training, at: Standing, curve: Curve) -> Standing:
     """Weights and optimizer as in the last checkpoint that a step count asked for; the text goes on, so that the rows read since, this
     step's among them, are left out. Saved at once: a run killed later goes on from here. CheckFailed where this was tried too often.
     """
-    tensors, state = run.checkpoints.newest(anchored=True)
+    tensors, state = run.checkpoints.newest(anchored=True, into=held(run))
     back = restore(run, tensors, state)
     step = back.clock.step
     if not run.guard.go_back(step):

@@ -14,7 +14,9 @@ from bloomery.core.log import Log
 from bloomery.seams import Backward, Clock, Loss, Rng, Schedule
 from bloomery.train.batches import Feed
 from bloomery.train.checkpoint import Checkpoints
+from bloomery.train.mesh import ALONE, Mesh
 from bloomery.train.optimizer import Optimizer
+from bloomery.train.sharded import ShardedOptimizer
 from bloomery.train.spikes import Guard
 
 
@@ -37,7 +39,7 @@ class Training:
     feed: Feed
     loss: Loss
     backward: Backward
-    optimizer: Optimizer
+    optimizer: Optimizer | ShardedOptimizer
     schedule: Schedule
     rate: float  # peak rate; the schedule gives the share of it
     total: int  # tokens to train on
@@ -66,6 +68,7 @@ class Training:
     peak_flops: float = 0.0  # of matrix products on this machine, measured in this precision; 0 = not known
     report_to: Sequence[str] = ()  # trackers that get the figures of every step
     settings: Mapping[str, Any] = field(default_factory=dict)  # what the trackers are told of the run
+    mesh: Mesh = ALONE  # the ranks that run it together
 
     @property
     def steps_before(self) -> int:

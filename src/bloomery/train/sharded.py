@@ -1,8 +1,8 @@
 """The driver of the optim seam for a model sharded over ranks: whole matrices visit one owner, which keeps their state.
 
 An element-wise method steps each rank's shard where it lies. A method of scope "matrix" would be wrong there: its matrices are
-gathered on one rank each, stepped, and the directions sent back. Ranks are those of one data-parallel mesh of FSDP2, whose
-parameters are DTensors cut along their rows.
+gathered on one rank each, stepped, and the directions sent back. That is for parameters that FSDP2 has cut along their rows over one axis
+of a mesh; those that are cut in other ways too are gathered on all ranks, which all step them.
 """
 
 from __future__ import annotations
@@ -12,39 +12,72 @@ from collections.abc import Mapping
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from bloomery.num.clipping import joint_norm, local
 from bloomery.seams import Optim, Rng
-from bloomery.train.optimizer import Claim, claim
+from bloomery.train.mesh import ALONE, Mesh
+from bloomery.train.optimizer import Claim, Optimizer, claim
 
 
 class ShardedOptimizer:
-    """Moves the parameters of `net`, made by `fully_shard`, along the direction of `method`, and of `rest` where that takes matrices only.
+    """Moves the parameters of `net`, cut by `fully_shard`, along the direction of `method`, and of `rest` where that takes matrices only.
 
     All ranks make it and call its verbs in the same order. `rate`, `decay`, `rates` and the claims are those of the one-process driver,
-    and so are the numbers, up to the order of sums. Raises ValueError for parameters that are laid out otherwise.
+    and so are the numbers, up to the order of sums; its verbs do the same too. Raises ValueError for parameters that are laid out
+    otherwise, and for a method whose state belongs to several numbers of an element-wise part together.
     """
 
     def __init__(
         self, net: nn.Module, method: Optim, rng: Rng, decay: float = 0.0, rest: Optim | None = None,
-        rates: Mapping[str, float] | None = None,
+        rates: Mapping[str, float] | None = None, mesh: Mesh = ALONE,
     ) -> None:  # fmt: skip
+        self.mesh = mesh
         named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
         self.parameters = dict(named)
+        self.still = {name: p for name, p in net.named_parameters() if not p.requires_grad}
         self.method, self.rest, self.rng, self.decay = method, rest if method.scope == "matrix" else method, rng, decay
         self.claims = claim(named, method.scope == "matrix", rates)
         if self.rest is None and not all(one.whole for one in self.claims):
             raise ValueError(f"{type(method).__name__} moves matrices only; name a second optimizer for the other parameters")
-        self.group = mesh_group(named)
-        self.rank, self.ranks = dist.get_rank(self.group), dist.get_world_size(self.group)
-        self.owners = balance([one for one in self.claims if one.whole], self.ranks)
+        self.group = None if mesh.sizes["tensor"] > 1 else mesh_group(named)
+        if self.group is not None:
+            self.rank, self.ranks = dist.get_rank(self.group), dist.get_world_size(self.group)
+            self.owners = balance([one for one in self.claims if one.whole], self.ranks)
         self.states: dict[str, dict[str, Tensor]] = {}
         for one in self.claims:
-            shard = self.parameters[one.name].detach().to_local()
+            shard = local(self.parameters[one.name].detach())
             if not one.whole:
-                self.states[one.name] = self.rest.init(shard)
-            elif self.owners[one.name] == self.rank:
+                state = self.states[one.name] = self.rest.init(shard)
+                if any(s.shape != shard.shape for s in state.values()):
+                    raise ValueError(f"{type(self.rest).__name__} keeps numbers of several parameters together, which cannot be cut")
+            elif self.group is None or self.owners[one.name] == self.rank:
                 self.states[one.name] = self.method.init(shard.new_zeros(one.shape))
+
+    def stream(self) -> None:
+        """Gradients of several micro-batches are added up by FSDP2, in its own type."""
+
+    def collect(self) -> list[Tensor]:
+        """The step's gradients, summed over ranks, in the order of `claims`; no gradient is 0."""
+        for p in self.parameters.values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        grads = [self.parameters[one.name].grad for one in self.claims]
+        if self.mesh.sizes["shard"] == 1:  # otherwise FSDP2 has done it
+            flat = torch.cat([local(g).reshape(-1) for g in grads])
+            self.mesh.add(flat)
+            for g, part in zip(grads, flat.split([local(g).numel() for g in grads]), strict=True):
+                local(g).copy_(part.view(local(g).shape))
+        return grads
+
+    def norm(self) -> float:
+        """Of all gradients of the step together, on all ranks."""
+        return joint_norm([self.parameters[one.name].grad for one in self.claims])
+
+    def spend(self) -> None:
+        """The gradients have done their work."""
+        for p in self.parameters.values():
+            p.grad = None
 
     @torch.no_grad()
     def step(self, rate: float, t: int) -> None:
@@ -52,16 +85,36 @@ class ShardedOptimizer:
         rng = self.rng.child("step", t)
         moved = [one for one in self.claims if self.parameters[one.name].grad is not None]
         whole = [one for one in moved if one.whole]
-        directions = self._visit(whole, rng, t)
+        directions = self._everywhere(whole, rng, t) if self.group is None else self._visit(whole, rng, t)
         for one in moved:
             p = self.parameters[one.name]
-            shard, g = p.to_local(), p.grad.to_local()
+            shard, g = local(p), local(p.grad)
             if not one.whole:
-                directions[one.name] = self.rest.direction(g, shard, self.states[one.name], t, rng.child(one.name, self.rank))
+                draw = rng.child(one.name, *place(p))
+                directions[one.name] = self.rest.direction(g, shard, self.states[one.name], t, draw)
             if self.decay and one.decayed:
                 shard.mul_(1 - rate * self.decay)
             shard.sub_(directions[one.name], alpha=rate * one.factor)
             p.grad = None
+
+    def _everywhere(self, claims: list[Claim], rng: Rng, t: int) -> dict[str, Tensor]:
+        """Each rank's part of the directions of whole matrices, which all ranks work out."""
+        found = {}
+        for one in claims:
+            p = self.parameters[one.name]
+            whole = self.method.direction(self._ordered(one.name, full(p.grad)), self._ordered(one.name, full(p)), self.states[one.name], t,
+                                          rng.child(one.name))  # fmt: skip
+            found[one.name] = self._part(one.name, whole, p)
+        return found
+
+    def _ordered(self, name: str, whole: Tensor) -> Tensor:
+        """A whole parameter with its rows as in one process, where a method of the mesh has laid them otherwise."""
+        return whole if name not in self.mesh.orders else whole[self.mesh.orders[name].argsort()]
+
+    def _part(self, name: str, whole: Tensor, p: Tensor) -> Tensor:
+        """What a rank holds of it."""
+        whole = whole if name not in self.mesh.orders else whole[self.mesh.orders[name]]
+        return local(distribute_tensor(whole, p.device_mesh, p.placements, src_data_rank=None)) if isinstance(p, DTensor) else whole
 
     def _visit(self, whole: list[Claim], rng: Rng, t: int) -> dict[str, Tensor]:
         """Each rank's rows of the directions of whole matrices. All gathers are under way at once, and so are all returns."""
@@ -109,15 +162,88 @@ class ShardedOptimizer:
         """Bytes of the states that this rank keeps."""
         return sum(s.numel() * s.element_size() for state in self.states.values() for s in state.values())
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The states that this rank keeps, by name."""
-        return {f"state|{owner}|{key}": s for owner, state in self.states.items() for key, s in state.items()}
+    def masters(self) -> dict[str, Tensor]:
+        """What this rank holds of the float32 masters, by parameter name."""
+        return {one.name: local(self.parameters[one.name].detach()) for one in self.claims}
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` gave on the same rank of as many; KeyError where it belongs to another."""
+    def frozen(self) -> dict[str, Tensor]:
+        """What this rank holds of the parameters that are not trained."""
+        return {name: local(p.detach()) for name, p in self.still.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole float32 masters by parameter name, gathered: every rank asks, and every rank gets them."""
+        return {one.name: self._ordered(one.name, full(self.parameters[one.name].detach())) for one in self.claims}
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The whole gradients by parameter name, gathered likewise."""
+        return {one.name: self._ordered(one.name, full(self.parameters[one.name].grad)) for one in self.claims}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint must hold: this rank's parts, under the names that the one-process driver gives them. Parameters whose rows
+        lie in another order are gathered, so that any mesh can read them: every rank asks."""
+        found: dict[str, Tensor] = {f"weight|{one.name}": self._kept(one.name) for one in self.claims}
+        whole = {one.name for one in self.claims if one.whole}
         for owner, state in self.states.items():
-            for key in state:
-                state[key].copy_(tensors[f"state|{owner}|{key}"])
+            for key, s in state.items():
+                found[f"state|{owner}|{key}"] = s if owner in whole else self._kept(owner, s)
+        return found
+
+    def _kept(self, name: str, shard: Tensor | None = None) -> Tensor:
+        """A parameter, or what is laid out as it is, as it is kept."""
+        p = self.parameters[name]
+        t = p.detach() if shard is None else like(p, shard)
+        return self._ordered(name, full(t)) if name in self.mesh.orders else t
+
+    def layout(self) -> list[list]:
+        """Names, shapes and order of the parameters: what a checkpoint must agree with."""
+        return [[one.name, list(one.shape)] for one in self.claims]
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` gave; KeyError where it belongs to another optimizer or model."""
+        whole = {one.name for one in self.claims if one.whole}
+        for one in self.claims:
+            local(self.parameters[one.name]).copy_(self._taken(one.name, tensors[f"weight|{one.name}"]))
+        for owner, state in self.states.items():
+            for key, s in state.items():
+                kept = tensors[f"state|{owner}|{key}"]
+                s.copy_(kept if owner in whole else self._taken(owner, kept))
+        self.spend()
+
+    def _taken(self, name: str, kept: Tensor) -> Tensor:
+        """This rank's part of what `_kept` gave."""
+        return self._part(name, kept, self.parameters[name]) if name in self.mesh.orders else local(kept)
+
+
+def like(p: Tensor, shard: Tensor) -> Tensor:
+    """A shard as part of a tensor that is laid out as `p` is."""
+    if not isinstance(p, DTensor):
+        return shard
+    return DTensor.from_local(shard, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride())
+
+
+def full(t: Tensor) -> Tensor:
+    """All of a tensor, gathered where ranks hold parts of it."""
+    return t.full_tensor() if isinstance(t, DTensor) else t
+
+
+def place(p: Tensor) -> tuple[int, ...]:
+    """Which part of a parameter this rank holds; ranks that hold the same part draw the same numbers."""
+    if not isinstance(p, DTensor):
+        return ()
+    return tuple(p.device_mesh.get_local_rank(i) for i, one in enumerate(p.placements) if one.is_shard())
+
+
+def placed(
+    net: nn.Module, mesh: Mesh, method: Optim, rng: Rng, decay: float, dtype: torch.dtype, rest: Optim | None = None,
+    rates: Mapping[str, float] | None = None,
+) -> Optimizer | ShardedOptimizer:  # fmt: skip
+    """Lay `net` over a mesh by the mesh's methods, and give what moves it there."""
+    for one in sorted(mesh.methods, key=lambda one: "shard" in one.axes):  # FSDP2 goes around everything else
+        one.place(net, mesh)
+    if mesh.cuts:
+        return ShardedOptimizer(net, method, rng, decay, rest, rates, mesh)
+    return Optimizer(net, method, rng, decay, dtype, rest, rates, mesh)
 
 
 def balance(claims: list[Claim], ranks: int) -> dict[str, int]:
@@ -132,8 +258,9 @@ def balance(claims: list[Claim], ranks: int) -> dict[str, int]:
 def mesh_group(named: list[tuple[str, nn.Parameter]]) -> dist.ProcessGroup:
     """The process group that all parameters are cut over, by rows; ValueError where they are not."""
     for name, p in named:
-        if not isinstance(p, DTensor) or p.device_mesh.ndim != 1 or p.placements != (Shard(0),):
-            raise ValueError(f"{name} is not cut by rows over one mesh of ranks; give a model made by fully_shard")
-        if p.device_mesh != named[0][1].device_mesh:
+        cut = [one for one in p.placements if one.is_shard()] if isinstance(p, DTensor) else []
+        if cut != [Shard(0)]:
+            raise ValueError(f"{name} is not cut by rows over one axis of a mesh; give a model made by fully_shard")
+        if (p.device_mesh, p.placements) != (named[0][1].device_mesh, named[0][1].placements):
             raise ValueError(f"{name} lies on another mesh than {named[0][0]}")
-    return named[0][1].device_mesh.get_group()
+    return named[0][1].device_mesh.get_group(named[0][1].placements.index(Shard(0)))

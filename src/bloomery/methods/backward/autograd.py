@@ -21,6 +21,7 @@ class Autograd:
     """
 
     streams = True  # gradients may be taken as they arrive
+    divides = True
 
     clip: float = 1.0  # largest norm of all gradients together; 0 never clips
 

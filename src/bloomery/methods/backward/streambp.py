@@ -29,6 +29,7 @@ class StreamBp:
     chunks: int = 4  # pieces of the sequence, of equal length but for the last
     clip: float = 1.0  # largest norm of all gradients together; 0 never clips
     streams = True  # gradients may be taken as they arrive
+    divides = True
     opens = True  # it takes the layers apart, so they are not compiled
 
     def __post_init__(self) -> None:

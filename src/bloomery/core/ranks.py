@@ -1,0 +1,76 @@
+"""Which of the processes of one launch this is, as torchrun says in the environment, and processes of this machine started like that."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bloomery.core.errors import BadInput
+from bloomery.core.machine import threads
+
+PATIENCE = 600.0  # seconds that a process waits for another
+SAVING = 30  # seconds that the others get to save and end, once one has failed
+RESUMABLE = 75
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The place of a process among those that run the same recipe together."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0  # rank on its machine, which says which of its GPUs is used
+    patience: float = PATIENCE
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes artifacts."""
+        return self.rank == 0
+
+
+def here() -> Ranks:
+    """From RANK, WORLD_SIZE and LOCAL_RANK; a process that nobody counted is alone. BadInput for values that make no sense."""
+    told = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    if not told["WORLD_SIZE"]:
+        return Ranks()
+    if not told["RANK"].isdigit() or not told["WORLD_SIZE"].isdigit() or int(told["RANK"]) >= int(told["WORLD_SIZE"]):
+        raise BadInput(f"RANK={told['RANK']} and WORLD_SIZE={told['WORLD_SIZE']} make no sense; start with torchrun or --processes")
+    return Ranks(int(told["RANK"]), int(told["WORLD_SIZE"]), int(told["LOCAL_RANK"] or 0))
+
+
+def launch(processes: int, arguments: Sequence[str], restarts: int = 0) -> int:
+    """Run `bloomery ARGUMENTS` in so many processes of this machine, watched by torch's elastic agent; the exit code of the first that
+    failed, 0 where none did. All end where one ends otherwise, and are started again up to `restarts` times."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it has to say is said below, in one sentence
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() // processes)))
+    config = LaunchConfig(
+        1, 1, processes, run_id=f"bloomery-{os.getpid()}", rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+        max_restarts=restarts, shutdown_timeout=SAVING,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, sys.executable)("-m", "bloomery", *arguments)
+    except ChildFailedError as wrong:
+        return explained({rank: failure.exitcode for rank, failure in wrong.failures.items()}, wrong.get_first_failure()[0])
+    except SignalException:
+        return RESUMABLE
+    return 0
+
+
+def explained(codes: dict[int, int], first: int) -> int:
+    """The exit code of a launch in which processes have failed: that of the first. One that a signal has killed is named; SIGTERM does not
+    count, which those get that are left."""
+    killed = [rank for rank, code in sorted(codes.items()) if code < 0 and -code != signal.SIGTERM]
+    if not killed:
+        return max(codes[first], 1)
+    told = " and ".join(f"rank {rank} ({signal.Signals(-codes[rank]).name})" for rank in killed)
+    print(f"bloomery: killed: {told}; the same command goes on from the last checkpoint", file=sys.stderr)
+    return 1
