@@ -126,8 +126,7 @@ class Pretrain:
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
-        if (spare := inputs["data"].facts.get("spare")) is not None:
-            enough(self.view, int(spare))
+        enough(self.view, inputs["data"].facts.get("spare"))
         cfg = self.config(int(inputs["data"].facts.get("vocab") or self.words()))
         load = self.load(cfg, inputs)
         found = _forecast.needs(load, machine)

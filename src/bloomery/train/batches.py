@@ -103,9 +103,9 @@ class Feed:
         return [str(column[i]) for i in self.documents]
 
 
-def enough(view: View, spare: int) -> None:
-    """BadInput for a view with more marks than the vocabulary has spare tokens."""
-    if (marks := getattr(view, "marks", 0)) > spare:
+def enough(view: View, spare: int | None) -> None:
+    """BadInput for a view with more marks than the vocabulary has spare tokens (None: not known yet)."""
+    if spare is not None and (marks := getattr(view, "marks", 0)) > spare:
         mend = f"say `spare: {marks}` or more at the tokenize step"
         raise BadInput(f"view: {type(view).__name__} needs {marks} spare tokens and the vocabulary has {spare}; {mend}")
 
