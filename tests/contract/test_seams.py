@@ -341,6 +341,9 @@ QUESTIONS = {
     "texts": [{"id": str(i), "content": f"this is number {i}"} for i in range(6)],
     "written": [{"text": f"some words {i} " * 40, "label": ("human", "machine")[i % 2]} for i in range(6)],
     "people": [{"template": "Then {group} was", "groups": ["she", "he"], "kind": ["kind"], "unkind": [f"bad{i}"]} for i in range(4)],
+    "documents": [
+        {"document": f"Some words {i}. Other words, and {i}.", "question": f"which words {i}", "spans": ["Other words"]} for i in range(3)
+    ],
     "sums": [{"problem": f"{i} + 1/2", "answer": f"\\frac{{{2 * i + 1}}}{{2}}"} for i in range(6)],
 }  # fmt: skip
 
