@@ -137,7 +137,7 @@ CHECKS: dict[str, Check] = {
     "combination:repeat_prompt": lambda text, prompt_to_repeat: text.strip().lower().startswith(prompt_to_repeat.strip().lower()),
     "startend:end_checker": lambda text, end_phrase: text.strip().strip('"').lower().endswith(end_phrase.strip().lower()),
     "change_case:capital_word_frequency": lambda text, capital_frequency, capital_relation: compared(
-        sum(word.isupper() for word in re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text)), capital_relation, capital_frequency
+        sum(word.isupper() for word in re.findall(r"[^\s,;:?!\"()\[\]{}<>@#$%&]+", text)), capital_relation, capital_frequency
     ),
     "change_case:english_capital": lambda text: text.isupper() and in_english(text),
     "change_case:english_lowercase": lambda text: text.islower() and in_english(text),
