@@ -106,7 +106,7 @@ def test_what_is_not_there_is_said(models, tmp_path):
     tools = opened(models, tmp_path)
     with pytest.raises(BadInput, match="role 'teecher'; did you mean teacher"):
         tools.score([("", "x")], "teecher")
-    for call in (lambda: tools.embed(["x"]), lambda: tools.sketch_grad(["x"], 3), lambda: tools.search("x", 1)):
+    for call in (lambda: tools.sketch_grad(["x"], 3), lambda: tools.search("x", 1)):
         with pytest.raises(BadInput, match="not offered yet"):
             call()
     assert tools.score([]) == [] and tools.ask([]) == []
@@ -117,3 +117,16 @@ def test_a_model_is_known_by_its_content(models, tmp_path):
     (tmp_path / "card.json").write_text('{"address": "abc"}')
     assert identity(tmp_path) == "abc"
     assert all(math.isfinite(x) and x < 0 for x in opened(models, tmp_path / "c").score([("", "x")])[0])
+
+
+def test_embeddings_are_the_models_own_and_are_kept(models, tmp_path, monkeypatch):
+    from bloomery.infer.embedding import embeddings
+
+    model, tools = load(models["big"]), opened(models, tmp_path)
+    ids = [[model.ids["bos_token"], *model.tokenizer.encode(text, add_special_tokens=False).ids] for text in TEXTS]
+    found = tools.embed(TEXTS, "teacher")
+    for vector, wanted in zip(found, embeddings(model.net, ids), strict=True):
+        assert vector == pytest.approx(wanted.tolist(), abs=1e-6)
+    monkeypatch.setattr(LocalTools, "_embed", None)
+    again = opened(models, tmp_path)
+    assert again.embed(TEXTS, "teacher") == found and again.counts["embed:teacher"] == {"calls": 5, "hits": 5} and again.embed([]) == []

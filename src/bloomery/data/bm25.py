@@ -1,4 +1,4 @@
-"""Documents ranked by BM25, through the package bm25s."""
+"""Documents to be searched, and their ranking by BM25 through the package bm25s."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bloomery.core.errors import BadInput
+from bloomery.data.questions import asked
+from bloomery.seams import Source
 
 
 class Bm25:
@@ -40,3 +42,21 @@ class Bm25:
 def words(text: str) -> list[str]:
     """Words in small letters."""
     return re.findall(r"\w+", text.lower())
+
+
+def searched(source: Source, file: str) -> dict[str, str]:
+    """Documents by id, of rows with id and content, or with corpusid, title and abstract; of one file, or of all that have such rows.
+
+    BadInput where there are none, and for an id that two documents have, as those of two collections may.
+    """
+    found: dict[str, str] = {}
+    for fields in (("id", "content"), ("corpusid", "title", "abstract")):
+        if not file or all(name in (source.questions.get(file) or [{}])[0] for name in fields):
+            for _, row in asked(source, file, fields, 0):
+                key = str(row[fields[0]])
+                text = str(row["content"]) if "content" in fields else f"{row['title'] or ''}\n{row['abstract'] or ''}".strip()
+                if found.setdefault(key, text) != text:
+                    raise BadInput(f"questions: two documents have the id {key}; name the file of one collection in `documents`")
+    if not found:
+        raise BadInput("questions: there are no documents; add a file of rows with id and content, or corpusid, title and abstract")
+    return found

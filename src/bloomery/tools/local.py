@@ -100,8 +100,10 @@ class LocalTools:
             raise BadInput("there is no task here whose grade could be asked; ask for it in a rollout or a loss of rewards")
         return self.grader(item, episode)
 
-    def embed(self, texts: Sequence[str], role: str = "default") -> Any:
-        raise BadInput("`embed` is not offered yet; use `score` or `ask`")
+    def embed(self, texts: Sequence[str], role: str = "default") -> list[list[float]]:
+        """A vector of length 1 for each text: the mean of the role's last hidden states over the begin token and the text."""
+        batches = _cut(list(texts), len, SCORED_TOGETHER)
+        return self._answered(f"embed:{role}", [self._identity(role)], batches, lambda some: self._embed(some, role))
 
     def sketch_grad(self, texts: Sequence[str], dim: int, role: str = "default") -> Any:
         raise BadInput("`sketch_grad` is not offered yet; use `score` or `ask`")
@@ -161,6 +163,12 @@ class LocalTools:
             logp[start:].astype("float64").tolist() if text else []
             for (_, text), (_, start), logp in zip(pairs, laid_out, found, strict=True)
         ]
+
+    def _embed(self, texts: Sequence[str], role: str) -> list[list[float]]:
+        from bloomery.infer.embedding import embeddings
+
+        seat = self._loaded(role)[1]
+        return embeddings(seat.model.net, [[seat.begin, *seat.tokenizer.encode(text)] for text in texts]).tolist()
 
     def _complete(self, prompts: Sequence[str], role: str, how: Mapping[str, Any]) -> list[list[Any]]:
         from bloomery.infer.asks import Ask

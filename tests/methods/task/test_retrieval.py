@@ -63,6 +63,31 @@ def test_the_form_of_litsearch_is_read_too():
     assert items({"query": LITSEARCH, "corpus_clean": PAPERS, "other": [{"x": 1}]}, file="query", documents="corpus_clean") == [item]
 
 
+def test_a_query_of_which_no_word_stands_anywhere_counts_as_lost():
+    found = items({"q": [*BRIGHT, {"query": "zzz", "gold_ids": ["4"]}], "d": TEXTS})
+    assert [item.kind for item in found if item.id.startswith("q:2")] == ["wrong", "wrong"]
+    assert summed(found, lambda item: -1.0)["retrieval_ndcg_10.n"] == 3
+    with pytest.raises(BadInput, match="two documents have the id 1"):
+        items({"q": BRIGHT, "d": TEXTS, "e": [{"id": 1, "content": "another"}]})
+
+
+def test_embeddings_rank_the_candidates_too():
+    class Counts:
+        """Vectors of two numbers: whether a text speaks of autumn or of why, and of all else."""
+
+        def embed(self, texts, role):
+            return [[1.0, 0.0] if "autumn" in one or "why" in one else [0.0, 1.0] for one in texts]
+
+    task, found = Retrieval(embedder="dense"), items({"q": BRIGHT[:1], "d": TEXTS})
+    assert task.needs == ("embed:dense",) and Retrieval().needs == ()
+    rows = [(item, None, task.grade(item, Episode("e", "e", logp=(-1.0, 0.0)), Counts())) for item in found]
+    assert [grade.parts["cosine"] for _, _, grade in rows] == [0, 0, 1]
+    told = task.summary(rows, RNG)
+    assert told["retrieval_ndcg_10@embeddings"] == 1 and told["retrieval_ndcg_10@bm25"] == 0.5
+    with pytest.raises(BadInput, match="no tools"):
+        task.grade(found[0], Episode("e", "e", logp=(-1.0, 0.0)), None)
+
+
 def test_two_models_are_compared():
     task, found = Retrieval(), items({"q": BRIGHT, "d": TEXTS})
     rows = [
@@ -76,7 +101,7 @@ def test_long_documents_are_read_at_their_beginning_and_what_is_missing_is_named
     long = [{"id": "2", "content": "leaves " * 100}, *TEXTS]
     assert len(items({"q": BRIGHT[:1], "d": long[:1]}, tokens=20)[0].prompt) < 80
     for questions, said in (
-        ({"q": BRIGHT, "d": TEXTS[:2]}, "document 2 is not among"), ({"q": BRIGHT}, "finds no documents"),
+        ({"q": BRIGHT, "d": TEXTS[:2]}, "document 2 is not among"), ({"q": BRIGHT}, "there are no documents"),
         ({"q": [{"query": "a", "gold_ids": []}], "d": TEXTS}, "none named"),
     ):  # fmt: skip
         with pytest.raises(BadInput, match=said):
