@@ -63,7 +63,8 @@ class TextToSql:
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where the results are the same, else 0; part `copies` on the copies too, `efficiency`, and `empty` where the reference
-        gives no rows, so that an empty result says little. BadInput without tools, and for a reference that does not run."""
+        gives no rows, so that an empty result says little, `late` where seconds
+        ran out. BadInput without tools, and for a reference that does not run."""
         if tools is None:
             raise BadInput("queries are graded by running them, and no tools are at hand; grade them through an evaluate step")
         held = json.loads(item.tests)
@@ -80,7 +81,8 @@ class TextToSql:
             raise BadInput(f"questions: {item.id}: its reference query does not run ({found['reference']}); mend the row or leave it out")
         score, copies = float(found["same"]), float(found["same"] and found["copies"])
         efficiency = math.sqrt(found["wanted"] / found["steps"]) if copies else 0.0
-        return Grade(score, {"copies": copies, "efficiency": efficiency, "empty": float(found.get("empty", False))})
+        parts = {"copies": copies, "efficiency": efficiency, "empty": float(found.get("empty", False))}
+        return Grade(score, {**parts, "late": float(ran.reason == "time")})
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share with the same result, on the copies too, and the mean efficiency, with intervals clustered by database."""
