@@ -111,7 +111,7 @@ class Item:
     group: str = ""  # items of one group (package, source) are not independent
     messages: tuple[tuple[str, str], ...] = ()
     kind: str = ""  # what sort of question it is, where a task has several
-    tests: str = ""  # generate: a program that decides beside the reference, such as a function's tests
+    tests: str = ""  # generate: what decides beside the reference: a function's tests, a program, the data that a grade needs
     numbers: tuple[float, ...] = ()  # score: one for each token of the target, which the grade needs
 
 
@@ -152,7 +152,8 @@ class Source:
     docs: Sequence[Doc] = ()
     chats: Sequence[Doc] = ()
     trained: Sequence[Doc] = ()  # documents that the model was trained on, where `docs` are held out
-    questions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # rows of local JSON lines, by the file's name
+    questions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # rows of local JSON, by the file's name
+    folder: Path | None = None  # where the questions' files lie, for what rows name beside them
 
 
 @dataclass(frozen=True)

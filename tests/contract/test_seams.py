@@ -41,11 +41,11 @@ class Canned:
         return [SimpleNamespace(text=said[len(prompt) % 3], ended="stop", dropped=0) for prompt in prompts]
 
     @cache  # noqa: B019 - one for the whole file
-    def _ran(self, code):
-        return Sandbox().run(code)
+    def _ran(self, code, files):
+        return Sandbox().run(code, dict(files))
 
     def run(self, code, files=None, limit_s=5):
-        return self._ran(code)
+        return self._ran(code, tuple(sorted((files or {}).items())))
 
 
 CANNED = Canned()
@@ -319,6 +319,36 @@ QUESTIONS = {
          "entry_point": "f"} for i in range(4)
     ],
     "programs": [{"text": f"Add {i}.", "code": f"def g(x): return x + {i}", "test_list": [f"assert g(0) == {i}"]} for i in range(7)],
+    "puzzles": [
+        {"name": f"Add{i}:0", "sat": f"def sat(x: int):\n    return x + {i} == 7", "ans_type": "int", "sol_header": "def sol():",
+         "sol_bodies": [f"    return {7 - i}"]} for i in range(6)
+    ],
+    "examples": [
+        {"entry_point": "h", "code": f"def h(x):\n    return x + {i}", "examples": [[f"h({x})", str(x + i)] for x in range(4)],
+         "tests": [["h(9)", str(9 + i)]]} for i in range(3)
+    ],
+    "rules": [
+        {"key": i, "prompt": f"Say {i}.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]} for i in range(4)
+    ],
+    "tables": [
+        {"question": f"Which is {i}?", "SQL": f"SELECT a FROM t WHERE a = {i}", "schema": "CREATE TABLE t (a);",
+         "data": "INSERT INTO t VALUES (1);"}
+        for i in range(2)
+    ],
+    "long": [
+        {"input": f"What is {i}?", "context": "word " * 9, "answers": [f"it is {i}"], "dataset": "qasper", "length": 9} for i in range(3)
+    ],
+    "uses": [
+        {"module": "m", "old": "def f(x): return x", "new": "def f(*, y): return y", "about": f"Give {i}.", "legacy": f"m.f({i})",
+         "updated": f"m.f(y={i})", "group": str(i)} for i in range(2)
+    ],
+    "queries": [{"query": f"what is number {i}", "gold_ids": [str(i)], "excluded_ids": ["N/A"]} for i in range(3)],
+    "texts": [{"id": str(i), "content": f"this is number {i}"} for i in range(6)],
+    "written": [{"text": f"some words {i} " * 40, "label": ("human", "machine")[i % 2]} for i in range(6)],
+    "people": [{"template": "Then {group} was", "groups": ["she", "he"], "kind": ["kind"], "unkind": [f"bad{i}"]} for i in range(4)],
+    "documents": [
+        {"document": f"Some words {i}. Other words, and {i}.", "question": f"which words {i}", "spans": ["Other words"]} for i in range(3)
+    ],
     "sums": [{"problem": f"{i} + 1/2", "answer": f"\\frac{{{2 * i + 1}}}{{2}}"} for i in range(6)],
 }  # fmt: skip
 

@@ -25,6 +25,21 @@ def test_what_is_no_row_is_named_with_its_line(tmp_path, line, said):
         read_questions(tmp_path)
 
 
+def test_lists_are_rows_too_and_other_json_is_passed_over(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"q": 1}\n')
+    (tmp_path / "b.json").write_text('[{"q": 2}, {"q": 3}]')
+    (tmp_path / "card.json").write_text('{"kind": "folder"}')
+    assert read_questions(tmp_path) == {"a": [{"q": 1}], "b": [{"q": 2}, {"q": 3}]}
+    for name, text, said in (("card", "{}", "holds no list"), ("c", '[{"q": 1}, 2]', "entry 2"), ("d", "[", "d.json:1 is not JSON")):
+        (tmp_path / f"{name}.json").write_text(text)
+        with pytest.raises(BadInput, match=said):
+            read_questions(tmp_path / f"{name}.json")
+    (tmp_path / "c.json").unlink(), (tmp_path / "d.json").unlink()
+    (tmp_path / "b.jsonl").write_text('{"q": 1}\n')
+    with pytest.raises(BadInput, match="give one of them another name"):
+        read_questions(tmp_path)
+
+
 def test_an_empty_folder_is_refused_and_rows_without_a_field_too(tmp_path):
     with pytest.raises(BadInput, match=r"holds no \.jsonl"):
         read_questions(tmp_path)

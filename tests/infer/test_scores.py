@@ -8,9 +8,10 @@ import math
 import pytest
 
 from bloomery.infer.rivals import Bits
-from bloomery.infer.scores import rival_rows, row, rows_of
+from bloomery.infer.scores import change_rows, rival_rows, row, rows_of
 from bloomery.methods.task.bits_per_byte import BitsPerByte
-from bloomery.seams import Episode, Item, Rng
+from bloomery.methods.task.cloze import Cloze
+from bloomery.seams import Episode, Grade, Item, Rng
 
 RNG = Rng((1, "scores"))
 TASK = BitsPerByte()
@@ -38,3 +39,18 @@ def test_a_rival_is_measured_on_the_same_bytes() -> None:
     assert (ahead["metric"], ahead["value"], ahead["better"]) == ("advantage_over_xz", pytest.approx(1.2), "higher")
     (together,) = rival_rows("bits", TASK, MINE, Bits("xz -9, all files", 20.0, ""), {"1"}, RNG)
     assert (together["value"], together["low"], together["clean"]) == (2, None, None)
+
+
+def test_exact_negative_flips_are_what_was_right_and_is_wrong():
+    task = Cloze()
+
+    def graded(scores: list[float]) -> list:
+        return [(Item(str(i), "", "generate", group=str(i)), None, Grade(score)) for i, score in enumerate(scores)]
+
+    now, before = graded([1, 0, 0, 1]), graded([0, 1, 0, 1])
+    change, flips = change_rows("cloze", task, now, before, "before", {"1"}, RNG)
+    assert (change["metric"], change["value"]) == ("cloze_exact_change", 0)
+    assert (flips["metric"], flips["value"], flips["clean"], flips["better"]) == ("cloze_exact_negative_flips", 0.25, 0, "lower")
+    assert flips["low"] < flips["value"] < flips["high"] and flips["n"] == 4 and flips["contaminated"] == 1
+    assert change_rows("cloze", task, now, before, "before, plain text", set(), RNG)[1]["metric"].endswith("flips_from_plain_text")
+    assert len(change_rows("cloze", task, graded([0.5]), graded([1]), "before", set(), RNG)) == 1, "half right is neither"

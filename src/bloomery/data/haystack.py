@@ -53,3 +53,16 @@ def budget_of(source: Any, tokens: int, room: int) -> int:
     """Tokens that a text may have: as many as asked for, 0 = all that the context holds, with `room` left for question and reply."""
     context = source.net.cfg.context
     return (min(tokens, context) if tokens else context) - room - 1
+
+
+def without_middle(tokenizer: Any, text: str, budget: int) -> str:
+    """A text of at most `budget` tokens: its beginning and its end in equal parts, where the whole has more."""
+    ids = tokenizer.encode(text)
+    room = budget
+    while len(ids) > room:
+        half = max(0, room // 2)
+        shorter = tokenizer.decode(ids[: room - half]) + (tokenizer.decode(ids[-half:]) if half else "")
+        if (over := len(tokenizer.encode(shorter)) - budget) <= 0:
+            return shorter
+        room = max(0, room - over)
+    return text

@@ -1,4 +1,4 @@
-"""Local questions: JSON lines in a file or a folder of files, as tasks ask them."""
+"""Local questions, as tasks ask them: JSON objects on the lines of a .jsonl file or in the list of a .json file, alone or in a folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,26 @@ Row = Mapping[str, Any]
 
 
 def read_questions(path: Path) -> dict[str, list[Row]]:
-    """The rows of a .jsonl file, or of each one in a folder, by the file's name without its ending. BadInput for what is no JSON object."""
-    files = [path] if path.is_file() else sorted(path.glob("*.jsonl"))
-    if not files:
-        raise BadInput(f"questions: {path} holds no .jsonl file; name one, or a folder of them")
-    return {file.stem: list(_rows(file)) for file in files}
+    """The rows of a file, or of each one in a folder, by the file's name without its ending. BadInput for what is no JSON object.
+
+    A .json file of a folder that holds no list, such as a card or a configuration, is passed over.
+    """
+    files = [path] if path.is_file() else sorted(one for one in path.glob("*.json*") if one.suffix in (".json", ".jsonl"))
+    found: dict[str, list[Row]] = {}
+    for file in files:
+        rows = _list(file) if file.suffix == ".json" else list(_lines(file))
+        if rows is None and path.is_file():
+            raise BadInput(f"questions: {path} holds no list; write a list of JSON objects, or an object on each line of a .jsonl file")
+        if rows is not None and file.stem in found:
+            raise BadInput(f"questions: {path} holds {file.stem}.json and {file.stem}.jsonl; give one of them another name")
+        if rows is not None:
+            found[file.stem] = rows
+    if not found:
+        raise BadInput(f"questions: {path} holds no .jsonl file, nor a .json file with a list; name one, or a folder of them")
+    return found
 
 
-def _rows(file: Path) -> Iterator[Row]:
+def _lines(file: Path) -> Iterator[Row]:
     for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             try:
@@ -32,6 +44,18 @@ def _rows(file: Path) -> Iterator[Row]:
             if not isinstance(row, dict):
                 raise BadInput(f"questions: {file}:{number} is no JSON object; write one on each line")
             yield row
+
+
+def _list(file: Path) -> list[Row] | None:
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"questions: {file}:{error.lineno} is not JSON ({error.msg}); mend the file or take it out") from None
+    if not isinstance(rows, list):
+        return None
+    if (odd := next((i for i, row in enumerate(rows) if not isinstance(row, dict)), None)) is not None:
+        raise BadInput(f"questions: entry {odd + 1} of {file} is no JSON object; mend it or take it out")
+    return rows
 
 
 def asked(source: Source, file: str, fields: Sequence[str], count: int) -> Iterator[tuple[str, Row]]:

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from bloomery.infer.rivals import Bits
-from bloomery.num.statistics import Interval, paired
+from bloomery.num.statistics import Interval, mean, paired
 from bloomery.seams import Episode, Grade, Item, Rng, Task
 
 Graded = tuple[Item, Episode, Grade]
@@ -115,7 +115,25 @@ def change_rows(
         note, hidden = f"model minus {subject}, item by item", len(mine) - len(clean)
         label = f"{metric}_change{against.replace(' ', '_')}"
         found.append(row(name, label, "model", whole[metric], low, high, n, unit, better, Twin.of(twin, metric), hidden, note))
-    return found
+    return found + flip_rows(name, task, mine, other, subject, seen, rng)
+
+
+def flip_rows(
+    name: str, task: Task, mine: Sequence[Graded], other: Sequence[Graded], subject: str, seen: AbstractSet[str], rng: Rng
+) -> list[dict[str, Any]]:
+    """`<metric>_negative_flips`: the share of items that the other answered rightly and the model does not, which a better mean hides.
+
+    Source: P034 Echterhoff et al. 2024, arXiv 2407.09435. No row where items are not graded as right or wrong.
+    """
+    if any(grade.score not in (0, 1) for graded in (mine, other) for _, _, grade in graded):
+        return []
+    flips = [float(now.score < before.score) for (_, _, now), (_, _, before) in zip(mine, other, strict=True)]
+    groups, clean = [item.group for item, _, _ in mine], [i for i, (item, _, _) in enumerate(mine) if item.id not in seen]
+    whole = mean(flips, groups, rng)
+    twin = twin_of(mean([flips[i] for i in clean], [groups[i] for i in clean], rng)) if clean else NONE
+    metric, note = next(iter(getattr(task, "metrics", {"score": ()}))), f"right by {subject} and wrong by the model"
+    label = f"{metric}_negative_flips{'' if subject == 'before' else '_from_plain_text'}"
+    return [row(name, label, "model", whole.value, whole.low, whole.high, whole.n, "share", "lower", twin, len(mine) - len(clean), note)]
 
 
 def twin_of(found: Interval) -> Twin:

@@ -47,7 +47,7 @@ def _questions(stage: Evaluate, questions: Mapping[str, Any]) -> tuple[float, fl
     rows = (questions.get("bytes") or 0) / ROW_BYTES  # a task that says no number asks all that there are
     items = read = written = 0.0
     for task in stage.tasks:
-        number = getattr(task, "count", None) or (rows if hasattr(task, "count") else 0)
+        number = (getattr(task, "count", None) or (rows if hasattr(task, "count") else 0)) * getattr(task, "samples", 1)
         long = getattr(task, "tokens", None) or (CONTEXT if hasattr(task, "tokens") else getattr(task, "prompt", 150))
         items, read, written = items + number, read + number * long, written + number * getattr(task, "limit", 0) * tries
     return items, read, written

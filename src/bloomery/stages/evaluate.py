@@ -72,6 +72,8 @@ class Evaluate:
             raise ValueError("order and ngram_tokens must be at least 1, and batch at least 0")
         if min(one if one is not None else 1 for one in (self.lm_eval_shots, self.lm_eval_limit)) < 0 or self.lm_eval_limit == 0:
             raise ValueError("lm_eval_shots must be at least 0 and lm_eval_limit at least 1")
+        if not self.filters and (alike := next((type(one).__name__ for one in self.tasks if getattr(one, "samples", 1) > 1), "")):
+            raise ValueError(f"greedy samples of {alike} are all the same; name filters, such as temperature, or leave samples at 1")
         if not 0 < self.copied <= 1:
             raise ValueError(f"copied must be above 0 and at most 1, got {self.copied}")
 
@@ -149,7 +151,10 @@ class Evaluate:
     def _asked(self, examinee: Examinee, rng: Rng) -> Asked:
         """Every task by name with its items; a task that finds none is left out, and it is an error where none finds any."""
         trained = trained_sample(self.corpus, rng.child("trained")) if any(getattr(task, "trained", False) for task in self.tasks) else []
-        about = {"questions": read_questions(self.questions.folder)} if self.questions is not None else {}
+        about: dict[str, Any] = {}
+        if self.questions is not None:
+            folder = self.questions.folder
+            about = {"questions": read_questions(folder), "folder": folder if folder.is_dir() else folder.parent}
         source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats), trained, **about)
         asked = {name: (task, list(task.items(source, rng.child("items", name)))) for name, task in named(self.tasks).items()}
         for name, (task, items) in asked.items():
@@ -225,6 +230,7 @@ class Evaluate:
             return f"fp32; the end token counts; every {context} tokens of a document start anew"
         how = ", ".join(map(repr, self.filters)) or "greedy"
         how += "" if type(self.rollout).__name__ == "Single" else f"; {self.rollout!r}"
+        how += f"; {task.samples} samples, k {task.k}" if getattr(task, "samples", 1) > 1 else ""
         prompt = f"asked {way}" if items[0].messages else f"prompt of at most {getattr(task, 'prompt', '?')} tokens"
         return f"{how}; {prompt}, completion of at most {getattr(task, 'limit', '?')}"
 

@@ -37,3 +37,14 @@ def test_no_program_is_run_without_the_sandbox():
         Humaneval().grade(item, Episode("a", item.id, ""), None)
     with pytest.raises(ValueError, match="limit_s"):
         Humaneval(limit_s=0)
+
+
+def test_several_samples_give_pass_at_k():
+    task = Humaneval(samples=3, k=2)
+    items = list(task.items(Source(questions={"q": [ROW]}), RNG))
+    assert [item.id for item in items] == [f"q:T/0/{k}" for k in range(3)] and {item.group for item in items} == {"q:T/0"}
+    rows = [(item, None, task.grade(item, Episode("a", item.id, f"\n    return {k} * x"), Sandbox())) for k, item in enumerate(items)]
+    found = task.summary(rows, RNG)
+    assert found["humaneval_solved"] == pytest.approx(1 / 3) and found["humaneval_solved_in_k"] == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="at most samples"):
+        Humaneval(k=2)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from bloomery.core.errors import BadInput
+from bloomery.data.languages import detector
 from bloomery.seams import Doc, Tools
 
 
@@ -32,7 +31,7 @@ class Language:
     def columns(self, docs: Sequence[Doc], tools: Tools | None) -> dict[str, Sequence[float]]:
         """A probability under each code, `likeliest` (of any language) and `known` (1 where it is one of those asked for)."""
         found = np.zeros((len(docs), len(self.languages) + 2))
-        detect = _detector()
+        detect = detector("language")
         if unknown := sorted(set(self.languages) - set(detect.labels)):
             raise BadInput(f"language.languages: {unknown[0]} is not one of {', '.join(sorted(detect.labels))}")
         for row, doc in zip(found, docs, strict=True):
@@ -40,12 +39,3 @@ class Language:
             first = max(ranked, key=lambda code: (ranked[code], code))
             row[:] = [*(float(ranked[code]) for code in self.languages), float(ranked[first]), first in self.languages]
         return {name: found[:, k] for k, name in enumerate((*self.languages, "likeliest", "known"))}
-
-
-@lru_cache(maxsize=1)
-def _detector() -> Any:
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-    except ImportError:
-        raise BadInput("language needs the package py3langid, which ships its model; say pip install 'bloomery[language]'") from None
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

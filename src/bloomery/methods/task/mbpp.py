@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bloomery.core.errors import BadInput
 from bloomery.data.calls import passes
 from bloomery.data.questions import Row, asked, group_of
-from bloomery.num.statistics import mean
+from bloomery.num.pass_at import counted, demand, tries
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 FORM = "You are an expert Python programmer, and here is your task: {text} Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
@@ -23,7 +22,7 @@ class Mbpp:
     P268 Austin et al. 2021, arXiv 2108.07732
     Differs: rows of the same form are read from a local file (text or prompt, code, test_list); the first `shots` rows are the
         examples and are not asked; programs run in bloomery's sandbox, and a program that ends early passes nothing.
-    Costs: one completion and one run in the sandbox for each row.
+    Costs: `samples` completions for each row, each run once in the sandbox.
     """
 
     file: str = ""  # of the questions' folder, without .jsonl; empty: those whose rows have the fields
@@ -31,23 +30,27 @@ class Mbpp:
     shots: int = 3  # first rows that are shown with their programs before each question
     limit: int = 256  # tokens of a program at most
     limit_s: float = 5.0  # seconds that a program has
+    samples: int = 1  # completions of each row; several need filters, or all are the same
+    k: int = 1  # of pass@k, estimated without bias from the samples
     subject = "model"
     needs = ("run",)
-    metrics = {"mbpp_solved": ("share", "higher")}  # metric: unit, which way is better
+    metrics = {"mbpp_solved": ("share", "higher"), "mbpp_solved_in_k": ("share", "higher")}  # metric: unit, which way is better
 
     def __post_init__(self) -> None:
         if min(self.count, self.shots) < 0 or self.limit < 1 or not self.limit_s > 0:
             raise ValueError("count and shots must be at least 0, limit at least 1 and limit_s above 0")
+        demand(self.samples, self.k)
 
     def items(self, source: Source, rng: Rng) -> Iterator[Item]:
-        """One item for each row after the examples."""
+        """One item for each sample of each row after the examples."""
         rows = list(asked(source, self.file, ("code", "test_list"), self.count + self.shots if self.count else 0))
         shown = "".join(f"{question(row)}{row['code'].strip()}\n{END}\n" for _, row in rows[: self.shots])
         for key, row in rows[self.shots :]:
             before = [str(row.get("test_setup_code", "")), *map(str, row.get("test_imports", ()))]
             tests = "\n".join([*before, *row["test_list"]])
             about = {"group": group_of(row, key), "kind": "program", "tests": tests}
-            yield Item(key, shown + question(row), "generate", str(row["code"]), self.limit, (END,), **about)
+            for one in tries(key, self.samples):
+                yield Item(one, shown + question(row), "generate", str(row["code"]), self.limit, (END,), **about)
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where all tests pass, else 0. BadInput without tools."""
@@ -55,9 +58,9 @@ class Mbpp:
             raise BadInput("programs are graded by running them, and no tools are at hand; grade them through an evaluate step")
         return Grade(float(passes(episode.text, item.tests, item.id, tools, self.limit_s)))
 
-    def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, Any]:
-        """The share solved, with an interval clustered by group."""
-        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("mbpp_solved")
+    def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
+        """The share solved by a sample, and by one of k, with intervals clustered by group."""
+        return counted(rows, "mbpp_solved", self.samples, self.k, rng)
 
 
 def question(row: Row) -> str:
