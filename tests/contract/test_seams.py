@@ -304,7 +304,7 @@ def held_out() -> Source:
         answer = {"body": f"    return {i}", "docstring": f"Give {i}.", "signature": f"def size_{i}(w):"}[kind]
         about = {"messages": (("user", plain),), "plain": plain, "kind": kind, "package": f"p{i % 2}"}
         chats.append(Doc(f"c{i}", answer, about))
-    net = SimpleNamespace(cfg=SimpleNamespace(context=512))
+    net = SimpleNamespace(cfg=SimpleNamespace(context=512, vocab=290))
     tokenizer = learn(texts * 3, 290)
     tokenizer.question = lambda messages: tokenizer.encode("".join(content for _, content in messages))
     trained = [Doc(f"t{i}", text.replace("area", "room"), {"package": f"q{i // 2}"}) for i, text in enumerate(texts)]

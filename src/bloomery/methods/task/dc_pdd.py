@@ -65,7 +65,7 @@ class DcPdd:
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score = the mean over first occurrences of probability times rarity, each at most `cap`; parts loss and min_k are the
         baselines' scores. Higher = more likely a member. The end of the document does not count."""
-        logp = episode.logp[:-1] or episode.logp
+        logp = episode.logp[: len(item.numbers)]
         found = [min(self.cap, math.exp(p) * rarity) for p, rarity in zip(logp, item.numbers, strict=True) if rarity != AGAIN]
         parts = {"loss": math.fsum(logp) / len(logp), "min_k": least_likely(logp, 0.2)}
         return Grade(math.fsum(found) / len(found), {**parts, "member": float(item.kind == MEMBER), "nats": -math.fsum(episode.logp)})
