@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from small_pretrain import methods_of
 
 from bloomery.core import catalog
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
@@ -17,7 +21,7 @@ from bloomery.core.log import Log
 from bloomery.core.machine import Machine
 from bloomery.core.rng import torch_rng
 from bloomery.core.signals import Signals
-from bloomery.core.store import Artifact
+from bloomery.core.store import Artifact, Store
 from bloomery.data.chat.read import Conversation, write_chats
 from bloomery.data.tokenizer import learn
 from bloomery.infer.model import load
@@ -29,6 +33,7 @@ from bloomery.stages import _training
 from bloomery.stages.tune import Tune
 from bloomery.train import timing
 
+ROOT = Path(__file__).parents[2]
 SMALL = {"epochs": 6.0, "batch": 256, "context": 64, "rate": 2e-2, "compile": "off", "precision": "float32", "checkpoint_steps": 1}
 
 
@@ -66,12 +71,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def stage(world: dict[str, Path], data: Path | None = None, **knobs) -> Tune:
     entry = catalog.find("stage", "tune", "here")
-    methods = {
-        k.name: None if knobs.get(k.name, k.default) is None else catalog.build_method(k.seam, knobs.pop(k.name, k.default))
-        for k in entry.knobs.values() if k.seam
-    }  # fmt: skip
+    methods = {k.name: methods_of(k, knobs.pop(k.name, k.default)) for k in entry.knobs.values() if k.seam}
     inputs = [Artifact(str(i) * 64, path, {"kind": "", "facts": {}}) for i, path in enumerate((world["model"], data or world["chats"]))]
-    knobs.pop("adapter", None)
     return Tune(*inputs, **methods, **{**SMALL, **knobs})
 
 
@@ -271,3 +272,24 @@ def test_a_model_to_which_answers_are_given_away_is_refused(world: dict[str, Pat
         one.run(job(tmp_path / "run"))
     with pytest.raises(BadInput, match="no log-probabilities of a text"):
         load(folder).score([[1, 2, 3]])
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(("adapter", "mesh"), [(None, {"data": 2}), ({"lora": {"rank": 2}}, {"shard": 2}), (None, {"tensor": 2})])
+def test_processes_share_a_tuning_run(world: dict[str, Path], tmp_path: Path, store: Store, adapter: dict | None, mesh: dict) -> None:
+    knobs = {"stage": "tune", "model": str(world["model"]), "data": str(world["chats"]), **SMALL, "adapter": adapter}
+    told = []
+    for size in (mesh, "auto"):
+        place = tmp_path / "recipe.yaml"
+        place.write_text(json.dumps({"name": "small", "steps": {"tuned": {**knobs, "mesh": size}}}))
+        command = [sys.executable, "-m", "bloomery", "run", str(place), "--store", str(store.root), "--quiet", "--json", "--memory", "4GB"]
+        command += ["--processes", "2"] if size != "auto" else []
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=250)
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout))
+        shutil.rmtree(told[-1]["folder"])
+    two, alone = told
+    assert two["mesh"] == mesh and two["address"] == alone["address"] and two["audit"] == alone["audit"]
+    for name in ("final_loss", "heldout_nats", "answer_nats_trained"):
+        assert two[name] == pytest.approx(alone[name], rel=1e-4)

@@ -45,6 +45,7 @@ MODELS = {
     "experts": Config(50, 16, 2, 4, 2, 24, 16, experts=4, top=2, architecture="mixtral"),
 }
 STEPS, ROWS, T = 20, 4, 16
+FLOAT, NUMBER = 4, 4  # bytes of a weight or an activation, and of a document's number
 Case = tuple[dict, list, dict]  # sizes, methods of the axes, what else is not as usual
 TWO: dict[str, Case] = {
     "data": ({"data": 2}, ["zero"], {}),
@@ -140,6 +141,39 @@ def figures(run: Training) -> list[dict]:
     """The curve without what differs from run to run."""
     rows = [json.loads(line) for line in run.curve.read_text().splitlines()]
     return [{key: row[key] for key in row if key not in MEASURED} for row in rows]
+
+
+def formula(case: Case) -> float | None:
+    """Bytes that a rank has to send in a step; None where the method has no formula (owners that visit whole matrices)."""
+    sizes, methods, about = case
+    if about.get("optimizer", "adamw") != "adamw":
+        return None
+    n = {axis: sizes.get(axis, 1) for axis in ("data", "context", "shard", "tensor")}
+    cfg = MODELS[about.get("model", "plain")]
+    net = Transformer(cfg, None)
+    whole = sum(p.numel() for p in net.parameters())
+    blocks = sum(p.numel() for p in net.blocks.parameters())
+    cut = sum(p.numel() for name, p in net.named_parameters() if name.startswith("blocks.") and p.dim() > 1)
+    held = whole - cut + cut / n["tensor"]
+    rows = ROWS // (n["data"] * n["shard"])
+    micro = about.get("micro", 1)
+    micros, stage = rows // micro, next((one["zero"].get("stage", 3) for one in methods if isinstance(one, dict)), 3)
+    copies = n["data"] * n["context"]
+    sent = 2 * (copies - 1) / copies * FLOAT * held / n["shard"]
+    if (s := n["shard"]) > 1:
+        rest, layers = held - (blocks - cut + cut / n["tensor"]), blocks - cut + cut / n["tensor"]
+        gathers = layers + rest if stage < 3 else micros * (2 * layers + rest)
+        sent += (s - 1) / s * FLOAT * (gathers + (1 if stage == 1 else micros) * held)
+    t, width, key = T // n["context"], cfg.query_width / n["tensor"], cfg.key_width / n["tensor"]
+    if (c := n["context"]) > 1:
+        if "ulysses" in methods:
+            sent += cfg.layers * micros * micro * t * (c - 1) / c * (2 * FLOAT * (2 * width + 2 * key) + c * NUMBER)
+        else:
+            sent += cfg.layers * micros * micro * t * FLOAT * 2 * key * (2 * (c - 1) + c)
+            sent += cfg.layers * micros * micro * T * (c - 1) / c * NUMBER
+    if (k := n["tensor"]) > 1:
+        sent += cfg.layers * micros * micro * 4 * 2 * (k - 1) / k * t * cfg.width * FLOAT
+    return sent
 
 
 def apart(one: dict, other: dict) -> dict[str, float]:

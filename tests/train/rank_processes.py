@@ -13,7 +13,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CODE = """
-import sys; sys.path.insert(0, {here!r})
+import ctypes, sys; sys.path.insert(0, {here!r})
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)  # ends with the process that started it, however that ends
 import datetime, torch, torch.distributed as dist
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method={meet!r}, rank=int(sys.argv[1]), world_size=int(sys.argv[2]),

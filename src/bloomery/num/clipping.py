@@ -23,7 +23,7 @@ def joint_norm(grads: Sequence[Tensor]) -> float:
     """The norm of all together, float64; of tensors that lie on several ranks (DTensor), the same on all of them."""
     sums: dict[tuple, list[Tensor]] = {}
     for g in grads:
-        cut = tuple(i for i, one in enumerate(g.placements) if one.is_shard()) if hasattr(g, "placements") else ()
+        cut = tuple(i for i, one in enumerate(g.placements) if not one.is_replicate()) if hasattr(g, "placements") else ()
         sums.setdefault((g.device_mesh, cut) if cut else (), []).append(local(g))
     total = 0.0
     for where, parts in sums.items():

@@ -231,7 +231,7 @@ def place(p: Tensor) -> tuple[int, ...]:
     """Which part of a parameter this rank holds; ranks that hold the same part draw the same numbers."""
     if not isinstance(p, DTensor):
         return ()
-    return tuple(p.device_mesh.get_local_rank(i) for i, one in enumerate(p.placements) if one.is_shard())
+    return tuple(p.device_mesh.get_local_rank(i) for i, one in enumerate(p.placements) if not one.is_replicate())
 
 
 def placed(

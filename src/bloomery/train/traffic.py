@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.distributed import ProcessGroup
@@ -38,20 +39,21 @@ SHARES: dict[str, tuple[str, Share]] = {  # operation -> what it is, and the sha
 }
 # those which send nothing that is counted
 IDLE = {"recv_", "recv_any_source_", "barrier", "monitored_barrier_", "wait_tensor", "_wrap_tensor_autograd"}
+FIGURES = (torch.float64, torch.int32, torch.int64)
 SPACES = ("c10d", "_c10d_functional")
 
 
 class Traffic(TorchDispatchMode):
     """Inside, `bytes` counts what this rank sends, by kind, on the threads that enter; ValueError for a collective that it does not know.
 
-    `calls` counts the collectives. Numbers of at most `small` bytes, by which ranks agree on what to do, are kept apart under "figures".
+    `calls` counts the collectives. Sums of float64 and of whole numbers, by which ranks agree on figures and on what to do, are kept
+    apart under "figures".
     """
 
-    def __init__(self, small: int = 256) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.bytes: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
-        self.small = small
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if any(issubclass(one, DTensor) for one in types):
@@ -64,8 +66,8 @@ class Traffic(TorchDispatchMode):
             if name not in SHARES:
                 raise ValueError(f"the collective {name} is not known here; say in train/traffic.py what it sends")
             kind, share = SHARES[name]
-            size = largest([args, made if space != "c10d" else ()])
-            self.bytes[kind if size > self.small else "figures"] += round(size * share(members(args)))
+            kind = "figures" if kind == "all_reduce" and first(args).dtype in FIGURES else kind
+            self.bytes[kind] += round(largest([args, made if space != "c10d" else ()]) * share(members(args)))
             self.calls[kind] += 1
         return made
 
@@ -73,6 +75,11 @@ class Traffic(TorchDispatchMode):
     def total(self) -> int:
         """Bytes of all but the figures by which ranks agree."""
         return sum(size for kind, size in self.bytes.items() if kind != "figures")
+
+
+def first(found: Any) -> Tensor:
+    """The first tensor of what a collective is given."""
+    return found if isinstance(found, Tensor) else first(found[0])
 
 
 def largest(found: Any) -> int:

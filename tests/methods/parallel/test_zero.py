@@ -19,6 +19,9 @@ class Told:
     def set_requires_gradient_sync(self, on: bool) -> None:
         self.said.append(("send", on))
 
+    def set_requires_all_reduce(self, on: bool) -> None:
+        self.said.append(("copies", on))
+
     def set_reshard_after_backward(self, on: bool) -> None:
         self.said.append(("cut", on))
 
@@ -31,6 +34,7 @@ def test_stages_differ_in_when_gradients_are_sent_and_weights_let_go(stage: int,
     net, mesh = Told(), SimpleNamespace(sizes={"data": 1, "shard": 2})
     for number in range(3):
         Zero(stage=stage).before(net, mesh, number, 3)
+    assert [on for what, on in net.said if what == "copies"] == LAST
     assert [on for what, on in net.said if what == "send"] == send and [on for what, on in net.said if what == "cut"] == cut
 
 

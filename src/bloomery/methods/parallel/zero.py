@@ -56,6 +56,7 @@ class Zero:
             return
         last = number == of - 1
         net.set_requires_gradient_sync(last or self.stage > 1)
+        net.set_requires_all_reduce(last)
         net.set_reshard_after_backward(last or self.stage == 3)
 
     def unfit(self, cfg: Any, row: int, sizes: Mapping[str, int]) -> str:
