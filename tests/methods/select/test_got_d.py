@@ -76,3 +76,22 @@ def test_bad_input():
         GotD(base="pool").weigh(columns(np.eye(2), ["target", "pool"]), 9, RNG)
     with pytest.raises(ValueError, match="epsilon above 0"):
         GotD(epsilon=0)
+
+
+def test_property_of_a_target_that_mixes_kinds_the_missing_one_is_taken_not_the_most_frequent():
+    """Targets are means of five lines, of dialog by 0.6, list by 0.3 and plain by 0.1; the base has dialog and plain. Nearest is dialog."""
+    draw, kinds = np.random.default_rng(4), ("plain", "verse", "list", "code", "dialog")
+    centres = np.concatenate([np.eye(5, 20), np.full((5, 1), 2.0)], axis=1)  # far from 0, as hidden states are
+
+    def documents(count, *parts):
+        lines = np.stack([centres[draw.choice(5, 5, p=parts)].mean(0) for _ in range(count)])
+        return lines + draw.normal(0, 0.05, lines.shape)
+
+    base = documents(60, *np.eye(5)[0]), documents(60, *np.eye(5)[4])
+    pool = [documents(40, *row) for row in np.eye(5)]
+    vectors = np.concatenate([*base, documents(40, 0.1, 0, 0.3, 0, 0.6), *pool])
+    domain = [*["base"] * 120, *["target"] * 40, *np.repeat(kinds, 40)]
+    found = np.array(domain, object)[GotD(base="base").weigh(columns(vectors, domain), 300, RNG) > 0]
+    assert np.mean(found == "list") > 0.9
+    like = unit(vectors[160:]) @ unit(vectors[120:160]).T
+    assert np.array(domain)[160:][like.max(1).argmax()] == "dialog"
