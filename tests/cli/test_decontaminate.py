@@ -28,7 +28,7 @@ def test_matches_stand_side_by_side_and_the_sums_below(given, capsys, tmp_path):
     assert guarded(["decontaminate", str(corpus), "--against", str(exam), "--html", str(page), "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "exam.jsonl: rivers" in out and "RIVERS" in out and "rivers in the north" in out and "2 of 3 documents" in out
-    assert "[… Some words before." in out.replace("\n", " ") or "[Some words before." in out, "what the item lacks stands in brackets"
+    assert "[Some words before.]" in out, "what the item lacks stands in brackets"
     html = page.read_text()
     assert "Which of the two rivers" in html and "WHICH OF THE TWO" in html and str(page) in out
 

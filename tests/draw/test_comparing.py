@@ -25,5 +25,5 @@ def test_nothing_is_claimed_of_what_is_not_there():
 def test_how_many_differences_chance_would_single_out():
     row = {"p": 0.04, "adjusted": 0.6}
     said = multiple([row] * 20 + [{"p": 0.001, "adjusted": 0.02}, {"p": None, "adjusted": None}])
-    assert "21 differences" in said and "about 1.1 intervals" in said and "21 do, and 1 after" in said
+    assert "21 differences" in said and "about 1.1 intervals" in said and "21 one by one, 1 after" in said
     assert multiple([{"p": None, "adjusted": None}]) == ""

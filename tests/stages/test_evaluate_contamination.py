@@ -17,7 +17,7 @@ from bloomery.seams import Item
 from bloomery.stages._evaluate_sources import Trained, contaminated, trained_on
 from bloomery.stages.evaluate import Evaluate
 
-LONG = " ".join(f"word{i}" for i in range(40))
+LONG, OTHER = (" ".join(f"{word}{i}" for i in range(40)) for word in ("word", "other"))
 
 
 class Shelf:
@@ -75,8 +75,19 @@ def test_answers_of_one_question_are_contaminated_together(make):
     members = [Item("member:1", "", "score", LONG)]
     asked = {"multiple_choice": (MultipleChoice(), items), "min_k": (MinK(), members)}
     with Log(quiet=True).progress("x") as bar:
-        found = contaminated(asked, {"lm_eval.t": {"0": LONG, "1": "short"}}, trained, 0.8, bar)
+        found = contaminated(asked, {"lm_eval.t": {"0": [f"{LONG} {OTHER}", LONG, OTHER], "1": ["short"]}}, trained, 0.8, bar)
     assert found == {"multiple_choice": {"q/0", "q/1"}, "min_k": set(), "lm_eval.t": {"0"}}
+
+
+def test_a_form_around_a_question_hides_no_copy(make):
+    trained = Trained((make("corpus", "corpus", [f"Before. {LONG[:120]} And after.", "yes"]),), ())
+    form = "Question: {}\nThink about it for a while, and then say which of these answers it is.\nAnswer:"
+    items = [Item(str(k), form.format(text), "generate", "yes") for k, text in enumerate((LONG[:120], OTHER[:120], LONG[:40]))]
+    with Log(quiet=True).progress("x") as bar:
+        found = contaminated({"quiz": (MultipleChoice(), items)}, {}, trained, 0.8, bar)
+        lone = contaminated({"quiz": (MultipleChoice(), items[:1])}, {}, trained, 0.8, bar)
+    assert found == {"quiz": {"0"}}, "neither the form, nor the short answer, nor a question of few words tells anything"
+    assert lone == {"quiz": set()}, "of one question alone it is not known what is form"
 
 
 def test_scores_say_why_they_have_no_twin():

@@ -126,7 +126,7 @@ def marked(pieces: Sequence[tuple[str, bool]], terminal: bool) -> Any:
 
     made = Text()
     for text, same in pieces:
-        if same or terminal or not text.strip():
+        if same or terminal or not any(map(str.isalnum, text)):
             made.append(text, style="" if same else "bold red" if terminal else "")
         else:
             bare = text.strip()

@@ -43,6 +43,12 @@ def seen_shares(texts: Sequence[str], training: Iterable[Sequence[str]], length:
     return np.bincount(owner, weights=found[place], minlength=len(texts)) / np.maximum(runs, 1)
 
 
+def with_runs(texts: Sequence[str], length: int = WORDS) -> list[str]:
+    """Those texts that have a run of words: of shorter ones nothing can be told from chance."""
+    _, counts = words(texts, folded())
+    return [text for text, count in zip(texts, counts.tolist(), strict=True) if count >= length]
+
+
 def run_hashes(texts: Sequence[str] | Any, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Hash of every run of `length` words and the number of the text it stands in: uint64 and int64 (runs,). A shorter text is a run."""
     hashes, counts = words(texts, folded())

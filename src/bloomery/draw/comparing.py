@@ -48,7 +48,7 @@ def multiple(rows: Sequence[Row]) -> str:
     expected = number(LEVEL * len(tested), 2)
     return (
         f"{len(tested)} differences are compared with zero; where none is real, about {expected} intervals leave zero out by chance. "
-        f"{alone} do, and {stand} after Holm's correction for {len(tested)} comparisons (adjusted p below {LEVEL:g})."
+        f"Found beyond it: {alone} one by one, {stand} after Holm's correction for {len(tested)} comparisons (adjusted p below {LEVEL:g})."
     )
 
 

@@ -53,7 +53,7 @@ class Measured:
 
     name: str
     items: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id: requests with what came back, what was wanted, scores
-    texts: list[str] = field(default_factory=list)  # what each document holds, for the search in training text
+    texts: list[list[str]] = field(default_factory=list)  # what each document holds, for the search in training text
     whole: dict[str, float] = field(default_factory=dict)
     values: dict[str, list[Any]] = field(default_factory=dict)
     together: dict[str, Callable[[list[Any]], float]] = field(default_factory=dict)
@@ -209,7 +209,7 @@ def _task(lm: Harness, name: str, task: Any, rows: Sequence[Mapping[str, Any]], 
         if key not in one.items:
             requests = [lm.told(arguments) for arguments in sample["arguments"]]
             one.items[key] = {"id": key, "requests": requests, "wanted": _plain(sample["target"]), "scores": {}}
-            one.texts.append(" ".join(texts_in(sample["doc"])))
+            one.texts.append(list(texts_in(sample["doc"])))
         for metric in sample["metrics"]:
             label = metric if sample["filter"] == "none" else f"{metric},{sample['filter']}"
             one.values.setdefault(label, []).append(sample[metric])

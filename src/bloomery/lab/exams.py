@@ -33,6 +33,11 @@ class Exams:
                 known.add(key)
                 self.items.append(one)
 
+    def leave(self, why: str) -> None:
+        """A clause about what is not looked for, once."""
+        if why not in self.left_out:
+            self.left_out.append(why)
+
 
 def gathered(named: Sequence[str], question: str = "", answer: str = "", seed: int = 0, store: Path | None = None) -> Exams:
     """The items of everything named: a recipe's evaluate steps, a task that makes its own items, a YAML task of lm-eval or a folder of
@@ -110,7 +115,7 @@ def _folder(step: Step, knob: str, exams: Exams, store: Path | None) -> Path | N
         return Path(refs[0].folder)
     if refs[0].artifact and store is not None:
         return Store(store, make=False).get(refs[0].artifact).folder
-    exams.left_out.append(f"{step.place}.{knob}: {refs[0]} is made by the recipe; name its folder")
+    exams.leave(f"{step.place}.{knob}: {refs[0]} is made by the recipe; name its folder")
     return None
 
 
@@ -119,13 +124,16 @@ def _task(name: str, spec: Any, source: Source, seed: int, exams: Exams) -> None
     from bloomery.core import catalog
 
     task = catalog.build_method("task", spec, "--against")
+    if getattr(task, "trained", False):
+        exams.leave(f"{name} asks about training text")
+        return
     try:
         items = list(task.items(source, Rng((seed, "evaluate")).child("items", name)))
     except (AttributeError, TypeError):  # it asks for a model's tokenizer
         items = []
     found = [_sought(name, item) for item in items if item.kind != "wrong"]
     if not found:
-        exams.left_out.append(f"{name} makes its items from held-out documents, from conversations or in a model's own tokens")
+        exams.leave(f"{name} makes its items from held-out documents, from conversations or in a model's own tokens")
     exams.add(found)
 
 

@@ -87,9 +87,10 @@ def facts(told: Mapping[str, Mapping[str, Measured]]) -> dict[str, Any]:
     return made
 
 
-def texts(told: Mapping[str, Mapping[str, Measured]]) -> dict[str, dict[str, str]]:
-    """What the documents of each task hold, by task and id."""
-    return {AHEAD + name: dict(zip(one.items, one.texts, strict=True)) for name, one in told.get("model", {}).items() if one.items}
+def texts(told: Mapping[str, Mapping[str, Measured]]) -> dict[str, dict[str, list[str]]]:
+    """What the documents of each task hold, by task and id: all of it, then each of its texts."""
+    found = {AHEAD + name: zip(one.items, one.texts, strict=True) for name, one in told.get("model", {}).items() if one.items}
+    return {name: {key: [" ".join(parts), *parts] for key, parts in rows} for name, rows in found.items()}
 
 
 def installed() -> str:

@@ -114,24 +114,47 @@ def _is_model(one: Artifact) -> bool:
 
 
 def contaminated(
-    asked: Mapping[str, tuple[Task, Sequence[Item]]], others: Mapping[str, Mapping[str, str]], trained: Trained, copied: float, bar: Any
+    asked: Mapping[str, tuple[Task, Sequence[Item]]],
+    others: Mapping[str, Mapping[str, Sequence[str]]],
+    trained: Trained,
+    copied: float,
+    bar: Any,
 ) -> dict[str, set[str]]:
     """By task, the ids of items of which the share `copied` of the runs of 13 words stands in training text, all of which is read.
 
-    Items that ask one question with several answers are contaminated together. Items of a task that asks about training text are not
-    judged. `others` are texts by task and id.
+    What counts is the item as a whole, its question without what all questions of the task begin and end with, or its answer; the latter
+    two where they have a run. Items that ask one question with several answers are contaminated together. Items of a task that asks
+    about training text are not judged. `others` are the parts of items by task and id.
     """
-    from bloomery.data.overlap import seen_shares
+    from bloomery.data.overlap import seen_shares, with_runs
 
     judged = {name: items for name, (task, items) in asked.items() if not getattr(task, "trained", False)}
-    texts = {name: {item.id: f"{item.prompt}\n{item.target}" for item in items} for name, items in judged.items()} | dict(others)
-    flat = [text for found in texts.values() for text in found.values()]
-    shares = iter(seen_shares(flat, training_text(trained.texts, bar)).tolist())
-    found = {name: {key for key in ids if next(shares) >= copied} for name, ids in texts.items()}
+    parts = {name: dict(zip([item.id for item in items], _parts(items), strict=True)) for name, items in judged.items()} | dict(others)
+    rows = [(name, key, part) for name, ids in parts.items() for key, (whole, *more) in ids.items() for part in (whole, *with_runs(more))]
+    shares = seen_shares([part for _, _, part in rows], training_text(trained.texts, bar))
+    found: dict[str, set[str]] = {name: set() for name in (*asked, *others)}
+    for (name, key, _), share in zip(rows, shares.tolist(), strict=True):
+        if share >= copied:
+            found[name].add(key)
     for name, items in judged.items():
         questions = {item.prompt for item in items if item.id in found[name] and item.want == "score" and item.prompt}
         found[name] |= {item.id for item in items if item.prompt in questions}
-    return {**{name: set() for name in asked}, **found}
+    return found
+
+
+def _parts(items: Sequence[Item]) -> list[tuple[str, ...]]:
+    """Each item as a whole, its question without the words that all questions begin and end with, and its answer."""
+    words = [item.prompt.split() for item in items]
+    several = len({item.prompt for item in items}) > 1
+    head, tail = (_shared(some) if several else 0 for some in (words, [one[::-1] for one in words]))
+    bare = [" ".join(one[head : len(one) - tail]) for one in words]
+    return [(f"{item.prompt}\n{item.target}", question, item.target) for item, question in zip(items, bare, strict=True)]
+
+
+def _shared(rows: Sequence[list[str]]) -> int:
+    """How many words all rows begin with: those of the first and the last in their order."""
+    first, last = min(rows), max(rows)
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
 def training_text(artifacts: Sequence[Artifact], bar: Any) -> Iterator[list[str]]:
