@@ -31,6 +31,7 @@ class GPTQ:
     order: Literal["activation", "plain"] = "activation"  # columns with the largest inputs first, or from left to right
     block: int = 128  # columns after which the rest of the matrix is brought up to date
     precision: Literal["float32", "bfloat16"] = "float32"  # of the factors of X^T X; bfloat16 is faster where it is in hardware
+    keep_zeros: bool = False  # weights that are zero stay so: for models that were pruned before
     reads: ClassVar[tuple[str, ...]] = ("x",)
 
     def __post_init__(self) -> None:
@@ -51,13 +52,14 @@ class GPTQ:
     def solve(self, unit: nn.Linear, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any) -> Quantized:
         """The linear on its grid; ValueError where no input was collected or an input was not finite."""
         own: GPTQ = replace(self, **knobs)
-        codes, (scale, zero) = gptq(unit.weight.float(), moments(acc, "gptq"), own.grid, own.damp, own.order == "activation", own.block)
+        w_OI, first = unit.weight.float(), own.order == "activation"
+        codes, (scale, zero) = gptq(w_OI, moments(acc, "gptq"), own.grid, own.damp, first, own.block, own.keep_zeros)
         small = Packed(codes, scale, zero, own.bits, own.grid.width(codes.shape[1]), method="gptq")
         return Quantized(small, unit.bias, unit.weight.dtype)
 
 
 def gptq(
-    w_OI: Tensor, hessian_II: Tensor, grid: Grid, damp: float = 0.01, activation: bool = True, block: int = 128
+    w_OI: Tensor, hessian_II: Tensor, grid: Grid, damp: float = 0.01, activation: bool = True, block: int = 128, keep_zeros: bool = False
 ) -> tuple[Tensor, Fitted]:
     """int8 codes (O, I) and their scales for a weight whose inputs have the second moments `hessian_II`; computed in the weight's type."""
     columns, width = w_OI.shape[1], grid.width(w_OI.shape[1])
@@ -65,7 +67,7 @@ def gptq(
     order = importance.argsort(descending=True, stable=True) if activation else torch.arange(columns, device=w_OI.device)
     u_II = factor(hessian_II[order][:, order].to(w_OI.dtype), damp)
     w_IO, places = w_OI.T[order].contiguous(), order.tolist()
-    codes_IO = torch.empty_like(w_IO, dtype=torch.int8)
+    codes_IO, there_IO = torch.empty_like(w_IO, dtype=torch.int8), w_IO != 0 if keep_zeros else None
     step = columns if width == columns else max(width, block // width * width)  # a group is never cut by a block
     step = block if activation else step  # with scales known beforehand it may be
     found = [grid.fit(w_OI)] if activation else []
@@ -78,7 +80,10 @@ def gptq(
             scale_GO, inverse_GO, zero_GO = lines(found[-1], w_OI.dtype)
         at = places[j] // width if activation else 0
         zero = None if zero_GO is None else zero_GO[at]
-        codes_IO[j] = codes = grid.codes(w_O, inverse_GO[at], zero)
+        codes = grid.codes(w_O, inverse_GO[at], zero)
+        if there_IO is not None:
+            codes = torch.where(there_IO[j], codes, 0 if zero is None else zero)
+        codes_IO[j] = codes
         return grid.value(codes, scale_GO[at], zero)
 
     sweep(w_IO, u_II, settle, step)
