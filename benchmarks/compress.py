@@ -35,7 +35,7 @@ from contenders.texts import random_rows
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".peers"
 SHAPES = {  # vocab, width, layers, heads, ffn; tokens of a sequence, sequences
-    "3M": ((4096, 192, 6, 3, 512), 128, 16),
+    "3M": ((4096, 256, 4, 4, 512), 128, 16),
     "50M": ((16384, 512, 12, 8, 1536), 512, 128),
 }
 HELD_OUT = 16  # rows that copies are compared on
@@ -107,17 +107,17 @@ def begin(shape: str, model: Path | None, steps: int, threads: int, folder: Path
     (vocab, width, layers, heads, ffn), context, rows = SHAPES[shape]
     text = folder / "rows.npz"
     cfg = hf.config_of(model) if model else Config(vocab, width, layers, heads, heads, ffn, context, tied=False)
-    random_rows(text, cfg.vocab, steps + 1, max(rows, HELD_OUT), context)
+    random_rows(text, cfg.vocab, steps + 2, max(rows, HELD_OUT), context)
     with np.load(text) as held:
         every = held["rows_SBT1"].astype(np.int64)[..., :context]
     if model is None:
         torch.set_num_threads(threads)
-        model = folder / "source"
-        model.mkdir()
-        learn(["def read(path):\n    return path.read_text()\n"] * 20, 300).save(model)
-        hf.to_hf(trained(Transformer(cfg), torch.from_numpy(every[:steps])), model, model)
+        model, words = folder / "source", folder / "words"
+        model.mkdir(), words.mkdir()
+        learn(["def read(path):\n    return path.read_text()\n"] * 20, 280).save(words)
+        hf.to_hf(trained(Transformer(cfg), torch.from_numpy(every[:steps])), words, model)
     np.savez(folder / "calibration.npz", rows=every[-1][:rows])
-    return Job(str(model), str(folder / "calibration.npz"), "", "", threads), every[0][:HELD_OUT] if steps else every[-1][-HELD_OUT:]
+    return Job(str(model), str(folder / "calibration.npz"), "", "", threads), every[-2][:HELD_OUT]
 
 
 def trained(net: Any, rows_SBT: Any) -> Any:

@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from bloomery.core.errors import BadInput
 from bloomery.nn.model import Transformer
-from bloomery.seams import Rng, Source, Tools
+from bloomery.seams import Doc, Rng, Source, Tools
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,22 @@ class ShortGPT:
             )
         if deep.fitted or new.layers > old.layers or old.encoder_layers or old.windows or old.dense_layers:
             raise BadInput(f"init: shortgpt makes {old.layers} layers or fewer of a plain model of equal layers, not {new.layers}")
-        stay = kept(self.influences(sources[0]), new.layers) if self.by == "influence" else [*range(new.layers - 1), old.layers - 1]
+        stay = (
+            kept(self.influences(sources[0], sources[0].docs or into.docs), new.layers)
+            if self.by == "influence"
+            else [*range(new.layers - 1), old.layers - 1]
+        )
         state = deep.state_dict()
         for name, p in net.named_parameters():
             at = name.split(".")
             p.copy_(state[".".join((at[0], str(stay[int(at[1])]), *at[2:])) if at[0] == "blocks" else name])
 
-    def influences(self, source: Source) -> list[float]:
-        """Of every layer."""
-        if source.tokenizer is None or not source.docs:
+    def influences(self, source: Source, docs: Sequence[Doc]) -> list[float]:
+        """Of every layer, on text of its own or else of the model that begins."""
+        if source.tokenizer is None or not len(docs):
             raise BadInput("init: shortgpt measures influence on text of the model of `start`, and there is none; say by: depth")
         rows, left = [], self.tokens
-        for doc in source.docs:
+        for doc in docs:
             ids = source.tokenizer.encode(doc.text)[: min(left, source.net.cfg.context)]
             left -= len(ids)
             rows += [ids] if ids else []
