@@ -7,7 +7,7 @@ LLAMA  := $(VENV)/.llama
 PEERS  ?= .peers
 WITHOUT := llama.cpp could not be compiled here: tests that read GGUF files with it are skipped, and say so
 
-.PHONY: quickstart test test-all llama lint wheel peers-corpus peers-duplicates peers-train clean
+.PHONY: quickstart test test-all llama lint wheel peers-compress peers-corpus peers-duplicates peers-train clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(READY)
@@ -44,6 +44,7 @@ $(LLAMA): $(READY)
 	@touch $(LLAMA)
 
 # Environments of the tools that benchmarks run beside bloomery, whose pins clash with ours: PEERS/NAME from benchmarks/peers/NAME.txt.
+peers-compress: $(PEERS)/compress-llmcompressor/.ready $(PEERS)/compress-gptqmodel/.ready
 peers-corpus: $(PEERS)/corpus-datatrove/.ready $(PEERS)/corpus-data-juicer/.ready
 peers-duplicates: $(PEERS)/duplicates/.ready
 peers-train: $(PEERS)/train/.ready

@@ -25,7 +25,7 @@ def test_compressors_work_on_one_linear(name):
         acc: dict = {}
         for part in x.split(64):
             y = unit(part).detach() if "y" in method.reads else None
-            method.collect(acc, part if "x" in method.reads else None, y, torch.ones_like(part) if "g" in method.reads else None)
+            method.collect(acc, part if "x" in method.reads else None, y, torch.ones(len(part), 20) if "g" in method.reads else None)
         return method.solve(unit, acc, {}, None, None)
 
     first, second = solved(), solved()

@@ -17,7 +17,7 @@ from bloomery.nn.model import Transformer
 from bloomery.nn.packed import Quantized
 from bloomery.nn.saving import digest, load, save
 from bloomery.nn.sites import sites
-from bloomery.rewrite import compress as driver
+from bloomery.rewrite import passing
 from bloomery.rewrite.compress import compress, compress_linears
 from bloomery.seams import Rng
 
@@ -60,7 +60,7 @@ def by_hand(net: Transformer, method, sequences) -> Transformer:
 @pytest.mark.parametrize("ragged", [True, False])
 @pytest.mark.parametrize("working", [2 << 30, 1 << 16], ids=["one batch", "several"])
 def test_inputs_are_those_of_the_smaller_model_before_it(monkeypatch, working, ragged):
-    monkeypatch.setattr(driver, "WORKING", working)
+    monkeypatch.setattr(passing, "WORKING", working)
     sequences = texts(ragged=ragged)
     method = GPTQ(bits=8, group=16)
     seen = []
@@ -83,7 +83,7 @@ def test_one_batch_needs_one_pass(monkeypatch):
     net.blocks[1].mlp_norm.register_forward_hook(lambda *_: calls.append(1))
     compress(net, RTN(), texts())
     assert len(calls) == 1
-    monkeypatch.setattr(driver, "WORKING", 1 << 16)
+    monkeypatch.setattr(passing, "WORKING", 1 << 16)
     several = model()
     compress(several, RTN(), texts())
     assert digest(several) == digest(net), "plain rounding does not depend on batches"

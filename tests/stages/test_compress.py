@@ -28,6 +28,7 @@ from bloomery.nn.model import Transformer
 from bloomery.nn.saving import digest, load, save
 from bloomery.seams import Rng
 from bloomery.stages import compress
+from bloomery.stages._compress_measure import label
 from bloomery.stages.compress import Compress
 
 torch.set_num_threads(1)
@@ -73,7 +74,7 @@ def test_every_check_holds_and_the_copy_is_described(made, tmp_path, method):
     copy, out = done.facts["copy"], done.out
     assert set(copy) == {
         "label", "of", "bytes", "source_bytes", "bits_per_weight", "nats", "source_nats", "kl", "worst_kl", "agreement", "tokens", "text",
-        "decode_tokens_per_second", "source_decode_tokens_per_second", "engine", "note",
+        "decode_tokens_per_second", "source_decode_tokens_per_second", "engine", "note", "bits_per_byte", "source_bits_per_byte",
     }  # fmt: skip
     assert copy["bytes"] == (out / "model.safetensors").stat().st_size < 0.5 * copy["source_bytes"]
     assert 8 < copy["bits_per_weight"] < 20 and 0 < copy["kl"] < 0.05 and copy["kl"] <= copy["worst_kl"] and copy["tokens"] > 100
@@ -91,10 +92,10 @@ def test_every_check_holds_and_the_copy_is_described(made, tmp_path, method):
 
 def test_labels():
     one = packed.Packed(torch.zeros(1, 8, dtype=torch.int8), torch.ones(1, 1).half(), None, 4, 8)
-    assert compress.label(GPTQ(4, 8), {"a": one}) == "GPTQ 4-bit, groups of 8"
-    assert compress.label(RTN(4, -1), {"a": one}) == "RTN 4-bit, whole rows"
+    assert label(GPTQ(4, 8), {"a": one}) == "GPTQ 4-bit, groups of 8"
+    assert label(RTN(4, -1), {"a": one}) == "RTN 4-bit, whole rows"
     zero = packed.Packed(one.codes_OI, one.scale_OG, torch.zeros(1, 1, dtype=torch.int8), 4, 8)
-    assert compress.label(RTN(4, 8), {"a": zero}) == "RTN 4-bit, groups of 8, asymmetric"
+    assert label(RTN(4, 8), {"a": zero}) == "RTN 4-bit, groups of 8, asymmetric"
 
 
 def test_the_same_seed_gives_the_same_copy_and_another_text_another(made, tmp_path):

@@ -20,6 +20,7 @@ from bloomery.core.errors import BadInput
 from bloomery.nn import hf
 from bloomery.nn.model import Transformer
 from bloomery.nn.packed import Packed, pack
+from bloomery.nn.sparse import Sparse
 
 WHOLE = "channel"  # one scale for a row
 
@@ -56,11 +57,12 @@ def refuse(net: Transformer, packed: Mapping[str, Packed]) -> None:
         raise BadInput(f"compressed-tensors has no place for the Conv1D layers of {net.cfg.architecture}; export as gguf")
     for name, one in packed.items():
         if not isinstance(one, Packed):
-            raise BadInput(
-                f"{name} is a stack of blocks, and compressed-tensors holds codes; export as huggingface or gguf, which are dense"
-            )
+            what = "has zeros" if isinstance(one, Sparse) else "is a stack of blocks"
+            raise BadInput(f"{name} {what}, and compressed-tensors holds codes; export as huggingface or gguf, which are dense")
         if one.order is not None:
             raise BadInput(f"{name} has its columns in another order, which compressed-tensors cannot say; compress in the columns' order")
+        if not one.uniform:
+            raise BadInput(f"{name} is more than codes and scales, which compressed-tensors cannot say; export as huggingface or gguf")
         if one.codes_OI.shape[1] % one.group:
             raise BadInput(f"{name} has {one.codes_OI.shape[1]} columns, which groups of {one.group} do not divide; choose another group")
     schemes = {_scheme(one) for one in packed.values()}

@@ -144,10 +144,10 @@ def contents(net: Transformer, packed: Mapping[str, Packed], kind: Type, embeddi
 
 
 def fits(packed: Packed, kind: str) -> bool:
-    """Whether a block type of GGUF can hold these codes and scales as they are; a stack of blocks has none."""
-    if not hasattr(packed, "codes_OI"):
+    """Whether a block type of GGUF can hold these codes and scales as they are; other forms than codes have none."""
+    if not hasattr(packed, "codes_OI") or not packed.uniform:
         return False
-    plain = packed.zero_OG is None and packed.order is None and BITS.get(kind) == packed.bits
+    plain = packed.zero_OG is None and BITS.get(kind) == packed.bits
     return plain and packed.group % BLOCK == 0 and packed.codes_OI.shape[1] % BLOCK == 0
 
 

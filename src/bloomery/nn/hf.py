@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,28 +75,48 @@ def to_theirs(cfg: Config, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def to_ours(cfg: Config, theirs: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
     """The way back; BadInput if a tensor is missing or one is left that the architecture does not know."""
-    known, ours = architecture(cfg.architecture), {}
-    theirs = {recent(name): t for name, t in theirs.items() if not name.endswith(known.BUFFERS)}
-    table = tensors(cfg)
-    if not any(name.startswith(known.PREFIX) for name in theirs):
+    table, doubles = origins(cfg, theirs, where)
+    ours = {native: joined(held, [theirs[name] for name in table[native]]) for native, held in tensors(cfg).items()}
+    for name, native in doubles.items():
+        tied(name, theirs[name], ours[native], where)
+    return ours
+
+
+def origins(cfg: Config, given: Iterable[str], where: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Of the tensors that a folder holds, by their names there: those of each native one, and the doubles of tied ones by what they repeat.
+
+    BadInput if one is missing or one is left over.
+    """
+    known, table = architecture(cfg.architecture), tensors(cfg)
+    called = {recent(name): name for name in given if not name.endswith(known.BUFFERS)}
+    if not any(name.startswith(known.PREFIX) for name in called):
         outside = {part for held in table.values() for part in held.names if not part.startswith(known.PREFIX)} | known.TIED.keys()
-        theirs = {name if name in outside else known.PREFIX + name: t for name, t in theirs.items()}
-    left = set(theirs)
-    for name, held in table.items():
-        missing = [part for part in held.names if part not in theirs]
+        called = {name if name in outside else known.PREFIX + name: there for name, there in called.items()}
+    left, found = set(called), {}
+    for native, held in table.items():
+        missing = [part for part in held.names if part not in called]
         if missing:
             raise BadInput(f"{where} holds no tensor {missing[0]}; the download is incomplete or config.json belongs to another model")
-        parts = [turned(theirs[part], held, (held.heads, 3)) for part in held.names]
-        ours[name] = (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
+        found[native] = [called[part] for part in held.names]
         left.difference_update(held.names)
-    for name in sorted(left & known.TIED.keys()) if cfg.tied else ():
-        left.remove(name)
-        if not theirs[name].equal(ours[known.TIED[name]]):
-            raise BadInput(f"{where} holds a {name} of its own and config.json says tie_word_embeddings; correct the config")
+    doubled = sorted(left & known.TIED.keys()) if cfg.tied else []
+    left.difference_update(doubled)
     if left:
         what = f"{len(left)} tensors that {known.ARCHITECTURE} does not know, such as {min(left)}"
         raise BadInput(f"{where} holds {what}; its config.json names the wrong architecture")
-    return ours
+    return found, {called[name]: known.TIED[name] for name in doubled}
+
+
+def joined(held: Tensors, parts: Sequence[Tensor]) -> Tensor:
+    """The native tensor of the Hugging Face ones that it holds."""
+    parts = [turned(part, held, (held.heads, 3)) for part in parts]
+    return (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
+
+
+def tied(name: str, double: Tensor, native: Tensor, where: Path) -> None:
+    """BadInput where a tensor that config.json says is tied has numbers of its own."""
+    if not double.equal(native):
+        raise BadInput(f"{where} holds a {name} of its own and config.json says tie_word_embeddings; correct the config")
 
 
 def recent(name: str) -> str:
@@ -225,13 +246,18 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def from_hf(folder: Path) -> tuple[Config, dict[str, Tensor]]:
     """The configuration and the native weights, in the dtype they are stored in; BadInput names what is missing or unsupported."""
-    folder = Path(folder)
+    cfg = config_of(folder)
+    return cfg, to_ours(cfg, read_weights(folder), Path(folder))
+
+
+def config_of(folder: Path) -> Config:
+    """The configuration of a folder; BadInput names what is missing or unsupported."""
+    file = Path(folder) / "config.json"
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{folder} has no readable config.json ({error}); give a folder that transformers could load") from error
-    cfg = read_config(config, folder / "config.json")
-    return cfg, to_ours(cfg, read_weights(folder), folder)
+    return read_config(config, file)
 
 
 def read_config(config: dict[str, Any], where: Path) -> Config:
@@ -254,6 +280,18 @@ def read_config(config: dict[str, Any], where: Path) -> Config:
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of `model.safetensors`, or of the shards that `model.safetensors.index.json` names."""
+    weights: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        try:
+            weights |= load_file(str(file))
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"{file} cannot be read ({error}); download it again") from error
+    return weights
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """`model.safetensors`, or the shards that the index names; BadInput where there is neither."""
+    folder = Path(folder)
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
         files = ["model.safetensors"]
@@ -263,12 +301,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         pickled = next((f.name for f in folder.glob("*.bin")), None)
         why = f"only {pickled}, which would have to be unpickled: convert it to safetensors" if pickled else "none: download it again"
         raise BadInput(f"{folder} should hold model.safetensors and holds {why}")
-    weights: dict[str, Tensor] = {}
     for name in files:
         if Path(name).name != name:
             raise BadInput(f"{index} names the shard {name!r}, which is outside its folder; use an index that names files beside it")
-        try:
-            weights |= load_file(str(folder / name))
-        except (OSError, SafetensorError) as error:
-            raise BadInput(f"{folder / name} cannot be read ({error}); download it again") from error
-    return weights
+    return [folder / name for name in files]

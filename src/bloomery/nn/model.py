@@ -196,6 +196,13 @@ class Transformer(nn.Module):
         documents_BT = None if documents_BT is None else documents_BT.to(torch.int32)
         return Context(cos, sin, documents_BT, aux, self.bias(self, positions_BT))
 
+    def local(self, whole: Context, positions_BT: Tensor) -> Context:
+        """What the blocks that see a window of the text share, where positions are told otherwise to them."""
+        if not self.cfg.local_rope_base:
+            return whole
+        cos, sin = rotary(positions_BT, self.cfg.rotary_width, self.cfg.local_rope_base)
+        return whole._replace(cos=cos, sin=sin)
+
     def bias(self, part: Transformer | Encoder, positions_BT: Tensor) -> Tensor | None:
         """What is added to all scores of the decoder or of the encoder."""
         if part.relative is not None:
@@ -253,10 +260,7 @@ class Transformer(nn.Module):
         whole = whole if prefix_BT is None else whole._replace(prefix=prefix_BT)
         if self.encoder is not None:
             whole = self.attending(whole, source_BT, documents_BT, source_documents_BT)
-        local = whole
-        if self.cfg.local_rope_base:
-            cos, sin = rotary(positions_BT, self.cfg.rotary_width, self.cfg.local_rope_base)
-            local = whole._replace(cos=cos, sin=sin)
+        local = self.local(whole, positions_BT)
         for layer, block in enumerate(self.blocks):
             ctx = local if self.cfg.window(layer) else whole
             if aux is not None:

@@ -76,6 +76,9 @@ def exported(net: Transformer) -> Transformer:
     Feed-forwards may come out narrower than `cfg.ffn`, all of one width.
     """
     sayable(replace(net.cfg, modules=()))
+    for name, unit in net.named_modules():
+        if inputs := getattr(getattr(unit, "packed", None), "inputs", ""):
+            raise BadInput(f"{name} rounds its inputs to {inputs}, which no other format says; only bloomery can run this model")
     if not net.fitted:
         return net
     net = deepcopy(net)

@@ -1,12 +1,13 @@
 """Linears whose weights are small whole numbers times a scale per group: in memory, and packed into int32 in a native folder.
 
-Linears that are stacks of blocks (nn/stacked.py) lie in the same folders and are listed in the same file.
+Linears that are stacks of blocks (nn/stacked.py) or have zeros (nn/sparse.py) lie in the same folders, listed in the same file.
 
 A folder with such linears holds `quantization.json` beside `model.json`, and in `model.safetensors`, for the linear NAME instead of
 NAME.weight: NAME.codes (int32, each row of codes as one stream of bits, lowest first, every code plus 2^(bits-1)), NAME.scale
-(float16), and where there are any NAME.zero (int8) and NAME.order (int32). Codes of 4 and of 8 bits so fill an int32 exactly.
+(float16), and where there are any NAME.zero (int8), NAME.order (int32), and float16 NAME.shift, NAME.input, NAME.left and NAME.right.
+Codes of 4 and of 8 bits so fill an int32 exactly.
 
-Shapes: O outputs, I inputs, G groups of inputs, W words.
+Shapes: O outputs, I inputs, G groups of inputs, W words, K rank of a correction.
 """
 
 from __future__ import annotations
@@ -23,17 +24,28 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput
-from bloomery.nn import stacked
+from bloomery.nn import sparse, stacked
+from bloomery.nn.inputs import INPUTS, rounded
+from bloomery.nn.sparse import Sparse
 from bloomery.nn.stacked import Stacked
 
 FILE = "quantization.json"
-PARTS = {"codes": torch.int32, "scale": torch.float16, "zero": torch.int8, "order": torch.int32}
+PARTS = {
+    "codes": torch.int32, "scale": torch.float16, "zero": torch.int8, "order": torch.int32,
+    "shift": torch.float16, "input": torch.float16, "left": torch.float16, "right": torch.float16,
+}  # fmt: skip
+FORMS = {stacked.FORM: stacked, sparse.FORM: sparse}  # other kinds of linears, and who reads them
+ROWS = 64  # that are packed at a time
 CYCLE = 32  # codes after which the layout within the words repeats
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A weight as codes: (code - zero) x scale of the code's group."""
+    """A weight as codes: (code - zero) x scale of the code's group, and what a method adds to that.
+
+    With `levels` a code is a place in that table, else a number. A group's `shift` is added, every column is multiplied by the `input`
+    of its input, and last the product `left` x `right` is added.
+    """
 
     codes_OI: Tensor  # int8, -2^(bits-1) .. 2^(bits-1) - 1
     scale_OG: Tensor  # float16, of either sign
@@ -42,6 +54,12 @@ class Packed:
     group: int  # columns that share a scale; the last group has fewer where `group` does not divide the columns
     order: Tensor | None = None  # column k of the codes belongs to input order[k]; None = in place
     method: str = ""  # what chose the codes
+    shift_OG: Tensor | None = None  # float16; None = 0 everywhere
+    input_I: Tensor | None = None  # float16; None = 1 everywhere
+    left_OK: Tensor | None = None  # float16
+    right_KI: Tensor | None = None  # float16
+    levels: tuple[float, ...] = ()  # what the codes stand for, the lowest code first
+    inputs: str = ""  # how the linear rounds what comes in, a name of nn/inputs.py; "" = not at all
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -49,19 +67,34 @@ class Packed:
         return tuple(self.codes_OI.shape)
 
     @property
+    def uniform(self) -> bool:
+        """Whether codes, scales and zeros are all that there is, which is what other formats hold."""
+        more = (self.order, self.shift_OG, self.input_I, self.left_OK)
+        return all(t is None for t in more) and not self.levels and not self.inputs
+
+    @property
     def bytes(self) -> int:
         """Bytes on disk."""
         rows, columns = self.shape
         words = rows * -(-columns * self.bits // 32)
-        return 4 * (words + (0 if self.order is None else columns)) + sum(t.nbytes for t in (self.scale_OG, self.zero_OG) if t is not None)
+        more = (self.scale_OG, self.zero_OG, self.shift_OG, self.input_I, self.left_OK, self.right_KI)
+        return 4 * (words + (0 if self.order is None else columns)) + sum(t.nbytes for t in more if t is not None)
 
     def dense(self) -> Tensor:
-        """The weight (O, I) in fp32. Exact: a difference of codes times a float16 fits into the 24 bits of a float."""
-        columns = self.codes_OI.shape[1]
+        """The weight (O, I) in fp32. Exact for codes and scales alone: a difference of codes times a float16 fits into the 24 bits."""
         codes = self.codes_OI.float()
-        if self.zero_OG is not None:
-            codes -= spread(self.zero_OG.float(), self.group, columns)
-        codes *= spread(self.scale_OG.float(), self.group, columns)
+        if self.levels:
+            codes = torch.tensor(self.levels, device=codes.device)[self.codes_OI.long() + (1 << (self.bits - 1))]
+        for part, values_OGK in groups(codes, self.group):
+            if self.zero_OG is not None:
+                values_OGK -= self.zero_OG[:, part, None].float()
+            values_OGK *= self.scale_OG[:, part, None].float()
+            if self.shift_OG is not None:
+                values_OGK += self.shift_OG[:, part, None].float()
+        if self.input_I is not None:
+            codes *= self.input_I.float()
+        if self.left_OK is not None:  # in fp64, where products of float16 are exact, so that their order does not show
+            codes = (codes.double() + self.left_OK.double() @ self.right_KI.double()).float()
         if self.order is None:
             return codes
         return torch.empty_like(codes).index_copy_(1, self.order.long(), codes)
@@ -69,24 +102,43 @@ class Packed:
     def tensors(self) -> dict[str, Tensor]:
         """What is stored."""
         found = {"codes": pack(self.codes_OI, self.bits), "scale": self.scale_OG, "zero": self.zero_OG, "order": self.order}
+        found |= {"shift": self.shift_OG, "input": self.input_I, "left": self.left_OK, "right": self.right_KI}
         return {part: t.to(PARTS[part]).cpu().contiguous() for part, t in found.items() if t is not None}
 
     def about(self) -> dict[str, Any]:
         """What is said of it in quantization.json."""
         columns, symmetric = self.codes_OI.shape[1], self.zero_OG is None
-        return {"bits": self.bits, "group": self.group, "symmetric": symmetric, "columns": columns, "method": self.method}
+        told = {"bits": self.bits, "group": self.group, "symmetric": symmetric, "columns": columns, "method": self.method}
+        told |= {"levels": list(self.levels)} if self.levels else {}
+        told |= {"inputs": self.inputs} if self.inputs else {}
+        return told | ({} if self.left_OK is None else {"rank": self.left_OK.shape[1]})
+
+
+Stored = Packed | Stacked | Sparse  # what a linear may be stored as
 
 
 class Quantized(nn.Linear):
     """A linear whose weight is what `packed` stands for. It computes with the dense weight, so it saves room on disk, not time."""
 
-    def __init__(self, packed: Packed | Stacked, bias: Tensor | None = None, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, packed: Stored, bias: Tensor | None = None, dtype: torch.dtype = torch.float32) -> None:
         rows, columns = packed.shape
         super().__init__(columns, rows, bias is not None, device="meta")
         self.packed = packed
         self.weight = nn.Parameter(packed.dense().to(dtype), requires_grad=False)
         if bias is not None:
             self.bias = nn.Parameter(bias.detach(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = getattr(self.packed, "inputs", "")
+        return super().forward(rounded(x, inputs) if inputs else x)
+
+
+def groups(t_OI: Tensor, group: int) -> list[tuple[slice, Tensor]]:
+    """Views (O, G, K) of a matrix by groups of its columns, with the places of the groups; a narrower last group is a view of its own."""
+    columns = t_OI.shape[1]
+    whole = columns // group
+    found = [(slice(0, whole), t_OI[:, : whole * group].unflatten(1, (whole, group)))] if whole else []
+    return found + ([(slice(whole, whole + 1), t_OI[:, None, whole * group :])] if columns % group else [])
 
 
 def spread(values_OG: Tensor, group: int, columns: int) -> Tensor:
@@ -98,7 +150,11 @@ def spread(values_OG: Tensor, group: int, columns: int) -> Tensor:
 
 
 def pack(codes_OI: Tensor, bits: int) -> Tensor:
-    """Signed codes as a stream of bits in int32 words, (O, ceil(I x bits / 32))."""
+    """Signed codes as a stream of bits in int32 words, (O, ceil(I x bits / 32)); some rows at a time, since they are widened to int64."""
+    return torch.cat([_pack(rows, bits) for rows in codes_OI.split(ROWS)])
+
+
+def _pack(codes_OI: Tensor, bits: int) -> Tensor:
     rows, columns = codes_OI.shape
     codes = nn.functional.pad(codes_OI.long() + (1 << (bits - 1)), (0, -columns % CYCLE)).view(rows, -1, CYCLE)
     words = torch.zeros(rows, codes.shape[1], bits, dtype=torch.int64, device=codes.device)
@@ -113,6 +169,10 @@ def pack(codes_OI: Tensor, bits: int) -> Tensor:
 
 def unpack(words_OW: Tensor, bits: int, columns: int) -> Tensor:
     """The way back: int8 codes, (O, columns)."""
+    return torch.cat([_unpack(rows, bits, columns) for rows in words_OW.split(ROWS)])
+
+
+def _unpack(words_OW: Tensor, bits: int, columns: int) -> Tensor:
     rows = words_OW.shape[0]
     words = nn.functional.pad(words_OW.long() & 0xFFFFFFFF, (0, -words_OW.shape[1] % bits)).view(rows, -1, bits)
     codes = torch.empty(rows, words.shape[1], CYCLE, dtype=torch.int8, device=words.device)
@@ -128,13 +188,18 @@ def unpack(words_OW: Tensor, bits: int, columns: int) -> Tensor:
 # ---- folders ------------------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, packed: Mapping[str, Packed | Stacked], skipped: Mapping[str, str]) -> None:
+def write(folder: Path, packed: Mapping[str, Stored], skipped: Mapping[str, str]) -> None:
     """`quantization.json`: what every packed linear is, and why others are not packed."""
-    content = {"version": 1, "linears": {name: one.about() for name, one in packed.items()}, "skipped": dict(skipped)}
+    describe(folder, {name: one.about() for name, one in packed.items()}, skipped)
+
+
+def describe(folder: Path, about: Mapping[str, dict[str, Any]], skipped: Mapping[str, str]) -> None:
+    """The same of linears that are described already."""
+    content = {"version": 1, "linears": dict(about), "skipped": dict(skipped)}
     (folder / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> dict[str, Packed | Stacked]:
+def read(folder: Path) -> dict[str, Stored]:
     """The packed linears of a native folder by name, none for a dense model; BadInput where files are damaged or disagree."""
     folder = Path(folder)
     if not (folder / FILE).is_file():
@@ -150,19 +215,28 @@ def skipped(folder: Path) -> dict[str, str]:
     return _content(Path(folder)).get("skipped", {})
 
 
-def take(folder: Path, state: dict[str, Tensor], budget: float | None = None) -> dict[str, Packed | Stacked]:
+def take(folder: Path, state: dict[str, Tensor], budget: float | None = None) -> dict[str, Stored]:
     """Removes the packed linears that `quantization.json` names from the tensors of `model.safetensors` and returns them.
 
     With a `budget` in bytes, of stacks only the blocks that it holds; BadInput where there are none.
     """
-    linears = _content(folder).get("linears", {})
-    found = {name: _take(name, about, state, folder) for name, about in linears.items()}
+    found = {name: take_one(name, about, state, folder) for name, about in linears(folder).items()}
     if budget is None:
         return found
     stacks = {name: one for name, one in found.items() if isinstance(one, Stacked)}
     if not stacks:
         raise BadInput(f"{folder} holds no stacks of blocks, so it cannot be loaded to a budget; leave the budget out")
     return found | stacked.within(stacks, budget - sum(one.bytes for name, one in found.items() if name not in stacks))
+
+
+def linears(folder: Path) -> dict[str, Any]:
+    """What `quantization.json` says of each packed linear; nothing for a dense model."""
+    return _content(Path(folder)).get("linears", {})
+
+
+def stored_names(name: str) -> set[str]:
+    """Every name that a tensor of a packed linear may have in a file."""
+    return {f"{name}.{part}" for parts in (PARTS, *(form.PARTS for form in FORMS.values())) for part in parts}
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -178,33 +252,53 @@ def _content(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _take(name: str, about: Any, state: dict[str, Tensor], folder: Path) -> Packed | Stacked:
+def take_one(name: str, about: Any, state: dict[str, Tensor], folder: Path) -> Stored:
+    """Removes the tensors of one linear from `state`; BadInput where they are not what `about` says."""
     where = f"{folder / FILE} does not fit the weights at {name}"
-    if isinstance(about, dict) and about.get("form") == stacked.FORM:
-        return stacked.take(name, about, state, where)
+    if isinstance(about, dict) and about.get("form") in FORMS:
+        return FORMS[about["form"]].take(name, about, state, where)
     try:
         bits, group, columns, symmetric = (about[key] for key in ("bits", "group", "columns", "symmetric"))
-    except (KeyError, TypeError) as error:
+        levels, rank, inputs = about.get("levels", []), about.get("rank", 0), about.get("inputs", "")
+    except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{where}: {error!r}; make the model again") from error
-    whole = all(type(number) is int for number in (bits, group, columns)) and isinstance(symmetric, bool)
-    if not whole or not 2 <= bits <= 8 or not 1 <= group <= columns:
+    whole = all(type(number) is int for number in (bits, group, columns, rank)) and isinstance(symmetric, bool)
+    if not whole or not 2 <= bits <= 8 or not 1 <= group <= columns or rank < 0:
         raise BadInput(f"{where}: bits {bits}, group {group} and columns {columns} make no sense together; make the model again")
+    if inputs not in ("", *INPUTS) or (levels and not _table(levels, bits)):
+        raise BadInput(f"{where}: its levels or how it rounds inputs are not known here; make the model again")
     found = {part: state.pop(f"{name}.{part}", None) for part in PARTS}
     rows = len(found["scale"]) if found["scale"] is not None and found["scale"].dim() == 2 else 0
     groups = -(-columns // group)
     wanted = {"codes": (rows, -(-columns * bits // 32)), "scale": (rows, groups)}
     wanted |= {} if symmetric else {"zero": (rows, groups)}
-    wanted |= {} if found["order"] is None else {"order": (columns,)}
+    wanted |= {"left": (rows, rank), "right": (rank, columns)} if rank else {}
+    optional = {"order": (columns,), "shift": (rows, groups), "input": (columns,)}
+    wanted |= {part: shape for part, shape in optional.items() if found[part] is not None}
     for part, tensor in found.items():
         given = None if tensor is None else (tuple(tensor.shape), tensor.dtype)
         should = (wanted[part], PARTS[part]) if part in wanted else None
         if given != should:
             raise BadInput(f"{where}: {part} should be {should or 'absent'} and is {given or 'absent'}; make the model again")
+    _sound(found, bits, columns, where)
+    codes = unpack(found["codes"], bits, columns)
+    return Packed(
+        codes, found["scale"], found["zero"], bits, group, found["order"], str(about.get("method", "")),
+        found["shift"], found["input"], found["left"], found["right"], tuple(map(float, levels)), inputs,
+    )  # fmt: skip
+
+
+def _table(levels: Any, bits: int) -> bool:
+    """Whether these can be what codes of so many bits stand for."""
+    return isinstance(levels, list) and len(levels) == 1 << bits and all(isinstance(one, int | float) for one in levels)
+
+
+def _sound(found: Mapping[str, Tensor | None], bits: int, columns: int, where: str) -> None:
+    """BadInput for an order that is none, zeros out of range and numbers that are not finite."""
     order, zero = found["order"], found["zero"]
     if order is not None and not order.sort().values.equal(torch.arange(columns, dtype=torch.int32)):
         raise BadInput(f"{where}: its order does not name every column once; make the model again")
     out = zero is not None and bool((zero.short() + (1 << (bits - 1)) >> bits != 0).any())
-    if out or not bool(found["scale"].isfinite().all()):
+    floats = [found[part] for part, dtype in PARTS.items() if dtype == torch.float16 and found[part] is not None]
+    if out or not all(bool(t.isfinite().all()) for t in floats):
         raise BadInput(f"{where}: a scale is not finite or a zero is out of range; make the model again")
-    codes = unpack(found["codes"], bits, columns)
-    return Packed(codes, found["scale"], zero, bits, group, order, str(about.get("method", "")))

@@ -34,19 +34,26 @@ def save(net: Transformer, folder: Path, skipped: Mapping[str, str] | None = Non
     `skipped` says of a compressed model why layers were left as they are; `rest` is the type in which their matrices are stored.
     ValueError rather than a file that would be read back as other numbers.
     """
-    state = plain(net)
     small = {name: unit.packed for name, unit in net.named_modules() if isinstance(unit, packed.Quantized)}
+    net.cfg.write(folder / "model.json")
+    save_file(stored(plain(net), small, rest), str(folder / "model.safetensors"), metadata={"format": "pt"})
+    if small:
+        packed.write(folder, small, skipped or {})
+
+
+def stored(state: dict[str, Tensor], small: Mapping[str, packed.Stored], rest: torch.dtype | None) -> dict[str, Tensor]:
+    """The tensors of a file: dense weights by name, those of `small` as they are packed, other matrices in the type `rest`.
+
+    ValueError rather than what would be read back as other numbers.
+    """
+    state = dict(state)
     for name, one in small.items():
         weight = state.pop(f"{name}.weight")
         if not weight.equal(one.dense().cpu().to(weight.dtype)):
             raise ValueError(f"the weight of {name} is no longer what its codes stand for; put a plain linear in its place")
     if rest is not None:
         state = {name: lossless(name, t, rest) if t.dim() > 1 else t for name, t in state.items()}
-    state |= {f"{name}.{part}": t for name, one in small.items() for part, t in one.tensors().items()}
-    net.cfg.write(folder / "model.json")
-    save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
-    if small:
-        packed.write(folder, small, skipped or {})
+    return state | {f"{name}.{part}": t for name, one in small.items() for part, t in one.tensors().items()}
 
 
 def lossless(name: str, t: Tensor, dtype: torch.dtype) -> Tensor:
@@ -59,11 +66,19 @@ def lossless(name: str, t: Tensor, dtype: torch.dtype) -> Tensor:
 
 def digest(net: Transformer) -> str:
     """sha256 over names, types, shapes and bytes of the dense weights."""
-    total = hashlib.sha256()
-    for name, t in sorted(plain(net).items()):
-        total.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
-        total.update(t.view(torch.uint8).numpy() if t.dim() else b"")
+    return digest_of({name: fingerprint(t) for name, t in plain(net).items()})
+
+
+def fingerprint(t: Tensor) -> str:
+    """sha256 over type, shape and bytes of one tensor on the CPU."""
+    total = hashlib.sha256(f"{t.dtype} {tuple(t.shape)}".encode())
+    total.update(t.contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()
+
+
+def digest_of(fingerprints: Mapping[str, str]) -> str:
+    """The digest of a model from the fingerprints of its dense weights."""
+    return hashlib.sha256("\n".join(f"{name} {one}" for name, one in sorted(fingerprints.items())).encode()).hexdigest()
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, budget: float | None = None) -> Transformer:
@@ -84,7 +99,11 @@ def load(folder: Path, dtype: torch.dtype = torch.float32, budget: float | None 
     if doubled:
         raise BadInput(f"{folder} holds {doubled[0]} both packed and dense; make the model again")
     state |= {f"{name}.weight": one.dense().to(dtype) for name, one in small.items()}
-    return assemble(cfg, state, dtype, folder)
+    net = assemble(cfg, state, dtype, folder)
+    for name, one in small.items():
+        if getattr(one, "inputs", ""):  # what such a linear does to its inputs is a part of the model
+            net.set_submodule(name, packed.Quantized(one, net.get_submodule(name).bias, dtype))
+    return net
 
 
 def assemble(cfg: Config, state: dict[str, Tensor], dtype: torch.dtype, where: Path) -> Transformer:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from bloomery.nn.packed import spread
+from bloomery.nn.packed import groups
 
 NARROWEST = 0.5  # share of the range that the search for a better scale goes down to
 Fitted = tuple[Tensor, Tensor | None]  # scale (O, G) float16, zero (O, G) int8 or None
@@ -22,7 +22,7 @@ Fitted = tuple[Tensor, Tensor | None]  # scale (O, G) float16, zero (O, G) int8 
 
 @dataclass(frozen=True)
 class Grid:
-    """Which grids are allowed. Symmetric ones have their zero at code 0, others store where it is.
+    """Which grids of whole numbers are allowed. Symmetric ones have their zero at code 0, others store where it is.
 
     A symmetric group's scale is its number of largest magnitude over -2^(bits-1), sign and all, so that all codes are used: a plain
     scale of magnitude over 2^(bits-1) - 1 leaves the lowest code idle. At 8 bits, where one code in 256 does not matter, codes
@@ -60,7 +60,7 @@ class Grid:
         """Scale and zero of every group; the search weighs squared errors by `importance_I`. ValueError for weights without a scale."""
         width = self.width(w_OI.shape[1])
         more = (0, -w_OI.shape[1] % width)  # zeros lie on every grid and in every range, so they change no group
-        w_OGK = pad(w_OI, more).unflatten(1, (-1, width))
+        w_OGK = (pad(w_OI, more) if more[1] else w_OI).unflatten(1, (-1, width))
         scale, zero = self._of_range(w_OGK, 1.0)
         if self.search:
             weigh = 1.0 if importance_I is None else pad(importance_I, more).view(-1, width)
@@ -90,18 +90,66 @@ class Grid:
         """Squared error of each group."""
         scale, zero = scale_OG.to(w_OGK.dtype)[..., None], None if zero_OG is None else zero_OG[..., None]
         codes = self.codes(w_OGK, inverse(scale_OG, w_OGK.dtype)[..., None], zero)
-        return ((value(codes, scale, zero) - w_OGK).square() * weigh).sum(-1)
+        return ((self.value(codes, scale, zero) - w_OGK).square() * weigh).sum(-1)
 
     def codes(self, w: Tensor, inverse_scale: Tensor, zero: Tensor | None) -> Tensor:
         """Nearest codes of weights, in their type; the other arguments are broadcast."""
         codes = (w * inverse_scale).round_()
         return (codes if zero is None else codes.add_(zero)).clamp_(self.low, self.high)
 
+    def value(self, codes: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
+        """What codes stand for."""
+        return value(codes, scale, zero)
+
     def round(self, w_OI: Tensor, fitted: Fitted) -> Tensor:
         """Nearest codes of a matrix, int8."""
-        (scale, zero), width, columns = fitted, self.width(w_OI.shape[1]), w_OI.shape[1]
-        zero_OI = None if zero is None else spread(zero, width, columns)
-        return self.codes(w_OI, spread(inverse(scale, w_OI.dtype), width, columns), zero_OI).to(torch.int8)
+        (scale, zero), codes_OI = fitted, torch.empty_like(w_OI, dtype=torch.int8)
+        inverse_OG, width = inverse(scale, w_OI.dtype), self.width(w_OI.shape[1])
+        for (part, w_OGK), (_, codes_OGK) in zip(groups(w_OI, width), groups(codes_OI, width), strict=True):
+            codes_OGK.copy_(self.codes(w_OGK, inverse_OG[:, part, None], None if zero is None else zero[:, part, None]))
+        return codes_OI
+
+
+E2M1 = (-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # 4-bit floats; code -8 is the first
+SCALES = ("free", "power", "ratio")
+
+
+@dataclass(frozen=True)
+class Levels(Grid):
+    """Grids of other numbers than whole ones: a code says which of `levels` times the group's scale a weight is.
+
+    Scales of P261 Wu et al. 2023, arXiv 2307.09782, where products with them are to be cheap: "power" of two, "ratio" a power of two
+    below the largest scale of the row. Both are rounded up, so that no weight is cut off.
+    """
+
+    levels: tuple[float, ...] = E2M1  # as many as there are codes, ascending
+    scales: str = "free"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.levels) != 1 << self.bits or not self.symmetric or sorted(self.levels) != list(self.levels):
+            raise ValueError(f"{self.bits} bits take {1 << self.bits} ascending levels and no zero, got {len(self.levels)}")
+        if self.scales not in SCALES:
+            raise ValueError(f"scales must be one of {', '.join(SCALES)}, got {self.scales!r}")
+
+    def _of_range(self, w_OGK: Tensor, share: float) -> Fitted:
+        scale_OG = w_OGK.abs().amax(-1) * (share / max(abs(level) for level in self.levels))
+        some_OG = scale_OG.clamp(min=2.0**-24)  # the least that float16 holds
+        if self.scales == "power":
+            scale_OG = torch.where(scale_OG > 0, some_OG.log2().ceil().exp2(), 0)
+        elif self.scales == "ratio":
+            largest_O1 = some_OG.amax(-1, keepdim=True).half().to(some_OG.dtype)
+            scale_OG = torch.where(scale_OG > 0, largest_O1 * (some_OG / largest_O1).log2().ceil().exp2(), 0)
+        return scale_OG.half(), None
+
+    def codes(self, w: Tensor, inverse_scale: Tensor, zero: Tensor | None) -> Tensor:
+        """Codes of the nearest levels, in the type of the weights; the other arguments are broadcast."""
+        levels = torch.tensor(self.levels, dtype=w.dtype, device=w.device)
+        return (torch.bucketize(w * inverse_scale, (levels[1:] + levels[:-1]) / 2) + self.low).to(w.dtype)
+
+    def value(self, codes: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
+        """What codes stand for."""
+        return torch.tensor(self.levels, dtype=scale.dtype, device=codes.device)[codes.long() - self.low] * scale
 
 
 def value(codes: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:

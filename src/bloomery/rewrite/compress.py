@@ -1,49 +1,35 @@
-"""Makes the linears of a model smaller, one after the other in the order of the forward pass.
+"""Makes the linears of a model smaller, block by block in the order of the forward pass (see rewrite/walk.py).
 
-Every linear is given the inputs that the already smaller model before it computes. A gate stands in the place of each linear: it
-collects the inputs, stops the pass there, and once all batches have come by it puts the smaller linear in. A block whose
-calibration goes through in one batch needs one pass, since nothing is left to wait for; with more batches it needs one pass for
-each linear, up to that linear, and one more for its outputs. Held at a time: the model, one set of activations between blocks,
-and what a block computes for one batch. A method that divides a budget over all linears, or asks for gradients, has looked at the
-whole model before (rewrite/survey.py).
+Every linear is given the inputs that the already smaller model before it computes. Held at a time: the activations between two blocks,
+what a block computes for one batch, the block, and where passes are made in another type a copy of it in that type. A model that is
+read from its folder part by part (nn/parts.py) needs no more room than that; one that is in memory is there besides. A method that
+divides a budget over all linears, or asks for gradients, has looked at the whole model before (rewrite/survey.py), which then is here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bloomery.core.errors import BadInput
 from bloomery.core.log import Log
 from bloomery.nn.model import Transformer
-from bloomery.nn.packed import Quantized
+from bloomery.nn.parts import CLOSING, OPENING, Parts, part_of
 from bloomery.nn.sites import sites
-from bloomery.nn.stacked import Stacked
-from bloomery.rewrite.survey import measuring, padded, survey
+from bloomery.rewrite.passing import State, chains, continued, entering
+from bloomery.rewrite.survey import measuring, survey
+from bloomery.rewrite.walk import EXPERT, Batch, Layer, Walk
 from bloomery.seams import Compress
 
-WORKING = 2 << 30  # bytes that a block may take for one batch, about
-MEASURED = 4096  # rows of a layer's inputs on which its error is measured
-KEPT = {"embed": "the embedding is looked up, not multiplied", "head": "the head writes the logits", "norm": "a vector"}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What became of one linear."""
-
-    name: str
-    bits: float | None  # of a weight on disk, scales of codes aside; None where the method makes neither codes nor stacks
-    group: int | None  # None where there are no codes
-    error: float | None  # norm of the change of its outputs over the norm of its outputs, bias aside, on calibration inputs
-    weight_error: float | None  # the same of its weight
+SAID = {"embed": "the embedding is looked up, not multiplied", "head": "the head writes the logits", "norm": "a vector"}
 
 
 @dataclass
@@ -52,182 +38,132 @@ class Outcome:
 
     layers: list[Layer] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0  # calibration tokens
+
+    def coverage(self) -> dict[str, list[int]]:
+        """Of every layer of experts, calibration tokens that each expert was given by the router."""
+        found: dict[str, dict[int, int]] = {}
+        for layer in self.layers:
+            if place := EXPERT.fullmatch(layer.name):
+                found.setdefault(place[1].removesuffix("."), {})[int(place[2])] = layer.rows
+        return {name: [rows[i] for i in sorted(rows)] for name, rows in found.items()}
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One pass: what to call, and which of its rows count (None: all)."""
+class Here:
+    """A model that is in memory as a whole, in the place of `nn.parts.Parts`."""
 
-    run: Callable[[], Any]
-    counts: Tensor | None = None
+    def __init__(self, net: Transformer) -> None:
+        self.net = net
 
+    def fetch(self, part: str) -> None:
+        """It is here."""
 
-class Stop(Exception):
-    """The rest of this pass is not needed."""
-
-
-class Gate(nn.Module):
-    """Stands for a linear while inputs are collected."""
-
-    def __init__(self, unit: nn.Module, name: str, visit: Callable[[Gate, Tensor], None]) -> None:
-        super().__init__()
-        self.unit, self.name, self.visit = unit, name, visit
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.visit(self, x)
-        return self.unit(x)
-
-
-class Walk:
-    """Linears of one module, met in the order of its forward pass."""
-
-    def __init__(
-        self, method: Compress, batches: Sequence[Batch], done: Callable[[Layer], None], knobs: Mapping[str, dict[str, Any]] = {},
-        known: Mapping[str, dict[str, Any]] = {},
-    ) -> None:  # fmt: skip
-        """`knobs` of each linear, and statistics that are `known` already, by name."""
-        self.method, self.batches, self.done, self.knobs, self.known = method, batches, done, knobs, known
-        self.waiting: set[str] = set()
-        self.now = 0  # the batch on its way
-        self.target: Gate | None = None
-        self.acc: dict[str, Any] = {}
-        self.rows: list[Tensor] = []
-
-    @torch.no_grad()
-    def through(self, module: nn.Module, names: Sequence[str], prefix: str = "") -> list[Any]:
-        """Replaces the named linears in `module`; returns what each batch's `run` returned with all of them in place."""
-        gates = {name: Gate(module.get_submodule(name), prefix + name, self.visit) for name in names}
-        self.waiting = {gate.name for gate in gates.values()}
-        for name, gate in gates.items():
-            module.set_submodule(name, gate)
-        try:
-            made: list[Any] = []
-            while len(made) < len(self.batches):
-                before, made = len(self.waiting), []
-                for number, batch in enumerate(self.batches):
-                    self.now = number
-                    try:
-                        made.append(batch.run())
-                    except Stop:
-                        continue
-                self.target = None
-                if len(made) < len(self.batches) and len(self.waiting) == before:
-                    raise ValueError("a pass stopped and solved nothing")
-            return made
-        finally:
-            for name, gate in gates.items():
-                module.set_submodule(name, gate.unit)
-
-    def visit(self, gate: Gate, x: Tensor) -> None:
-        """Called with the inputs of a linear on their way: collect, and go on, stop, or solve and go on."""
-        if gate.name not in self.waiting:
-            return
-        several = len(self.batches) > 1
-        if self.target is None:
-            self.target, self.acc, self.rows = gate, {}, []
-        if self.target is not gate:
-            raise Stop
-        counts = self.batches[self.now].counts
-        x = x.reshape(-1, x.shape[-1]) if counts is None else x[counts]
-        if gate.name not in self.known:
-            y = gate.unit(x) if "y" in self.method.reads else None
-            self.method.collect(self.acc, x if "x" in self.method.reads else None, y, None)
-        self.rows.append(x[:: max(1, len(x) * len(self.batches) // MEASURED)].clone())
-        if self.now < len(self.batches) - 1:
-            raise Stop
-        acc = self.known.get(gate.name, self.acc)
-        unit = self.method.solve(gate.unit, acc, dict(self.knobs.get(gate.name, {})), None, None)
-        self.done(measured(gate.name, gate.unit, unit, torch.cat(self.rows)))
-        gate.unit = unit
-        self.waiting.remove(gate.name)
-        self.acc, self.rows = {}, []
-        if not several:
-            self.target = None  # the next linear can go on at once: this batch is all there is
-
-
-def measured(name: str, unit: nn.Module, small: nn.Module, x: Tensor) -> Layer:
-    """The errors of a smaller unit on inputs `x` (rows, I)."""
-    bias = getattr(unit, "bias", None)
-    y = unit(x)
-    error = relative(small(x) - y, y if bias is None else y - bias)
-    old, new = getattr(unit, "weight", None), getattr(small, "weight", None)
-    weight_error = None if old is None or new is None or old.shape != new.shape else relative(new - old, old)
-    stored = small.packed if isinstance(small, Quantized) else None
-    group = None if stored is None or isinstance(stored, Stacked) else stored.group
-    return Layer(name, None if stored is None else stored.bits, group, error, weight_error)
-
-
-def relative(change: Tensor, of: Tensor) -> float:
-    """Norm over norm; 0 where nothing was there and nothing changed."""
-    return float(change.float().norm() / of.float().norm().clamp(min=torch.finfo(torch.float32).tiny))
-
-
-# ---- whole models -------------------------------------------------------------------------------------------------------
+    def leave(self, part: str) -> None:
+        """It stays."""
 
 
 def compress(
-    net: Transformer,
+    net: Transformer | Parts,
     method: Compress,
     sequences: Sequence[Sequence[int]],
     skip: Sequence[str] = (),
     rest: torch.dtype | None = None,
     log: Log | None = None,
     budget: float = math.inf,
+    precision: torch.dtype = torch.float32,
 ) -> Outcome:
-    """Replaces the linears of `net`, block by block, calibrated on token sequences no longer than its context.
+    """Replaces the linears of a model, block by block, calibrated on token sequences no longer than its context.
 
     `skip` holds patterns of names, such as `blocks.0.*` or `*.down`; BadInput for one that names no linear. Matrices that are left as
     they are get numbers that `rest` holds, before anything is calibrated. `budget` is what the linears may take, in bytes; BadInput
-    where the method divides none.
+    where the method divides none. Calibration passes are made in `precision`; linears are solved in their own type. A model with an
+    encoder reads the first half of each sequence there and the second half in its decoder.
     """
+    parts = net if isinstance(net, Parts) else Here(net)
+    net, log = parts.net, log or Log(quiet=True)
     if math.isfinite(budget) and not hasattr(method, "allocate"):
-        raise BadInput(f"{type(method).__name__} divides no budget over linears; leave the budget out, or choose bitstack")
-    found, outcome = sites(net), Outcome()
-    linears = {site.name: site.layer for site, _ in found if site.kind == "linear"}
-    outcome.skipped |= {site.name: KEPT[site.kind] for site, _ in found if site.kind in KEPT}
-    if net.cfg.tied:
-        outcome.skipped["head"] = "its weight is the embedding"
-    chosen, left = choose(list(linears), skip)
-    outcome.skipped |= left
-    if not chosen:
-        raise BadInput(f"skip leaves no linear to compress of {len(linears)}; name fewer")
-    if experts := next((name for name in chosen if ".experts." in name), None):
-        raise BadInput(f"{experts} sees a part of the tokens only, and calibration follows all: name '*.experts.*' under skip")
-    for site, unit in found:
-        if site.name in chosen and type(unit) is not nn.Linear:
-            raise BadInput(f"{site.name} is a {type(unit).__name__} and no plain linear; merge adapters into the model first")
-    if rest is not None:
-        narrow(net, rest, chosen)
-    log = log or Log(quiet=True)
-    known, knobs = surveyed(net, method, sequences, chosen, budget, log)
+        raise BadInput(f"{type(method).__name__} divides no budget over linears; leave the budget out, or choose bitstack or cptquant")
+    outcome, chosen = planned(net, skip)
+    outcome.tokens = sum(map(len, sequences))
+    prepared: set[str] = set()
+
+    def fetch(part: str) -> None:
+        parts.fetch(part)
+        if rest is not None and part not in prepared:
+            narrow(net, rest, chosen, part)
+        prepared.add(part)
+
+    fetch(OPENING)
+    known, knobs = {}, {}
+    if "g" in method.reads or hasattr(method, "allocate"):
+        for part in dict.fromkeys([*(block for chain in chains(net) for block in chain), CLOSING]):
+            fetch(part)
+        known, knobs = surveyed(net, method, sequences, chosen, budget, log)
     with log.progress("compressing", total=len(chosen), unit="layers") as bar:
 
         def done(layer: Layer) -> None:
             outcome.layers.append(layer)
             bar.advance(1, note=f"{layer.name} error {layer.error:.2%}")
 
-        states = list(entering(net, sequences))
-        for number, block in enumerate(net.blocks):
-            at = f"blocks.{number}."
-            names = [name.removeprefix(at) for name in chosen if linears[name] == number]
-            batches = [Batch(partial(block, one.x_BTD, *one.shared), one.counts) for one in states]
-            walk = Walk(method, batches, done, knobs, known)
-            for one, x in zip(states, walk.through(block, names, at), strict=True):
-                one.x_BTD = x
+        def walk(batches: list[Batch]) -> Walk:
+            return Walk(method, batches, done, knobs, known, precision)
+
+        states = list(entering(net, sequences, precision))
+        for number, chain in enumerate(chains(net)):
+            if number:
+                continued(net, states, precision)
+            if number == len(chains(net)) - 1:
+                parts.leave(OPENING)
+            for name in chain:
+                fetch(name)
+                own = [one.removeprefix(f"{name}.") for one in chosen if part_of(one) == name]
+                stepped(net.get_submodule(name), f"{name}.", own, states, walk)
+                parts.leave(name)
+    fetch(CLOSING)
+    parts.leave(CLOSING)
     return outcome
+
+
+def planned(net: Transformer, skip: Sequence[str]) -> tuple[Outcome, list[str]]:
+    """The linears to compress, and of all other places why they are left; BadInput for what cannot be compressed."""
+    found, outcome = sites(net), Outcome()
+    linears = [site.name for site, _ in found if site.kind == "linear"]
+    outcome.skipped |= {site.name: SAID[site.kind] for site, _ in found if site.kind in SAID}
+    if net.cfg.tied:
+        outcome.skipped["head"] = "its weight is the embedding"
+    if net.cfg.experts:
+        routers = [name for name, _ in net.named_modules() if name.endswith("mlp.router")]
+        outcome.skipped |= dict.fromkeys(routers, "the router chooses, and is small")
+    chosen, left = choose(linears, skip)
+    outcome.skipped |= left
+    if not chosen:
+        raise BadInput(f"skip leaves no linear to compress of {len(linears)}; name fewer")
+    for site, unit in found:
+        if site.name in chosen and type(unit) is not nn.Linear:
+            raise BadInput(f"{site.name} is a {type(unit).__name__} and no plain linear; merge adapters into the model first")
+    return outcome, chosen
+
+
+def stepped(block: nn.Module, prefix: str, names: Sequence[str], states: Sequence[State], walk: Callable[[list[Batch]], Walk]) -> None:
+    """Makes the linears of one block smaller and takes all states past it."""
+    dtype, gates = states[0].x_BTD.dtype, {}
+    within = block
+    if next(block.parameters()).dtype != dtype:  # the linears themselves are not copied: gates will stand there
+        gates = {id(block.get_submodule(name)): nn.Identity() for name in names}
+        within = deepcopy(block, dict(gates)).to(dtype)
+    batches = [Batch(partial(within, one.x_BTD, one.context(block)), one.counts) for one in states]
+    for one, x in zip(states, walk(batches).through(block, names, prefix, within), strict=True):
+        one.x_BTD = x
 
 
 def surveyed(
     net: Transformer, method: Compress, sequences: Sequence[Sequence[int]], chosen: Sequence[str], budget: float, log: Log
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Statistics that hold to the end because they need gradients, and the knobs that a method allots to each linear."""
-    allots = hasattr(method, "allocate")
-    if not allots and "g" not in method.reads:
-        return {}, {}
     log.say(f"{type(method).__name__} looks at the whole model first")
     stats = survey(net, method, sequences, chosen)
     units = {name: net.get_submodule(name) for name in chosen}
-    knobs = method.allocate(stats, units, budget, measuring(net, sequences)) if allots else {}
+    knobs = method.allocate(stats, units, budget, measuring(net, sequences)) if hasattr(method, "allocate") else {}
     if strange := sorted(knobs.keys() - units.keys()):
         raise ValueError(f"{type(method).__name__} allots to {strange[0]}, which is none of the linears it was given")
     return stats if "g" in method.reads else {}, knobs
@@ -253,10 +189,10 @@ def compress_linears(
 
 
 @torch.no_grad()
-def narrow(net: Transformer, dtype: torch.dtype, but: Sequence[str]) -> None:
-    """Rounds all matrices of a model to what `dtype` holds, except those of the linears named; their type stays."""
+def narrow(net: Transformer, dtype: torch.dtype, but: Iterable[str], part: str) -> None:
+    """Rounds all matrices of a part to what `dtype` holds, except those of the linears named; their type stays."""
     for name, p in net.named_parameters():
-        if p.dim() > 1 and name.removesuffix(".weight") not in but:
+        if part_of(name) == part and p.dim() > 1 and name.removesuffix(".weight") not in but:
             rounded = p.to(dtype)
             if not bool(rounded.isfinite().all()):
                 raise BadInput(f"{name} holds numbers too large for {dtype}; store the rest in another type")
@@ -270,40 +206,3 @@ def choose(names: Sequence[str], skip: Sequence[str]) -> tuple[list[str], dict[s
             raise BadInput(f"skip: {pattern!r} names no linear; they are called {', '.join(names[:4])} and so on")
     left = {name: f"skip: {pattern}" for pattern in skip for name in names if fnmatchcase(name, pattern)}
     return [name for name in names if name not in left], left
-
-
-@dataclass
-class State:
-    """Calibration activations of one batch between two blocks, with what every block gets beside them."""
-
-    x_BTD: Tensor
-    shared: tuple[Any, ...]
-    counts: Tensor | None  # (B, T) bool: what is no padding
-
-
-def entering(net: Transformer, sequences: Sequence[Sequence[int]]) -> Iterator[State]:
-    """What enters the first block, in batches of sequences of like length, padded at the end where attention never looks back from."""
-    widest = max([net.cfg.width, *(max(unit.weight.shape) for site, unit in sites(net) if site.kind == "linear")])
-    tokens = max(1, WORKING // (4 * (3 * widest + 4 * net.cfg.width)))
-    for tokens_BT, counts in padded(net, sequences, tokens):
-        with caught(net.blocks[0]) as held, torch.no_grad():
-            net(tokens_BT)
-        yield State(held[0], tuple(held[1:]), None if bool(counts.all()) else counts.to(held[0].device))
-
-
-@contextmanager
-def caught(block: nn.Module) -> Iterator[list[Any]]:
-    """The arguments with which a model calls `block`; the pass ends there."""
-    held: list[Any] = []
-
-    def catch(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        held.extend(arguments)
-        raise Stop
-
-    handle = block.register_forward_pre_hook(catch)
-    try:
-        yield held
-    except Stop:
-        pass
-    finally:
-        handle.remove()

@@ -23,7 +23,11 @@ MEASURED = 4096  # tokens on which units are compared, about: an allocation may 
 
 
 def padded(net: Transformer, sequences: Sequence[Sequence[int]], tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of sequences of like length, (B, T) ids padded at the end and which of them count; about `tokens` ids at a time."""
+    """Batches of sequences of like length, (B, T) ids padded at the end and which of them count; about `tokens` ids at a time.
+
+    Where padding would be seen, by attention in both directions or by experts, a batch holds sequences of one length.
+    """
+    alike = not net.cfg.causal or net.cfg.encoder_layers or net.cfg.experts
     waiting = sorted((torch.as_tensor(ids, dtype=torch.int64) for ids in sequences if len(ids)), key=len, reverse=True)
     if not waiting:
         raise BadInput("there is no sequence to calibrate on; give data that hold text")
@@ -31,6 +35,7 @@ def padded(net: Transformer, sequences: Sequence[Sequence[int]], tokens: int) ->
         raise BadInput(f"a calibration sequence has {len(waiting[0])} tokens and the context is {net.cfg.context}; cut it")
     while waiting:
         rows = max(1, tokens // len(waiting[0]))
+        rows = sum(len(one) == len(waiting[0]) for one in waiting[:rows]) if alike else rows
         batch, waiting = waiting[:rows], waiting[rows:]
         lengths = torch.tensor([len(ids) for ids in batch])
         tokens_BT = nn.utils.rnn.pad_sequence(batch, batch_first=True).to(net.embed.weight.device)
@@ -39,6 +44,8 @@ def padded(net: Transformer, sequences: Sequence[Sequence[int]], tokens: int) ->
 
 def survey(net: Transformer, method: Compress, sequences: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What `method` collects of each named linear as the model now is; `g` is the gradient of the nats of each sequence in sum."""
+    if not net.cfg.causal:
+        raise BadInput(f"{type(method).__name__} asks for the loss of a causal model, and this one sees a text in both directions")
     stats: dict[str, dict[str, Any]] = {name: {} for name in names}
     backward = "g" in method.reads
     for tokens_BT, counts_BT in padded(net, sequences, TOGETHER):
@@ -46,7 +53,7 @@ def survey(net: Transformer, method: Compress, sequences: Sequence[Sequence[int]
 
         def collect(name: str, unit: nn.Module, given: tuple[Tensor, ...], y: Tensor, counts: Tensor = counts) -> None:
             def take(g: Tensor | None) -> None:
-                rows = [t[counts].detach() if part in method.reads else None for part, t in (("x", given[0]), ("y", y), ("g", g))]
+                rows = [counted(t, counts) if part in method.reads else None for part, t in (("x", given[0]), ("y", y), ("g", g))]
                 method.collect(stats[name], *rows)
 
             if backward:
@@ -57,9 +64,9 @@ def survey(net: Transformer, method: Compress, sequences: Sequence[Sequence[int]
         handles = [net.get_submodule(name).register_forward_hook(partial(collect, name)) for name in names]
         try:
             with entered(net) if backward else torch.no_grad():
-                hidden = net(tokens_BT)
+                told = said(net, tokens_BT, counts, backward)
                 if backward:
-                    nats(net, hidden, tokens_BT, counts).backward()
+                    told.backward()
         finally:
             for handle in handles:
                 handle.remove()
@@ -82,10 +89,32 @@ def entered(net: Transformer) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def nats(net: Transformer, hidden_BTD: Tensor, tokens_BT: Tensor, counts_BT: Tensor) -> Tensor:
-    """The sum over all tokens that have one before them."""
+def counted(t: Tensor, counts_BT: Tensor) -> Tensor:
+    """The rows (N, width) of activations that are no padding, without their graph."""
+    return (t.reshape(-1, t.shape[-1]) if bool(counts_BT.all()) else t[counts_BT]).detach()
+
+
+def halves(tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """The source and the target that a sequence makes for a model with an encoder; the target is the longer one."""
+    return tokens_BT[:, : tokens_BT.shape[1] // 2], tokens_BT[:, tokens_BT.shape[1] // 2 :]
+
+
+def said(net: Transformer, tokens_BT: Tensor, counts_BT: Tensor, score: bool = True) -> Tensor | None:
+    """One pass over tokens: the nats of all that have one before them, in sum, or with `score` off, nothing."""
+    if net.encoder is None:
+        hidden_BTD = net(tokens_BT)
+    else:
+        source_BS, tokens_BT = halves(tokens_BT)
+        hidden_BTD, counts_BT = net(tokens_BT, source_BT=source_BS), torch.ones_like(tokens_BT, dtype=torch.bool)
+    if not score:
+        return None
     counted = counts_BT[:, 1:]
     return cross_entropy(net.logits(hidden_BTD[:, :-1][counted]).float(), tokens_BT[:, 1:][counted], reduction="sum")
+
+
+def predicted(net: Transformer, counts_BT: Tensor) -> int:
+    """Tokens of a batch that are predicted."""
+    return int((counts_BT if net.encoder is None else halves(counts_BT)[1])[:, 1:].sum())
 
 
 def measuring(net: Transformer, sequences: Sequence[Sequence[int]]) -> Callable[[Mapping[str, nn.Module]], float]:
@@ -103,10 +132,10 @@ def measuring(net: Transformer, sequences: Sequence[Sequence[int]]) -> Callable[
         try:
             for name, unit in units.items():
                 net.set_submodule(name, unit)
-            total = sum(float(nats(net, net(tokens_BT), tokens_BT, counts.to(tokens_BT.device))) for tokens_BT, counts in batches)
+            total = sum(float(said(net, tokens_BT, counts.to(tokens_BT.device))) for tokens_BT, counts in batches)
         finally:
             for name, unit in before.items():
                 net.set_submodule(name, unit)
-        return total / sum(int(counts[:, 1:].sum()) for _, counts in batches)
+        return total / sum(predicted(net, counts) for _, counts in batches)
 
     return measure

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from bloomery.core.errors import BadInput
-from bloomery.methods.compress.bitstack import BitStack, decompose, leading, scales
+from bloomery.methods.compress.bitstack import BitStack, decompose, scales
 from bloomery.nn.stacked import unpack
+from bloomery.num.lowrank import thin
 
 
 def linear(rows: int = 24, columns: int = 40, seed: int = 0) -> nn.Linear:
@@ -59,7 +60,7 @@ def test_exact_degenerate_weights():
     unit.weight.data.zero_()
     assert BitStack(rank=3, blocks=2, scaled=False).solve(unit, {}, {}, None, None).weight.equal(unit.weight)
     w = linear().weight.double()
-    left, right = leading(w, 24)
+    left, right = thin(w, 24)
     assert torch.allclose(left @ right, w, atol=1e-6)
 
 

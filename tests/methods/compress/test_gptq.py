@@ -98,6 +98,20 @@ def test_the_hessian_is_the_mean_over_all_parts():
     assert rough["hessian"].dtype == torch.float32 and 0 < (rough["hessian"] - exact).norm() < 0.01 * exact.norm()
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("order", ["activation", "plain"])
+def test_zeros_of_a_pruned_weight_stay_where_asked(symmetric, order):
+    w, x = (t.float() for t in problem(24, 64))
+    unit = nn.Linear(64, 24)
+    unit.weight.data = torch.where(torch.rand(24, 64, generator=torch.Generator().manual_seed(1)) < 0.5, 0, w)
+    zero = unit.weight == 0
+    kept, filled = (library(GPTQ(4, 16, symmetric, order=order, keep_zeros=keep), unit, x) for keep in (True, False))
+    assert not kept.weight[zero].any() and filled.weight[zero].any()
+    plain = RTN(4, 16, symmetric).solve(unit, {}, {}, None, None)
+    errors = [float((one(x) - unit(x)).detach().norm()) for one in (filled, kept, plain)]
+    assert errors[0] < errors[1] < 0.9 * errors[2]
+
+
 def test_columns_that_no_input_reached_are_rounded_and_change_nothing():
     w, x = (t.float() for t in problem())
     x[:, ::5] = 0

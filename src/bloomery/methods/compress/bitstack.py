@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bloomery.core.errors import BadInput
 from bloomery.nn.packed import Quantized
 from bloomery.nn.stacked import Stacked, pack, within
+from bloomery.num.lowrank import thin
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def decompose(w_OI: Tensor, blocks: int, rank: int, signs: bool = True) -> tuple
     rest_OI, found = w_OI.double(), []
     for _ in range(blocks):
         minus_OI = rest_OI < 0
-        left_OK, right_KI = (part.half() for part in leading(rest_OI.abs() if signs else rest_OI, rank))
+        left_OK, right_KI = (part.half() for part in thin(rest_OI.abs() if signs else rest_OI, rank))
         if not bool(left_OK.isfinite().all() and right_KI.isfinite().all()):
             raise BadInput("a weight times the scale of its inputs is beyond float16; give scaled: false, or another method")
         block_OI = left_OK.double() @ right_KI.double()
@@ -110,20 +111,6 @@ def decompose(w_OI: Tensor, blocks: int, rank: int, signs: bool = True) -> tuple
         found.append((left_OK, right_KI, pack(minus_OI)))
     left, right, packed = (torch.stack(parts) for parts in zip(*found, strict=True))
     return left, right, packed if signs else None
-
-
-def leading(w_OI: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The product (O, K) x (K, I) nearest to a matrix, each factor with the roots of the singular values (Eckart & Young 1936).
-
-    The vectors of the shorter side are those of its Gram matrix, and the others follow from them: one small eigendecomposition.
-    """
-    if w_OI.shape[0] > w_OI.shape[1]:
-        left, right = leading(w_OI.T, rank)
-        return right.T.contiguous(), left.T.contiguous()
-    square_K, u_OK = (part.flip(-1)[..., :rank] for part in torch.linalg.eigh(w_OI @ w_OI.T))
-    root_K = square_K.clamp(min=0).pow(0.25)
-    root_K = torch.where(root_K > 1e-4 * root_K.max(), root_K, 0)  # what is below is rounding, which a division would blow up
-    return (u_OK * root_K).contiguous(), (u_OK.T @ w_OI) / torch.where(root_K > 0, root_K, torch.inf)[:, None]
 
 
 def lost(unit: nn.Linear, stack: Stacked, level: int) -> float:

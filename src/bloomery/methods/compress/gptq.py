@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.nn.packed import Packed, Quantized
-from bloomery.num.grids import Fitted, Grid, inverse, value
-
-TOGETHER = 4096  # rows of inputs whose product is rounded to bfloat16 before it is added
+from bloomery.num.grids import Fitted, Grid, inverse
+from bloomery.num.hessian import factor, gather, moments, sweep
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class GPTQ:
     order: Literal["activation", "plain"] = "activation"  # columns with the largest inputs first, or from left to right
     block: int = 128  # columns after which the rest of the matrix is brought up to date
     precision: Literal["float32", "bfloat16"] = "float32"  # of the factors of X^T X; bfloat16 is faster where it is in hardware
+    keep_zeros: bool = False  # weights that are zero stay so: for models that were pruned before
     reads: ClassVar[tuple[str, ...]] = ("x",)
 
     def __post_init__(self) -> None:
@@ -46,59 +46,47 @@ class GPTQ:
 
     def collect(self, acc: dict[str, Any], x: Tensor, y: Tensor | None, g: Tensor | None) -> None:
         """Adds inputs `x` (rows, I) to the running mean of X^T X, in fp32."""
-        seen = acc.get("rows", 0)
-        acc["rows"] = rows = seen + len(x)
-        hessian = acc.setdefault("hessian", torch.zeros(x.shape[1], x.shape[1], device=x.device)).mul_(seen / max(rows, 1))
-        if self.precision == "float32":
-            hessian.addmm_(x.float().T, x.float(), alpha=1 / max(rows, 1))
-            return
-        for part in x.bfloat16().split(TOGETHER):
-            hessian.add_(part.T @ part, alpha=1 / rows)
+        gather(acc, x, self.precision)
 
     @torch.no_grad()
     def solve(self, unit: nn.Linear, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any) -> Quantized:
         """The linear on its grid; ValueError where no input was collected or an input was not finite."""
-        if "hessian" not in acc:
-            raise ValueError("gptq needs inputs of the layer and was given none; calibrate on sequences that reach it")
         own: GPTQ = replace(self, **knobs)
-        codes, (scale, zero) = gptq(unit.weight.float(), acc["hessian"], own.grid, own.damp, own.order == "activation", own.block)
+        w_OI, first = unit.weight.float(), own.order == "activation"
+        codes, (scale, zero) = gptq(w_OI, moments(acc, "gptq"), own.grid, own.damp, first, own.block, own.keep_zeros)
         small = Packed(codes, scale, zero, own.bits, own.grid.width(codes.shape[1]), method="gptq")
         return Quantized(small, unit.bias, unit.weight.dtype)
 
 
 def gptq(
-    w_OI: Tensor, hessian_II: Tensor, grid: Grid, damp: float = 0.01, activation: bool = True, block: int = 128
+    w_OI: Tensor, hessian_II: Tensor, grid: Grid, damp: float = 0.01, activation: bool = True, block: int = 128, keep_zeros: bool = False
 ) -> tuple[Tensor, Fitted]:
-    """int8 codes (O, I) and their scales for a weight whose inputs have the second moments `hessian_II`; computed in the weight's type.
-
-    With U upper triangular and U^T U = H^-1, rounding column j by e leaves the least output error when every later column k
-    changes by -e U_jk / U_jj. Columns lie in rows here, since each is read as a whole.
-    """
+    """int8 codes (O, I) and their scales for a weight whose inputs have the second moments `hessian_II`; computed in the weight's type."""
     columns, width = w_OI.shape[1], grid.width(w_OI.shape[1])
     importance = hessian_II.diagonal().clone()
     order = importance.argsort(descending=True, stable=True) if activation else torch.arange(columns, device=w_OI.device)
     u_II = factor(hessian_II[order][:, order].to(w_OI.dtype), damp)
-    w_IO = w_OI.T[order].contiguous()
-    codes_IO = torch.empty_like(w_IO, dtype=torch.int8)
+    w_IO, places = w_OI.T[order].contiguous(), order.tolist()
+    codes_IO, there_IO = torch.empty_like(w_IO, dtype=torch.int8), w_IO != 0 if keep_zeros else None
     step = columns if width == columns else max(width, block // width * width)  # a group is never cut by a block
     step = block if activation else step  # with scales known beforehand it may be
     found = [grid.fit(w_OI)] if activation else []
     scale_GO, inverse_GO, zero_GO = lines(found[0], w_OI.dtype) if activation else (None, None, None)
-    for start in range(0, columns, step):
-        stop = min(start + step, columns)
-        w_JO, u_JJ = w_IO[start:stop], u_II[start:stop, start:stop]
-        error_JO = torch.empty_like(w_JO)
-        for j, column in enumerate(order[start:stop].tolist()):
-            if not activation and column % width == 0:  # the group's scales are taken from its weights as they now are
-                found.append(grid.fit(w_JO[j : j + width].T))
-                scale_GO, inverse_GO, zero_GO = lines(found[-1], w_OI.dtype)
-            at = column // width if activation else 0
-            zero = None if zero_GO is None else zero_GO[at]
-            codes = grid.codes(w_JO[j], inverse_GO[at], zero)
-            codes_IO[start + j] = codes
-            error_JO[j] = (w_JO[j] - value(codes, scale_GO[at], zero)) / u_JJ[j, j]
-            w_JO[j + 1 :].addr_(u_JJ[j, j + 1 :], error_JO[j], alpha=-1)
-        w_IO[stop:].addmm_(u_II[start:stop, stop:].T, error_JO, alpha=-1)
+
+    def settle(j: int, w_O: Tensor) -> Tensor:
+        nonlocal scale_GO, inverse_GO, zero_GO
+        if not activation and places[j] % width == 0:  # the group's scales are taken from its weights as they now are
+            found.append(grid.fit(w_IO[j : j + width].T))
+            scale_GO, inverse_GO, zero_GO = lines(found[-1], w_OI.dtype)
+        at = places[j] // width if activation else 0
+        zero = None if zero_GO is None else zero_GO[at]
+        codes = grid.codes(w_O, inverse_GO[at], zero)
+        if there_IO is not None:
+            codes = torch.where(there_IO[j], codes, 0 if zero is None else zero)
+        codes_IO[j] = codes
+        return grid.value(codes, scale_GO[at], zero)
+
+    sweep(w_IO, u_II, settle, step)
     codes_OI = torch.empty_like(codes_IO).index_copy_(0, order, codes_IO).T.contiguous()
     scale, zero = (torch.cat(parts, dim=1) if parts[0] is not None else None for parts in zip(*found, strict=True))
     return codes_OI, (scale, zero)
@@ -109,22 +97,3 @@ def lines(fitted: Fitted, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | 
     scale, zero = fitted
     scale_GO = scale.T.contiguous().to(dtype)
     return scale_GO, inverse(scale_GO, dtype), None if zero is None else zero.T.contiguous().to(dtype)
-
-
-def factor(hessian_II: Tensor, damp: float) -> Tensor:
-    """U upper triangular with U^T U = (H + damping)^-1; inputs never seen count as independent. ValueError for numbers that are not finite.
-
-    H = R R^T with R upper triangular is a Cholesky factor read backwards, and U = R^-1: one factor and no inverse of H.
-    """
-    if not bool(hessian_II.isfinite().all()):
-        raise ValueError("the inputs of a layer are not finite; the model or its calibration data are damaged")
-    eye = torch.eye(len(hessian_II), dtype=hessian_II.dtype, device=hessian_II.device)
-    diagonal = hessian_II.diagonal()
-    mean = diagonal.sum() / max(1, int((diagonal > 0).sum()))
-    mean = mean if mean > 0 else torch.ones_like(mean)
-    hessian_II = hessian_II + torch.where(diagonal > 0, 0, mean).diag()
-    for more in (1, 10, 100, 1000):
-        low, failed = torch.linalg.cholesky_ex((hessian_II + eye * (damp * more * mean)).flip(0, 1))
-        if not int(failed):
-            return torch.linalg.solve_triangular(low.flip(0, 1), eye, upper=True)
-    raise ValueError("the second moments of a layer's inputs are not positive; the calibration data are damaged")

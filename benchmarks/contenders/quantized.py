@@ -1,0 +1,52 @@
+"""What contenders of `benchmarks/compress.py` share: the job, and how a result is told. Free of bloomery, for peers' environments."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BITS, GROUP, DAMP = 4, 128, 0.01
+
+
+@dataclass(frozen=True)
+class Job:
+    """One contender's task; everything that must be equal for all is here."""
+
+    folder: str  # Hugging Face folder of the source, with a tokenizer
+    text: str  # .npz: rows, int64 (sequences, tokens)
+    out: str  # folder for `dense.safetensors`, Hugging Face names
+    kind: str  # which variant of the contender
+    threads: int
+    start: bool = False  # import and load, and stop there
+
+    def told(self, **more: Any) -> Job:
+        return replace(self, **more)
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+
+    @property
+    def rows(self) -> np.ndarray:
+        with np.load(self.text) as text:
+            return text["rows"]
+
+
+def begin() -> Job:
+    """The job that the command line names."""
+    import torch
+
+    job = Job(**json.loads(Path(sys.argv[1]).read_text()))
+    torch.set_num_threads(job.threads)
+    return job
+
+
+def tell(seconds: float) -> None:
+    """The last line of output."""
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "memory": memory}), flush=True)
