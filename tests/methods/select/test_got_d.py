@@ -79,7 +79,7 @@ def test_bad_input():
 
 
 def test_property_of_a_target_that_mixes_kinds_the_missing_one_is_taken_not_the_most_frequent():
-    """Targets are means of five lines, of dialog by 0.6, list by 0.3 and plain by 0.1; the base has dialog and plain. The most alike are dialog."""
+    """Targets are means of five lines, dialog by 0.6, list by 0.3, plain by 0.1; the base has dialog and plain. Most alike is dialog."""
     draw, kinds = np.random.default_rng(4), ("plain", "verse", "list", "code", "dialog")
     centres = np.concatenate([np.eye(5, 20), np.full((5, 1), 2.0)], axis=1)  # far from 0, as hidden states are
 
