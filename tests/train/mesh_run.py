@@ -27,6 +27,7 @@ from bloomery.methods.schedule.wsd import Wsd
 from bloomery.methods.view.causal import Causal
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
+from bloomery.rewrite.adapters import attach
 from bloomery.seams import Clock, Rng, Vocab
 from bloomery.train.audit import Audit
 from bloomery.train.batches import Feed
@@ -63,6 +64,7 @@ WIDE2: dict[str, Case] = {
     "zero3_experts": ({"shard": 2}, ["zero"], {"model": "experts"}),
     "ulysses_windows": ({"context": 2}, ["ulysses"], {"model": "windows"}),
     "ring_plain": ({"context": 2}, ["ring"], {}),
+    "zero3_lora": ({"shard": 2}, ["zero"], {"adapter": {"lora": {"rank": 2}}, "rate": 1e-3}),
     "tensor_muon": ({"tensor": 2}, ["megatron_tensor"], {"optimizer": "muon"}),
     "tensor_tied": ({"tensor": 2}, ["megatron_tensor"], {"model": "tied"}),
 }
@@ -92,6 +94,8 @@ def laid(folder: Path, mesh: Mesh, model: str = "plain", optimizer: str = "adamw
     """A run of 20 steps of 4 rows over a mesh; `folder` keeps what survives."""
     data = Shards(folder / "data")
     net, rng = Transformer(MODELS[model], Rng((0, "init"))), Rng((0, "t"))
+    if adapter := changes.pop("adapter", None):
+        attach(net, catalog.build_method("adapter", adapter), rng.child("adapter"))
     feed = Feed(data, Packed(T), Causal(), T, micro, rng.child("feed"), VOCAB)
     loss = changes.pop("loss", CrossEntropy(16))
     method, rest = catalog.build_method("optim", optimizer), AdamW()
@@ -146,7 +150,7 @@ def figures(run: Training) -> list[dict]:
 def formula(case: Case) -> float | None:
     """Bytes that a rank has to send in a step; None where the method has no formula (owners that visit whole matrices)."""
     sizes, methods, about = case
-    if about.get("optimizer", "adamw") != "adamw":
+    if about.get("optimizer", "adamw") != "adamw" or "adapter" in about:
         return None
     n = {axis: sizes.get(axis, 1) for axis in ("data", "context", "shard", "tensor")}
     cfg = MODELS[about.get("model", "plain")]
