@@ -80,6 +80,8 @@ def show_scores(artifact: Artifact) -> None:
     show_table(columns, [score_row(one, twins) for one in scores], right=(columns[2], columns[3], *columns[5:]))
     if known := artifact.facts.get("training_text"):
         print(sentence(known, twins))
+    if idle := artifact.facts.get("left_out"):
+        print(f"left out, since there was nothing to ask (no rows, or a context too short): {', '.join(idle)}")
 
 
 def score_row(score: dict, twins: bool) -> tuple[str, ...]:
