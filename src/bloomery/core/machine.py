@@ -129,6 +129,7 @@ def measure() -> Machine:
     return Machine(name, threads(), memory_bytes(), has_bf16(), speeds, bandwidth)
 
 
+@functools.cache
 def _measured_apart() -> Machine:
     """`measure` in a process of its own: torch, which it uses, takes 200 MB that a step may need for something else."""
     code = "import json; from bloomery.core.machine import measure; print(json.dumps(measure().facts()))"
