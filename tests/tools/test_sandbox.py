@@ -15,7 +15,7 @@ import pytest
 
 from bloomery.core.errors import BadInput
 from bloomery.tools import sandbox
-from bloomery.tools.sandbox import Limits, Sandbox
+from bloomery.tools.sandbox import Limits, Sandbox, last_error
 
 SMALL = Limits(memory=200 << 20, file=1 << 20, disk=4 << 20, open=24, processes=8, output=1 << 14)
 
@@ -185,3 +185,10 @@ def test_the_strongest_mode_that_works_is_chosen(monkeypatch):
     with pytest.raises(BadInput, match="cannot be run safely"):
         sandbox.strongest()
     sandbox.strongest.cache_clear()
+
+
+def test_the_error_is_found_where_processes_write_across_each_other():
+    head = "Traceback (most recent call last):\n"
+    torn = f"{head}BlockingIOError: [Errno 11] x\n{head}  File 'main.py', line 2\n    "
+    assert last_error(torn) == "BlockingIOError: [Errno 11] x"
+    assert last_error("ValueError: 1\n") == "ValueError: 1" and last_error("") == "" and last_error("  \n") == ""

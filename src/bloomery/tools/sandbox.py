@@ -123,9 +123,15 @@ class _Told:
         elif reason == "none" and exit < 0:
             reason = "files" if exit == -signal.SIGXFSZ else "signal"
         elif reason == "none" and exit:
-            last = stderr.rstrip().rpartition("\n")[2]
-            reason = next((name for name, sign in SIGNS if sign.search(last)), "none")
+            said = last_error(stderr)
+            reason = next((name for name, sign in SIGNS if sign.search(said)), "none")
         return Ran(exit == 0 and reason == "none", exit, stdout, stderr, reason, mode, self.seconds)
+
+
+def last_error(stderr: str) -> str:
+    """The last line that says what went wrong: processes of one program write across each other, and may be stopped in a traceback."""
+    lines = reversed(stderr.splitlines())
+    return next((line for line in lines if line.strip() and not line[0].isspace() and not line.startswith("Traceback")), "")
 
 
 def _run(files: Mapping[str, bytes], limit_s: float, limits: Limits, mode: Mode) -> _Told:

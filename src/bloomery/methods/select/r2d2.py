@@ -45,11 +45,16 @@ class R2d2:
         return weights
 
 
+LONGEST = 1 << 17  # characters of a cell; the reader's own limit is one for the whole process, and other code sets it
+
+
 def read(text: str, delimiter: str, least: int) -> Table | None:
     """The table that a document is, or None: names that differ, and rows as long as these."""
     try:
         lines = [line for line in csv.reader(io.StringIO(text), delimiter=delimiter) if line] if delimiter in text else []
-    except csv.Error:  # a cell of more than 128 KiB, a bare carriage return
+    except csv.Error:  # a bare carriage return, or a cell that is too long for the reader as it stands
+        return None
+    if any(len(cell) > LONGEST for line in lines for cell in line):
         return None
     if len(lines) < 2 or len(lines[0]) < least or len(set(lines[0])) < len(lines[0]) or any(len(line) != len(lines[0]) for line in lines):
         return None
