@@ -61,8 +61,7 @@ def command(
         rules = Rules(words, share, near, common)
     except ValueError as wrong:
         raise BadInput(f"--words, --share, --near or --common: {wrong}") from None
-    if html and not html.parent.is_dir():
-        raise BadInput(f"--html: there is no folder {html.parent}; make it, or name another file")
+    options.writable(html)
     parts = parts_of(corpus, store, text)
     exams = gathered(against, question, answer, seed, store)
     told = (lambda match: show_json([match])) if as_json else None

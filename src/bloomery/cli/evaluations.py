@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bloomery.cli import options
 from bloomery.core.errors import BadInput
 
 
@@ -17,8 +18,7 @@ def show_evaluations(names: Sequence[str], store: Path, html: Path | None, as_js
     from bloomery.draw.comparing import comparison
     from bloomery.lab.evaluations import compared
 
-    if html and not html.parent.is_dir():
-        raise BadInput(f"--html: there is no folder {html.parent}; make it, or name another file")
+    options.writable(html)
     try:
         found = compared(names, Store(store, make=False))
     except BadInput:

@@ -44,8 +44,8 @@ def command(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} exists and is not an empty folder; nothing is overwritten, choose another")
-    opened = Store(store, make=Path(model).is_dir())
     outside = Path(model).is_dir()
+    opened = Store(store, make=outside)
     name = re.sub(r"[^\w.-]", "_", Path(model).resolve().name) if outside else opened.get(model).name
     step = {
         "stage": "export",

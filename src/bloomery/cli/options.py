@@ -22,3 +22,11 @@ def bytes_of(memory: str) -> int:
     from bloomery.data.sizes import parse_size
 
     return parse_size(memory, "--memory") if memory else 0
+
+
+def writable(html: Path | None) -> None:
+    """BadInput, before any work, for a page in a folder that is not there."""
+    from bloomery.core.errors import BadInput
+
+    if html and not html.parent.is_dir():
+        raise BadInput(f"--html: there is no folder {html.parent}; make it, or name another file")

@@ -18,7 +18,6 @@ PATIENCE = 600.0  # seconds for the whole trial; whatever takes longer is left t
 SMALL = {"vocab": 64, "width": 16, "layers": 1, "heads": 1, "kv_heads": 1, "ffn": 16, "context": 16}
 SMALL_ROWS = 4
 MICROS = 2  # of a step, at most
-RATE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,7 @@ def _stepper(attempt: Attempt, net: Any, roles: dict[str, Any], mover: Any) -> C
 
     from bloomery.seams import Rng
     from bloomery.train.device import on, where
+    from bloomery.train.rehearsal import ended
     from bloomery.train.saved import saving
     from bloomery.train.shares import shares
 
@@ -134,11 +134,7 @@ def _stepper(attempt: Attempt, net: Any, roles: dict[str, Any], mover: Any) -> C
             value = shares(attempt.loss, {"net": net, **roles}, micros, Rng((0, "trial")))
             attempt.backward.backward(net, micros, value, Rng((0, "trial")))
         passed = clock()
-        grads = mover.collect()
-        if hasattr(attempt.backward, "transform"):
-            attempt.backward.transform(grads)
-        torch.linalg.vector_norm(mover.grad, dtype=torch.float64)
-        mover.step(RATE, 1)
+        ended(mover, attempt.backward)
         return (passed - began) / many, clock() - passed
 
     return step

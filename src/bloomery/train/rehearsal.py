@@ -26,6 +26,7 @@ from bloomery.train.shares import shares
 from bloomery.train.tracing import tracing
 
 EXPERT_PRODUCTS = 6  # of an expert: two matrices, each forward and by both operands backward
+RATE = 1e-5
 SEEN = 4  # steps, after which a heap was not seen to grow
 Made = tuple[nn.Module, Mapping[str, nn.Module], Optimizer]
 
@@ -81,12 +82,7 @@ def rehearse(
             value = shares(loss, {"net": net, **roles}, micros, Rng((0, "rehearsal")))
             backward.backward(net, micros, value, Rng((0, "rehearsal")))
         with trace.apart() as update:
-            grads = mover.collect()
-            watched.gradients(grads)
-            if hasattr(backward, "transform"):
-                backward.transform(grads)
-            torch.linalg.vector_norm(mover.grad, dtype=torch.float64)
-            mover.step(1e-3, 1)
+            ended(mover, backward, watched.gradients)
         tensors, held = mover.tensors(), len(trace.events)
         parts = trace.events[:begun], trace.events[begun:held]
         return Step(
@@ -106,6 +102,16 @@ def rehearse(
             micro=Counter({call: n / many for call, n in passes.calls.items()}),
             rest=update.calls,
         )
+
+
+def ended(mover: Optimizer, backward: Any, look: Callable[[list[torch.Tensor]], None] = lambda grads: None) -> None:
+    """What a step does after its passes; `look` is given the gradients first."""
+    grads = mover.collect()
+    look(grads)
+    if hasattr(backward, "transform"):
+        backward.transform(grads)
+    mover.norm()
+    mover.step(RATE, 1)
 
 
 def unused(begun: list[Event], step: list[Event], copies: list[int]) -> int:
