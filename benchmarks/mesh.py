@@ -1,10 +1,11 @@
 """What each mesh of processes differs by from one process over 20 steps, and what it sends beside what the papers count.
 
-    python benchmarks/mesh.py [--quick]
+    python benchmarks/mesh.py [--quick] [--table]
 
 One JSON line per mesh of 2 (with --quick) or 2 and 4 gloo processes of this machine: {"mesh", "methods", "model", "loss", "gradients",
 "sent", "formula"}: the largest relative differences of the step's loss and of a gradient of step 1 (norm of the difference over the
 norm), and bytes that rank 0 sends in step 1, counted call by call, beside the formula. The runs are those of tests/train/test_mesh.py.
+With --table they are rows of the table in docs/parallel.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "train"))
 
@@ -22,28 +24,45 @@ from mesh_run import FOUR, TWO, WIDE2, Case, formula
 
 from bloomery.core.mesh import written
 
+MODELS = {"plain": "2 blocks", "tied": "tied head", "deep": "4 blocks"}
+HALF = 12  # cases of one launch
 
-def measured(ranks: int, cases: dict[str, Case]) -> None:
+
+def measured(ranks: int, cases: list[Case], table: bool) -> None:
     """Runs the cases of so many processes and prints a line for each."""
     with tempfile.TemporaryDirectory() as folder:
-        output = rank_processes.run("mesh_run", "everything", ranks, Path(folder), folder, json.dumps(list(cases.values())), "[]")
+        output = rank_processes.run("mesh_run", "everything", ranks, Path(folder), folder, json.dumps(cases), "[]", seconds=3600.0)
     (line,) = [line for line in output[0].splitlines() if line.startswith("TOLD")]
-    for case, found in zip(cases.values(), json.loads(line.removeprefix("TOLD"))["cases"], strict=True):
+    for case, found in zip(cases, json.loads(line.removeprefix("TOLD"))["cases"], strict=True):
         sent = sum(size for kind, size in found["sent"].items() if kind != "figures")
         known = formula(case)
         more = {key: value for key, value in case[2].items() if key != "model"}
         row = {"mesh": written(case[0]), "methods": case[1], "model": case[2].get("model", "plain"), **more}
         row |= {"loss": found["loss"], "gradients": found["gradients"], "sent": sent, "formula": known and round(known)}
-        print(json.dumps(row), flush=True)
+        print(drawn(row, more) if table else json.dumps(row), flush=True)
+
+
+def drawn(row: dict[str, Any], more: dict[str, Any]) -> str:
+    """A row of the table."""
+    methods = []
+    for one in row["methods"]:
+        name, knobs = (one, {}) if isinstance(one, str) else next(iter(one.items()))
+        methods.append(", ".join([name, *(f"{key} {str(value).lower()}" for key, value in knobs.items())]))
+    names = [MODELS.get(row["model"], row["model"])]
+    names += ["LoRA" if key == "adapter" else str(value) for key, value in more.items() if key in ("adapter", "optimizer", "precision")]
+    formula = f"{row['formula']:,}" if row["formula"] else ""
+    cells = [f"`{row['mesh']}`", "; ".join(methods), ", ".join(names), f"{row['loss']:.1e}", f"{row['gradients']:.1e}", f"{row['sent']:,}"]
+    return f"| {' | '.join([*cells, formula])} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="meshes of two processes that the suite tries")
-    quick = parser.parse_args().quick
-    measured(2, TWO if quick else {**TWO, **WIDE2})
-    if not quick:
-        measured(4, FOUR)
+    parser.add_argument("--table", action="store_true", help="as rows of a table")
+    told = parser.parse_args()
+    for ranks, cases in ((2, TWO if told.quick else {**TWO, **WIDE2}), (4, {} if told.quick else FOUR)):
+        for begin in range(0, len(cases), HALF):
+            measured(ranks, list(cases.values())[begin : begin + HALF], told.table)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from bloomery.core.mesh import AXES, arranged, distance, factored, written
 
 
 def test_auto_makes_copies_and_a_named_mesh_is_taken() -> None:
-    assert arranged("auto", 6) == {"data": 6, "context": 1, "shard": 1, "tensor": 1}
-    assert arranged({"shard": 2, "tensor": 3}, 6) == {"data": 1, "context": 1, "shard": 2, "tensor": 3}
+    assert arranged("auto", 6) == {**dict.fromkeys(AXES, 1), "data": 6}
+    assert arranged({"shard": 2, "tensor": 3}, 6) == {**dict.fromkeys(AXES, 1), "shard": 2, "tensor": 3}
     assert arranged({}, 1) == dict.fromkeys(AXES, 1)
 
 

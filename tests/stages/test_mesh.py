@@ -76,7 +76,7 @@ def test_processes_share_a_step_and_one_writes_the_artifact(tokens: Path, tmp_pa
 @pytest.mark.wide
 def test_torchrun_starts_a_sharded_run(tokens: Path, tmp_path: Path, store: Store) -> None:
     alone = made(PLAIN, recipe(tmp_path, tokens, precision="float32"), store)
-    for number, knobs in enumerate(({"mesh": {"shard": 2}}, {"mesh": {"context": 2}, "parallel": ["ring"]}, {"mesh": {"tensor": 2}})):
+    for number, knobs in enumerate(({"mesh": {"shard": 2}}, {"mesh": {"pipeline": 2}}, {"mesh": {"tensor": 2}})):
         found = made(TORCHRUN, recipe(tmp_path, tokens, precision="float32", **knobs), other(store, str(number)))
         assert found["mesh"] == knobs["mesh"] and found["address"] == alone["address"]
         assert found["final_loss"] == pytest.approx(alone["final_loss"], rel=1e-5)
@@ -99,6 +99,8 @@ def test_a_mesh_that_does_not_fit_the_launch_is_refused_once_before_any_work(tok
         (3, {"mesh": {"tensor": 3}}, "tensor 3 does not divide 2 heads; say `mesh: {data: 3}`"),
         (2, {"mesh": {"context": 2}, "context": 15, "batch": 60}, "context 2 does not divide rows of 15 tokens; say `mesh: {data: 2}`"),
         (2, {"mesh": {"data": 2}, "backward": "private"}, "backward: private needs all rows of a step in one process"),
+        (2, {"mesh": {"expert": 2}}, "expert divides experts, and this model has none; say `mesh: {data: 2}`"),
+        (3, {"mesh": {"pipeline": 3}}, "pipeline 3 makes 3 stages of 2 layers; say `mesh: {data: 3}`"),
         (2, {"mesh": {"shard": 2}, "saved": "recompute"}, "saved: it goes with copies of the whole model, and shard cuts it"),
         (2, {"mesh": {"shard": 2}, "compile": "on"}, "compile: compiled blocks go with copies"),
         (2, {"mesh": {"context": 2}, "parallel": ["ring", "ulysses"]}, "ring and ulysses both lay out the axis context"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import mesh_bytes
 import torch
 import torch.distributed as dist
 from small_run import shards
@@ -44,19 +46,24 @@ MODELS = {
     "tied": Config(50, 16, 2, 4, 4, 24, 16, tied=True),
     "windows": Config(50, 16, 2, 4, 2, 24, 16, windows=(5, 0)),
     "experts": Config(50, 16, 2, 4, 2, 24, 16, experts=4, top=2, architecture="mixtral"),
+    "deep": Config(50, 16, 4, 4, 4, 24, 16, tied=False),
 }
 STEPS, ROWS, T = 20, 4, 16
-FLOAT, NUMBER = 4, 4  # bytes of a weight or an activation, and of a document's number
 Case = tuple[dict, list, dict]  # sizes, methods of the axes, what else is not as usual
 TWO: dict[str, Case] = {
     "data": ({"data": 2}, ["zero"], {}),
-    "zero1": ({"shard": 2}, [{"zero": {"stage": 1}}], {}),
     "zero3": ({"shard": 2}, ["zero"], {"model": "tied"}),
     "ulysses": ({"context": 2}, ["ulysses"], {}),
     "ring": ({"context": 2}, ["ring"], {"model": "windows"}),
-    "tensor": ({"tensor": 2}, ["megatron_tensor"], {}),
+    "vocabulary": ({"tensor": 2}, ["vocabulary_parallel"], {}),
+    "pipeline": ({"pipeline": 2}, ["one_f_one_b"], {}),
+    "expert": ({"expert": 2}, ["expert_parallel"], {"model": "experts"}),
 }
 WIDE2: dict[str, Case] = {
+    "tensor": ({"tensor": 2}, ["megatron_tensor"], {}),
+    "token_ring": ({"context": 2}, ["token_ring"], {}),
+    "zero_bubble": ({"pipeline": 2}, ["zero_bubble"], {"model": "deep"}),
+    "zero1": ({"shard": 2}, [{"zero": {"stage": 1}}], {}),
     "data_muon": ({"data": 2}, ["zero"], {"optimizer": "muon", "micro": 2}),
     "data_experts": ({"data": 2}, ["zero"], {"model": "experts"}),
     "zero2": ({"shard": 2}, [{"zero": {"stage": 2}}], {}),
@@ -67,7 +74,29 @@ WIDE2: dict[str, Case] = {
     "zero3_lora": ({"shard": 2}, ["zero"], {"adapter": {"lora": {"rank": 2}}, "rate": 1e-3}),
     "tensor_muon": ({"tensor": 2}, ["megatron_tensor"], {"optimizer": "muon"}),
     "tensor_tied": ({"tensor": 2}, ["megatron_tensor"], {"model": "tied"}),
+    "sequence": ({"tensor": 2}, [{"megatron_tensor": {"sequence": True}}], {}),
+    "vocabulary_tied": ({"tensor": 2}, ["vocabulary_parallel"], {"model": "tied"}),
+    "vocabulary_muon": ({"tensor": 2}, ["vocabulary_parallel"], {"optimizer": "muon"}),
+    "token_ring_windows": ({"context": 2}, ["token_ring"], {"model": "windows"}),
+    "bytescale_windows": ({"context": 2}, ["bytescale"], {"model": "windows"}),
+    "bytescale": ({"context": 2}, ["bytescale"], {}),
+    "gpipe": ({"pipeline": 2}, ["gpipe"], {}),
+    "gpipe_kept": ({"pipeline": 2}, [{"gpipe": {"again": False}}], {"model": "windows"}),
+    "pipeline_few": ({"pipeline": 2}, ["one_f_one_b"], {"micro": 4}),
+    "pipeline_muon": ({"pipeline": 2}, ["one_f_one_b"], {"optimizer": "muon"}),
+    "interleaved": ({"pipeline": 2}, ["interleaved_pipeline"], {"model": "deep"}),
+    "zero_bubble_1p": ({"pipeline": 2}, [{"zero_bubble": {"order": "interleaved"}}], {"model": "deep"}),
+    "pipeline_experts": ({"pipeline": 2}, ["one_f_one_b"], {"model": "experts"}),
+    "expert_muon": ({"expert": 2}, ["expert_parallel"], {"model": "experts", "optimizer": "muon"}),
 }
+ROUGH: dict[str, Case] = (
+    {  # working weights in bfloat16: digits differ, and losses stay close
+        name: (*case[:2], {**case[2], "precision": "bfloat16"})
+        for name, case in {**TWO, **WIDE2}.items()
+        if name in ("zero3", "zero2", "ring", "ulysses", "pipeline", "zero_bubble", "expert", "gpipe")
+    }
+    | {"tensor": ({"tensor": 2}, ["zero", "megatron_tensor"], {"precision": "bfloat16"})}
+)
 FOUR: dict[str, Case] = {
     "data4": ({"data": 4}, ["zero"], {}),
     "shard4": ({"shard": 4}, ["zero"], {}),
@@ -80,6 +109,24 @@ FOUR: dict[str, Case] = {
     "context_tensor": ({"context": 2, "tensor": 2}, ["ring", "megatron_tensor"], {}),
     "shard_tensor": ({"shard": 2, "tensor": 2}, ["zero", "megatron_tensor"], {}),
     "ring4": ({"context": 4}, ["ring"], {}),
+    "token_ring4": ({"context": 4}, ["token_ring"], {}),
+    "bytescale4": ({"context": 4}, ["bytescale"], {}),
+    "three_level": ({"shard": 4}, [{"three_level_partition": {"inner": 2}}], {}),
+    "data_sequence": ({"data": 2, "tensor": 2}, ["zero", {"megatron_tensor": {"sequence": True}}], {}),
+    "shard_sequence": ({"shard": 2, "tensor": 2}, ["zero", {"megatron_tensor": {"sequence": True}}], {}),
+    "shard_vocabulary": ({"shard": 2, "tensor": 2}, ["zero", "vocabulary_parallel"], {}),
+    "context_vocabulary": ({"context": 2, "tensor": 2}, ["token_ring", "vocabulary_parallel"], {}),
+    "pipeline4": ({"pipeline": 4}, ["one_f_one_b"], {"model": "deep"}),
+    "pipeline_data": ({"pipeline": 2, "data": 2}, ["one_f_one_b", "zero"], {}),
+    "pipeline_context": ({"pipeline": 2, "context": 2}, ["one_f_one_b", "ulysses"], {}),
+    "pipeline_shard": ({"pipeline": 2, "shard": 2}, ["one_f_one_b", "zero"], {}),
+    "gpipe_shard1": ({"pipeline": 2, "shard": 2}, [{"gpipe": {"again": False}}, {"zero": {"stage": 1}}], {}),
+    "pipeline_tensor": ({"pipeline": 2, "tensor": 2}, ["gpipe", "megatron_tensor"], {}),
+    "interleaved_data": ({"pipeline": 2, "data": 2}, ["interleaved_pipeline", "zero"], {"model": "deep"}),
+    "pipeline_expert": ({"pipeline": 2, "expert": 2}, ["one_f_one_b", "expert_parallel"], {"model": "experts"}),
+    "data_expert": ({"data": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts"}),
+    "context_expert": ({"context": 2, "expert": 2}, ["ulysses", "expert_parallel"], {"model": "experts"}),
+    "expert4": ({"expert": 4}, ["expert_parallel"], {"model": "experts"}),
 }
 
 
@@ -90,7 +137,9 @@ def mesh_of(sizes: dict, methods: list, **more) -> Mesh:
     return Mesh(sizes, [catalog.build_method("parallel", one) for one in methods], **more)
 
 
-def laid(folder: Path, mesh: Mesh, model: str = "plain", optimizer: str = "adamw", micro: int = 1, **changes) -> Training:
+def laid(
+    folder: Path, mesh: Mesh, model: str = "plain", optimizer: str = "adamw", micro: int = 1, precision: str = "float32", **changes
+) -> Training:
     """A run of 20 steps of 4 rows over a mesh; `folder` keeps what survives."""
     data = Shards(folder / "data")
     net, rng = Transformer(MODELS[model], Rng((0, "init"))), Rng((0, "t"))
@@ -99,7 +148,7 @@ def laid(folder: Path, mesh: Mesh, model: str = "plain", optimizer: str = "adamw
     feed = Feed(data, Packed(T), Causal(), T, micro, rng.child("feed"), VOCAB)
     loss = changes.pop("loss", CrossEntropy(16))
     method, rest = catalog.build_method("optim", optimizer), AdamW()
-    mover = placed(net, mesh, method, rng, 0.1, torch.float32, rest)
+    mover = placed(net, mesh, method, rng, 0.1, getattr(torch, precision), rest)
     own = folder / f"rank-{mesh.rank}"
     own.mkdir(exist_ok=True)
     run = Training(
@@ -148,36 +197,18 @@ def figures(run: Training) -> list[dict]:
 
 
 def formula(case: Case) -> float | None:
-    """Bytes that a rank has to send in a step; None where the method has no formula (owners that visit whole matrices)."""
+    """Bytes that rank 0 has to send in step 1; None where a method has no formula."""
     sizes, methods, about = case
-    if about.get("optimizer", "adamw") != "adamw" or "adapter" in about:
-        return None
-    n = {axis: sizes.get(axis, 1) for axis in ("data", "context", "shard", "tensor")}
-    cfg = MODELS[about.get("model", "plain")]
-    net = Transformer(cfg, None)
-    whole = sum(p.numel() for p in net.parameters())
-    blocks = sum(p.numel() for p in net.blocks.parameters())
-    cut = sum(p.numel() for name, p in net.named_parameters() if name.startswith("blocks.") and p.dim() > 1)
-    held = whole - cut + cut / n["tensor"]
-    rows = ROWS // (n["data"] * n["shard"])
-    micro = about.get("micro", 1)
-    micros, stage = rows // micro, next((one["zero"].get("stage", 3) for one in methods if isinstance(one, dict)), 3)
-    copies = n["data"] * n["context"]
-    sent = 2 * (copies - 1) / copies * FLOAT * held / n["shard"]
-    if (s := n["shard"]) > 1:
-        rest, layers = held - (blocks - cut + cut / n["tensor"]), blocks - cut + cut / n["tensor"]
-        gathers = layers + rest if stage < 3 else micros * (2 * layers + rest)
-        sent += (s - 1) / s * FLOAT * (gathers + (1 if stage == 1 else micros) * held)
-    t, width, key = T // n["context"], cfg.query_width / n["tensor"], cfg.key_width / n["tensor"]
-    if (c := n["context"]) > 1:
-        if "ulysses" in methods:
-            sent += cfg.layers * micros * micro * t * (c - 1) / c * (2 * FLOAT * (2 * width + 2 * key) + c * NUMBER)
-        else:
-            sent += cfg.layers * micros * micro * t * FLOAT * 2 * key * (2 * (c - 1) + c)
-            sent += cfg.layers * micros * micro * T * (c - 1) / c * NUMBER
-    if (k := n["tensor"]) > 1:
-        sent += cfg.layers * micros * micro * 4 * 2 * (k - 1) / k * t * cfg.width * FLOAT
-    return sent
+    cfg, first = MODELS[about.get("model", "plain")], {}
+    experts = sizes.get("expert", 1)
+    if experts > 1 or {"token_ring", "bytescale"} & {str(one) for one in methods}:
+        with tempfile.TemporaryDirectory() as folder:
+            shards(Path(folder) / "data")
+            for at in range(experts):
+                run = laid(Path(folder), ALONE, model=about.get("model", "plain"))
+                run.feed.part = (at, sizes.get("data", 1) * experts)
+                first[at] = run.feed.next(Clock(0, 0, run.batch, None))
+    return mesh_bytes.sent(sizes, methods, about, cfg, ROWS, T, first)
 
 
 def apart(one: dict, other: dict) -> dict[str, float]:
@@ -193,13 +224,16 @@ def apart(one: dict, other: dict) -> dict[str, float]:
 
 
 def compared(folder: Path, cases: list[Case]) -> list[dict]:
-    """Each rank runs all cases; the first tells what differs from one process."""
-    told = []
+    """Each rank runs all cases; the first tells what differs from one process, of which the ranks have divided the runs."""
+    told, kinds = [], sorted({json.dumps(about) for _, _, about in cases})
+    for kind in kinds[dist.get_rank() :: dist.get_world_size()]:
+        torch.save(outcome(folder / f"alone-{kinds.index(kind)}", ALONE, **json.loads(kind)), folder / f"alone-{kinds.index(kind)}.pt")
+    dist.barrier()
     for number, (sizes, methods, about) in enumerate(cases):
-        mesh = mesh_of(sizes, methods)
+        mesh = mesh_of(sizes, methods, precision=getattr(torch, about.get("precision", "float32")))
         found = outcome(folder / str(number), mesh, **about)
         if mesh.first:
-            alone = outcome(folder / f"{number}-alone", ALONE, **about)
+            alone = torch.load(folder / f"alone-{kinds.index(json.dumps(about))}.pt")
             same = [row["tokens"] for row in found["curve"]] == [row["tokens"] for row in alone["curve"]]
             more = {"tokens": same, "audit": found["audit"] == alone["audit"], "sent": found["sent"]}
             told.append({**apart(found, alone), **more})
@@ -209,7 +243,8 @@ def compared(folder: Path, cases: list[Case]) -> list[dict]:
 
 USED = {
     "alone": ({}, []), "data": ({"data": 2}, ["zero"]), "shard": ({"shard": 2}, ["zero"]), "tensor": ({"tensor": 2}, ["megatron_tensor"]),
-    **{name: FOUR[name][:2] for name in ("shard4", "data_shard", "data_tensor")},
+    "pipeline": ({"pipeline": 2}, ["one_f_one_b"]),
+    **{name: FOUR[name][:2] for name in ("shard4", "data_shard", "data_tensor", "pipeline_shard")},
 }  # fmt: skip
 
 

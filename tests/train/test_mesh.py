@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import rank_processes
 import torch
-from mesh_run import FOUR, TWO, WIDE2, Case, apart, figures, formula, laid
+from mesh_run import FOUR, ROUGH, TWO, WIDE2, Case, apart, figures, formula, laid
 from small_run import shards
 
 from bloomery.num.stretches import stretch
@@ -17,7 +17,7 @@ from bloomery.seams import Batch, Clock
 from bloomery.train.loop import train
 from bloomery.train.mesh import ALONE, Mesh, bits
 
-WAYS = [["shard", "tensor"], ["tensor", "alone"], ["alone", "shard"]]
+WAYS = [["shard", "tensor"], ["tensor", "pipeline"], ["pipeline", "alone"], ["alone", "shard"]]
 
 
 def told(folder: Path, ranks: int, cases: dict[str, Case], ways: Sequence = ()) -> dict:
@@ -33,6 +33,20 @@ def demand_equal(found: dict) -> None:
     assert found["gradients"] < 1e-5, found
     assert found["weights"] < 1e-3, found
     assert found["tokens"] and found["audit"], found
+
+
+def demand_counted(found: dict, case: Case) -> None:
+    """Bytes of padding are sent too where parameters do not divide over four ranks: a matrix of 50 rows as one of 52."""
+    wanted, sent = formula(case), sum(size for kind, size in found["sent"].items() if kind != "figures")
+    assert 0 < found["sent"]["figures"] < 2048
+    assert wanted is None or 0 <= sent - wanted <= 0.01 * wanted * (case[0].get("shard", 1) > 2), (case, sent, wanted)
+
+
+def demand_all(found: dict[str, dict], cases: dict[str, Case]) -> None:
+    for one in found.values():
+        demand_equal(one)
+    for name, one in found.items():
+        demand_counted(one, cases[name])
 
 
 @pytest.fixture(scope="module")
@@ -56,31 +70,44 @@ def test_ranks_whose_weights_have_come_apart_are_stopped(two: dict) -> None:
 
 @pytest.mark.wide
 def test_all_meshes_of_two_ranks(tmp_path: Path) -> None:
-    for found in told(tmp_path, 2, WIDE2)["cases"].values():
-        demand_equal(found)
+    demand_all(told(tmp_path, 2, WIDE2)["cases"], WIDE2)
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("half", [0, 1])
-def test_all_meshes_of_four_ranks(tmp_path: Path, half: int) -> None:
-    for found in told(tmp_path, 4, dict(list(FOUR.items())[half::2]))["cases"].values():
-        demand_equal(found)
+@pytest.mark.parametrize("part", range(3))
+def test_all_meshes_of_four_ranks(tmp_path: Path, part: int) -> None:
+    demand_all(told(tmp_path, 4, dict(list(FOUR.items())[part::3]))["cases"], FOUR)
+
+
+@pytest.mark.wide
+def test_working_weights_in_bfloat16(tmp_path: Path) -> None:
+    """One rounding in 256: sums in another order differ by it, and a step's loss by far less."""
+    for found in told(tmp_path, 2, ROUGH)["cases"].values():
+        assert 0 < found["loss"] < 4e-3 and found["gradients"] < 5e-2 and found["tokens"] and found["audit"], found
 
 
 @pytest.mark.parametrize("name", TWO)
 def test_what_is_sent_is_what_the_papers_count(two: dict, name: str) -> None:
-    sent = two["cases"][name]["sent"]
-    assert sum(size for kind, size in sent.items() if kind != "figures") == formula(TWO[name])
-    assert 0 < sent["figures"] < 2048
+    demand_counted(two["cases"][name], TWO[name])
 
 
 @pytest.mark.wide
 def test_checkpoints_of_four_ranks_go_on_on_other_meshes(tmp_path: Path) -> None:
-    assert max(told(tmp_path, 4, {}, [["shard4", "data_shard"], ["data_tensor", "shard4"], ["shard4", "alone"]])["ways"]) < 1e-5
+    assert (
+        max(
+            told(
+                tmp_path,
+                4,
+                {},
+                [["shard4", "data_shard"], ["data_tensor", "pipeline_shard"], ["pipeline_shard", "alone"], ["alone", "shard4"]],
+            )["ways"]
+        )
+        < 1e-5
+    )
 
 
 def test_a_mesh_of_one_asks_nobody() -> None:
-    assert ALONE.sums({"a": 0.1}) == {"a": 0.1} and ALONE.any([True, False]) == [True, False] and ALONE.apart([torch.ones(1)]) == 0
+    assert ALONE.sums({"a": 0.1}) == {"a": 0.1} and ALONE.any([True, False]) == [True, False] and ALONE.apart({"a": torch.ones(1)}) == 0
     assert ALONE.rows == ALONE.turn == (0, 1) and ALONE.first and not ALONE.many and str(ALONE) == "{}" and not Mesh({"data": 1}).many
 
 

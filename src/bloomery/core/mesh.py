@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from bloomery.core.errors import BadInput, near
 
-AXES = ("data", "context", "shard", "tensor")  # from the slowest links to the fastest: ranks that are next to each other differ in the last
-BATCH = ("data", "context", "shard")  # ranks along these see different tokens
-ROWS = ("data", "shard")  # ranks along these see different rows
+# from the slowest links to the fastest: ranks that are next to each other differ in the last
+AXES = ("pipeline", "data", "context", "shard", "expert", "tensor")
+BATCH = ("data", "context", "shard", "expert")  # ranks along these see different tokens
+ROWS = ("data", "shard", "expert")  # ranks along these see different rows
 
 
 def arranged(wish: Mapping[str, int] | str, processes: int, unfit: Callable[[Mapping[str, int]], str] = lambda sizes: "") -> dict[str, int]:

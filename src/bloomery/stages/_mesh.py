@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bloomery.core import catalog
@@ -10,9 +10,13 @@ from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.mesh import AXES, arranged
 from bloomery.core.ranks import here
+from bloomery.stages import _planned
 
 # the method of each axis, where the recipe names none
-USUAL = {"data": "zero", "shard": "zero", "context": "ulysses", "tensor": "megatron_tensor"}
+USUAL = {
+    "data": "zero", "shard": "zero", "context": "ulysses", "tensor": "megatron_tensor", "pipeline": "one_f_one_b",
+    "expert": "expert_parallel",
+}  # fmt: skip
 
 
 def methods(stage: Any) -> tuple[Any, ...]:
@@ -26,26 +30,48 @@ def methods(stage: Any) -> tuple[Any, ...]:
                 raise BadInput(f"parallel: {claimed[axis]} and {name} both lay out the axis {axis}; leave one out")
             claimed[axis] = name
         found.append(one)
+    if len(homes := [next(iter(catalog.spec(one))) for one in found if hasattr(one, "pieces")]) > 1:
+        raise BadInput(f"parallel: {' and '.join(homes)} all say where the optimizer's state lies; leave all but one out")
     missing = dict.fromkeys(USUAL[axis] for axis in AXES if axis not in claimed)
     return (*found, *(catalog.build_method("parallel", name) for name in missing))
 
 
-def sizes(stage: Any, cfg: Any, row: int) -> dict[str, int]:
-    """The mesh of the processes that were started; BadInput, with the nearest that works, where the model or the run cannot lie on it."""
+def unfit(stage: Any, cfg: Any, row: int) -> Callable[[Mapping[str, int]], str]:
+    """Says why the model or the run cannot lie on a mesh, "" where they can."""
     able = methods(stage)
 
-    def unfit(wish: Mapping[str, int]) -> str:
-        told = (one.unfit(cfg, row, wish) for one in able if any(wish[axis] > 1 for axis in one.axes))
+    def why(wish: Mapping[str, int]) -> str:
+        told = (one.unfit(cfg, row, wish) for one in able if not one.axes or any(wish[axis] > 1 for axis in one.axes))
         return next(filter(None, told), "") or refused(stage, wish)
 
-    return arranged(stage.mesh, here().size, unfit)
+    return why
 
 
 def launch(stage: Any, forecast: Forecast) -> None:
-    """BadInput where the processes that were started cannot train what is forecast."""
+    """BadInput, with the nearest mesh that works, where the processes that were started cannot train what is forecast."""
     from bloomery.nn.config import Config
 
-    sizes(stage, Config(**forecast.facts["config"]), stage.context)
+    cfg, size = Config(**forecast.facts["config"]), here().size
+    row = stage.context or cfg.context
+    able, wish = unfit(stage, cfg, stage.context), stage.mesh
+    _planned.demand(stage)
+    paced(stage)
+    if wish == "auto" and size > 1:
+        wish, _ = _planned.chosen(stage, cfg, row, able, _planned.cluster(stage.mode()), {})
+    arranged(wish, size, able)
+
+
+def paced(stage: Any) -> None:
+    """BadInput where copies that step by themselves would be saved while they differ, or the result hang on a planner's choice."""
+    for one in stage.parallel:
+        if one.exact:
+            continue
+        name, every = next(iter(catalog.spec(one))), one.every
+        if stage.mesh == "auto":
+            raise BadInput(f"mesh: what {name} gives depends on how many copies there are; say it, such as `mesh: {{data: 2}}`")
+        for knob in ("checkpoint_steps", "weights_every"):
+            if getattr(stage, knob) % every:
+                raise BadInput(f"{knob}: copies are the same every {every} steps ({name}); say a multiple of that")
 
 
 def refused(stage: Any, wish: Mapping[str, int]) -> str:
@@ -58,14 +84,20 @@ def refused(stage: Any, wish: Mapping[str, int]) -> str:
     cut = [axis for axis in wish if axis != "data" and wish[axis] > 1]
     if not cut:
         return ""
-    if knob := next((one for one in ("saved", "modules", "after", "keep_state") if getattr(stage, one, None)), ""):
+    if home := next((one for one in stage.parallel if hasattr(one, "pieces")), None):
+        return f"parallel: {next(iter(catalog.spec(home)))} keeps the states of whole parameters, and {cut[0]} cuts the model"
+    if knob := next((one for one in ("saved", "modules", "after", "keep_state", "keep_zeros") if getattr(stage, one, None)), ""):
         return f"{knob}: it goes with copies of the whole model, and {cut[0]} cuts it"
-    if "tensor" in cut and getattr(stage, "adapter", None) is not None:
-        return "adapter: adapted matrices are not cut by tensor yet; shard does that"
+    if getattr(stage, "adapter", None) is not None and (axis := next((one for one in cut if one in ("tensor", "pipeline", "expert")), "")):
+        return f"adapter: adapted matrices are not laid out by {axis} yet; shard does that"
     if getattr(stage.backward, "opens", False) or getattr(stage.loss, "opens", False):
         return f"{named['backward']} and {named['loss']} look inside the model, which {cut[0]} cuts"
     if hasattr(stage.loss, "parts"):
         return f"loss: {named['loss']} has parts of its own, and {cut[0]} cuts the model alone"
+    if "pipeline" in cut and hasattr(stage, "measured"):
+        return "tune measures its answers with the whole model, and pipeline cuts it; shard goes with it"
+    if "pipeline" in cut and hasattr(stage.loss, "look"):
+        return f"loss: {named['loss']} looks at the whole model, and pipeline cuts it"
     if "context" in cut and hasattr(stage.loss, "look"):
         return f"loss: {named['loss']} looks at whole rows, and context cuts them"
     mode = stage.mode()
@@ -82,7 +114,8 @@ def mesh(stage: Any, cfg: Any, row: int, job: Any) -> Any:
 
     if job.ranks.size == 1:
         return ALONE
-    mode, found = stage.mode(), sizes(stage, cfg, row)
+    mode, able = stage.mode(), unfit(stage, cfg, row)
+    found = arranged(_planned.agreed(stage, cfg, row, able, job) if stage.mesh == "auto" else stage.mesh, job.ranks.size, able)
     made = Mesh(found, methods(stage), device_of(mode), precision.dtype(mode["precision"]), job.ranks.patience)
     job.fact("mesh", {axis: size for axis, size in found.items() if size > 1})
     job.log.say(f"{job.ranks.size} processes as {made}")
@@ -90,9 +123,15 @@ def mesh(stage: Any, cfg: Any, row: int, job: Any) -> Any:
 
 
 def mover(net: Any, stage: Any, mesh: Any, job: Any, rates: Any = None) -> Any:
-    """Lay the model over the mesh and give what moves it."""
+    """Lay the model over the mesh and give what moves it; BadInput where zeros are to be kept and there is none."""
     from bloomery.train import precision
     from bloomery.train.sharded import placed
 
     dtype, rng = precision.dtype(stage.mode()["precision"]), job.rng.child("optimizer")
-    return placed(net, mesh, stage.optimizer, rng, stage.decay, dtype, stage.rest, rates)
+    home = next((one for one in methods(stage) if hasattr(one, "pieces")), None)
+    made = placed(net, mesh, stage.optimizer, rng, stage.decay, dtype, stage.rest, rates, home, job.work / "states")
+    if home is not None:
+        job.fact("optimizer_lies", made.places())
+    if stage.keep_zeros and not made.keep_zeros():
+        raise BadInput("keep_zeros: no matrix of the blocks holds a zero to keep; begin with a model that was pruned, or leave it out")
+    return made

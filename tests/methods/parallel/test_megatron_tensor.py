@@ -33,4 +33,4 @@ def test_each_rank_has_its_part_of_every_matrix(n: int, units: list[int]) -> Non
     ],
 )
 def test_what_cannot_be_cut_is_refused(more: dict, n: int, said: str) -> None:
-    assert MegatronTensor().unfit(Config(50, 16, 2, 4, 2, 24, 16, **more), 16, {"tensor": n}) == said
+    assert MegatronTensor().unfit(Config(50, 16, 2, 4, 2, 24, 16, **more), 16, {"tensor": n, "context": 1, "pipeline": 1}) == said

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloomery.methods.parallel.ring import Ring, Seen
+from bloomery.methods.parallel.ring import Ring
 from bloomery.nn.attention import visible
 from bloomery.nn.config import Config
+from bloomery.num.stretches import Seen
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.booleans(), st.integers(0, 5), st.randoms(use_true_random=False))

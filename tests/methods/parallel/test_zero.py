@@ -31,7 +31,7 @@ LAST, ALL = [False, False, True], [True, True, True]
 
 @pytest.mark.parametrize(("stage", "send", "cut"), [(1, LAST, LAST), (2, ALL, LAST), (3, ALL, ALL)])
 def test_stages_differ_in_when_gradients_are_sent_and_weights_let_go(stage: int, send: list, cut: list) -> None:
-    net, mesh = Told(), SimpleNamespace(sizes={"data": 1, "shard": 2})
+    net, mesh = Told(), SimpleNamespace(sizes={"data": 1, "shard": 2}, pipe=None)
     for number in range(3):
         Zero(stage=stage).before(net, mesh, number, 3)
     assert [on for what, on in net.said if what == "copies"] == LAST
@@ -39,6 +39,6 @@ def test_stages_differ_in_when_gradients_are_sent_and_weights_let_go(stage: int,
 
 
 def test_copies_alone_are_left_as_they_are() -> None:
-    net, mesh = nn.Linear(2, 2), SimpleNamespace(sizes={"data": 2, "shard": 1})
+    net, mesh = nn.Linear(2, 2), SimpleNamespace(sizes={"data": 2, "shard": 1, "tensor": 1})
     assert Zero().place(net, mesh) is net and type(net) is nn.Linear
     Zero().before(net, mesh, 0, 1)

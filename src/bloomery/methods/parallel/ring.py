@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bloomery.nn.attention import attend
-from bloomery.num.stretches import gathered, indivisible, stretch
+from bloomery.num.stretches import Seen, gathered, indivisible, masked_scores, stretch
 from bloomery.seams import Batch
 
 # Shapes: B rows, t tokens of a stretch, K key heads, G query heads that share one, E head width.
@@ -62,30 +62,6 @@ def rounded(
     return out.view(B, H, t, E).transpose(1, 2).flatten(2)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Which keys of a stretch the queries of stretch `own` may see."""
-
-    documents_BT: Tensor
-    t: int
-    own: int
-    causal: bool
-    window: int
-
-    def __call__(self, of: int) -> Tensor | None:
-        """bool (B, t, t) of the keys of stretch `of`; None: none of them."""
-        if self.causal and of > self.own:
-            return None
-        place = torch.arange(self.t, device=self.documents_BT.device)
-        away = (self.own - of) * self.t + place[:, None] - place[None]
-        seen = away >= 0 if self.causal else torch.ones_like(away, dtype=torch.bool)
-        if self.window:
-            seen = seen & (away.abs() < self.window)
-        query, key = (self.documents_BT[:, i * self.t : (i + 1) * self.t] for i in (self.own, of))
-        seen = seen & (query[:, :, None] == key[:, None])
-        return seen if bool(seen.any()) else None
-
-
 def pass_on(x: Tensor, group: Any) -> Tensor:
     """Give `x` to the next rank of the ring and take that of the one before."""
     n, own, got = group.size(), group.rank(), torch.empty_like(x)
@@ -96,12 +72,6 @@ def pass_on(x: Tensor, group: Any) -> Tensor:
     return got
 
 
-def scores(q: Tensor, k: Tensor, seen: Tensor) -> Tensor:
-    """float32 (B, K, G x t, t), minus infinity where a key is not seen."""
-    hidden = ~seen[:, None].repeat(1, 1, q.shape[2] // seen.shape[1], 1)
-    return (q.float() @ k.float().transpose(2, 3)).masked_fill(hidden, float("-inf"))
-
-
 class _Ring(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, kv: Tensor, seen: Seen, group: Any) -> Tensor:
@@ -110,7 +80,7 @@ class _Ring(torch.autograd.Function):
         total, out, moving = torch.zeros_like(most), torch.zeros_like(q, dtype=torch.float32), kv
         for turn in range(n):
             if (mask := seen((own - turn) % n)) is not None:
-                s = scores(q, moving[0], mask)
+                s = masked_scores(q, moving[0], mask)
                 high = torch.maximum(most, s.amax(-1, keepdim=True))
                 safe = high.masked_fill(high == float("-inf"), 0.0)
                 p, shrink = (s - safe).exp(), (most - safe).exp()
@@ -130,7 +100,7 @@ class _Ring(torch.autograd.Function):
         by_q, by_moving, moving = torch.zeros_like(out), torch.zeros_like(kv, dtype=torch.float32), kv
         for turn in range(n):
             if (mask := ctx.seen((own - turn) % n)) is not None:
-                p = (scores(q, moving[0], mask) - log_total).exp()
+                p = (masked_scores(q, moving[0], mask) - log_total).exp()
                 by_s = p * (by @ moving[1].float().transpose(2, 3) - spread)
                 by_q += by_s @ moving[0].float()
                 by_moving = by_moving + torch.stack([by_s.transpose(2, 3) @ q.float(), p.transpose(2, 3) @ by])

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from bloomery.nn.shards import begin, sharded
+
 
 @dataclass(frozen=True)
 class Zero:
@@ -18,7 +20,7 @@ class Zero:
     and final norm are kept from the forward to the backward pass at stage 3 too, because losses read the head between the two. With an
     axis `data` beside it parts are copied (hybrid sharding), and gradients are summed over the copies.
     Costs: sent a rank, in units of the parameters times (n - 1) / n, for m micro-batches: 2 at stage 1, m + 1 at stage 2, and at stage 3
-    3 m for the blocks and 2 m for the rest.
+    3 m for the blocks and 2 m for the rest, or m + 1 in a pipeline.
     """
 
     stage: Literal[1, 2, 3] = 3  # what is cut: 1 the optimizer's state, 2 gradients too, 3 parameters too
@@ -26,39 +28,19 @@ class Zero:
     exact = True
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
-        """FSDP2 around every block and around the rest; gradients are sums, and float32 whatever the working weights are."""
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-        if mesh.sizes["shard"] == 1:
-            return net
-        policy = MixedPrecisionPolicy()
-        if mesh.precision != torch.float32:
-            policy = MixedPrecisionPolicy(mesh.precision, torch.float32, cast_forward_inputs=False)
-        copies = [axis for axis in ("data", "context") if mesh.sizes[axis] > 1]
-        if len(copies) == 2:
-            mesh.device_mesh["data", "context"]._flatten("copies")
-            copies = ["copies"]
-        over = mesh.device_mesh[(*copies, "shard")]
-        stacks = [part.blocks for part in (getattr(net, "encoder", None), net) if part is not None]
-        for block in (block for stack in stacks for block in stack):
-            fully_shard(block, mesh=over, mp_policy=policy, reshard_after_forward=self.stage == 3)
-        fully_shard(net, mesh=over, mp_policy=policy, reshard_after_forward=False)
-        for unit in net.modules():
-            if hasattr(unit, "set_gradient_divide_factor"):
-                unit.set_gradient_divide_factor(1.0)
-                unit.set_force_sum_reduction_for_comms(True)
-        net.set_reduce_scatter_unused_params(True)
-        return net
+        """FSDP2, where something is cut by rows, or cut otherwise with masters of another type than the working weights."""
+        other = mesh.sizes["tensor"] > 1 and mesh.precision != torch.float32
+        return sharded(net, mesh, self.stage == 3) if mesh.sizes["shard"] > 1 or other else net
 
     def before(self, net: nn.Module, mesh: Any, number: int, of: int) -> None:
         """Say what FSDP2 does after this micro-batch: gradients are sent once a step at stage 1, weights stay gathered at 1 and 2."""
-        if mesh.sizes["shard"] == 1:
-            return
-        last = number == of - 1
-        net.set_requires_gradient_sync(last or self.stage > 1)
-        net.set_requires_all_reduce(last)
-        net.set_reshard_after_backward(last or self.stage == 3)
+        if mesh.sizes["shard"] > 1:
+            begin(net, mesh, number == of - 1, self.stage > 1, self.stage == 3)
 
     def unfit(self, cfg: Any, row: int, sizes: Mapping[str, int]) -> str:
-        """Any model can be cut by rows."""
-        return ""
+        """Any model can be cut by rows, but not where ranks that share a part have different experts."""
+        return (
+            "shard cuts what all its ranks have, and expert gives them different experts"
+            if min(sizes["shard"], sizes["expert"]) > 1
+            else ""
+        )
