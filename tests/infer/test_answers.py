@@ -87,3 +87,41 @@ def test_in_plain_text_only_what_holds_something_of_the_answer_is_scored(tmp_pat
         assert answer in tokenizer.decode(ids[first:]) and answer not in tokenizer.decode(ids[first + 1 :])
         assert tokenizer.decode(ids[:first]) + tokenizer.decode(ids[first:]) == prompt + answer
         assert len(tokenizer.decode(ids[first:])) - len(answer) <= 1, "nothing of the question but what shares a token with the answer"
+
+
+def test_a_prompt_too_long_for_what_is_scored_loses_its_beginning_and_says_so(examinee) -> None:
+    """The answer is read after the whole of the context, not in a piece of its own."""
+    long, short = Item("l", "one two three\n" * 40, "score", " return"), Item("s", "one", "score", " return")
+    (found, fits), context = examinee.answers([long, short], (), RNG), examinee.model.context
+    ids, start = examinee.document(long)
+    whole = [examinee.begin, *examinee.tokenizer.encode(long.prompt), *examinee.tokenizer.encode(long.target), examinee.end]
+    assert len(ids) - 1 == context and ids == whole[-context - 1 :] and found.dropped == len(whole) - len(ids) > 0
+    logits = examinee.model.logits(ids[:-1]).log_softmax(-1)
+    wanted = [float(logits[place - 1, ids[place]]) for place in range(start, len(ids))]
+    np.testing.assert_allclose(found.episode.logp, wanted, atol=1e-5)
+    assert fits.dropped == 0 and found.prompt_tokens == start
+    beyond = Item("b", "one two", "score", "one two three\n" * 40)
+    ids, start = examinee.document(beyond)
+    assert start == 1 and ids[1:-1] == examinee.tokenizer.encode(beyond.target), "a target beyond the context is read in pieces"
+
+
+def test_tokens_are_drawn_in_the_place_of_each_of_the_targets_own(examinee) -> None:
+    item = Item("d", "def f(", "score", "x):\n    return one", draws=400)
+    (answer,) = examinee.answers([item], (), RNG)
+    drawn = np.array(answer.episode.drawn)
+    assert drawn.shape == (400, len(answer.episode.logp)) and (drawn < 0).all()
+    ids, start = examinee.document(item)
+    logp = examinee.model.logits(ids[:-1]).log_softmax(-1)[start - 1 :]
+    entropy = -(logp.exp() * logp).sum(-1).numpy()
+    spread = ((logp.exp() * logp**2).sum(-1).numpy() - entropy**2) ** 0.5
+    assert (np.abs(-drawn.mean(0) - entropy) < 5 * spread / 20 + 1e-6).all(), "the mean of what is drawn is the entropy"
+    again = examinee.answers([Item("a", "", "score", "one"), item], (), RNG)[1]
+    assert again.episode.drawn == answer.episode.drawn != examinee.answers([item], (), RNG.child("other"))[0].episode.drawn
+    assert examinee.answers([Item("n", "", "score", "one")], (), RNG)[0].episode.drawn == ()
+
+
+def test_what_is_drawn_beyond_the_context_is_drawn_in_pieces(examinee) -> None:
+    ids = [1, *[5 + k % 40 for k in range(150)]]
+    found, context = examinee.model.drawn(ids, 3, RNG), examinee.model.context
+    assert found.shape == (3, 150) and context == 64
+    np.testing.assert_allclose(found[:, :context], examinee.model.drawn(ids, 3, RNG)[:, :context])

@@ -1,84 +1,20 @@
 import threading
-import time
 
 import pytest
 import torch
+from small_engine import PROMPTS, SEED, WARM, WORDS, Listener, ask, asks_of, idle, make, run
 
 from bloomery.core.errors import BadInput
-from bloomery.data.tokenizer import learn
-from bloomery.infer import engine as engines
-from bloomery.infer.asks import Ask, End, Full, Piece, TooLong
+from bloomery.infer import batch as batches
+from bloomery.infer.asks import Ask, Full, Piece, TooLong
 from bloomery.infer.decoder import Decoder
 from bloomery.infer.engine import Engine
 from bloomery.infer.model import sampling
 from bloomery.infer.score import log_probabilities
-from bloomery.nn.config import Config
-from bloomery.nn.model import Transformer
-from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-WORDS = learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 270).inner
-SEED = Rng((5, "generate"))
-
-
-def make(context: int = 96, **changes) -> Transformer:
-    shape = {"vocab": 270, "width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 48, "context": context}
-    net = Transformer(Config(**{**shape, **changes}), Rng((4,)))
-    with torch.no_grad():
-        for p in net.parameters():
-            p.mul_(6.0) if p.dim() > 1 else None
-    return net.eval()
-
-
 NET = make()
 DECODER = Decoder(NET, WORDS, [2])
-PROMPTS = ["def f(", "some", "x", "return some more words and more words and some", "words " * 9, "1", "(x)", "and"]
-WARM = sampling(1.2, 100, 0.95)
-
-
-class Listener:
-    """Collects what is delivered; `end()` waits for the last."""
-
-    def __init__(self, on_piece=None) -> None:
-        self.events, self.done, self.on_piece = [], threading.Event(), on_piece
-
-    def __call__(self, event) -> None:
-        self.events.append(event)
-        if isinstance(event, End):
-            self.done.set()
-        elif self.on_piece:
-            self.on_piece()
-
-    def end(self) -> End:
-        assert self.done.wait(20)
-        return self.events[-1]
-
-
-def ask(prompt: str, **more) -> Ask:
-    more.setdefault("stop_ids", frozenset({2}))
-    return Ask(tuple(WORDS.encode(prompt).ids), **more)
-
-
-def run(engine: Engine, asks: list[Ask]) -> list[Listener]:
-    listeners = [Listener() for _ in asks]
-    engine.submit(asks, listeners)
-    for one in listeners:
-        one.end()
-    return listeners
-
-
-def idle(engine: Engine) -> bool:
-    deadline = time.monotonic() + 5
-    while (engine.active or engine.waiting or engine._rows) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    return not (engine.active or engine.waiting or engine._rows)
-
-
-def asks_of(filters, live=False, stop=("e", "xy")) -> list[Ask]:
-    return [
-        ask(p, limit=10 + 5 * i, filters=filters, rng=SEED.child("prompt", i), stop=stop, live=live, logprobs=3)
-        for i, p in enumerate(PROMPTS)
-    ]
 
 
 @pytest.mark.parametrize("filters", [(), WARM], ids=["greedy", "sampled"])
@@ -131,8 +67,8 @@ def test_log_probabilities_are_those_of_the_model():
 def test_a_prompt_read_in_portions_gives_the_same(monkeypatch):
     with Engine(NET, WORDS) as engine:
         whole = run(engine, asks_of(WARM))
-        monkeypatch.setattr(engines, "PORTION", 7)
-        monkeypatch.setattr(engines, "HEAD_ROWS", 3)
+        monkeypatch.setattr(batches, "CHUNK", 7)
+        monkeypatch.setattr(batches, "HEAD_ROWS", 3)
         parts = run(engine, asks_of(WARM))
         echoed = run(engine, [ask(PROMPTS[3], limit=0, echo=True)])[0].end()
     assert [one.end().ids for one in whole] == [one.end().ids for one in parts]
@@ -229,3 +165,31 @@ def test_closing_fails_what_is_left():
         gate.wait()
     assert {one.end().reason for one in listeners[1:]} == {"failed"} and not engine.alive
     assert isinstance(listeners[0].events[0], Piece)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_prompts_read_together_and_shared_beginnings_change_nothing(exact, monkeypatch):
+    monkeypatch.setattr("bloomery.infer.slots.CHUNK", 16)
+    monkeypatch.setattr(batches, "CHUNK", 16)
+    system = "words and some " * 4
+    asked = [ask(system + word, limit=9, rng=SEED.child(i), filters=WARM) for i, word in enumerate(("", "x", "def", "x", "and some more"))]
+    with Engine(NET, WORDS, slots=5, exact=exact, share=False) as engine:
+        plain = [run(engine, [one])[0].end().ids for one in asked]
+        assert engine.slots.book.reused == 0
+    with Engine(NET, WORDS, slots=5, exact=exact) as engine:
+        together = [one.end().ids for one in run(engine, asked)]
+        shared = len(asked[0].prompt) // 16 * 16
+        assert engine.slots.book.reused >= 4 * (shared - 16) > 0
+        again = [one.end().ids for one in run(engine, asked[::-1])][::-1]
+        assert idle(engine) and engine.slots.book.held == engine.slots.book.promised == 0
+    assert together == plain == again
+
+
+def test_requests_wait_for_pages_and_all_are_answered():
+    asked = [ask("some", limit=40, stop_ids=frozenset(), rng=SEED.child(i), filters=WARM) for i in range(9)]
+    with Engine(NET, WORDS, slots=9) as engine:
+        plain = [one.end().ids for one in run(engine, asked)]
+        most = engine.slots.book.count
+    with Engine(NET, WORDS, slots=9, pages=7) as engine:
+        assert [one.end().ids for one in run(engine, asked)] == plain
+        assert engine.slots.book.count == 9 < most and idle(engine)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install -c constraints.txt 'bloomery[lm-eval]'")
-sys.path.insert(0, str(Path(__file__).parent))
-
 from small_harness import TASKS, write_model, write_tasks
 
 from bloomery.core.errors import BadInput, Interrupted

@@ -10,7 +10,9 @@ from bloomery.infer.model import load, sampling
 from bloomery.nn.config import Config
 from bloomery.nn.hf import to_hf
 from bloomery.nn.model import Transformer
+from bloomery.nn.packed import Packed, Quantized
 from bloomery.nn.saving import plain, save
+from bloomery.num.grids import Grid
 from bloomery.seams import Rng
 
 torch.set_num_threads(1)
@@ -110,3 +112,25 @@ def test_all_end_tokens_of_a_hugging_face_folder_count(folder, tmp_path):
     to_hf(load(folder).net, folder, tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 9]}))
     assert load(tmp_path).decoder.stop_ids == {2, 9}
+
+
+@pytest.mark.parametrize("weights", ["int8", "w8a8", "int4", "stored"])
+def test_weights_in_forms_that_are_read_fast(tmp_path, weights):
+    """From a dense folder, and from the codes of a compressed one."""
+    learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 270).save(tmp_path)
+    net = Transformer(Config(vocab=270, width=64, layers=2, heads=4, kv_heads=2, ffn=64, context=64), Rng((7,)))
+    if weights == "stored":
+        for name in ("blocks.0.mlp.down", "blocks.1.mixer.qkv"):
+            w_OI, grid = net.get_submodule(name).weight.detach(), Grid(4, 32)
+            fitted = grid.fit(w_OI)
+            net.set_submodule(name, Quantized(Packed(grid.round(w_OI, fitted), *fitted, 4, 32)))
+    save(net, tmp_path)
+    dense, model = load(tmp_path), load(tmp_path, weights=weights)
+    assert model.packed.count.get("int4" if weights == "stored" else weights, 0) == {"stored": 2, "int4": 8}.get(weights, 8)
+    ids = model.encode("some words and some more words")
+    want = dense.logits(ids)
+    assert "head" in model.packed.dense or weights == "stored"  # 270 rows are no multiple of 16
+    assert 0 < (model.logits(ids).float() - want).norm() < 0.2 * want.norm()
+    assert len(model.generate(["some"], 5)[0].ids) <= 5 and len(model.score(["some words"])[0]) > 0
+    with pytest.raises(BadInput, match="load it without `weights`"):
+        model.save(tmp_path / "copy")

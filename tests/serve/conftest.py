@@ -41,5 +41,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def written():
+    """The function that writes such a model."""
+    return write
+
+
+@pytest.fixture(scope="session")
 def model(folder):
     return load(folder)

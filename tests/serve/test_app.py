@@ -191,7 +191,7 @@ def test_a_failure_within_a_request_is_told(model, monkeypatch, capfd):
             list(complete(client, stream=True))
         monkeypatch.undo()
         assert complete(client).choices[0].text == model.generate(PROMPT, 24)[0].text
-        monkeypatch.setattr(host.service, "asks", None)
+        monkeypatch.setattr(host.service.first, "asks", None)
         with pytest.raises(openai.InternalServerError, match="its log says why"):
             complete(client)
     assert "ZeroDivisionError" in capfd.readouterr().err
@@ -199,4 +199,7 @@ def test_a_failure_within_a_request_is_told(model, monkeypatch, capfd):
 
 def test_health_tells_the_load(url):
     with urllib.request.urlopen(f"{url}/health") as answer:
-        assert json.load(answer) == {"status": "ok", "model": "tiny", "active": 0, "waiting": 0, "slots": 4}
+        told = {"status": "ok", "model": "tiny", "engine": "native", "active": 0, "waiting": 0, "slots": 4}
+        assert json.load(answer) == told
+    with urllib.request.urlopen(f"{url}/ready") as answer:
+        assert json.load(answer) == told

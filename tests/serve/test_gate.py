@@ -62,8 +62,11 @@ def test_a_key_is_needed_and_never_written(model, capfd):
             assert wrong.value.code == "invalid_api_key" and wrong.value.response.headers["www-authenticate"] == "Bearer"
         with openai.OpenAI(base_url=f"{url}/v1", api_key="s3cret", max_retries=0) as client:
             assert client.completions.create(model="tiny", prompt="x", max_tokens=1).usage.completion_tokens == 1
-        with raw(url, b"GET /health?key=s3cret HTTP/1.1\r\nHost: example.org\r\n\r\n") as open_to_all:
-            assert b" 200 " in answer(open_to_all)
+        for path in (b"/health", b"/ready"):
+            with raw(url, b"GET " + path + b"?key=s3cret HTTP/1.1\r\nHost: example.org\r\n\r\n") as open_to_all:
+                assert b" 200 " in answer(open_to_all)
+        with raw(url, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") as numbers:
+            assert b" 401 " in answer(numbers)
         with raw(url, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic s3cret\r\n\r\n") as other:
             assert b" 401 " in answer(other)
     told = "\n".join(lines) + "".join(capfd.readouterr())
@@ -133,6 +136,17 @@ def test_a_hang_up_behind_a_second_request_is_seen(model, monkeypatch):
         assert waited(lambda: host.service.engine.active == 0, 1.0)
 
 
+def test_a_body_that_breaks_off_while_it_is_refused_is_no_error_of_ours(model, capfd):
+    """The head may not enter, and the chunk after it is nonsense: one answer, no traceback."""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with hosting(model, key="s3cret") as host:
+        for _ in range(20):
+            with raw(host.url, head + b"ZZ\r\nnonsense") as line:
+                assert answer(line)[9:12] in (b"400", b"401")
+        assert waited(lambda: not host.server.server_state.tasks)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_too_many_connections_are_told_and_then_cut(model):
     with hosting(model, connections=3) as host:
         idle = [raw(host.url, b"") for _ in range(3)]
@@ -198,8 +212,9 @@ def test_draining_refuses_new_requests(model):
         with client, pytest.raises(openai.InternalServerError, match="about to stop") as wrong:
             client.completions.create(model="tiny", prompt="x")
         assert wrong.value.status_code == 503 and wrong.value.response.headers["retry-after"]
-        with raw(host.url, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n") as health:
-            assert b" 503 " in answer(health)
+        for path, status in ((b"/ready", b" 503 "), (b"/health", b" 200 "), (b"/metrics", b" 200 ")):  # it lives, and takes nothing new
+            with raw(host.url, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n") as told:
+                assert status in answer(told)
 
 
 def test_gates_compare_whole_keys():

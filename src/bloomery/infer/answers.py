@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from bloomery.core.errors import BadInput
 from bloomery.data.chat.template import ChatTemplate
+from bloomery.infer.guide import Guide
 from bloomery.infer.model import Model
 from bloomery.seams import Episode, Filter, Grade, Item, Rng
 
@@ -56,13 +57,13 @@ class Examinee:
     """A model that answers the items of tasks; `tokenizer` is the plain one that tasks see.
 
     Items with messages are laid out by the model's chat template, or with `plain` asked as ordinary text. `thought` ends a reasoning
-    trace, as in `Decoder.generate`.
+    trace, and `guide` is what every completion follows, as in `Decoder.generate`.
     """
 
-    def __init__(self, model: Model, plain: bool = False, thought: str = "") -> None:
+    def __init__(self, model: Model, plain: bool = False, thought: str = "", guide: Guide | None = None) -> None:
         """Raises BadInput where the tokenizer names no token that ends a document."""
         self.model, self.tokenizer, self.plain = model, PlainTokenizer(model.tokenizer, model.template), plain
-        self.thought = thought
+        self.thought, self.guide = thought, guide
         self.begin, self.end = begin_and_end(model.ids)
 
     def chats(self, item: Item) -> bool:
@@ -79,11 +80,19 @@ class Examinee:
         return [self.begin, *self.tokenizer.encode(item.prompt.removesuffix("\n") if item.messages else item.prompt)]
 
     def document(self, item: Item) -> tuple[list[int], int]:
-        """A scored item as training saw it, begin prompt target end, and the position from which tokens are scored.
+        """A scored item as training saw it, begin prompt target end, and the position from which tokens are scored. A prompt that does not
+        fit the context with what is scored loses its beginning."""
+        ids, start, dropped = self._fitted(item)
+        return ids[dropped:], start - dropped
 
-        Of an answer the end is left out, because as ordinary text it has none. There, prompt and answer are encoded in one: a token
-        that holds the end of the one and the beginning of the other counts as the answer's.
-        """
+    def _fitted(self, item: Item) -> tuple[list[int], int, int]:
+        """The whole document, the position from which tokens are scored, and how many at the beginning do not fit."""
+        ids, start = self._whole(item)
+        return ids, start, max(0, min(len(ids) - 1 - self.model.context, start - 1))
+
+    def _whole(self, item: Item) -> tuple[list[int], int]:
+        """Of an answer the end is left out, because as ordinary text it has none. There, prompt and answer are encoded in one: a token
+        that holds the end of the one and the beginning of the other counts as the answer's."""
         if self.chats(item):
             ids, spans = self.model.template.example([*item.messages, ("assistant", item.target)], as_asked=True)
             start, stop, _ = spans[-1]
@@ -105,24 +114,26 @@ class Examinee:
             rngs.append(rng.child(item.id, times[item.id]))
             times[item.id] += 1
         scored = [i for i, item in enumerate(items) if item.want == "score"]
-        found = dict(zip(scored, self._scored([items[i] for i in scored]), strict=True))
+        found = dict(zip(scored, self._scored([items[i] for i in scored], [rngs[i] for i in scored]), strict=True))
         for limit, stop in sorted({(item.limit, item.stop) for item in items if item.want == "generate"}):
             chosen = [i for i, item in enumerate(items) if (item.want, item.limit, item.stop) == ("generate", limit, stop)]
             prompts = [self.prompt(items[i]) for i in chosen]
-            how = {"rows": rows, "logp": logp, "thought": self.thought}
+            how = {"rows": rows, "logp": logp, "thought": self.thought, "guide": self.guide}
             written = self.model.decoder.generate(prompts, limit, filters, stop, [rngs[i] for i in chosen], **how)
             for i, prompt, one in zip(chosen, prompts, written, strict=True):
                 episode = Episode(items[i].id, items[i].id, one.text, one.ids, one.logp, ended=one.ended)
                 found[i] = Answer(episode, len(prompt) - one.dropped, one.dropped, one.thought)
         return [found[i] for i in range(len(items))]
 
-    def _scored(self, items: Sequence[Item]) -> list[Answer]:
-        documents = [self.document(item) for item in items]
-        logps = self.model.score([ids for ids, _ in documents])
-        return [
-            Answer(Episode(item.id, item.id, tokens=tuple(ids[start:]), logp=tuple(logp[start - 1 :].tolist())), start)
-            for item, (ids, start), logp in zip(items, documents, logps, strict=True)
-        ]
+    def _scored(self, items: Sequence[Item], rngs: Sequence[Rng]) -> list[Answer]:
+        documents = [self._fitted(item) for item in items]
+        logps = self.model.score([ids[dropped:] for ids, _, dropped in documents])
+        found = []
+        for item, (ids, start, cut), logp, rng in zip(items, documents, logps, rngs, strict=True):
+            drawn = self.model.drawn(ids[cut:], item.draws, rng)[:, start - 1 - cut :].tolist() if item.draws else ()
+            about = {"tokens": tuple(ids[start:]), "logp": tuple(logp[start - 1 - cut :].tolist()), "drawn": tuple(map(tuple, drawn))}
+            found.append(Answer(Episode(item.id, item.id, **about), start - cut, cut))
+        return found
 
 
 def begin_and_end(ids: Mapping[str, int]) -> tuple[int, int]:
@@ -143,6 +154,7 @@ def kept(item: Item, answer: Answer, grade: Grade) -> dict[str, Any]:
     if item.want == "generate":
         written = {"text": episode.text, "ended": episode.ended, "thought": answer.thought, "ids": list(episode.tokens)}
     asked = {"messages": [list(one) for one in item.messages]} if item.messages else {"prompt": item.prompt}
+    asked |= {"question": item.question} if item.question else {}
     counts = {"prompt_tokens": answer.prompt_tokens, "dropped": answer.dropped, "tokens": len(episode.tokens)}
     return {
         "id": item.id,

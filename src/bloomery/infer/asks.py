@@ -5,17 +5,23 @@ Shapes: B rows, V vocabulary.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from bloomery.core.errors import BadInput
 from bloomery.infer.decoder import SEED
+from bloomery.infer.guide import Guide, Guided
 from bloomery.infer.spelling import Spelling
 from bloomery.seams import Filter, Rng
+
+if TYPE_CHECKING:
+    from bloomery.infer.pages import Lease
+    from bloomery.infer.speculation import Lookup
 
 
 class Full(Exception):
@@ -49,6 +55,7 @@ class Ask:
     logprobs: int | None = None  # log-probabilities, with so many of the likeliest alternatives
     echo: bool = False  # log-probabilities of the prompt too
     live: bool = False  # pieces as they come, not the end alone
+    guide: Guide | None = None  # what the answer must look like
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,14 @@ class Job:
     shown: int = 0  # tokens delivered
     ended: str = ""
     cancelled: bool = False
+    lease: Lease | None = None  # its pages, from when its prompt begins to be read
+    read: int = 0  # tokens of its prompt whose keys and values are there
+    lookup: Lookup | None = None
+    guessed: int = 0  # tokens that were guessed, and those of them that stood
+    stood: int = 0
+    guided: Guided | None = None
+    begun: float = field(default_factory=time.perf_counter)
+    first: float = 0.0  # when its first token was there
 
 
 def scored(logits_BV: Tensor, wanted: Sequence[int], most: int) -> list[Token]:

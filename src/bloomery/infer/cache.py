@@ -6,13 +6,13 @@ the left, so that all rows write the same slot; a row's position is its slot min
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from bloomery.nn.attention import visible
+from bloomery.nn.attention import attend, attend_cached, fused, visible
 from bloomery.nn.config import Config
 from bloomery.nn.rotary import turns, widen
 
@@ -106,11 +106,18 @@ class Cache:
         mask = torch.zeros(seen.shape, dtype=self.keys.dtype, device=seen.device).masked_fill_(~seen, float("-inf"))[:, None]
         return mask if self._hidden is None else mask + self._hidden[..., :end]
 
-    def write(self, layer: int, k_BTKE: Tensor, v_BTKE: Tensor) -> tuple[Tensor, Tensor]:
-        """Puts the new keys and values into their slots; returns all of the layer so far, (B, K, used, E) each."""
+    def attend(
+        self, layer: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int = 0, cap: float = 0.0, scale: float | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Keeps the new keys and values of a layer; its attention, (B, T, H x E): first tokens as in training, others over the slots."""
         self._new_keys[layer].copy_(k_BTKE)
         self._new_values[layer].copy_(v_BTKE)
-        return self._all_keys[layer], self._all_values[layer]
+        if self.fresh:
+            q_BTHE = q_BTHE if weigh is None and fused(self.documents, cap) else q_BTHE * scale
+            return attend(q_BTHE, k_BTKE, v_BTKE, self.documents, True, window, cap, scale, weigh=weigh)
+        mask = self.masks[window] if window else self.mask
+        return attend_cached(q_BTHE, self._all_keys[layer], self._all_values[layer], mask, cap, scale, weigh)
 
     def keep(self, rows: Tensor) -> None:
         """Drops all other rows: finished ones cost nothing more."""

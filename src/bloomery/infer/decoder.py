@@ -19,6 +19,7 @@ from torch import Tensor
 from bloomery.core.errors import BadInput
 from bloomery.core.rng import torch_rng
 from bloomery.infer.cache import Cache
+from bloomery.infer.guide import Guide, Guided, Guides
 from bloomery.nn.model import Transformer
 from bloomery.seams import Filter, Rng
 
@@ -51,6 +52,7 @@ class _Row:
     logp: list[float] = field(default_factory=list)
     ended: Literal["stop", "limit", ""] = ""
     thought: int = 0
+    guided: Guided | None = None
 
 
 class Decoder:
@@ -60,25 +62,29 @@ class Decoder:
     """
 
     def __init__(
-        self, net: Transformer, tokenizer: Any, stop_ids: Sequence[int] = (), others: Mapping[str, Transformer] | None = None
-    ) -> None:
-        self.net, self.tokenizer, self.stop_ids = net, tokenizer, frozenset(stop_ids)
+        self, net: Transformer, tokenizer: Any, stop_ids: Sequence[int] = (), others: Mapping[str, Transformer] | None = None,
+        guides: Guides | None = None,
+    ) -> None:  # fmt: skip
+        self.net, self.tokenizer, self.stop_ids, self.guides = net, tokenizer, frozenset(stop_ids), guides
         self.others = dict(others or {})
 
     def generate(
         self, prompts: Sequence[str | Sequence[int]], limit: int = 128, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (),
-        rng: Rng | Sequence[Rng] = SEED, rows: int = 32, logp: bool = False, thought: str = "",
+        rng: Rng | Sequence[Rng] = SEED, rows: int = 32, logp: bool = False, thought: str = "", guide: Guide | None = None,
     ) -> list[Completion]:  # fmt: skip
         """Completions in the order of `prompts`, at most `limit` tokens each, `rows` prompts of similar length at a time.
 
         A prompt too long for the context keeps its last tokens, with room for the completion (at least half the context);
         `Completion.dropped` says how many went. `rng` may be one for each prompt, which then draws alike in any company. Where
         `thought` is given, such as `</think>`, a completion begins after its last occurrence, and no stop string counts before the
-        first; a completion that holds none is taken as it is. Raises BadInput for a prompt without tokens.
+        first; a completion that holds none is taken as it is. Every completion follows the `guide`, where there is one. Raises BadInput
+        for a prompt without tokens and for a guide that cannot be followed.
         """
         context = self._context(filters)
         rngs = [rng.child("prompt", i) for i in range(len(prompts))] if isinstance(rng, Rng) else rng
         rows_of = [self._row(i, prompt, limit, context, own) for i, (prompt, own) in enumerate(zip(prompts, rngs, strict=True))]
+        for row in rows_of if guide is not None else ():
+            row.guided = self._guided(guide)
         waiting = sorted(rows_of, key=lambda row: -len(row.prompt))
         done: list[Completion | None] = [None] * len(waiting)
         for start in range(0, len(waiting), rows):
@@ -103,6 +109,11 @@ class Decoder:
         rest = self._finish(row, stop).text[told:]
         if rest:
             yield rest
+
+    def _guided(self, guide: Guide) -> Guided:
+        if self.guides is None:
+            raise BadInput("this decoder knows no grammar library; generate with a loaded model")
+        return self.guides.begin(guide)
 
     def _context(self, filters: Sequence[Filter]) -> int:
         """Tokens that all networks see which the filters read; BadInput where one is not there."""
@@ -155,11 +166,11 @@ def _advance(
     """Fills the rows token by token until all have ended; yields after each token."""
     net, longest = decoder.net, max(len(row.prompt) for row in rows)
     padding = [longest - len(row.prompt) for row in rows]
-    weight = net.head_weight
+    weight = net.embed.weight
     slots = longest + max(row.limit for row in rows)
     cache = Cache(net.cfg, slots, padding, weight.dtype, weight.device)
     others = [
-        (f"logits:{role}", other, Cache(other.cfg, slots, padding, other.head_weight.dtype, weight.device))
+        (f"logits:{role}", other, Cache(other.cfg, slots, padding, other.embed.weight.dtype, weight.device))
         for role, other in named(filters, decoder.others).items()
     ]
     tokens_BT = torch.zeros(len(rows), slots, dtype=torch.int64)
@@ -171,7 +182,9 @@ def _advance(
     active, new_BT = list(rows), tokens_BT[:, :longest]
     for step in range(slots - longest):
         logits_BV = net.logits(net(new_BT, cache=cache)[:, -1])
-        at = longest + step
+        at, given_BV = longest + step, logits_BV
+        if active[0].guided is not None:
+            logits_BV = _allowed(decoder, active, logits_BV)
         if not filters:
             chosen_B = logits_BV.argmax(-1)
         else:
@@ -179,14 +192,14 @@ def _advance(
             chosen_B = draw_tokens(logits_BV, tokens_BT[:, :at], filters, draws_BT[:, step : step + 1], seen)
         tokens_BT[:, at] = chosen_B
         new_BT = chosen_B[:, None]
-        logps = logits_BV.float().log_softmax(-1).gather(-1, new_BT)[:, 0].tolist() if logp else None
+        logps = given_BV.float().log_softmax(-1).gather(-1, new_BT)[:, 0].tolist() if logp else None
         for i, (row, token) in enumerate(zip(active, chosen_B.tolist(), strict=True)):
             if row.ended:
                 continue
             row.ids.append(token)
             if logps is not None:
                 row.logp.append(logps[i])
-            if decoder._stopped(row, stop, window, thought):
+            if decoder._stopped(row, stop, window, thought) or (row.guided is not None and row.guided.take(token)):
                 row.ended = "stop"
             elif len(row.ids) == row.limit:
                 row.ended = "limit"
@@ -200,6 +213,16 @@ def _advance(
                 one.keep(kept)
             tokens_BT, new_BT, active = tokens_BT[kept], new_BT[kept], [active[i] for i in going]
             draws_BT = None if draws_BT is None else draws_BT[kept]
+
+
+def _allowed(decoder: Decoder, rows: Sequence[_Row], logits_BV: Tensor) -> Tensor:
+    """The logits with minus infinity where the guide of a row that goes on does not let a token stand."""
+    logits_BV = logits_BV.clone()
+    for i, row in enumerate(rows):
+        if not row.ended:
+            refused_V = torch.from_numpy(~row.guided.allowed(logits_BV.shape[1], decoder.stop_ids)).to(logits_BV.device)
+            logits_BV[i].masked_fill_(refused_V, float("-inf"))
+    return logits_BV
 
 
 def _draws(rows: Sequence[_Row]) -> Tensor:

@@ -47,7 +47,7 @@ def pooled(net: Transformer, sequences: Sequence[Sequence[int] | np.ndarray], po
 def _add(net: Transformer, sequences: list[np.ndarray], group: list[list[tuple[int, int, int]]], pooling: str, sums: np.ndarray) -> None:
     """Add the weighted states of the pieces of some rows to the sums of their texts."""
     inputs, documents = laid([[sequences[which][start:stop] for which, start, stop in row] for row in group])
-    device = net.head_weight.device
+    device = net.embed.weight.device
     ids, numbers = (torch.from_numpy(x).to(device) for x in (inputs, documents))
     hidden_BTD = net(ids, documents_BT=numbers).float().cpu().numpy()
     for row, states_TD in zip(group, hidden_BTD, strict=True):

@@ -64,7 +64,7 @@ def _read(
 ) -> list[tuple[int, Likelihood]]:  # fmt: skip
     """The rows in one forward pass; `members` are the endings of each."""
     ids, documents = laid([[np.array(row, dtype=np.int64)] for row in rows])
-    device = net.head_weight.device
+    device = net.embed.weight.device
     ids_BT, numbers_BT = (torch.from_numpy(x).to(device) for x in (ids, documents))
     documents_BT = None if net.cfg.causal else numbers_BT
     places: list[tuple[int, int]] = []  # row and position of every place that is looked at

@@ -17,6 +17,7 @@ from typing import Any
 from bloomery.core.errors import BadInput, near
 from bloomery.core.recipe import texts_in
 from bloomery.infer.harness import WRITTEN, Harness
+from bloomery.infer.harness_index import manager
 from bloomery.infer.scores import NONE, Twin, row, twin_of
 from bloomery.num.statistics import Interval, bootstrap
 from bloomery.seams import Rng
@@ -78,13 +79,10 @@ def opened(wanted: Wanted) -> dict[str, Any]:
     BadInput for what is not known or cannot be run here.
     """
     from datasets.exceptions import DatasetNotFoundError
-    from lm_eval.tasks import TaskManager
 
     folder = wanted.folder.resolve() if wanted.folder is not None else None
     with _quiet(), contextlib.chdir(folder) if folder is not None else contextlib.nullcontext():
-        known = TaskManager(include_path=str(folder), include_defaults=False) if folder is not None else None
-        if known is None or not set(wanted.names) <= set(known.all_tasks):
-            known = TaskManager(include_path=str(folder) if folder is not None else None)
+        known = manager(wanted.names, folder)
         for name in wanted.names:
             if name not in known.all_tasks:
                 raise BadInput(f"lm_eval: there is no task {name!r}; {near(name, list(known.all_tasks))}")

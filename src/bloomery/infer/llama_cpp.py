@@ -31,6 +31,20 @@ def installed() -> bool:
     return importlib.util.find_spec("llama_cpp") is not None
 
 
+def piece(vocab: Any, token: int, special: bool = False) -> bytes:
+    """A token's bytes; a special one's name, or with `special` false nothing. Not by the binding's detokenize, which loses tokens of more
+    than 32 bytes."""
+    import llama_cpp
+
+    room = 64
+    while True:
+        text = ctypes.create_string_buffer(room)
+        size = llama_cpp.llama_token_to_piece(vocab, token, text, room, 0, special)
+        if size >= 0:
+            return text.raw[:size]
+        room = -size
+
+
 class LlamaCpp:
     """A GGUF file open in llama.cpp, on the processor; a context manager, since its memory is not Python's.
 
@@ -78,19 +92,7 @@ class LlamaCpp:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, piece by piece as llama.cpp streams it; special tokens are left out."""
-        return b"".join(self._piece(int(i)) for i in ids).decode(errors="replace")
-
-    def _piece(self, token: int) -> bytes:
-        """A token's bytes. Not by the binding's detokenize, which loses tokens of more than 32 bytes."""
-        import llama_cpp
-
-        room = 64
-        while True:
-            text = ctypes.create_string_buffer(room)
-            size = llama_cpp.llama_token_to_piece(self._vocab, token, text, room, 0, False)
-            if size >= 0:
-                return text.raw[:size]
-            room = -size
+        return b"".join(piece(self._vocab, int(i)) for i in ids).decode(errors="replace")
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The ids of a chat up to the point where the model answers, laid out by the file's own template; BadInput where it has none."""

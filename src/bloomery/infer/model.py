@@ -13,10 +13,14 @@ from torch import Tensor
 
 from bloomery.core.catalog import build_method
 from bloomery.core.errors import BadInput
+from bloomery.core.rng import torch_rng
 from bloomery.data.chat.template import ChatTemplate
 from bloomery.infer.decoder import Completion, Decoder, filtered, named, roles_of
+from bloomery.infer.guide import Guides, Vocabulary
 from bloomery.infer.score import log_probabilities
-from bloomery.nn import peft
+from bloomery.infer.spelling import Pieces
+from bloomery.infer.weights import Codes, Report, pack
+from bloomery.nn import packed, peft
 from bloomery.nn.hf import copy_words, end_ids, from_hf, special_ids
 from bloomery.nn.lora import LoraLinear
 from bloomery.nn.model import Transformer
@@ -39,8 +43,15 @@ class Model:
         self.template = ChatTemplate.load(folder)
         end = self.ids.get("eos_token")
         stops = end_ids(folder) | ({end} if end is not None else set())
-        self.decoder = Decoder(net, tokenizer, stops | set(self.template.stops if self.template else ()))
+        self.guides = Guides(self._vocabulary)
+        self.decoder = Decoder(net, tokenizer, stops | set(self.template.stops if self.template else ()), guides=self.guides)
+        self.packed: Report | None = None  # how its linears are stored, where `load` was asked for `weights`
         self.combined: tuple[Filter, ...] = ()  # filters that join other models to this one: `logits` and `score` are theirs too
+
+    def _vocabulary(self) -> Vocabulary:
+        pieces = Pieces(self.tokenizer)
+        tokens, special = [pieces.bytes(i) for i in range(self.net.cfg.vocab)], special_tokens(self.tokenizer)
+        return Vocabulary(tokens, special.values(), lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     @property
     def context(self) -> int:
@@ -72,7 +83,7 @@ class Model:
     @torch.inference_mode()
     def logits(self, ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
         """(T, V) of one sequence, (B, T, V) of equally long ones; position t scores the token after t."""
-        ids_BT = torch.as_tensor(ids, dtype=torch.int64, device=self.net.head_weight.device)
+        ids_BT = torch.as_tensor(ids, dtype=torch.int64, device=self.net.embed.weight.device)
         given_BT = ids_BT if ids_BT.dim() == 2 else ids_BT[None]
         logits = self.net.logits(self.net(given_BT))
         if self.combined:
@@ -92,6 +103,21 @@ class Model:
         ids = [self.encode(t, end) if isinstance(t, str) else t for t in texts]
         chosen = self.combined if filters is None else filters
         return log_probabilities(self.net, ids, precision=precision, filters=chosen, others=self.decoder.others)
+
+    @torch.inference_mode()
+    def drawn(self, ids: Sequence[int], draws: int, rng: Rng) -> np.ndarray:
+        """(draws, T - 1) natural log-probabilities, fp32: of tokens that are drawn from the model in the place of each but the first, each
+        place by itself, after the tokens before it as they stand. Pieces as in `score`."""
+        places = len(ids) - 1
+        uniform_TS = torch.rand(draws, places, dtype=torch.float64, generator=torch_rng(rng)).T
+        found = []
+        for at in range(0, places, self.context):
+            logp_TV = self.logits(ids[at : min(at + self.context, places)]).float().log_softmax(-1)
+            reached_TV = logp_TV.double().exp().cumsum(-1)
+            wanted_TS = uniform_TS[at : at + self.context].to(reached_TV.device) * reached_TV[:, -1:]
+            chosen_TS = torch.searchsorted(reached_TV, wanted_TS.contiguous(), right=True).clamp(max=logp_TV.shape[-1] - 1)
+            found.append(logp_TV.gather(-1, chosen_TS).T.cpu())
+        return torch.cat(found, 1).numpy()
 
     def generate(
         self, prompts: str | Sequence[str | Sequence[int]], limit: int = 128, temperature: float = 0.0, top_k: int | None = None,
@@ -122,9 +148,16 @@ class Model:
             raise BadInput(f"{folder} is not empty; give a new folder")
         if any(isinstance(unit, LoraLinear) for unit in self.net.modules()):
             raise BadInput("the model has an adapter; merge it first (`rewrite.adapters.merge`, or a merge step)")
+        if any(isinstance(unit, Codes) for unit in self.net.modules()):
+            raise BadInput("the model was loaded with packed weights; load it without `weights` to save it")
         folder.mkdir(parents=True, exist_ok=True)
         save_native(self.net, folder)
         copy_words(self.folder, folder)
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+    """The tokens that a tokenizer's decoder leaves out, by name."""
+    return {str(token.content): i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
 
 
 def sampling(temperature: float, top_k: int | None = None, top_p: float | None = None) -> tuple[Filter, ...]:
@@ -139,17 +172,19 @@ def sampling(temperature: float, top_k: int | None = None, top_p: float | None =
 
 def load(
     where: str | Path, dtype: torch.dtype = torch.float32, budget: float | None = None, roles: Mapping[str, str | Path] | None = None,
-    filters: Sequence[Filter] = (),
+    filters: Sequence[Filter] = (), weights: str = "",
 ) -> Model:  # fmt: skip
     """The model in a folder (an artifact's or a Hugging Face one) or under a hub id such as `owner/name`.
 
     `budget` are the bytes that its linears may take, where they are stored as stacks of blocks. `roles` are other models by the role
-    in which `filters` read them (see `Model.join`); those that no filter reads are left alone. Raises BadInput where there is nothing
-    to load, naming what was looked for.
+    in which `filters` read them (see `Model.join`); those that no filter reads are left alone. `weights` (bf16, int8, w8a8, int4, stored)
+    puts the linears into a form that is read fast, with all else in bfloat16: infer/weights.py. Raises BadInput where there is nothing to
+    load, naming what was looked for.
     """
     if read := roles_of(filters):
-        model = load(where, dtype, budget)
-        return model.join({role: load(one, dtype) for role, one in (roles or {}).items() if role in read}, filters)
+        model = load(where, dtype, budget, weights=weights)
+        return model.join({role: load(one, dtype, weights=weights) for role, one in (roles or {}).items() if role in read}, filters)
+    dtype = torch.bfloat16 if weights else dtype
     folder = Path(where)
     if not folder.is_dir():
         folder = _download(str(where))
@@ -168,7 +203,10 @@ def load(
         if made:
             raise BadInput(f"{folder} holds {made}, a file for llama.cpp; name the model that it was made from")
         raise BadInput(f"{folder} holds neither model.json nor config.json; give a model's folder or a hub id such as owner/name")
-    return Model(net.eval(), read_tokenizer(words), words)
+    model = Model(net.eval(), read_tokenizer(words), words)
+    if weights:
+        model.packed = pack(net, weights, packed.read(folder))
+    return model
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -23,6 +23,7 @@ from bloomery.core.errors import BadInput
 from bloomery.infer.decoder import Decoder
 from bloomery.infer.llama_cpp import LlamaCpp, installed
 from bloomery.infer.model import Model, load
+from bloomery.nn.hf import CODES, codes_of
 from bloomery.nn.saving import assemble
 
 Messages = Sequence[Mapping[str, str]]  # {"role": ..., "content": ...}
@@ -93,7 +94,7 @@ class Native:
 
 
 class Transformers:
-    """A Hugging Face or compressed-tensors folder as transformers runs it, in fp32."""
+    """A Hugging Face folder, dense or with codes of compressed-tensors or torchao, as transformers runs it in fp32."""
 
     engine = "transformers"
 
@@ -266,6 +267,13 @@ def token_id(said: str) -> int:
     return int(number)
 
 
+class Unpacked(Native):
+    """A folder in the layout of GPTQ: transformers opens one with gptqmodel alone, so its codes are unpacked into our own net."""
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        self.take(load(folder), name or folder.name, "codes unpacked by our own reader of the layout of GPTQ")
+
+
 def open_player(folder: Path, name: str = "", source: Player | None = None) -> Player:
     """The player that a folder is meant for, by its files; BadInput where it holds no model.
 
@@ -276,5 +284,5 @@ def open_player(folder: Path, name: str = "", source: Player | None = None) -> P
     if files:
         return Reread(files[0], source, name) if isinstance(source, Native) and not installed() else Gguf(files[0], name)
     if (folder / "config.json").is_file() and not (folder / "model.json").is_file():
-        return Transformers(folder, name)
+        return (Unpacked if codes_of(folder).get("quant_method") in CODES else Transformers)(folder, name)
     return Native(folder, name)

@@ -45,7 +45,7 @@ def log_probabilities(
     rows = pack([stop - start for _, start, stop in pieces], length)
     rows.sort(key=lambda row: -sum(pieces[k][2] - pieces[k][1] for k in row))
     together = max(1, ROW_TOKENS // length)
-    device = net.head_weight.device
+    device = net.embed.weight.device
     with torch.inference_mode(), torch.autocast(device.type, precision or torch.float32, enabled=precision is not None):
         for first in range(0, len(rows), together):
             group = [[pieces[k] for k in row] for row in rows[first : first + together]]

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from bloomery.infer.rivals import Bits
-from bloomery.num.statistics import Interval, mean, paired
+from bloomery.num.statistics import Interval, paired, share
 from bloomery.seams import Episode, Grade, Item, Rng, Task
 
 Graded = tuple[Item, Episode, Grade]
@@ -123,14 +123,18 @@ def flip_rows(
 ) -> list[dict[str, Any]]:
     """`<metric>_negative_flips`: the share of items that the other answered rightly and the model does not, which a better mean hides.
 
-    Source: P034 Echterhoff et al. 2024, arXiv 2407.09435. No row where items are not graded as right or wrong.
+    Source: P034 Echterhoff et al. 2024, arXiv 2407.09435. No row where questions are not answered rightly or wrongly.
     """
-    if any(grade.score not in (0, 1) for graded in (mine, other) for _, _, grade in graded):
+    clean = [i for i, (item, _, _) in enumerate(mine) if item.id not in seen]
+    found = []
+    for chosen in (range(len(mine)), clean):
+        (now, groups), (before, _) = (rights(task, [graded[i] for i in chosen]) for graded in (mine, other))
+        flips = [float(a < b) for a, b in zip(now, before, strict=True)] if len(now) == len(before) else []
+        found.append(share(flips, groups, rng) if flips else None)
+    whole, again = found
+    if whole is None:
         return []
-    flips = [float(now.score < before.score) for (_, _, now), (_, _, before) in zip(mine, other, strict=True)]
-    groups, clean = [item.group for item, _, _ in mine], [i for i, (item, _, _) in enumerate(mine) if item.id not in seen]
-    whole = mean(flips, groups, rng)
-    twin = twin_of(mean([flips[i] for i in clean], [groups[i] for i in clean], rng)) if clean else NONE
+    twin = twin_of(again) if again else NONE
     metric, note = next(iter(getattr(task, "metrics", {"score": ()}))), f"right by {subject} and wrong by the model"
     label = f"{metric}_negative_flips{'' if subject == 'before' else '_from_plain_text'}"
     return [row(name, label, "model", whole.value, whole.low, whole.high, whole.n, "share", "lower", twin, len(mine) - len(clean), note)]
@@ -142,12 +146,24 @@ def twin_of(found: Interval) -> Twin:
 
 
 def compared(task: Task, mine: Sequence[Graded], other: Sequence[Graded], rng: Rng) -> dict[str, float]:
-    """The task's own paired differences, or that of the mean score under its first metric's name."""
+    """The task's own paired differences, or that of its first metric where this is the mean score; else none."""
     if hasattr(task, "compare"):
         return task.compare(mine, other, rng)
     scores = [[grade.score for _, _, grade in graded] for graded in (mine, other)]
     metric = next(iter(getattr(task, "metrics", {"score": ()})))
+    whole = task.summary(mine, rng).get(metric)
+    if whole is None or not math.isclose(whole, math.fsum(scores[0]) / len(mine), rel_tol=1e-9, abs_tol=1e-12):
+        return {}
     return paired(*scores, [1.0] * len(mine), [item.group for item, _, _ in mine], rng).named(metric)
+
+
+def rights(task: Task, graded: Sequence[Graded]) -> tuple[list[float], list[str]]:
+    """1 for each question that was answered rightly, 0 for the others, and their groups; nothing of a task that has no right and wrong."""
+    if hasattr(task, "rights"):
+        return task.rights(graded)
+    unit, *_ = next(iter(getattr(task, "metrics", {"score": ("share",)}).values()))
+    scores = [grade.score for _, _, grade in graded] if unit == "share" else [0.5]
+    return (scores, [item.group for item, _, _ in graded]) if all(score in (0, 1) for score in scores) else ([], [])
 
 
 def advantage(mine: Sequence[Graded], theirs: Sequence[Graded], rng: Rng) -> Any:

@@ -1,56 +1,69 @@
-"""The key-value cache of a running batch: rows of unequal length, each with its own next slot, that come and go between steps.
+"""The key-value cache of a running batch, in pages: rows of unequal length that come and go between steps.
 
-Shapes: L layers, B rows, K key heads, S slots, E head width, G query heads per key head. The rows in use are always the first
-ones, so a step reads views; a row that leaves is replaced by the last one. Everything is allocated once.
+The rows in use are always the first ones; a row that leaves is replaced by the last one. The tensors are those of infer/memory.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bloomery.infer.cache import Cache
+from bloomery.infer.memory import Memory
+from bloomery.infer.pages import FIRST, NOTHING, PAGE, SCRATCH, Lease, Pages
 from bloomery.nn.config import Config
-from bloomery.nn.rotary import turns, widen
 
-ROUND = 32  # a step sees slots up to a multiple of this: its views are made anew only every so often, and sums keep their order
 EXACT = 4  # rows in a step at least, idle ones among them, where nothing may depend on company: fewer are summed in another order
+ROUND = 2  # a step sees pages up to a multiple of this, so that sums keep their order
+PORTION = 512  # prompt tokens read between two steps: a long prompt does not hold up those who are being served
+CHUNK = 128  # of them, those read in one pass where nothing may depend on company: a prompt is always cut at the same places
 
 
 class Slots:
-    """Keys and values of up to `rows` sequences of up to `slots` tokens; `lengths` are those of the rows in use.
+    """Keys and values of up to `rows` sequences of up to `slots` tokens, in `pages` pages in all (0: as many as all rows may need).
 
-    A network steps all rows in use by one token with `net(tokens_B1, cache=slots)`. A row begins in `reader`, an ordinary cache of
-    one row, into which its prompt is read (in portions, if wanted), and `join` takes it over. With `exact` the numbers of a row
-    are the same to the last bit alone and in company (seen with MKL in fp32; other kernels promise nothing), which costs a lone
-    row up to half its speed.
+    A sequence begins with `open`, its prompt is read through a `Reading`, and `join` takes it into the batch. A step is `begin`, any number
+    of networks each with a `Step` of its own, and `end`. With `exact` the numbers of a row are the same to the last bit alone and in
+    company (seen with MKL in fp32; other kernels promise nothing), which costs a lone row up to half its speed. Beginnings are shared
+    unless a layer sees a window; where all do, pages that no window reaches are given back. `also` are the shapes and types of further
+    networks of the same tokens.
     """
 
-    fresh = False
+    @torch.inference_mode(False)
+    def __init__(
+        self, cfg: Config, rows: int, slots: int, dtype: torch.dtype, device: Any = "cpu", exact: bool = True, pages: int = 0,
+        share: bool = True, also: Sequence[tuple[Config, torch.dtype]] = (),
+    ) -> None:  # fmt: skip
+        self.least, cfgs = EXACT if exact else 1, [cfg, *(other for other, _ in also)]
+        self.rows, self.slots, self.exact = rows, slots, exact
+        held, per_row = max(rows, self.least), -(-slots // PAGE)
+        grain = 0 if not share or any(one.windows for one in cfgs) else math.lcm(CHUNK, PAGE) if exact else PAGE
+        windows = [one.window(layer) for one in cfgs for layer in range(one.layers)]
+        self.reach = max(windows) if all(windows) else 0
+        self.book = Pages(FIRST + (pages or rows * per_row), grain, self._wipe)
+        self.memories = [Memory(one, self.book.count, slots, kind, device) for one, kind in ((cfg, dtype), *also)]
+        self.leases: list[Lease] = []  # of the rows in use
+        self.lengths: list[int] = []
+        self.table = torch.full((held, per_row + ROUND), NOTHING, dtype=torch.int64, device=device)
+        self.table[:, 0] = SCRATCH
+        self.next = torch.zeros(held, dtype=torch.int64, device=device)  # where each row's next token goes
+        self._wipe([NOTHING, SCRATCH])
 
-    def __init__(self, cfg: Config, rows: int, slots: int, dtype: torch.dtype, device: Any = "cpu", exact: bool = True) -> None:
-        self.least = EXACT if exact else 1
-        held = max(rows, self.least)
-        shape = (cfg.layers, held, cfg.kv_heads, slots, cfg.head_width)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.reader = Cache(cfg, slots, [0], dtype, device)
-        self.rows, self.slots, self.lengths = rows, slots, []
-        self.cos = self.sin = self.positions = self.mask = self.documents = None
-        self._next = torch.zeros(held, 1, dtype=torch.int64, device=device)  # where each row's next token goes
-        self._hidden = torch.full((held, slots), float("-inf"), dtype=dtype, device=device)  # added to scores
-        self._first = slots * torch.arange(held * cfg.kv_heads, device=device).view(held, -1)  # of each row's heads, when laid flat
-        self._flat = [(k.view(-1, cfg.head_width), v.view(-1, cfg.head_width)) for k, v in zip(self.keys, self.values, strict=True)]
-        self._order = torch.arange(slots, device=device)[None]
-        table = None if cfg.positions != "rotary" else widen(*turns(cfg, self._order))
-        self._turns = table and torch.stack([one[0] for one in table], dim=1)  # (S, 2, 1, E): a step looks both up at once
-        self.masks: dict[int, Tensor] = {}  # of layers that see a window, by its length
-        self._windows = set(cfg.windows) - {0}
-        self._seen = (0, 0)
+    def _wipe(self, pages: list[int]) -> None:
+        for one in self.memories:
+            one.wipe(pages)
+
+    @property
+    def memory(self) -> Memory:
+        """That of the first network."""
+        return self.memories[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pages that were ever used."""
+        return sum(one.page_bytes for one in self.memories) * self.book.touched
 
     @property
     def room(self) -> int:
@@ -62,71 +75,72 @@ class Slots:
         """Rows that a step's tokens must have: those in use, then idle ones whose result means nothing."""
         return max(len(self.lengths), self.least)
 
-    def begin(self) -> None:
-        """Empties the reader."""
-        self.reader.used = 0
+    # ---- sequences ----------------------------------------------------------------------------------------------------------
 
-    def join(self) -> int:
-        """Takes the reader's row into the batch; returns its number. ValueError where there is no room."""
+    def open(self, ids: Sequence[int], tokens: int) -> Lease | None:
+        """A lease for a prompt and what will follow it, `tokens` in all; `lease.shared` of the prompt need no reading. None: no room."""
+        most = -(-(self.reach + PORTION) // PAGE) + 2 if self.reach else None
+        return self.book.open(ids, min(tokens, self.slots), most)
+
+    def join(self, lease: Lease, length: int) -> int:
+        """Takes a sequence whose first `length` tokens were read into the batch; returns its row. ValueError where there is none."""
         if not self.room:
             raise ValueError(f"all {self.rows} rows are in use")
-        row, length = len(self.lengths), self.reader.used
-        self.keys[:, row, :, :length] = self.reader.keys[:, 0, :, :length]
-        self.values[:, row, :, :length] = self.reader.values[:, 0, :, :length]
-        self._hidden[row, :length] = 0
-        self._next[row] = length
+        row = len(self.lengths)
+        self.leases.append(lease)
         self.lengths.append(length)
+        self.next[row] = length
+        self._fill(row)
         return row
 
-    def leave(self, row: int) -> int:
-        """Frees a row and wipes it; the last row moves to its place. Returns the number which that one had."""
+    def _fill(self, row: int) -> None:
+        pages = self.leases[row].pages
+        self.table[row] = NOTHING
+        self.table[row, : len(pages)] = torch.tensor(pages, dtype=torch.int64)
+
+    def leave(self, row: int, ids: Sequence[int] = ()) -> int:
+        """Frees a row, of whose tokens `ids` may be shared; the last row moves to its place. Returns the number which that one had."""
         last = len(self.lengths) - 1
-        length = self.lengths.pop()
-        if row != last:
-            for whole in (self.keys, self.values):
-                whole[:, row, :, length : self.lengths[row]] = 0
-                whole[:, row, :, :length] = whole[:, last, :, :length]
-            self._hidden[row], self._next[row], self.lengths[row] = self._hidden[last], self._next[last], length
-        self._next[last] = 0
-        # what is hidden still takes part with weight 0, which is harmless for numbers, yet not for an overflow's infinity
-        self.keys[:, last, :, :length] = 0
-        self.values[:, last, :, :length] = 0
-        self._hidden[last] = float("-inf")
+        self.book.remember(self.leases[row], ids, min(len(ids), self.lengths[row]))
+        self.book.close(self.leases[row])
+        self.leases[row], self.lengths[row] = self.leases[last], self.lengths[last]
+        self.leases.pop()
+        self.lengths.pop()
+        self.table[row], self.next[row] = self.table[last], self.next[last].clone()
+        self.table[last] = NOTHING
+        self.table[last, 0], self.next[last] = SCRATCH, 0
         return last
 
+    def back(self, row: int, tokens: int) -> None:
+        """Forgets the newest tokens of a row."""
+        self.lengths[row] -= tokens
+        self.next[row] -= tokens
+
     def clear(self) -> None:
-        """Frees all rows, whatever state a failed step left them in."""
-        self.lengths = []
-        self.keys.zero_()
-        self.values.zero_()
-        self._next.zero_()
-        self._hidden.fill_(float("-inf"))
+        """Frees all rows and forgets all pages, whatever state a failed step left them in."""
+        self.leases, self.lengths = [], []
+        self.book.clear()
+        self._wipe([NOTHING, SCRATCH])
+        self.table.fill_(NOTHING)
+        self.table[:, 0] = SCRATCH
+        self.next.zero_()
 
-    @contextmanager
-    def opened(self, length: int) -> Iterator[None]:
-        """Makes ready for one new token in every row in use; ValueError for more, for none, or where a row is full."""
-        used, rows = len(self.lengths), self.stepping
-        if length != 1 or not used or max(self.lengths) == self.slots:
-            raise ValueError(f"one token for each of {used} rows of {self.slots} slots, not {length} after {max(self.lengths, default=0)}")
-        end = min(-(-(max(self.lengths) + 1) // ROUND) * ROUND, self.slots)
-        if self._seen != (rows, end):
-            self._seen = (rows, end)
-            self._all = list(zip(*(whole[:, :rows, :, :end].unbind() for whole in (self.keys, self.values)), strict=True))
-        self.positions = self._next[:rows]
-        if self._turns is not None:
-            self.cos, self.sin = self._turns[self.positions].unbind(2)
-        self.mask = self._hidden[:rows].scatter_(1, self.positions, 0.0)[:, None, None, :end]
-        for window in self._windows:
-            far = self._order[:, :end] <= self.positions - window
-            self.masks[window] = self.mask.masked_fill(far[:, None, None], float("-inf"))
-        self._at = (self._first[:rows] + self.positions).flatten()
-        yield
-        self.positions[:used] += 1
-        self.lengths = [one + 1 for one in self.lengths]
+    # ---- steps --------------------------------------------------------------------------------------------------------------
 
-    def write(self, layer: int, k_B1KE: Tensor, v_B1KE: Tensor) -> tuple[Tensor, Tensor]:
-        """Puts the new keys and values into their slots; returns all of the layer so far, (B, K, S, E) each."""
-        keys, values = self._flat[layer]
-        keys.index_copy_(0, self._at, k_B1KE.reshape(-1, keys.shape[1]))
-        values.index_copy_(0, self._at, v_B1KE.reshape(-1, values.shape[1]))
-        return self._all[layer]
+    def begin(self, length: int) -> int:
+        """Makes room for `length` new tokens in every row in use; returns the pages that a step sees. ValueError for too many, or none."""
+        longest = max(self.lengths, default=0)
+        if not 0 < length <= PAGE or not self.lengths or longest + length > self.slots:
+            raise ValueError(f"{length} tokens for each of {len(self.lengths)} rows of {self.slots} slots do not fit after {longest}")
+        for row, (lease, had) in enumerate(zip(self.leases, self.lengths, strict=True)):
+            if had + length > len(lease.pages) * PAGE:
+                self.book.take(lease, had + length)
+                if self.reach:
+                    self.book.shed(lease, had + 1 - self.reach)
+                self._fill(row)
+        return -(-(longest + length) // (PAGE * ROUND)) * ROUND
+
+    def end(self, length: int) -> None:
+        """Counts the new tokens of every row in use."""
+        self.next[: len(self.lengths)] += length
+        self.lengths = [one + length for one in self.lengths]

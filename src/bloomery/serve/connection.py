@@ -90,7 +90,7 @@ class Connection(H11Protocol):
             self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """What is not HTTP gets an answer too, where one can still be given."""
+        """What is not HTTP gets an answer too, where one can still be given; whoever still answers what came before it is too late."""
         said = Refused(400, "this is not a valid HTTP request").response()
         try:
             parts = [h11.Response(status_code=400, headers=[*said.raw_headers, (b"connection", b"close")]), h11.Data(data=said.body)]
@@ -98,5 +98,8 @@ class Connection(H11Protocol):
                 self.transport.write(self.conn.send(part))
         except h11.LocalProtocolError:  # an answer has begun
             self.transport.abort()
+        if self._answering():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.close()
         self._expect_taking()

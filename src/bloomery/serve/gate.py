@@ -16,7 +16,7 @@ from bloomery.serve.errors import Gone, Refused
 from bloomery.serve.options import loopback
 from bloomery.serve.service import Service
 
-OPEN = ("/health",)  # needs no key, and is answered while the server drains
+OPEN = ("/health", "/ready")  # need no key, and are answered while the server drains
 HUNG_UP = 499  # how logs call it; no client ever sees it
 
 
@@ -55,8 +55,10 @@ class Gate:
             if status == 200:  # the answer had begun: cutting the connection is the only honest end
                 raise
         finally:
+            took = time.perf_counter() - began
+            self.service.metrics.request(scope["path"], status, took)
             if self.log is not None:
-                self.log(line(scope, status, time.perf_counter() - began))
+                self.log(line(scope, status, took))
 
     def refusal(self, scope: Scope) -> Refused | None:
         """Why a request may not enter, None if it may."""
@@ -64,7 +66,7 @@ class Gate:
         if scope["path"] not in OPEN:
             if self.key and not self.knows(headers.get(b"authorization", b"")):
                 return Refused(401, "the API key is missing or wrong; send the header Authorization: Bearer KEY", None, "invalid_api_key")
-            if self.service.draining:
+            if self.service.draining and scope["path"] != "/metrics":
                 return Refused(503, "the server is about to stop and takes no new requests", code="draining", wait=30)
         if not self.key and not local(headers.get(b"host", b"").decode("latin-1")):
             return Refused(403, "without an API key this server answers only to the names of this machine's loopback address")

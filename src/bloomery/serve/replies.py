@@ -11,6 +11,7 @@ from typing import Any
 
 from bloomery.infer.asks import End, Token
 from bloomery.infer.spelling import Pieces
+from bloomery.serve.calls import Call
 
 REASONS = {"stop": "stop", "limit": "length"}
 LEAST = -9999.0  # what stands for minus infinity, which JSON cannot write
@@ -37,9 +38,13 @@ class Reply:
         mark = "chatcmpl" if self.chat else "cmpl"
         return {"id": f"{mark}-{self.id}", "object": kind, "created": self.created, "model": self.model, "system_fingerprint": None}
 
-    def choice(self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None) -> dict[str, Any]:
+    def choice(
+        self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None, calls: Sequence[Call] = ()
+    ) -> dict[str, Any]:
         """One of the answers, whole."""
-        said = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.chat else {"text": text}
+        called = {"tool_calls": [call.told() for call in calls]} if calls else {}
+        content = None if calls and not text else text
+        said = {"message": {"role": "assistant", "content": content, "refusal": None, **called}} if self.chat else {"text": text}
         return {"index": index, **said, "logprobs": logprobs, "finish_reason": reason}
 
     def delta(self, index: int, text: str, logprobs: dict[str, Any] | None = None, reason: str | None = None, first: bool = False):
@@ -49,6 +54,11 @@ class Reply:
         role = {"role": "assistant"} if first else {}
         content = {"content": text} if text or first else {}
         return {"index": index, "delta": {**role, **content}, "logprobs": logprobs, "finish_reason": reason}
+
+    def called(self, index: int, calls: Sequence[Call]) -> dict[str, Any]:
+        """The calls of one of the answers, in a stream."""
+        told = {"tool_calls": [call.told(i) for i, call in enumerate(calls)]}
+        return {"index": index, "delta": told, "logprobs": None, "finish_reason": None}
 
     # ---- log-probabilities ----------------------------------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from typing import Any
 import uvicorn
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.engine import Engine
-from bloomery.infer.model import Model, load
+from bloomery.infer.engines import Opened, open_engine, opened
+from bloomery.infer.model import Model
+from bloomery.infer.serving import ServingEngine
 from bloomery.serve.app import build
 from bloomery.serve.connection import Connection
 from bloomery.serve.gate import Gate
 from bloomery.serve.options import Options
+from bloomery.serve.served import Served
 from bloomery.serve.service import Service
 
 HARD = 64  # connections above the limit that still get a refusal in words
@@ -30,9 +33,9 @@ HARD = 64  # connections above the limit that still get a refusal in words
 class Server(uvicorn.Server):
     """uvicorn's, but signals are the caller's business, and stopping leaves no connection behind."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(self, config: uvicorn.Config, engines: Sequence[ServingEngine]) -> None:
         super().__init__(config)
-        self.engine, self.ready = engine, threading.Event()
+        self.engines, self.ready = engines, threading.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -43,7 +46,8 @@ class Server(uvicorn.Server):
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await asyncio.to_thread(self.engine.close)  # whoever still waits is told now
+        for engine in self.engines:
+            await asyncio.to_thread(engine.close)  # whoever still waits is told now
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
@@ -61,9 +65,24 @@ class Host:
     options: Options
 
 
-def setup(model: Model, engine: Engine, options: Options) -> Host:
+@contextmanager
+def models_of(found: Opened, options: Options) -> Iterator[dict[str, Served]]:
+    """The model and its adapters by name, each behind an engine of its own that runs until the end."""
+    name = options.name or found.name
+    if name in found.adapters:
+        raise BadInput(f"the model and an adapter are both called {name}; give one of them another name")
+    with ExitStack() as stack:
+        stack.callback(found.close)
+        models = {}
+        for title, one in {name: found, **found.adapters}.items():
+            engine = stack.enter_context(one.start(options.slots, options.queue, options.exact))
+            models[title] = Served(title, one, engine, None if one is found else name)
+        yield models
+
+
+def setup(models: dict[str, Served], options: Options) -> Host:
     """Binds the address (BadInput if it is taken) and puts the parts together."""
-    service = Service(model, engine, options.name or model.folder.name)
+    service = Service(models)
     limits = {"head_seconds": options.head_seconds, "write_seconds": options.write_seconds, "most": options.connections + HARD}
     gate: Any = None
 
@@ -75,8 +94,9 @@ def setup(model: Model, engine: Engine, options: Options) -> Host:
         log_level="critical", access_log=False, proxy_headers=False, server_header=False, timeout_keep_alive=options.keep_seconds,
         timeout_graceful_shutdown=2, h11_max_incomplete_event_size=32768,
     )  # fmt: skip
-    server = Server(config, engine)
-    app = build(service, options.body_bytes, options.body_seconds)
+    server = Server(config, [one.engine for one in models.values()])
+    service.metrics.connections = lambda: len(server.server_state.connections)
+    app = build(service, options.body_bytes, options.body_seconds, options.queue)
     gate = Gate(app, service, options.key, lambda: len(server.server_state.connections) > options.connections, options.log)
     try:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
@@ -88,12 +108,12 @@ def setup(model: Model, engine: Engine, options: Options) -> Host:
 
 
 @contextmanager
-def hosting(model: Model | str | Path, **options: Any) -> Iterator[Host]:
+def hosting(model: Opened | Model | str | Path, **options: Any) -> Iterator[Host]:
     """A server in a thread of its own, with its parts at hand; `options` are the fields of Options."""
-    model = model if isinstance(model, Model) else load(model)
     chosen = Options(**options)
-    with Engine(model.net, model.tokenizer, chosen.slots, chosen.queue, chosen.exact) as engine:
-        host = setup(model, engine, chosen)
+    found = model if isinstance(model, Opened) else opened(model) if isinstance(model, Model) else open_engine(model)
+    with models_of(found, chosen) as models:
+        host = setup(models, chosen)
         thread = threading.Thread(target=lambda: asyncio.run(host.server.serve([host.socket])), name="bloomery-serve", daemon=True)
         thread.start()
         while not host.server.ready.wait(0.05):
@@ -107,16 +127,17 @@ def hosting(model: Model | str | Path, **options: Any) -> Iterator[Host]:
 
 
 @contextmanager
-def running(model: Model | str | Path, **options: Any) -> Iterator[str]:
+def running(model: Opened | Model | str | Path, **options: Any) -> Iterator[str]:
     """A server in a thread on a free loopback port; gives its address without a path, such as `http://127.0.0.1:40123`."""
     with hosting(model, **options) as host:
         yield host.url
 
 
-def serve(model: Model, options: Options, say: Callable[[str], None], greet: Callable[[Host], None]) -> None:
+def serve(model: Opened, options: Options, say: Callable[[str], None], greet: Callable[[Host], None]) -> None:
     """Serves until SIGTERM or Ctrl-C, then drains: running requests may finish for `drain_seconds`. A second signal ends at once."""
-    with Engine(model.net, model.tokenizer, options.slots, options.queue, options.exact) as engine:
-        host = setup(model, engine, options)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # else each client that leaves early writes lines into the log
+    with models_of(model, options) as models:
+        host = setup(models, options)
         asyncio.run(_until_signal(host, say, greet))
     say("stopped")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from starlette.requests import Request
 
-from bloomery.infer.asks import Ask, End, Piece
-from bloomery.infer.engine import Engine
+from bloomery.infer.asks import Ask, End, Job, Piece
+from bloomery.infer.serving import ServingEngine
 from bloomery.serve.errors import Gone, Refused
 
 
@@ -19,9 +20,9 @@ class Work:
     Raises Gone as soon as the client hangs up. `close` frees the slots of what has not ended; it must be called.
     """
 
-    def __init__(self, engine: Engine, asks: Sequence[Ask], request: Request) -> None:
-        """Raises what `Engine.submit` raises."""
-        self.engine, self.left, self.closed = engine, len(asks), False
+    def __init__(self, engine: ServingEngine, asks: Sequence[Ask], request: Request, ended: Callable[[Job, End, float], None]) -> None:
+        """Raises what `ServingEngine.submit` raises. `ended` hears of every answer that has ended, and when."""
+        self.engine, self.left, self.closed, self.ended = engine, len(asks), False, ended
         self.loop, self.events = asyncio.get_running_loop(), asyncio.Queue()
         self.jobs = engine.submit(asks, [partial(self._hear, which) for which in range(len(asks))])
         self.watch = self.loop.create_task(self._watch(request))
@@ -47,6 +48,7 @@ class Work:
             raise Gone
         if isinstance(event, End):
             self.left -= 1
+            self.ended(self.jobs[which], event, time.perf_counter())
             if event.reason == "failed":
                 raise Refused(500 if self.engine.alive else 503, f"the request failed: {event.error}")
         return which, event

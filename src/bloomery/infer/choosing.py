@@ -1,0 +1,103 @@
+"""The next tokens of several jobs from their logits: overflow and odd filters spoil one of them, not all.
+
+Shapes: N places (a job, and how many tokens after its newest), V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from bloomery.core.rng import torch_rng
+from bloomery.infer.asks import Job, Token, scored
+from bloomery.infer.decoder import draw_tokens, filtered
+from bloomery.seams import Filter
+
+Place = tuple[Job, int]
+
+
+def choose(places: Sequence[Place], logits_NV: Tensor, seen: Mapping[str, Tensor] | None = None) -> list[tuple[Token, str]]:
+    """The token at each place, and what is wrong with it ("" for nothing). `seen` are the logits of other models, (N, V) by name.
+
+    Log-probabilities are told as the model gave them, before guides and filters.
+    """
+    given_NV, logits_NV = logits_NV, allowed(places, logits_NV)
+    best_N = logits_NV.argmax(-1)
+    wrong = ["" if fine else "the model gave no number" for fine in logits_NV.gather(-1, best_N[:, None])[:, 0].isfinite().tolist()]
+    chosen = best_N.tolist()
+    for filters, rows in grouped(places, wrong).items():
+        try:
+            draws = torch.tensor([[number(*places[i])] for i in rows], dtype=torch.float64)
+            own, others = at(rows, len(places), logits_NV, seen)
+            for i, token in zip(rows, draw_tokens(own, None, filters, draws, others).tolist(), strict=True):
+                chosen[i] = token
+        except Exception as error:
+            for i in rows:
+                wrong[i] = f"{type(error).__name__} in the filters"
+    told = logged(places, given_NV, chosen)
+    return [(told.get(i) or Token(chosen[i]), wrong[i]) for i in range(len(places))]
+
+
+def allowed(places: Sequence[Place], logits_NV: Tensor) -> Tensor:
+    """The logits with minus infinity where a job's guide does not let a token stand: that of its newest place, one place a job."""
+    guided = [i for i, (job, _) in enumerate(places) if job.guided is not None]
+    if not guided:
+        return logits_NV
+    logits_NV = logits_NV.clone()
+    for i in guided:
+        job = places[i][0]
+        refused_V = torch.from_numpy(~job.guided.allowed(logits_NV.shape[1], job.ask.stop_ids)).to(logits_NV.device)
+        logits_NV[i].masked_fill_(refused_V, float("-inf"))
+    return logits_NV
+
+
+def grouped(places: Sequence[Place], wrong: Sequence[str]) -> dict[tuple[Filter, ...], list[int]]:
+    """Places of jobs that are sampled, by their filters."""
+    groups: dict[tuple[Filter, ...], list[int]] = {}
+    for i, (job, _) in enumerate(places):
+        if job.ask.filters and not wrong[i]:
+            groups.setdefault(job.ask.filters, []).append(i)
+    return groups
+
+
+def at(rows: list[int], of: int, logits_NV: Tensor, seen: Mapping[str, Tensor] | None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The logits of some places."""
+    if len(rows) == of:
+        return logits_NV, dict(seen or {})
+    return logits_NV[rows], {name: one[rows] for name, one in (seen or {}).items()}
+
+
+def logged(places: Sequence[Place], logits_NV: Tensor, chosen: Sequence[int]) -> dict[int, Token]:
+    """Tokens with log-probabilities, where a job asks for them."""
+    asked = [i for i, (job, _) in enumerate(places) if job.ask.logprobs is not None]
+    if not asked:
+        return {}
+    most = max(places[i][0].ask.logprobs for i in asked)
+    return dict(zip(asked, scored(logits_NV[asked], [chosen[i] for i in asked], most), strict=True))
+
+
+def probabilities(places: Sequence[Place], logits_NV: Tensor, seen: Mapping[str, Tensor] | None = None) -> Tensor:
+    """What guide and filters of each place leave of its distribution, (N, V) fp64; of a greedy job, all on its likeliest token."""
+    logits_NV = allowed(places, logits_NV)
+    found = torch.zeros(logits_NV.shape, dtype=torch.float64, device=logits_NV.device)
+    found.scatter_(1, logits_NV.argmax(-1, keepdim=True), 1.0)
+    for filters, rows in grouped(places, [""] * len(places)).items():
+        own, others = at(rows, len(places), logits_NV, seen)
+        found[rows] = filtered(own, None, filters, others).softmax(-1).double()
+    return found
+
+
+def number(job: Job, ahead: int = 0) -> float:
+    """The uniform number for a job's token after next; all are drawn at once, as the decoder does."""
+    if not job.draws:
+        job.draws = torch.rand(job.limit, dtype=torch.float64, generator=torch_rng(job.ask.rng)).tolist()
+    return job.draws[len(job.ids) + ahead]
+
+
+def inverted(weights_NV: Tensor, draws_N1: Tensor) -> list[list[int]]:
+    """One token for each row of weights, at a share of their cumulative sum: N lists of one."""
+    reached = weights_NV.cumsum(-1)
+    found = torch.searchsorted(reached, draws_N1.to(reached.device) * reached[:, -1:], right=True)
+    return found.clamp_(max=reached.shape[1] - 1).tolist()

@@ -1,0 +1,149 @@
+"""A whole step of the running batch as one compiled graph: embedding, every layer over its pages, and the logits.
+
+An eager step of a model that fits into a cache is mostly the handing out of small operations, and its attention copies all pages together
+before it multiplies. Compiled, a step reads each page where it lies. Its shapes are fixed but for the number of pages, so one graph serves
+all lengths; there is one for each number of rows and of new tokens.
+
+Shapes: B rows, T new tokens of each row, H query heads, K key heads, G query heads per key head, E head width, P tokens of a page, N pages
+of the longest row, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.core.errors import BadInput
+from bloomery.core.machine import compiler
+from bloomery.infer.memory import FAR, Memory
+from bloomery.infer.pages import PAGE, SCRATCH
+from bloomery.infer.slots import Slots
+from bloomery.infer.weights import Half
+from bloomery.nn.model import Transformer
+
+PAYS_FROM = 2e7  # matmul parameters: below this an eager step is short, and compiling takes longer than most servers would gain from it
+BACKEND = "inductor"
+GRAPHS = 64  # of one process at most: every engine has a few
+
+
+def worthwhile(wish: bool | None, net: Transformer) -> bool:
+    """Whether steps are compiled: as wished; without a wish, where there is a compiler and the model is large enough.
+
+    BadInput where it is wished and there is no compiler.
+    """
+    if wish and compiler() is None:
+        raise BadInput("compiled: there is no C++ compiler on PATH; install one, or leave steps eager (compiled: false)")
+    if wish is not None:
+        return wish
+    return net.embed.weight.device.type == "cpu" and compiler() is not None and net.cfg.matmul_parameters() >= PAYS_FROM
+
+
+class Compiled:
+    """Steps of one network over the pages of `slots`. `seconds` is what compiling took."""
+
+    def __init__(self, net: Transformer, slots: Slots, memory: Memory) -> None:
+        self.slots, self.memory, self.seconds = slots, memory, 0.0
+        for unit in net.modules():
+            if isinstance(unit, Half):
+                unit.plain()
+        frozen = net.embed.weight.dtype == torch.bfloat16
+        self._one, self._many = (_compiled(net, one) for one in (False, frozen))
+
+    def prepare(self, rows: Sequence[int], widths: Sequence[int] = (1,)) -> float:
+        """Compiles steps of so many rows and new tokens now; their seconds. Idle rows alone are stepped, so nothing is changed."""
+        began = time.perf_counter()
+        with _plain():
+            for count in rows:
+                for width in widths:
+                    tokens, first = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+                    for pages in (2, 4):
+                        self._call(tokens, torch.full((count, pages), SCRATCH), first)
+        self.seconds += time.perf_counter() - began
+        return self.seconds
+
+    def __call__(self, tokens: list[list[int]], pages: int, offset: int = 0) -> Tensor:
+        """Logits (B, T, V) of a step that `Slots.begin` has made room for, `offset` tokens after the newest that count."""
+        rows = len(tokens)
+        with _plain():
+            table_BN = torch.empty(rows, pages, dtype=torch.int64).copy_(self.slots.table[:rows, :pages])  # whose strides are always alike
+            return self._call(torch.tensor(tokens), table_BN, self.slots.next[:rows] + offset)
+
+    def _call(self, tokens_BT: Tensor, table_BN: Tensor, first_B: Tensor) -> Tensor:
+        memory = self.memory
+        torch._dynamo.mark_dynamic(table_BN, 1)
+        run = self._one if tokens_BT.numel() == 1 else self._many
+        return run(memory.keys, memory.values, memory.turns, memory.last, table_BN, first_B, tokens_BT)
+
+
+def _compiled(net: Transformer, frozen: bool) -> Callable[..., Tensor]:
+    options = {"cpp_wrapper": True, "freezing": frozen} if BACKEND == "inductor" else None
+    return torch.compile(Whole(net).eval(), dynamic=False, fullgraph=True, backend=BACKEND, options=options)
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """No gradients, and tensors that a graph may change in place."""
+    with torch.inference_mode(False), torch.no_grad(), torch._dynamo.config.patch(recompile_limit=GRAPHS):
+        yield
+
+
+class Whole(nn.Module):
+    """From tokens to logits. Of a lone token's graph the weights are inputs; in that of many they are constants, which the compiler lays
+    out for its products: a second copy of what is in bfloat16."""
+
+    def __init__(self, net: Transformer) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, keys: list[Tensor], values: list[Tensor], turns: Tensor | None, last: int, table_BN: Tensor, first_B: Tensor,
+        tokens_BT: Tensor,
+    ) -> Tensor:  # fmt: skip
+        return self.net.logits(self.net.steps(tokens_BT, Traced(keys, values, turns, last, table_BN, first_B, tokens_BT.shape[1])))
+
+
+class Traced:
+    """The cache of a step as a compiler sees it: what `memory.Step` is to an eager one."""
+
+    def __init__(
+        self, keys: list[Tensor], values: list[Tensor], turns: Tensor | None, last: int, table_BN: Tensor, first_B: Tensor, length: int
+    ) -> None:  # fmt: skip
+        self.keys, self.values, self.table = keys, values, table_BN
+        places = first_B[:, None] + torch.arange(length)
+        self.page, self.slot = table_BN.gather(1, places // PAGE), places % PAGE
+        order = torch.arange(PAGE) + PAGE * torch.arange(table_BN.shape[1])[:, None]
+        self.away_BTNP = places[:, :, None, None] - order
+        self.positions = places.clamp(max=last)
+        self.cos, self.sin = (None, None) if turns is None else turns[self.positions].unbind(2)
+
+    def attend(
+        self, layer: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int = 0, cap: float = 0.0, scale: float | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Keeps the new keys and values of a layer; the attention of its rows over their pages, (B, T, H x E)."""
+        B, T, H, E = q_BTHE.shape
+        K = k_BTKE.shape[2]
+        self.keys[layer][self.page, :, self.slot] = k_BTKE
+        self.values[layer][self.page, :, self.slot] = v_BTKE
+        q = (q_BTHE.float() * (E**-0.5 if scale is None else scale)).view(B, T, K, H // K, E)
+        k_BNKPE, v_BNKPE = self.keys[layer][self.table], self.values[layer][self.table]
+        scores = (q[:, :, None, :, :, None] * k_BNKPE[:, None, :, :, None].float()).sum(-1)  # (B, T, N, K, G, P)
+        scores = scores.permute(0, 1, 3, 4, 2, 5)
+        if cap:
+            scores = cap * torch.tanh(scores / cap)
+        seen = (self.away_BTNP >= 0) & (self.away_BTNP < (window or FAR))
+        scores = torch.where(seen[:, :, None, None], scores, float("-inf")).flatten(-2)
+        raised = (scores - scores.amax(-1, keepdim=True)).exp()
+        weight = raised / raised.sum(-1, keepdim=True)
+        weight = (weight if weigh is None else weigh(weight)).unflatten(-1, (-1, PAGE))  # (B, T, K, G, N, P)
+        v = v_BNKPE.permute(0, 2, 1, 3, 4)[:, None, :, None].float()  # (B, 1, K, 1, N, P, E)
+        return (weight[..., None] * v).sum((-3, -2)).to(q_BTHE.dtype).reshape(B, T, H * E)
+
+
+def fitting(rows: int, graphs: Sequence[int]) -> int:
+    """The smallest number of rows that is compiled and holds so many."""
+    return next(count for count in sorted(graphs) if count >= rows)

@@ -1,0 +1,133 @@
+"""One model of a server: its engine and its words, and how requests become what the engine is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from bloomery.core.errors import BadInput
+from bloomery.infer.asks import Ask, TooLong
+from bloomery.infer.engines import Opened
+from bloomery.infer.guide import Guide
+from bloomery.infer.model import sampling
+from bloomery.infer.serving import ServingEngine
+from bloomery.seams import Filter, Rng
+from bloomery.serve.calls import CallFormat
+from bloomery.serve.errors import Refused
+from bloomery.serve.requests import ChatRequest, Chosen, Common, CompletionRequest
+
+INLINE = 2048  # characters that are encoded at once; longer texts go to a thread, so that no client waits for another's prompt
+COLDEST = 1e-4  # below, a temperature is the limit that it stands for: the likeliest token
+COMPLETION_TOKENS = 16  # the protocol's default of /v1/completions; a chat's is all the room there is
+filters_of = lru_cache(256)(sampling)  # equal requests share their filters, so that the engine applies them together
+
+
+@dataclass
+class Served:
+    """A model under a name, behind an engine; `parent` is the name of an adapter's base."""
+
+    name: str
+    opened: Opened
+    engine: ServingEngine
+    parent: str | None = None
+
+    def card(self, made: int) -> dict[str, Any]:
+        """What /v1/models tells."""
+        told = {"id": self.name, "object": "model", "created": made, "owned_by": "bloomery", "max_model_len": self.engine.context}
+        return {**told, "engine": self.engine.kind, "parent": self.parent}
+
+    @cached_property
+    def calls(self) -> CallFormat:
+        """How the model writes calls of tools; BadInput where its template has no form for them."""
+        return CallFormat.of(self.opened.template, self.opened.special)
+
+    # ---- prompts as ids -------------------------------------------------------------------------------------------------
+
+    async def prompts(self, given: str | list[Any]) -> list[tuple[int, ...]]:
+        """Texts or ids, one or many, as ids; texts are plain text, with the special tokens that the tokenizer adds."""
+        if isinstance(given, str) or not given or isinstance(given[0], int):
+            given = [given]
+        if all(isinstance(one, str) for one in given):
+            encode = self.opened.tokenizer.encode_batch  # gives up Python's lock, which `encode` does not
+            if sum(map(len, given)) <= INLINE:
+                return [tuple(one.ids) for one in encode(given)]
+            return [tuple(one.ids) for one in await asyncio.to_thread(encode, given)]
+        return [tuple(one) for one in given]
+
+    async def conversation(self, asked: ChatRequest) -> tuple[int, ...]:
+        """A conversation through the model's own template, with the tools that are on offer."""
+        template = self.opened.template
+        if template is None:
+            message = f"the model {self.name} has no chat template; use /v1/completions, or a model that was tuned on conversations"
+            raise Refused(400, message, "messages", "no_chat_template")
+        messages, tools = [one.told() for one in asked.messages], asked.offered
+        try:
+            if tools:
+                _ = self.calls  # a template that cannot write calls is refused before anything is read
+            if sum(len(one["content"]) for one in messages) <= INLINE and not tools:
+                return tuple(template.prompt(messages))
+            return tuple(await asyncio.to_thread(template.prompt, messages, tools or None))
+        except BadInput as wrong:
+            raise Refused(400, str(wrong), "tools" if tools else "messages") from None
+
+    # ---- requests as asks -----------------------------------------------------------------------------------------------
+
+    async def guide(self, asked: Common) -> Guide | None:
+        """What the answer must look like, compiled; Refused (400) where it cannot be followed."""
+        found, param = asked.guide, "structured_outputs" if asked.structured_outputs else "response_format"
+        try:
+            if isinstance(asked, ChatRequest) and (asked.tool_choice == "required" or isinstance(asked.tool_choice, Chosen)):
+                param, tools = "tools", asked.offered
+                if isinstance(asked.tool_choice, Chosen):
+                    tools = [one for one in tools if one["function"]["name"] == asked.tool_choice.function.name]
+                several = asked.tool_choice == "required" and asked.parallel_tool_calls is not False
+                found = self.calls.guide(tools, several)
+            if found is not None:
+                await asyncio.to_thread(self.engine.guided, found)
+        except BadInput as wrong:
+            raise Refused(400, str(wrong), param) from None
+        return found
+
+    def asks(self, asked: CompletionRequest | ChatRequest, prompts: Sequence[tuple[int, ...]], guide: Guide | None = None) -> list[Ask]:
+        """`n` for each prompt, in order; the streams of random numbers are those of `Model.generate` with the same seed."""
+        chat = isinstance(asked, ChatRequest)
+        limit = asked.max_tokens if asked.max_tokens is not None else self.engine.context if chat else COMPLETION_TOKENS
+        if chat and asked.max_completion_tokens is not None:
+            limit = asked.max_completion_tokens
+        seed = Rng((secrets.randbits(63) if asked.seed is None else asked.seed, "generate"))
+        logprobs = (asked.top_logprobs or 0 if asked.logprobs else None) if chat else asked.logprobs
+        echo = not chat and bool(asked.echo) and logprobs is not None
+        common = {"limit": limit, "filters": self.filters(asked), "stop": asked.stops, "stop_ids": self.opened.stops, "guide": guide}
+        many = [prompt for prompt in prompts for _ in range(asked.n or 1)]
+        return [
+            Ask(prompt, **common, rng=seed.child("prompt", i), logprobs=logprobs, echo=echo, live=bool(asked.stream))
+            for i, prompt in enumerate(many)
+        ]
+
+    def filters(self, asked: Common) -> tuple[Filter, ...]:
+        """What the sampling fields come to; temperature is 1 where none is given, as in OpenAI's interface."""
+        temperature = 1.0 if asked.temperature is None else asked.temperature
+        if temperature < COLDEST or asked.top_p == 0:
+            return ()
+        top_k = asked.top_k if asked.top_k is not None and asked.top_k > 0 else None
+        top_p = asked.top_p if asked.top_p is not None and asked.top_p < 1 else None
+        return filters_of(temperature, top_k, top_p)
+
+    def echoed(self, asked: CompletionRequest, prompts: Sequence[tuple[int, ...]]) -> list[str]:
+        """The prompts as `echo` gives them back: texts as they came."""
+        if isinstance(asked.prompt, str):
+            return [asked.prompt]
+        if asked.prompt and all(isinstance(one, str) for one in asked.prompt):
+            return list(asked.prompt)
+        return [self.opened.tokenizer.decode(list(ids), skip_special_tokens=True) for ids in prompts]
+
+
+def refusal(wrong: BadInput, param: str) -> Refused:
+    """What the engine refuses, as clients know it."""
+    if isinstance(wrong, TooLong):
+        return Refused(400, str(wrong), param, "context_length_exceeded")
+    return Refused(400, str(wrong), param)

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from small_engine import WARM, WORDS, asks_of, idle, make, run
+
+from bloomery.core.errors import BadInput
+from bloomery.core.machine import compiler
+from bloomery.infer import compiled
+from bloomery.infer.compiled import fitting, worthwhile
+from bloomery.infer.engine import Engine
+from bloomery.infer.speculation import PromptLookup
+from bloomery.infer.weights import pack
+
+torch.set_num_threads(1)
+
+
+def test_compiling_is_left_where_it_does_not_pay(monkeypatch):
+    net = make()
+    assert not worthwhile(None, net) and not worthwhile(False, net)
+    monkeypatch.setattr(compiled, "PAYS_FROM", 1e3)
+    monkeypatch.setattr(compiled, "compiler", lambda: "g++")
+    assert worthwhile(None, net) and worthwhile(True, net)
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
+    assert not worthwhile(None, net)
+    with pytest.raises(BadInput, match="no C\\+\\+ compiler"):
+        worthwhile(True, net)
+    assert fitting(1, (8, 1)) == 1 and fitting(2, (8, 1)) == 8
+
+
+@pytest.mark.parametrize(("exact", "guess"), [(True, None), (False, PromptLookup(2, 2, 1))], ids=["exact", "guessing"])
+def test_traced_steps_write_what_eager_ones_write(exact, guess, monkeypatch):
+    """The graph that is compiled, run operation by operation, which takes a compiler no time; and it is made when the engine starts."""
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    monkeypatch.setattr(compiled, "compiler", lambda: "g++")
+    net = make(context=48, layers=2, windows=(0, 9), score_cap=4.0)
+    with Engine(net, WORDS, slots=3, queue=20) as engine:
+        plain = [[one.end() for one in run(engine, asks_of(filters))] for filters in ((), WARM)]
+    with Engine(net, WORDS, slots=3, queue=20, compiled=True, exact=exact, guess=guess) as engine:
+        assert engine.compile_seconds > 0
+        torch._dynamo.utils.counters.clear()
+        found = [[one.end() for one in run(engine, asks_of(filters))] for filters in ((), WARM)]
+        assert idle(engine) and not torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    same(found, plain)
+
+
+def same(found, plain):
+    for ours, theirs in zip(found, plain, strict=True):
+        assert [one.ids for one in ours] == [one.ids for one in theirs]
+        for one, want in zip(ours, theirs, strict=True):
+            assert [token.logp for token in one.tokens] == pytest.approx([token.logp for token in want.tokens], abs=1e-5)
+
+
+@pytest.mark.wide
+@pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("changes", [{}, {"windows": (9, 0), "qk_norm": True}, {"experts": 3, "top": 2}, {"positions": "learned"}])
+@pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4"])
+def test_every_kind_of_step_compiles(changes, weights):
+    net = make(context=48, width=64, ffn=64, vocab=320, **changes)
+    if weights:
+        net = net.bfloat16() if weights == "bf16" else net
+        pack(net, weights, group=32)
+    guess = PromptLookup(2, 2, 1)
+    with Engine(net, WORDS, slots=3, queue=20, guess=guess) as engine:
+        plain = [one.end() for one in run(engine, asks_of(()))]
+    with Engine(net, WORDS, slots=3, queue=20, guess=guess, compiled=True, exact=False) as engine:
+        found = [one.end() for one in run(engine, asks_of(()))]
+    if weights == "bf16":  # rounded in another order
+        assert sum(a.ids[:3] == b.ids[:3] for a, b in zip(found, plain, strict=True)) > len(plain) / 2
+    else:
+        same([found], [plain])

@@ -1,0 +1,248 @@
+"""Which engine runs what, vLLM's behind a stand-in of its documented interface, and adapters over one base."""
+
+import json
+import sys
+import threading
+
+import pytest
+import stand_in_vllm
+import torch
+
+from bloomery.core.errors import BadInput
+from bloomery.data.tokenizer import learn
+from bloomery.infer import engines, vllm_engine
+from bloomery.infer.asks import Ask, End
+from bloomery.infer.engines import adapted, open_engine, opened, with_adapters
+from bloomery.infer.guide import Guide
+from bloomery.infer.model import load, sampling
+from bloomery.infer.serving import told
+from bloomery.nn import lora, peft
+from bloomery.nn.config import Config
+from bloomery.nn.hf import to_hf
+from bloomery.nn.model import Transformer
+from bloomery.nn.saving import save
+from bloomery.seams import Rng
+
+torch.set_num_threads(1)
+
+
+def network() -> Transformer:
+    net = Transformer(Config(vocab=280, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=96), Rng((7,)))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(6.0) if p.dim() > 1 else None
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The same random model in both formats."""
+    root = tmp_path_factory.mktemp("engines")
+    for name in ("words", "native", "theirs"):
+        (root / name).mkdir()
+    learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 280).save(root / "words")
+    learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 280).save(root / "native")
+    net = network()
+    save(net, root / "native")
+    to_hf(net, root / "words", root / "theirs")
+    return root
+
+
+@pytest.fixture
+def vllm(monkeypatch, folders):
+    """The stand-in in vLLM's place; gives the module."""
+    made = stand_in_vllm.modules(load(folders / "native").net)
+    for name, module in made.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return made["vllm"]
+
+
+class Answers:
+    """Collects what is delivered for several asks."""
+
+    def __init__(self, engine, asks) -> None:
+        self.events, self.done = [[] for _ in asks], threading.Event()
+        self.jobs = engine.submit(asks, [lambda event, i=i: self.hear(i, event) for i in range(len(asks))])
+
+    def hear(self, which, event) -> None:
+        self.events[which].append(event)
+        if all(one and isinstance(one[-1], End) for one in self.events):
+            self.done.set()
+
+    def ends(self) -> list[End]:
+        assert self.done.wait(30)
+        return [one[-1] for one in self.events]
+
+
+# ---- the choice -----------------------------------------------------------------------------------------------------
+
+
+def test_the_native_engine_runs_what_no_other_reads(folders):
+    assert engines.choice(folders / "native", "auto") == ("native", "no other engine reads this folder")
+    assert engines.choice(folders / "theirs", "auto") == ("native", "vLLM is not installed")
+    assert engines.choice(folders / "theirs", "native") == ("native", "asked for")
+
+
+def test_a_gguf_file_is_llama_cpps(tmp_path, folders):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    for where in (tmp_path, file):
+        assert engines.choice(where, "auto") == ("llama.cpp", "model.gguf is a file for it")
+        assert engines.choice(where, "llama.cpp")[0] == "llama.cpp"
+        for other in ("native", "vllm"):
+            with pytest.raises(BadInput, match=r"is for llama\.cpp; say --engine llama\.cpp"):
+                engines.choice(where, other)
+    with pytest.raises(BadInput, match=r"holds no GGUF file, which is what llama\.cpp runs; export the model to gguf first"):
+        engines.choice(folders / "native", "llama.cpp")
+    (tmp_path / "other.gguf").write_bytes(b"GGUF")
+    with pytest.raises(BadInput, match="holds 2 GGUF files; name one of them"):
+        engines.choice(tmp_path, "auto")
+    with pytest.raises(BadInput, match=r"choose one of auto, native, llama\.cpp, vllm"):
+        open_engine(folders / "native", "tgi")
+
+
+def test_vllm_is_chosen_where_it_can_run(folders, vllm, monkeypatch):
+    assert engines.choice(folders / "theirs", "auto") == ("native", "vLLM is installed, and there is no GPU for it")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert engines.choice(folders / "theirs", "auto") == ("vllm", "a folder in Hugging Face's format, and a GPU")
+    assert engines.choice(folders / "native", "auto")[0] == "native"
+    with pytest.raises(BadInput, match="is not in Hugging Face's format, which is what vLLM reads"):
+        engines.choice(folders / "native", "vllm")
+
+
+def test_without_vllm_it_is_refused_in_one_sentence(folders):
+    with pytest.raises(BadInput, match="the package vllm is not installed; install it on a machine with a GPU, or say --engine native"):
+        open_engine(folders / "theirs", "vllm")
+
+
+# ---- vLLM, by its documented interface ------------------------------------------------------------------------------
+
+
+def test_vllm_gives_what_the_native_engine_gives(folders, vllm):
+    ours, theirs = opened(load(folders / "native")), open_engine(folders / "theirs", "vllm")
+    assert theirs.context == 96 and theirs.stops == ours.stops and theirs.why == "asked for"
+    prompts = ["some words", "def f(", "x", "return some"]
+    asks = [
+        Ask(tuple(ours.tokenizer.encode(p).ids), 10 + 5 * i, stop=("e x",), stop_ids=ours.stops, logprobs=2, echo=True, live=True)
+        for i, p in enumerate(prompts)
+    ]
+    with ours.start(2, 10, True) as native, theirs.start(2, 10, True) as other:
+        assert other.kind == "vllm" and "stand-in" in other.told
+        want, found = Answers(native, asks), Answers(other, asks)
+        for mine, yours in zip(want.ends(), found.ends(), strict=True):
+            assert (mine.text, mine.ids, mine.reason) == (yours.text, yours.ids, yours.reason)
+            for a, b in zip([*mine.prompt, *mine.tokens], [*yours.prompt, *yours.tokens], strict=True):
+                assert (a.id, a.start) == (b.id, b.start) and [i for i, _ in a.top] == [i for i, _ in b.top]
+                assert a.logp == b.logp or a.logp == pytest.approx(b.logp, abs=2e-5)
+        for mine, yours in zip(want.events, found.events, strict=True):
+            assert [one.text for one in mine[:-1]] == [one.text for one in yours[:-1]]
+        assert not other._inner.running and not other._jobs
+
+
+def test_vllm_is_asked_for_what_was_asked(folders, vllm):
+    found = open_engine(folders / "theirs", "vllm")
+    guide = Guide.schema({"type": "object"})
+    asks = [
+        Ask((5, 6), 3, sampling(0.7, 5, 0.9), Rng((1,)), stop_ids=found.stops, guide=guide), Ask((5, 6), 3, rng=Rng((2,))), Ask((5,), 0),
+    ]  # fmt: skip
+    with found.start(3, 3, True) as engine:
+        ends = Answers(engine, asks).ends()
+        first, second, third = engine._inner.seen
+        assert (first.temperature, first.top_k, first.top_p) == (0.7, 5, 0.9) and first.stop_token_ids == sorted(found.stops)
+        assert json.loads(first.structured_outputs.json)["type"] == "object" and first.structured_outputs.regex is None
+        assert second.temperature == 0.0 and second.structured_outputs is None and first.seed != second.seed and first.seed >= 0
+        assert third.max_tokens == 1 and ends[2].ids == ()
+        assert not any(one.detokenize for one in engine._inner.seen)
+
+
+def test_vllm_refuses_what_it_has_not(folders, vllm):
+    class Odd:
+        reads = ("logits:net",)
+
+    found = open_engine(folders / "theirs", "vllm")
+    with found.start(1, 1, True) as engine:
+        for filters, says in (((Odd(),), "no sampling by Odd"), (sampling(0.7, 5)[::-1], "in this order")):
+            with pytest.raises(BadInput, match=says):
+                engine.submit([Ask((5,), 1, filters)], [print])
+
+
+def test_hang_ups_reach_vllm(folders, vllm):
+    found, heard = open_engine(folders / "theirs", "vllm"), threading.Event()
+    with found.start(1, 1, True) as engine:
+        job = engine.submit([Ask((5, 6), 90, live=True)], [lambda event: heard.set()])[0]
+        assert heard.wait(20)
+        engine.cancel(job)
+        assert len(Answers(engine, [Ask((5, 6), 3)]).ends()[0].ids) == 3
+        assert engine._inner.aborted[0] == "bloomery-0" and not job.ended
+    assert vllm_engine.installed()
+
+
+# ---- one answer at a time, and adapters ---------------------------------------------------------------------------
+
+
+def test_pieces_of_one_answer(folders):
+    found = opened(load(folders / "native"))
+    ask = Ask(tuple(found.tokenizer.encode("some words").ids), 30, sampling(0.8), Rng((3, "generate")).child("prompt", 0))
+    with found.start(1, 0, False) as engine:
+        pieces = list(told(engine, ask))
+        assert len(pieces) > 3 and "".join(pieces) == found.model.generate(["some words"], 30, temperature=0.8, seed=3)[0].text
+        for piece in told(engine, ask):
+            assert piece
+            break  # whoever leaves frees the slot
+        assert "".join(told(engine, ask)) == "".join(pieces)
+
+
+def test_weights_are_the_native_engines_alone(folders, adapters, vllm):
+    found = open_engine(folders / "native", weights="int8")
+    with found.start(1, 0, False) as engine:
+        assert "bfloat16" in engine.told and "".join(told(engine, Ask((1, 5, 6), 30)))
+    with pytest.raises(BadInput, match="adapters need the weights that they were trained beside"):
+        with_adapters(found, adapters)
+    with pytest.raises(BadInput, match=r"--weights is for the native engine, and .*theirs is run by vllm"):
+        open_engine(folders / "theirs", "vllm", weights="int8")
+
+
+@pytest.fixture(scope="module")
+def adapters(folders):
+    """Two adapters of the base; the second holds the embedding whole."""
+    for name, whole in (("low", False), ("whole", True)):
+        net = load(folders / "native").net
+        net.requires_grad_(False)
+        for unit, held in lora.parts(net).items():
+            if unit.endswith("mlp.down"):
+                parts = [lora.Part(part, rows, 4, 8.0) for part, rows, _ in held]
+                made = lora.LoraLinear(net.get_submodule(unit), parts, rng=Rng((name, unit)))
+                with torch.no_grad():
+                    for b in made.b.values():
+                        b.normal_(0, 0.3, generator=torch.Generator().manual_seed(len(name)))
+                net.set_submodule(unit, made)
+        if whole:
+            with torch.no_grad():
+                net.embed.weight.mul_(1.1)
+            net.embed.weight.requires_grad_(True)
+        (folders / name).mkdir()
+        peft.save(net, folders / name, str(folders / "native"))
+    return {name: folders / name for name in ("low", "whole")}
+
+
+def test_adapters_share_the_bases_weights_and_leave_it_alone(folders, adapters):
+    base = load(folders / "native")
+    before = base.generate(["some words"], 20)[0].text
+    linear = "blocks.0.mixer.qkv"
+    for name, folder in adapters.items():
+        made = adapted(base, folder)
+        want = load(folder)
+        assert torch.equal(made.logits([[1, 5, 6]]), want.logits([[1, 5, 6]]))
+        assert made.net.get_submodule(linear).weight.data_ptr() == base.net.get_submodule(linear).weight.data_ptr()
+        assert (made.net.embed.weight.data_ptr() == base.net.embed.weight.data_ptr()) == (name == "low")
+        assert not torch.equal(made.logits([[1, 5, 6]]), base.logits([[1, 5, 6]]))
+    assert base.generate(["some words"], 20)[0].text == before == load(folders / "native").generate(["some words"], 20)[0].text
+
+
+def test_adapters_are_refused_by_name(folders, adapters, vllm):
+    found = with_adapters(opened(load(folders / "native")), adapters)
+    assert list(found.adapters) == ["low", "whole"] and found.adapters["low"].engine == "native"
+    with pytest.raises(BadInput, match="holds no adapter"):
+        with_adapters(opened(load(folders / "native")), {"x": folders / "native"})
+    with pytest.raises(BadInput, match="adapters are run by the native engine, and theirs by vllm"):
+        with_adapters(open_engine(folders / "theirs", "vllm"), adapters)
