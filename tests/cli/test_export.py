@@ -51,7 +51,7 @@ def test_gguf_and_huggingface(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--format", "onnx"], "'huggingface', 'gguf' or 'compressed-tensors'"),
+        (["--format", "onnx"], "'compressed-tensors', 'gptq' or 'torchao'"),
         (["--format", "gguf", "--type", "Q2_K"], "Q4_0"),
         (["--type", "Q8_0"], "type and embedding are of the format gguf"),
         (["--data", "nothing"], "nothing"),

@@ -7,7 +7,7 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.data.tokenizer import learn
-from bloomery.nn import gguf
+from bloomery.nn import gguf, gguf_blocks
 from bloomery.nn.config import Config
 from bloomery.nn.gguf_words import read_words
 from bloomery.nn.model import Transformer
@@ -53,19 +53,12 @@ def folder(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
-def test_our_reading_of_blocks_is_that_of_the_package(kind):
-    values = np.random.default_rng(0).normal(size=(6, 96)).astype(np.float32)
-    data = package.quants.quantize(values, package.GGMLQuantizationType[kind])
-    assert np.array_equal(gguf.meaning(data, kind), package.quants.dequantize(data, package.GGMLQuantizationType[kind]))
-
-
 @pytest.mark.parametrize(("kind", "bits"), [("Q8_0", 8), ("Q4_0", 4)])
 @pytest.mark.parametrize(("columns", "group"), [(96, 32), (128, 64), (160, 64), (96, 96)])
 def test_codes_go_into_blocks_without_a_change(kind, bits, columns, group):
     packed = packed_of(5, columns, bits, group)
     assert gguf.fits(packed, kind)
-    data = gguf.blocks(packed.codes_OI.numpy(), packed.scale_OG.numpy(), group, kind)
+    data = gguf_blocks.coded(packed.codes_OI.numpy(), packed.scale_OG.numpy(), group, kind)
     assert np.array_equal(package.quants.dequantize(data, package.GGMLQuantizationType[kind]), packed.dense().numpy())
 
 
@@ -78,7 +71,7 @@ def test_codes_that_a_block_cannot_say_are_refused():
     assert not gguf.fits(Packed(good.codes_OI, good.scale_OG, None, 4, 32, torch.arange(96)), "Q4_0")
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0", "Q4_K"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_there_and_back(tmp_path, folder, name, kind):
     cfg, file = CONFIGS[name], tmp_path / "model.gguf"
@@ -129,6 +122,9 @@ def test_rows_that_are_no_multiple_of_32_stay_fp16():
     types = {one.name: one.type for one in gguf.contents(net_of(cfg), {}, "Q4_0", "Q8_0")}
     assert types["blk.0.ffn_down.weight"] == "F16" and types["blk.0.ffn_up.weight"] == "Q4_0"
     assert types["token_embd.weight"] == "Q8_0" and types["blk.0.attn_norm.weight"] == "F32"
+    wide = Config(**(SHAPE | {"ffn": 256}))
+    types = {one.name: one.type for one in gguf.contents(net_of(wide), {}, "Q4_K", "F16")}
+    assert types["blk.0.ffn_down.weight"] == "Q4_K" and types["blk.0.ffn_up.weight"] == "Q8_0"
 
 
 def test_a_weight_beyond_fp16_is_refused_by_name():

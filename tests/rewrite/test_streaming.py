@@ -39,7 +39,10 @@ def texts(count: int = 6, length: int = 24) -> list[torch.Tensor]:
     return [torch.randint(0, 61, (length,), generator=g) for _ in range(count)]
 
 
-@pytest.mark.parametrize("cfg", [CFG, MIXED, dataclasses.replace(CFG, tied=False)], ids=["llama", "experts", "untied"])
+BIASED = dataclasses.replace(CFG, tied=False, qkv_bias=True)
+
+
+@pytest.mark.parametrize("cfg", [CFG, MIXED, BIASED], ids=["llama", "experts", "untied-biases"])
 @pytest.mark.parametrize("method", [RTN(4, 16), GPTQ(4, 16)], ids=["rtn", "gptq"])
 def test_the_folder_is_what_compressing_in_memory_would_have_written(tmp_path, cfg, method):
     (tmp_path / "source").mkdir(), (tmp_path / "whole").mkdir(), (tmp_path / "out").mkdir()

@@ -117,7 +117,7 @@ def test_prune_then_quantize_keeps_the_zeros_and_each_step_tells_its_own(words, 
     assert 8.5 < first.facts["linear_bits_per_weight"] < 9.5
     pruned = Artifact("2" * 64, first.out, {"kind": "model", "facts": first.facts})
     second = ran(Compress(pruned, data, GPTQ(8, keep_zeros=True), samples=30), tmp_path / "small")
-    assert second.facts["copy"]["of"] == pruned.name and second.facts["copy"]["label"] == "GPTQ 8-bit, groups of 32"
+    assert second.facts["copy"]["of"] == pruned.name and second.facts["copy"]["label"] == "GPTQ 8-bit, groups of 32, zeros kept"
     before, after = load(first.out), load(second.out)
     for site, unit in sites(before):
         if site.kind == "linear":

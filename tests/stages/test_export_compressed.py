@@ -1,4 +1,4 @@
-"""The compressed-tensors format of `export`: codes that transformers reads back."""
+"""The formats of `export` that hold codes: compressed-tensors and torchao, which transformers reads back, and the layout of GPTQ."""
 
 import pytest
 import torch
@@ -8,11 +8,14 @@ from bloomery.core.errors import BadInput, CheckFailed
 from bloomery.core.job import Job
 from bloomery.core.store import Artifact
 from bloomery.data.tokenizer import learn
+from bloomery.infer.model import load
+from bloomery.infer.players import open_player
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.packed import Packed, Quantized
 from bloomery.nn.saving import save
 from bloomery.seams import Rng
+from bloomery.stages.chain import kind_of
 from bloomery.stages.export import Export
 
 torch.set_num_threads(1)
@@ -79,3 +82,40 @@ def test_a_dense_model_is_refused(tmp_path):
     stage = Export(model(tmp_path, Config(**SHAPE), bits=0), format="compressed-tensors")
     with pytest.raises(BadInput, match="give what a compress step made"):
         stage.run(job(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("form", ["gptq", "torchao"])
+def test_other_formats_hold_the_same_codes(tmp_path, form, zeros, capfd):
+    source, made = model(tmp_path, Config(**SHAPE), zeros=zeros), job(tmp_path / "out")
+    stage = Export(source, format=form)
+    stage.run(made)
+    stage.check(made.out, made)
+    made.demand()
+    values, copy = {one["name"]: one["value"] for one in made.checks}, made.facts["copy"]
+    assert copy["kl"] < 1e-10 and copy["agreement"] > 0.99 and copy["label"].startswith(form)
+    assert values["texts with other token ids in transformers"] == 0
+    if form == "gptq":
+        assert values["tensors that differ after unpacking by the written layout"] == 0 and "gptqmodel alone" in copy["note"]
+        assert copy["bytes"] < 0.5 * 4 * source.facts["parameters"]
+    else:
+        assert copy["engine"] == "transformers" and copy["decode_tokens_per_second"] > 0 < copy["source_decode_tokens_per_second"]
+        assert values["largest logit difference of our net with torchao's tensors, real tokens"] < 1e-5
+    player = open_player(made.out)
+    with torch.inference_mode():
+        found = player.logits([1, 5, 6, 7])
+    assert float((found - load(source.folder).logits([1, 5, 6, 7])).abs().max()) < 1e-5
+    assert ("layout of GPTQ" in player.note) is (form == "gptq") and player.encode("some words") == load(source.folder).encode("some words")
+    assert kind_of(Artifact("1" * 64, made.out, {"stage": "export", "facts": {}})) == f"export {form}"
+
+
+def test_a_changed_code_fails_in_the_layout_of_gptq(tmp_path):
+    source, made = model(tmp_path, Config(**SHAPE)), job(tmp_path / "out")
+    stage = Export(source, format="gptq")
+    stage.run(made)
+    weights = load_file(made.out / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.qweight"][3, 1] ^= 1
+    save_file(weights, made.out / "model.safetensors", metadata={"format": "pt"})
+    stage.check(made.out, made)
+    with pytest.raises(CheckFailed, match=r"differ after unpacking by the written layout is 1"):
+        made.demand()

@@ -100,6 +100,20 @@ def test_codes_of_a_compressed_model_are_kept(tmp_path, bits, kind):
     assert plain.facts["codes"] == "none: the compressed model was written dense"
 
 
+def test_blocks_of_256_run_in_llama_cpp(tmp_path):
+    """Rows of 256 are Q4_K, those of 96 are not, and the card says so."""
+    pytest.importorskip("llama_cpp")
+    source = model(tmp_path, Config(**(SHAPE | {"width": 256, "layers": 1})))
+    made = done(tmp_path / "out", Export(source, format="gguf", type="Q4_K"))
+    made.demand()
+    assert made.facts["numbers_by_type"].keys() == {"F32", "F16", "Q4_K", "Q8_0"}
+    assert made.facts["rows_that_blocks_do_not_divide"] == {"blk.0.ffn_down.weight": "Q8_0"}
+    assert made.facts["codes"] == (
+        "quantized from dense weights, by least squares in parts of 32; rows of 1 matrices are no multiple of 256, and Q8_0"
+    )
+    assert made.facts["copy"]["label"] == "GGUF Q4_K" and 0 < made.facts["copy"]["kl"] < 0.2
+
+
 def test_without_llama_cpp_the_card_says_so(tmp_path, dense, monkeypatch):
     monkeypatch.setattr(llama_cpp, "installed", lambda: False)
     made = done(tmp_path / "out", Export(dense, format="gguf", type="Q8_0", embedding="Q8_0"))

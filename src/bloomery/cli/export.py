@@ -13,6 +13,8 @@ NAME = "export"
 TRY = {
     "huggingface": "transformers.AutoModelForCausalLM.from_pretrained('{folder}')",
     "compressed-tensors": "transformers.AutoModelForCausalLM.from_pretrained('{folder}')",
+    "torchao": "transformers.AutoModelForCausalLM.from_pretrained('{folder}')",
+    "gptq": "vllm serve {folder}",
     "gguf": "llama-cli -m {folder}/model.gguf",
 }
 
@@ -21,10 +23,10 @@ def command(
     model: Annotated[str, typer.Argument(help="A step or artifact of the store, or a folder.")],
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     format: Annotated[
-        str, typer.Option(help="huggingface (transformers), gguf (llama.cpp), or compressed-tensors (a compressed model's codes, vLLM).")
+        str, typer.Option(help="huggingface, gguf (llama.cpp); of a compressed model's codes: compressed-tensors, gptq or torchao.")
     ] = "huggingface",
-    type: Annotated[str, typer.Option(help="gguf: F32, F16, Q8_0 or Q4_0; the codes of a compressed model are kept.")] = "F16",
-    embedding: Annotated[str, typer.Option(help="gguf: F16 or Q8_0, of the embedding and the head beside Q8_0 or Q4_0.")] = "F16",
+    type: Annotated[str, typer.Option(help="gguf: F32, F16, Q8_0, Q4_0 or Q4_K; the middle two keep codes.")] = "F16",
+    embedding: Annotated[str, typer.Option(help="gguf: F16 or Q8_0, of the embedding and the head beside a type of codes.")] = "F16",
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16, of dense weights in the other formats.")] = "float32",
     data: Annotated[str, typer.Option(help="A step or artifact with held-out tokens or chats, which the copy is measured on.")] = "",
     store: options.Store = options.STORE,

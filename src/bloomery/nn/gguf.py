@@ -1,7 +1,6 @@
-"""A model as a GGUF file, the format of llama.cpp, and the way back.
+"""A model as a GGUF file, the format of llama.cpp, and the way back. The bytes of quantized tensors are made in nn/gguf_blocks.py.
 
-Shapes: O rows (outputs), I columns (inputs), N blocks of 32 columns. Q8_0 is an fp16 scale and 32 signed bytes a block (8.5 bits a
-weight), Q4_0 an fp16 scale and 32 codes of -8 to 7 in 16 bytes (4.5 bits); both mean scale x code.
+Shapes: O rows (outputs), I columns (inputs).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import BadInput
-from bloomery.nn import hf
+from bloomery.nn import gguf_blocks, hf
 from bloomery.nn.config import Config
 from bloomery.nn.gguf_words import Words
 from bloomery.nn.mapping import sayable
@@ -25,13 +24,12 @@ from bloomery.nn.model import Transformer
 if TYPE_CHECKING:
     from bloomery.nn.packed import Packed
 
-Type = Literal["F32", "F16", "Q8_0", "Q4_0"]
+Type = Literal["F32", "F16", "Q8_0", "Q4_0", "Q4_K"]
 ARCHITECTURES = ("gpt2", "llama", "qwen2", "qwen3")
-BLOCK = 32
-BITS: dict[str, int] = {"Q8_0": 8, "Q4_0": 4}
 TABLES = ("token_embd.weight", "output.weight")  # one row for each token
 GGML_ROLES = {"bos": "bos", "eos": "eos", "pad": "padding", "eot": "eot"}  # how the keys of special tokens are spelt
 EXACT, ROUNDED, KEPT, QUANTIZED = "exact", "rounded", "codes kept", "quantized"
+BEYOND = "{} holds numbers beyond the range of fp16; export with `type: F32`"
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def contents(net: Transformer, packed: Mapping[str, Packed], kind: Type, embeddi
     """Every tensor of the file in order. Vectors and positions are fp32; the embedding and the head have the type `embedding`.
 
     A linear that `packed` holds as symmetric codes of the type's width keeps its codes; others are quantized from `net`. Rows that
-    are no multiple of 32 stay F16.
+    blocks of the type do not divide are Q8_0 instead of Q4_K, or F16.
     """
     state = {name: t.detach().cpu() for name, t in net.state_dict().items()}
     for native, parts in places(net.cfg).items():
@@ -139,7 +137,7 @@ def contents(net: Transformer, packed: Mapping[str, Packed], kind: Type, embeddi
             values = state[native][order].float().numpy()
             chosen = "F32" if values.ndim == 1 or place.name.startswith("position_embd") else kind
             chosen = embedding if place.name in TABLES else chosen
-            chosen = "F16" if chosen in BITS and values.shape[-1] % BLOCK else chosen
+            chosen = gguf_blocks.fitting(chosen, values.shape[-1])
             yield entry(place.name, chosen, values, stored if stored and fits(stored, chosen) else None, order)
 
 
@@ -147,48 +145,29 @@ def fits(packed: Packed, kind: str) -> bool:
     """Whether a block type of GGUF can hold these codes and scales as they are; other forms than codes have none."""
     if not hasattr(packed, "codes_OI") or not packed.uniform:
         return False
-    plain = packed.zero_OG is None and BITS.get(kind) == packed.bits
-    return plain and packed.group % BLOCK == 0 and packed.codes_OI.shape[1] % BLOCK == 0
+    plain = packed.zero_OG is None and gguf_blocks.BITS.get(kind) == packed.bits
+    return plain and packed.group % gguf_blocks.BLOCK == 0 and packed.codes_OI.shape[1] % gguf_blocks.BLOCK == 0
 
 
 def entry(name: str, kind: Type, values: np.ndarray, packed: Packed | None, order: Tensor) -> Entry:
     """One tensor in the type `kind`."""
-    import gguf
-
     if kind == "F32":
         return Entry(name, kind, EXACT, values, values)
     if kind == "F16":
         with np.errstate(over="ignore"):
             data = values.astype(np.float16)
         if not np.isfinite(data).all():
-            raise BadInput(f"{name} holds numbers beyond the range of fp16; export with `type: F32`")
+            raise BadInput(BEYOND.format(name))
         return Entry(name, kind, EXACT if np.array_equal(data, values) else ROUNDED, data, data.astype(np.float32))
     if packed is not None:
-        data = blocks(packed.codes_OI[order].numpy(), packed.scale_OG[order].numpy(), packed.group, kind)
+        data = gguf_blocks.coded(packed.codes_OI[order].numpy(), packed.scale_OG[order].numpy(), packed.group, kind)
         return Entry(name, kind, KEPT, data, packed.dense()[order].numpy())
-    data = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind])
-    return Entry(name, kind, QUANTIZED, data, meaning(data, kind))
-
-
-def blocks(codes_OI: np.ndarray, scale_OG: np.ndarray, group: int, kind: str) -> np.ndarray:
-    """Codes and fp16 scales as the bytes of Q8_0 or Q4_0, (O, bytes of a row): a scale is repeated for every 32 of its columns."""
-    rows, columns = codes_OI.shape
-    scale = np.repeat(scale_OG.astype("<f2"), group // BLOCK, axis=1)[:, : columns // BLOCK]
-    scale = np.ascontiguousarray(scale).reshape(rows, -1, 1).view(np.uint8)
-    codes = codes_OI.astype(np.int8).reshape(rows, -1, BLOCK)
-    if kind == "Q4_0":
-        nibbles = (codes + 8).astype(np.uint8)
-        codes = nibbles[..., : BLOCK // 2] | nibbles[..., BLOCK // 2 :] << 4
-    return np.concatenate([scale, codes.view(np.uint8)], axis=-1).reshape(rows, -1)
-
-
-def meaning(data: np.ndarray, kind: str) -> np.ndarray:
-    """The fp32 numbers of Q8_0 or Q4_0 bytes (O, bytes of a row), computed here and not by the package that wrote them."""
-    each = data.reshape(len(data), -1, 2 + BLOCK * BITS[kind] // 8)
-    scale, codes = each[..., :2].copy().view("<f2").astype(np.float32), each[..., 2:]
-    if kind == "Q4_0":
-        codes = np.concatenate([codes & 15, codes >> 4], axis=-1).astype(np.int8) - 8
-    return (scale * codes.view(np.int8).astype(np.float32)).reshape(len(data), -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        data = gguf_blocks.quantized(values, kind)
+        meant = gguf_blocks.meaning(data, kind)
+    if not np.isfinite(meant).all():
+        raise BadInput(BEYOND.format(name))
+    return Entry(name, kind, QUANTIZED, data, meant)
 
 
 # ---- out ----------------------------------------------------------------------------------------------------------------
@@ -203,7 +182,7 @@ def write(path: Path, cfg: Config, entries: Iterable[Entry], words: Words, kind:
     writer.add_name(name)
     for key, value in hyperparameters(cfg).items():
         (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{cfg.architecture}.{key}", value)
-    most = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "Q8_0": "MOSTLY_Q8_0", "Q4_0": "MOSTLY_Q4_0"}[kind]
+    most = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "Q8_0": "MOSTLY_Q8_0", "Q4_0": "MOSTLY_Q4_0", "Q4_K": "MOSTLY_Q4_K_S"}[kind]
     writer.add_file_type(int(gguf.LlamaFileType[most]))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _write_words(writer, words)

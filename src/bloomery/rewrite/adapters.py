@@ -9,6 +9,7 @@ from torch import nn
 from bloomery.core.errors import BadInput
 from bloomery.nn.lora import LoraLinear, parts
 from bloomery.nn.model import Transformer
+from bloomery.nn.packed import Quantized
 from bloomery.nn.sites import sites
 from bloomery.seams import Adapter, Rng
 
@@ -19,12 +20,12 @@ def attach(net: Transformer, adapter: Adapter, rng: Rng, also: Sequence[str] = (
     """Wrap every linear of the blocks that `adapter` wants, in place; returns their names in the order of the forward pass.
 
     All other parameters are frozen, but those of the sites named in `also`, which are trained whole: "embed" (with a tied head, the
-    head too), "head", "norms". What requires a gradient afterwards is what `nn.peft.save` writes. Raises BadInput where
-    nothing is adapted, where something already is, and where a tied head is asked for by itself.
+    head too), "head", "norms", and "biases", those of the blocks' linears. What requires a gradient afterwards is what `nn.peft.save`
+    writes. Raises BadInput where nothing is trained, where something has an adapter, and where a tied head is asked for by itself.
     """
-    if unknown := sorted(set(also) - set(WHOLE)):
-        raise BadInput(f"{unknown[0]!r} cannot be trained beside an adapter; choose among {', '.join(WHOLE)}")
-    whole = {WHOLE[one] for one in also}
+    if unknown := sorted(set(also) - {*WHOLE, "biases"}):
+        raise BadInput(f"{unknown[0]!r} cannot be trained beside an adapter; choose among {', '.join(WHOLE)}, biases")
+    whole = {WHOLE[one] for one in also if one in WHOLE}
     if net.cfg.encoder_layers:
         raise BadInput("adapters are for models without an encoder; choose another model")
     if "head" in also and net.cfg.tied:
@@ -39,11 +40,16 @@ def attach(net: Transformer, adapter: Adapter, rng: Rng, also: Sequence[str] = (
             unit.requires_grad_(True)
         if site.kind != "linear":
             continue
+        if isinstance(unit, Quantized):
+            raise BadInput(f"{site.name} rounds its inputs, which no adapter learns beside; take the model before it was compressed")
         wrapped = adapter.wrap(unit, site, [(name, rows) for name, rows, _ in known[site.name]], None, rng.child(site.name))
         if wrapped is not None:
             net.set_submodule(site.name, wrapped)
             names.append(site.name)
-    if not names:
+        bias = getattr(getattr(wrapped, "base", unit), "bias", None)
+        if "biases" in also and bias is not None:
+            bias.requires_grad_(True)
+    if not names and not any(p.requires_grad for p in net.parameters()):
         raise BadInput(f"{type(adapter).__name__} finds no matrix to adapt in this model; choose other targets")
     return names
 
@@ -69,5 +75,5 @@ def detach(net: Transformer) -> list[str]:
 
 
 def adapted(net: Transformer) -> list[str]:
-    """Names of the linears of the blocks that are not plain."""
-    return [site.name for site, unit in sites(net) if site.kind == "linear" and type(unit) is not nn.Linear]
+    """Names of the linears of the blocks that are neither plain nor what a compressor left."""
+    return [site.name for site, unit in sites(net) if site.kind == "linear" and type(unit) not in (nn.Linear, Quantized)]

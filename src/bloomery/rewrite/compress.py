@@ -24,7 +24,9 @@ from bloomery.core.log import Log
 from bloomery.nn.model import Transformer
 from bloomery.nn.parts import CLOSING, OPENING, Parts, part_of
 from bloomery.nn.sites import sites
-from bloomery.rewrite.passing import State, chains, continued, entering
+from bloomery.rewrite.attending import attending
+from bloomery.rewrite.passing import State, chains, continued, entering, fits
+from bloomery.rewrite.settling import Settling, ended
 from bloomery.rewrite.survey import measuring, survey
 from bloomery.rewrite.walk import EXPERT, Batch, Layer, Walk
 from bloomery.seams import Compress
@@ -77,12 +79,12 @@ def compress(
     `skip` holds patterns of names, such as `blocks.0.*` or `*.down`; BadInput for one that names no linear. Matrices that are left as
     they are get numbers that `rest` holds, before anything is calibrated. `budget` is what the linears may take, in bytes; BadInput
     where the method divides none. Calibration passes are made in `precision`; linears are solved in their own type. A model with an
-    encoder reads the first half of each sequence there and the second half in its decoder.
+    encoder reads the first half of each sequence there and the second half in its decoder. A method that `ends` with the whole model
+    needs it in memory: ValueError for `Parts`.
     """
     parts = net if isinstance(net, Parts) else Here(net)
     net, log = parts.net, log or Log(quiet=True)
-    if math.isfinite(budget) and not hasattr(method, "allocate"):
-        raise BadInput(f"{type(method).__name__} divides no budget over linears; leave the budget out, or choose bitstack or cptquant")
+    able(method, budget, whole=isinstance(parts, Here))
     outcome, chosen = planned(net, skip)
     outcome.tokens = sum(map(len, sequences))
     prepared: set[str] = set()
@@ -94,11 +96,7 @@ def compress(
         prepared.add(part)
 
     fetch(OPENING)
-    known, knobs = {}, {}
-    if "g" in method.reads or hasattr(method, "allocate"):
-        for part in dict.fromkeys([*(block for chain in chains(net) for block in chain), CLOSING]):
-            fetch(part)
-        known, knobs = surveyed(net, method, sequences, chosen, budget, log)
+    known, knobs = surveyed(net, method, sequences, chosen, budget, log, fetch)
     with log.progress("compressing", total=len(chosen), unit="layers") as bar:
 
         def done(layer: Layer) -> None:
@@ -106,22 +104,34 @@ def compress(
             bar.advance(1, note=f"{layer.name} error {layer.error:.2%}")
 
         def walk(batches: list[Batch]) -> Walk:
-            return Walk(method, batches, done, knobs, known, precision)
+            return Walk(method, batches, done, knobs, known, precision, side)
 
-        states = list(entering(net, sequences, precision))
+        states, side = list(entering(net, sequences, precision)), fits(net, sequences)
+        sources = list(entering(net, sequences)) if hasattr(method, "settle") else []
         for number, chain in enumerate(chains(net)):
             if number:
                 continued(net, states, precision)
+                continued(net, sources)
             if number == len(chains(net)) - 1:
                 parts.leave(OPENING)
             for name in chain:
                 fetch(name)
                 own = [one.removeprefix(f"{name}.") for one in chosen if part_of(one) == name]
-                stepped(net.get_submodule(name), f"{name}.", own, states, walk)
+                shrunk(net.get_submodule(name), name, own, states, sources, method, outcome, walk)
                 parts.leave(name)
     fetch(CLOSING)
+    if getattr(method, "ends", False):
+        ended(net, method, chosen, sequences)
     parts.leave(CLOSING)
     return outcome
+
+
+def able(method: Compress, budget: float, whole: bool) -> None:
+    """BadInput for a budget that the method divides not, ValueError for a model that it trains and that is not here as a whole."""
+    if math.isfinite(budget) and not hasattr(method, "allocate"):
+        raise BadInput(f"{type(method).__name__} divides no budget over linears; leave the budget out, or choose bitstack or cptquant")
+    if getattr(method, "ends", False) and not whole:
+        raise ValueError(f"{type(method).__name__} trains the whole model at the end, which is to be in memory")
 
 
 def planned(net: Transformer, skip: Sequence[str]) -> tuple[Outcome, list[str]]:
@@ -144,6 +154,19 @@ def planned(net: Transformer, skip: Sequence[str]) -> tuple[Outcome, list[str]]:
     return outcome, chosen
 
 
+def shrunk(
+    block: nn.Module, name: str, own: Sequence[str], states: Sequence[State], sources: Sequence[State], method: Compress,
+    outcome: Outcome, walk: Callable[[list[Batch]], Walk],
+) -> None:  # fmt: skip
+    """One block: what its attention rounds, its linears, and what the method trains of them; all states are taken past it."""
+    if hasattr(method, "attend") and own and (why := attending(block, states, method)):
+        outcome.skipped[f"{name}.mixer"] = why
+    settle = Settling(block, own, states, sources) if sources else None
+    stepped(block, f"{name}.", own, states, walk)
+    if settle is not None and own:
+        settle(method, f"{name}.", outcome.layers)
+
+
 def stepped(block: nn.Module, prefix: str, names: Sequence[str], states: Sequence[State], walk: Callable[[list[Batch]], Walk]) -> None:
     """Makes the linears of one block smaller and takes all states past it."""
     dtype, gates = states[0].x_BTD.dtype, {}
@@ -157,9 +180,15 @@ def stepped(block: nn.Module, prefix: str, names: Sequence[str], states: Sequenc
 
 
 def surveyed(
-    net: Transformer, method: Compress, sequences: Sequence[Sequence[int]], chosen: Sequence[str], budget: float, log: Log
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Statistics that hold to the end because they need gradients, and the knobs that a method allots to each linear."""
+    net: Transformer, method: Compress, sequences: Sequence[Sequence[int]], chosen: Sequence[str], budget: float, log: Log,
+    fetch: Callable[[str], None],
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:  # fmt: skip
+    """Statistics that hold to the end because they need gradients, and the knobs that a method allots to each linear; nothing where a
+    method asks for neither, else all parts are fetched."""
+    if "g" not in method.reads and not hasattr(method, "allocate"):
+        return {}, {}
+    for part in dict.fromkeys([*(block for chain in chains(net) for block in chain), CLOSING]):
+        fetch(part)
     log.say(f"{type(method).__name__} looks at the whole model first")
     stats = survey(net, method, sequences, chosen)
     units = {name: net.get_submodule(name) for name in chosen}

@@ -18,6 +18,7 @@ from bloomery.nn.sites import sites
 from bloomery.rewrite.survey import halves, padded
 
 WORKING = 2 << 30  # bytes that a block may take for one batch, about
+BATCH = 4096  # tokens of a batch where all batches together take no more than that: what a block makes of them stays near the processor
 
 
 @dataclass
@@ -41,11 +42,22 @@ def chains(net: Transformer) -> list[list[str]]:
     return [chain] if net.encoder is None else [[f"encoder.blocks.{i}" for i in range(len(net.encoder.blocks))], chain]
 
 
+def room(net: Transformer) -> int:
+    """Tokens of which a block may compute at a time, in fp32: batches are the same whatever the passes are made in."""
+    widest = max([net.cfg.width, *(max(unit.weight.shape) for site, unit in sites(net) if site.kind == "linear")])
+    return max(1, WORKING // (4 * (3 * widest + 4 * net.cfg.width)))
+
+
+def fits(net: Transformer, sequences: Sequence[Sequence[int]]) -> bool:
+    """Whether a block may compute all sequences at a time, so that their batches can go abreast."""
+    return sum(map(len, sequences)) <= room(net)
+
+
 @torch.no_grad()
 def entering(net: Transformer, sequences: Sequence[Sequence[int]], dtype: torch.dtype = torch.float32) -> Iterator[State]:
     """What enters the first block, in batches of sequences of like length, padded at the end where attention never looks back from."""
-    widest = max([net.cfg.width, *(max(unit.weight.shape) for site, unit in sites(net) if site.kind == "linear")])
-    tokens = max(1, WORKING // (dtype.itemsize * (3 * widest + 4 * net.cfg.width)))
+    most = room(net)
+    tokens = min(BATCH, most) if fits(net, sequences) and not net.cfg.experts else most
     for tokens_BT, counts in padded(net, sequences, tokens):
         given, left = (tokens_BT, tokens_BT) if net.encoder is None else halves(tokens_BT)
         positions = restart(given.shape[1], None, given.device)

@@ -1,9 +1,10 @@
 """Makes the linears of one module smaller, in the order of its forward pass, each with the inputs that the smaller ones before it bring.
 
-A gate stands in the place of each linear: it collects the inputs, stops the pass there, and once all batches have come by it puts the
-smaller linear in. A module whose calibration goes through in one batch needs one pass, since nothing is left to wait for; with more
-batches it needs one pass for each linear, up to that linear, and one more for its outputs. The linears that experts have in the same
-place are one wave: none reads what another writes, so they are collected together.
+A gate stands in the place of each linear: it collects the inputs, and once all batches have come by it puts the smaller linear in. One
+batch needs one pass, since nothing is left to wait for, and so do several that go abreast (rewrite/abreast.py), all of which are in memory
+as far as they have come. Otherwise a pass stops at the gate and is thrown away: one pass for each linear, up to that linear, and one more
+for the outputs. The linears that experts have in the same place are one wave: none reads what another writes, so they are collected
+together; since not every batch comes by each of them, batches with experts never go abreast.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.packed import Packed, Quantized
+from bloomery.rewrite.abreast import Pass, abreast
 from bloomery.seams import Compress
 
-MEASURED = 1024  # rows of a layer's inputs on which its error is measured, about
+MEASURED = 256  # rows of a layer's inputs on which its error is measured, about
 ROWS = 256  # of inputs or of weights on which errors are measured at a time
+MOST = 256  # batches that go abreast
 KEPT = 4096  # rows of a mixture's inputs that are kept for experts that no token chose
 EXPERT = re.compile(r"(.*\.|)experts\.(\d+)\.(.+)")
 
@@ -90,13 +93,15 @@ class Walk:
 
     def __init__(
         self, method: Compress, batches: Sequence[Batch], done: Callable[[Layer], None], knobs: Mapping[str, dict[str, Any]] = {},
-        known: Mapping[str, dict[str, Any]] = {}, dtype: torch.dtype | None = None,
+        known: Mapping[str, dict[str, Any]] = {}, dtype: torch.dtype | None = None, side: bool = False,
     ) -> None:  # fmt: skip
         """`knobs` of each linear, and statistics that are `known` already, by name. Linears compute in `dtype`, where one is given, and
-        are solved in their own."""
+        are solved in their own. `side` says that batches may go abreast."""
         self.method, self.batches, self.done, self.knobs, self.known, self.dtype = method, batches, done, knobs, known, dtype
         self.waiting: set[str] = set()
         self.now = 0  # the batch on its way
+        self.side = side
+        self.going: Pass | None = None  # where batches go abreast, the one that is on its way
         self.wave = ""  # what is collected in this pass
         self.seen: dict[Gate, Seen] = {}
 
@@ -121,6 +126,8 @@ class Walk:
 
     def passes(self) -> list[Any]:
         """Passes over all batches until one of them had nothing left to solve."""
+        if self.side and 1 < len(self.batches) <= MOST and not any(map(mixture, self.waiting)):
+            return self.abreast()
         while True:
             before, made, self.wave = len(self.waiting), [], ""
             for number, batch in enumerate(self.batches):
@@ -137,9 +144,29 @@ class Walk:
             if len(self.waiting) == before:
                 raise ValueError("a pass stopped and solved nothing")
 
+    def abreast(self) -> list[Any]:
+        """One pass of every batch, all of which stop at a linear until it is solved."""
+        with abreast([batch.run for batch in self.batches]) as passes:
+            while True:
+                for number, one in enumerate(passes):
+                    if not one.ended:
+                        self.now, self.going = number, one
+                        one.go()
+                self.going = None
+                if all(one.ended for one in passes):
+                    return [one.out for one in passes]
+                gates = {one.at for one in passes if not one.ended}
+                if len(gates) > 1:
+                    raise ValueError("batches came by different linears; they cannot go abreast")
+                self.solve(gates.pop())
+
     def visit(self, gate: Gate, x: Tensor) -> None:
         """Called with the inputs of a linear on their way: collect, and go on, stop, or solve and go on."""
         if gate.name not in self.waiting:
+            return
+        if self.going is not None:
+            self.collect(gate, x)
+            self.going.stop(gate)
             return
         if len(self.batches) == 1:  # the next linear can go on at once: this batch is all there is
             self.collect(gate, x)
@@ -153,7 +180,7 @@ class Walk:
 
     def collect(self, gate: Gate, x: Tensor) -> None:
         """Adds the inputs of one batch to what the gate has seen."""
-        seen, counts = self.seen.setdefault(gate, Seen()), self.batches[self.now].counts
+        seen, counts = self.seen.setdefault(gate, Seen({"name": gate.name})), self.batches[self.now].counts
         x = x.reshape(-1, x.shape[-1]) if counts is None else x[counts]
         if gate.name not in self.known:
             y = gate.held[1](x) if "y" in self.method.reads else None

@@ -106,6 +106,7 @@ def label(method: Any, small: dict[str, Any]) -> str:
         bits, groups = ("/".join(map(str, sorted(found))) for found in ({one.bits for one in codes}, {one.group for one in codes}))
         whole = getattr(getattr(method, "inner", method), "group", 0) == -1
         said.append(f"{bits}-bit{' float' if codes[0].levels else ''}, {'whole rows' if whole else f'groups of {groups}'}")
+        said += ["zeros kept"] if any(one.masked for one in codes) else []
         said += ["asymmetric"] if any(one.zero_OG is not None or one.shift_OG is not None for one in codes) else []
         said += [f"rank {codes[0].left_OK.shape[1]} added"] if codes[0].left_OK is not None else []
         said += [f"{codes[0].inputs} inputs"] if codes[0].inputs else []

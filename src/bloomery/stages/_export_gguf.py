@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 FILE = "model.gguf"
 # Mean KL, in nats per token, from our decoder to llama.cpp with the same weights. F32 differs by the order of sums alone (1e-13; GPT-2
-# by its table of fp16 gelu, 1e-8), the others because ggml rounds what enters a matrix product to the weights' own type.
-KL = {"F32": 1e-6, "F16": 1e-4, "Q8_0": 5e-3, "Q4_0": 5e-3}
+# by its table of fp16 gelu, 1e-8), the others because ggml rounds what enters a matrix product to fp16 or to 8 bits.
+KL = {"F32": 1e-6, "F16": 1e-4, "Q8_0": 5e-3, "Q4_0": 5e-3, "Q4_K": 5e-3}
 TIE = {"F32": 0.005, "F16": 0.05}  # two tokens whose logits are nearer than this may change places
 SAME = 16  # sequences on which llama.cpp is compared with our decoder and the same weights
 PROMPTS, NEW = 8, 32  # greedy completions that are compared, and their tokens
@@ -57,9 +57,8 @@ def write(stage: Export, job: Job) -> None:
     job.fact("tensor_bits_per_weight", 8 * total / sum(one.numbers for one in stored))
     job.fact("numbers_by_type", dict(sizes))
     job.fact("embedding_type", next(one.type for one in stored if one.name == "token_embd.weight"))
-    job.fact(
-        "rows_no_multiple_of_32", [one.name for one in stored if stage.quantized and one.type == "F16" and one.name not in gguf.TABLES]
-    )
+    odd = {one.name: one.type for one in stored if one.type not in ("F32", stage.type) and one.name not in gguf.TABLES}
+    job.fact("rows_that_blocks_do_not_divide", odd)
     job.fact("pre_tokenizer", words.pre)
     job.fact("codes", codes(stage, stored, bool(small)))
 
@@ -73,7 +72,9 @@ def entries(stage: Export, net: Transformer) -> Iterator[Entry]:
 
 def codes(stage: Export, stored: list[Stored], compressed: bool) -> str:
     """What became of a compressed model's codes, in words."""
-    how = Counter(one.how for one in stored if one.name.startswith("blk.") and one.type in ("Q8_0", "Q4_0"))
+    from bloomery.nn.gguf_blocks import QUANTIZED
+
+    how = Counter(one.how for one in stored if one.name.startswith("blk.") and one.type in QUANTIZED)
     kept, again = how["codes kept"], how["quantized"]
     if not stage.quantized:
         return "none: the compressed model was written dense" if compressed else "none"
@@ -82,7 +83,9 @@ def codes(stage: Export, stored: list[Stored], compressed: bool) -> str:
     if kept:
         return f"codes kept in {kept} matrices, {again} requantized by rounding to the nearest"
     where = "requantized: the compressed model's codes do not fit this type" if compressed else "quantized from dense weights"
-    return f"{where}, rounding to the nearest"
+    how_so = "by least squares in parts of 32" if stage.type == "Q4_K" else "rounding to the nearest"
+    others = sum(one.name.startswith("blk.") and one.type == "Q8_0" for one in stored) if stage.type == "Q4_K" else 0
+    return f"{where}, {how_so}" + (f"; rows of {others} matrices are no multiple of 256, and Q8_0" if others else "")
 
 
 def label(stage: Export, said: str) -> str:

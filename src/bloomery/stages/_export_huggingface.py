@@ -1,4 +1,4 @@
-"""A Hugging Face folder, dense or with packed codes, compared with what transformers computes from it."""
+"""A dense Hugging Face folder, compared with what transformers computes from it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from bloomery.stages._export_copy import SAMPLES, logits, real_text, sequences, tell_copy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from bloomery.core.job import Job
@@ -29,20 +31,6 @@ def write(stage: Export, job: Job) -> None:
     net = exported(load(stage.model.folder).net)
     to_hf(net, stage.model.folder, job.out, getattr(torch, stage.dtype))
     count(stage, net, job)
-
-
-def write_packed(stage: Export, job: Job) -> None:
-    """The codes of a compressed model as they are, the rest in `dtype`."""
-    import torch
-
-    from bloomery.infer.model import load
-    from bloomery.nn import compressed_tensors, packed
-    from bloomery.nn.modules import exported
-
-    net, small = exported(load(stage.model.folder).net), packed.read(stage.model.folder)
-    compressed_tensors.write(net, small, stage.model.folder, job.out, getattr(torch, stage.dtype))
-    count(stage, net, job)
-    job.fact("codes", f"lossless: codes kept in all {len(small)} compressed linears")
 
 
 def count(stage: Export, net: Transformer, job: Job) -> None:
@@ -83,48 +71,30 @@ def check(stage: Export, made: Path, job: Job) -> None:
         job.fact(f"logit_difference_to_written_out_attention_{name}", difference(ours, theirs, batch))
         theirs.set_attn_implementation(usual)
     told = sequences(stage.model, stage.data, tokenizer, cfg, job.seed)
-    measure(stage, source, theirs, made, told, job, label=f"Hugging Face, {stage.dtype}")
+    measure(stage, source, theirs_logits(theirs), made, told, job, label=f"Hugging Face, {stage.dtype}")
 
 
-def check_packed(stage: Export, made: Path, job: Job) -> None:
-    """The codes read back by the package compressed-tensors: every logit and every token id as we compute them."""
+def theirs_logits(theirs: Any) -> Callable[[Any], Tensor]:
+    """One sequence in, (T, V) out, as transformers computes it."""
     import torch
-
-    from bloomery.infer.model import load, read_tokenizer
-    from bloomery.nn import packed
-    from bloomery.nn.modules import exported
-    from bloomery.nn.saving import assemble, plain
-
-    source, small = exported(load(stage.model.folder).net), packed.read(stage.model.folder)
-    dense = any(one.zero_OG is not None for one in small.values())
-    theirs, words, missing = open_theirs(made, dequantize=dense)
-    job.check("tensors that transformers missed or did not expect", missing, 0)
-    kept = {f"{name}.weight" for name in small}
-    state = {name: t if name in kept else t.to(getattr(torch, stage.dtype)).float() for name, t in plain(source).items()}
-    ours, tokenizer = assemble(source.cfg, state, torch.float32, made), read_tokenizer(stage.model.folder)
-    ids = {text: tokenizer.encode(text).ids for text in (*SAMPLES, real_text())}
-    check_tokens(words, tokenizer, ids, begin_token(made), job)
-    for name, batch in batches(source.cfg, ids[real_text()], job).items():
-        check_logits(ours, theirs, batch, name, job)
-    one = next(iter(small.values()))
-    note = "opened with dequantize=True, the only way in which transformers reads codes with zeros" if dense else ""
-    told = sequences(stage.model, stage.data, tokenizer, source.cfg, job.seed)
-    label = f"compressed-tensors, {one.bits}-bit codes, groups of {one.group}"
-    measure(stage, source, theirs, made, told, job, label=label, note=note)
-
-
-def measure(stage: Export, source: Any, theirs: Any, made: Path, told: Text, job: Job, label: str, note: str = "") -> None:
-    """The figures of the copy as transformers runs it."""
-    import torch
-
-    from bloomery.infer.parity import parity
 
     def score(ids: Any) -> Tensor:
         with torch.inference_mode():
             return theirs(torch.as_tensor(ids, dtype=torch.int64)[None]).logits[0]
 
+    return score
+
+
+def measure(
+    stage: Export, source: Any, score: Callable[[Any], Tensor], made: Path, told: Text, job: Job, label: str, note: str = "",
+    engine: str = "transformers", **pace: float,
+) -> None:  # fmt: skip
+    """The figures of the copy as `engine` runs it, which scores with `score`."""
+    from bloomery.infer.parity import parity
+
     found = parity(logits(source), score, told.ids, told.counted)
-    tell_copy(job, stage.model, made, source.cfg.parameters(), found, label=label, engine="transformers", text=told.what, note=note)
+    parameters = source.cfg.parameters()
+    tell_copy(job, stage.model, made, parameters, found, label=label, engine=engine, text=told.what, note=note, **pace)
 
 
 def same(a: Tensor | None, b: Tensor | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -78,11 +79,18 @@ class Compress:
         seconds = 3 + 2 * parameters * (1.5 * tokens + 2 * COMPARED) / (0.6 * machine.matmul_flops.get("float32", 1e11))
         if hasattr(self.method, "allocate"):  # a short pass for every block of every linear, and the walk over budgets
             seconds *= 1 + 2 * getattr(self.method, "blocks", 4)
+        seconds += self.training(parameters, tokens) / (0.3 * machine.matmul_flops.get("float32", 1e11))
         disk = parameters * (bits + 1) / 8 + 2e6
         passing = 4 if self.precision == "float32" else 2  # bytes of an activation; the model is here once, to be timed
-        whole = hasattr(self.method, "allocate") or "g" in getattr(self.method, "reads", ())
+        whole = hasattr(self.method, "allocate") or "g" in getattr(self.method, "reads", ()) or getattr(self.method, "ends", False)
         memory = 6e8 + (13 if whole else 5) * parameters + passing * min(5.5e8, 8 * tokens * math.sqrt(parameters / 12))
         return Forecast(seconds=seconds, memory=memory, disk=disk, facts={"parameters": parameters, "context": context, "bits": bits})
+
+    def training(self, parameters: float, tokens: float) -> float:
+        """FLOPs of what a method trains, 0 for one that does not."""
+        if not hasattr(self.method, "settle"):
+            return 0.0
+        return 6 * parameters * tokens * (getattr(self.method, "passes", 1) + getattr(self.method, "end", 0))
 
     # ---- run
 
@@ -117,7 +125,8 @@ class Compress:
                 job.facts["decode_tokens_per_second"][name] = pace(load(folder), texts[0])
 
     def solved(self, cfg: Config, texts: list[ndarray], job: Job) -> tuple[Outcome, str]:
-        """The copy in `job.out`, and the digest of its weights. Modules of a recipe are not read part by part: their model is loaded."""
+        """The copy in `job.out`, and the digest of its weights. A model with modules of a recipe is loaded as a whole, and so is one that a
+        method trains at the end."""
         import torch
 
         from bloomery.infer.model import load
@@ -128,7 +137,7 @@ class Compress:
         rest, precision = getattr(torch, self.rest), getattr(torch, self.precision)
         budget = in_bytes(self.budget, self.weights(cfg)) if self.budget else math.inf
         job.fact("budget_bytes", budget if self.budget else None)
-        if cfg.modules:
+        if cfg.modules or getattr(self.method, "ends", False):
             net = load(self.model.folder).net
             outcome = compress(net, self.method, texts, self.skip, rest, job.log, budget, precision)
             save(net, job.out, outcome.skipped, rest)
@@ -233,7 +242,7 @@ def in_bytes(budget: str, weights: int) -> float:
     return float(parse_size(budget, "budget"))
 
 
-def pace(model: Any, ids: ndarray) -> float | None:
+def pace(model: Any, ids: Sequence[int]) -> float | None:
     """Tokens per second written for one prompt; None for a model that writes none."""
     from bloomery.infer.speed import speeds
 
@@ -241,4 +250,4 @@ def pace(model: Any, ids: ndarray) -> float | None:
         model.net.refuse_steps()
     except BadInput:
         return None
-    return speeds(model.decoder, ids.tolist(), batch=1, repeats=2)["decode"]
+    return speeds(model.decoder, [int(i) for i in ids], batch=1, repeats=2)["decode"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from bloomery.core.machine import Machine
     from bloomery.core.store import Artifact
 
-BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "F32": 4.0, "F16": 2.0, "Q8_0": 34 / 32, "Q4_0": 18 / 32}  # of a weight
-PACKAGES = {"huggingface": ("transformers",), "gguf": ("gguf",), "compressed-tensors": ("transformers", "compressed_tensors")}
+BYTES = {  # of a weight
+    "float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "F32": 4.0, "F16": 2.0, "Q8_0": 34 / 32, "Q4_0": 18 / 32, "Q4_K": 144 / 256,
+}  # fmt: skip
+PACKAGES = {
+    "huggingface": ("transformers",), "gguf": ("gguf",), "compressed-tensors": ("transformers", "compressed_tensors"),
+    "gptq": ("transformers",), "torchao": ("transformers", "torchao"),
+}  # fmt: skip
+CODES = ("compressed-tensors", "gptq", "torchao")  # formats that hold the codes of a compressed model
 
 
 @dataclass(frozen=True)
@@ -25,23 +31,23 @@ class Export:
 
     model: Annotated[Artifact, "model"]  # what is written
     data: Annotated[Artifact | None, "*"] = None  # tokens or chats whose held-out part the copy is measured on
-    format: Literal["huggingface", "gguf", "compressed-tensors"] = "huggingface"  # for transformers, for llama.cpp, or codes for vLLM
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # huggingface, compressed-tensors: of dense weights; 16 bits round
-    type: Literal["F32", "F16", "Q8_0", "Q4_0"] = "F16"  # gguf: of the matrices; a compressed model's 8 or 4 bit codes are kept
-    embedding: Literal["F16", "Q8_0"] = "F16"  # gguf: of the embedding and the head where the type is Q8_0 or Q4_0
+    format: Literal["huggingface", "gguf", "compressed-tensors", "gptq", "torchao"] = "huggingface"  # gguf: llama.cpp; last three: codes
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of dense weights, but for gguf; 16 bits round
+    type: Literal["F32", "F16", "Q8_0", "Q4_0", "Q4_K"] = "F16"  # gguf: of the matrices; a compressed model's 8 or 4 bit codes are kept
+    embedding: Literal["F16", "Q8_0"] = "F16"  # gguf: of the embedding and the head where the type is of codes
     makes: ClassVar[str] = "folder"
     needs: ClassVar[tuple] = ("torch",)
 
     def __post_init__(self) -> None:
         if self.format == "gguf" and self.dtype != "float32":
-            raise ValueError("dtype is of the formats huggingface and compressed-tensors; for gguf say type")
+            raise ValueError("dtype is of the formats beside gguf; for gguf say type")
         if self.format != "gguf" and (self.type != "F16" or self.embedding != "F16"):
             raise ValueError(f"type and embedding are of the format gguf; for {self.format} say dtype")
 
     @property
     def quantized(self) -> bool:
         """Whether the matrices of a GGUF file are codes."""
-        return self.format == "gguf" and self.type in ("Q8_0", "Q4_0")
+        return self.format == "gguf" and self.type not in ("F32", "F16")
 
     def mode(self) -> dict:
         """What reads the copy back: a file that llama.cpp has not run is made again once llama.cpp is there."""
@@ -54,8 +60,8 @@ class Export:
         """
         self.demand()
         self.demand_whole()
-        if self.format == "compressed-tensors" and self.model is not None and not self.model.path("quantization.json").is_file():
-            raise BadInput(f"{self.model.name} is not compressed, and compressed-tensors holds codes: give what a compress step made")
+        if self.format in CODES and self.model is not None and not self.model.path("quantization.json").is_file():
+            raise BadInput(f"{self.model.name} is not compressed, and {self.format} holds codes: give what a compress step made")
         parameters = float(inputs["model"].facts.get("parameters") or 0)
         disk = BYTES[self.type if self.format == "gguf" else self.dtype] * parameters + 1e6
         facts = {"parameters": parameters, "bytes": disk}
@@ -86,27 +92,19 @@ class Export:
 
     def run(self, job: Job) -> None:
         """Load, write, count."""
-        from bloomery.stages import _export_gguf, _export_huggingface
-
         self.demand()
-        writers = {
-            "huggingface": _export_huggingface.write,
-            "gguf": _export_gguf.write,
-            "compressed-tensors": _export_huggingface.write_packed,
-        }
-        writers[self.format](self, job)
+        self.writer().write(self, job)
 
     def check(self, made: Path, job: Job) -> None:
         """What was written, read back by the tools it is for: weights, token ids, logits."""
-        from bloomery.stages import _export_gguf, _export_huggingface
-
         self.demand()
-        checks = {
-            "huggingface": _export_huggingface.check,
-            "gguf": _export_gguf.check,
-            "compressed-tensors": _export_huggingface.check_packed,
-        }
-        checks[self.format](self, made, job)
+        self.writer().check(self, made, job)
+
+    def writer(self) -> Any:
+        """The module that writes and checks the format."""
+        from bloomery.stages import _export_codes, _export_gguf, _export_huggingface
+
+        return {"huggingface": _export_huggingface, "gguf": _export_gguf}.get(self.format, _export_codes)
 
 
 def installed_version(package: str) -> str:

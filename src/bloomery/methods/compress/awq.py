@@ -19,7 +19,9 @@ class AWQ:
 
     Lin et al. 2023, arXiv 2306.00978
     Differs: the divisor is stored with the linear (float16, one a column) and not folded into what comes before it, so every linear has
-    its own; the power is chosen by the error of the linear's own outputs over all inputs, by their second moments.
+    its own; the power is chosen by the error of the linear's own outputs over all inputs, by their second moments, where the authors'
+    code takes the outputs of all that reads the input (of attention for queries, keys and values) on some tokens, and tries no power of 1;
+    its search for narrower ranges, by outputs and not for queries and keys, is `search` here, by the squares of weights.
     Costs: X^T X of every layer's inputs, and O x I^2 for each power tried.
     """
 

@@ -22,7 +22,8 @@ class CPTQuant:
 
     P183 Nanda et al. 2024, arXiv 2412.03599
     Differs: bits are given one step at a time to the linear where they lower sensitivity x squared weight error most for each byte; the
-    expansion is of the loss in a relative change of a linear's outputs; sensitivity by canonical correlation is left out.
+    expansion is of the loss in a relative change of a linear's outputs; sensitivity by canonical correlation is left out. No code of the
+    authors was at hand: how they measure and divide is known here from the abstract alone.
     Costs: rounding of every linear at every width; with "taylor" a backward pass through the model, with "pruning" a forward pass for
     every linear; the model is in memory as one.
     """

@@ -20,8 +20,9 @@ class DecoupleQ:
     """Round with fixed scales, then solve for the scales and shifts that are best for those codes, and so on in turns.
 
     P260 Guo et al. 2024, arXiv 2404.12759
-    Differs: codes are chosen by GPTQ's sweep alone, with no gradient steps; scales and shifts are float16 and a turn that makes a row's
-    outputs worse is undone for that row; the last stage there, which trains scales and norms of a block, is a step of its own.
+    Differs: codes are chosen by GPTQ's sweep, which the authors' code offers, and not by its default of gradient steps on the columns
+    still open; a turn that makes a row's outputs worse is undone for that row, as there, but there are no more tries from another
+    beginning; scales and shifts are float16; the stage that trains scales and norms of a block, off there by default, is left out.
     Costs: X^T X of every layer's inputs; for each turn O x I^2 for codes, twice that for scales, and O systems of twice the groups.
     """
 

@@ -19,7 +19,8 @@ class GBLM:
 
     P166 Das et al. 2023, arXiv 2311.04902
     Differs: gradients are squared and summed over tokens and not over sequences, and scaled so that over the matrix their mean is that of
-    the inputs' norms, which makes `alpha` free of the units of the loss (there: 100); both are the source model's.
+    the inputs' norms, which makes `alpha` free of the units of the loss (the authors' code multiplies gradients of a mean loss by 100);
+    inputs too are the source model's, where theirs come from the layers that are already pruned.
     Costs: a backward pass through the whole model, which is in memory as one; two matrices (O, I) of every linear until it is solved.
     """
 

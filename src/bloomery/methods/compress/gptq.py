@@ -31,7 +31,7 @@ class GPTQ:
     order: Literal["activation", "plain"] = "activation"  # columns with the largest inputs first, or from left to right
     block: int = 128  # columns after which the rest of the matrix is brought up to date
     precision: Literal["float32", "bfloat16"] = "float32"  # of the factors of X^T X; bfloat16 is faster where it is in hardware
-    keep_zeros: bool = False  # weights that are zero stay so: for models that were pruned before
+    keep_zeros: bool = False  # weights that are zero stay so, and their codes are not stored: for models that were pruned before
     reads: ClassVar[tuple[str, ...]] = ("x",)
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class GPTQ:
         w_OI, first = unit.weight.float(), own.order == "activation"
         codes, (scale, zero) = gptq(w_OI, moments(acc, "gptq"), own.grid, own.damp, first, own.block, own.keep_zeros)
         small = Packed(codes, scale, zero, own.bits, own.grid.width(codes.shape[1]), method="gptq")
-        return Quantized(small, unit.bias, unit.weight.dtype)
+        return Quantized(small.thin() if own.keep_zeros else small, unit.bias, unit.weight.dtype)
 
 
 def gptq(

@@ -19,7 +19,8 @@ class LoRC:
     """Let another method round the weights, and store the error's nearest product of low rank beside them.
 
     P218 Yao et al. 2023, arXiv 2303.08302
-    Differs: the factors are float16, not rounded to 8 bits.
+    Differs: the factors are float16, not rounded to 8 bits. That each takes the root of the singular values is from memory; it changes
+    the product by its rounding alone.
     Costs: what the inner method does; an eigendecomposition of every matrix's shorter side; rank x (O + I) float16 numbers.
     """
 

@@ -21,7 +21,9 @@ class SmoothQuantPlus:
 
     P225 Pan et al. 2023, arXiv 2312.03788
     Differs: the divisor is stored with the linear (float16, one a column) and not folded into the norm before it, so linears without
-    one are smoothed too; alpha is searched by the calibration loss of the quantized model.
+    one are smoothed too, and weights' maxima are of one linear and not of all that read the norm; alpha is searched by the calibration
+    loss of the quantized model. The formula and the folding are those of the authors' repository, which holds no search: its details are
+    not known here.
     Costs: for each alpha tried, all linears rounded at once and a pass through the model, which is in memory as one.
     """
 

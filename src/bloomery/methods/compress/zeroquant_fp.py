@@ -18,7 +18,8 @@ class ZeroQuantFP:
     """Round weights to 4-bit floats (e2m1) by GPTQ's sweep, and inputs to 8-bit floats (e4m3) with a scale for each token.
 
     P261 Wu et al. 2023, arXiv 2307.09782
-    Differs: constrained scales are rounded up and chosen before the sweep; the low-rank compensation is `lorc` with this as its inner.
+    Differs: constrained scales are rounded up, so that nothing is cut off, and chosen before the sweep; the low-rank compensation is
+    `lorc` with this as its inner. No code of the authors was at hand: the two constraints are as the abstract and summaries have them.
     Costs: GPTQ's. Both grids are simulated in fp32: this shows their quality and saves room on disk, not time.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,15 +23,19 @@ class Distill:
 
     Hinton et al. 2015, arXiv 1503.02531
     Differs: of the teacher's distribution the `top` likeliest tokens are kept and the rest is one outcome, so that a teacher of any
-    vocabulary costs `top` numbers a token; the ordinary loss of the next token is added and not mixed in.
-    Costs: a forward pass of the teacher; logits of one chunk of both models, computed again in the backward pass.
+    vocabulary costs `top` numbers a token; the ordinary loss of the next token is added and not mixed in. With `cache` log-probabilities
+    are those that float16 holds.
+    Costs: a forward pass of the teacher, with `cache` once for each row of each layout of the data, which takes `top` x 4 or 6 bytes a
+    token on disk; logits of one chunk of both models, computed again in the backward pass.
     """
 
     top: int = 64  # tokens that are kept of the teacher's distribution; 0 = all
     temperature: float = 1.0  # logits of both are divided by it, and the divergence is multiplied by its square
     ordinary: float = 0.0  # weight of the cross-entropy of the next token beside the divergence
     chunk: int = 512  # tokens whose logits exist at once
+    cache: bool = False  # what the teacher says of a row is kept in the store, for this run, its resumes and others on the same rows
     roles = ("net", "teacher")
+    compares_tokens = True
 
     def __post_init__(self) -> None:
         if self.top < 0 or self.chunk < 1 or self.temperature <= 0 or self.ordinary < 0:
@@ -55,15 +59,10 @@ class Distill:
             sizes = f"{len(teacher.head_weight)} tokens and the model {len(net.head_weight)}"
             raise BadInput(f"loss: distill compares token with token, and the teacher has {sizes}; take a teacher of the same tokenizer")
         hidden_BTD = net(batch.inputs, batch.positions, batch.documents)
-        with torch.no_grad():
-            wanted_BTD = teacher(batch.inputs, batch.positions, batch.documents)
         weights_N, hidden_ND = batch.weights.reshape(-1), hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-        wanted_ND, used = wanted_BTD.reshape(-1, wanted_BTD.shape[-1]), weights_N > 0
-        parts = zip(*(t[used].split(self.chunk) for t in (hidden_ND, wanted_ND, weights_N)), strict=True)
-        total = hidden_BTD.sum() * 0.0
-        for h_CD, w_CD, weights_C in parts:
-            with torch.no_grad():
-                log_CK, places_CK = likeliest(teacher.logits(w_CD), self.top, self.temperature)
+        used, total = weights_N > 0, hidden_BTD.sum() * 0.0
+        parts = zip(*(t[used].split(self.chunk) for t in (hidden_ND, weights_N)), self.said(teacher, batch, used), strict=True)
+        for h_CD, weights_C, (log_CK, places_CK) in parts:
             nats_C = checkpoint(self.divergence, net, h_CD, log_CK, places_CK, use_reentrant=False)
             total = total + (nats_C * weights_C).sum()
         found = {"teacher": total * self.temperature**2}
@@ -71,6 +70,16 @@ class Distill:
             nats = head_cross_entropy(net, hidden_ND, batch.targets.reshape(-1), weights_N, self.chunk)
             found["tokens"] = self.ordinary * nats
         return found
+
+    @torch.no_grad()
+    def said(self, teacher: nn.Module, batch: Batch, used_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Log-probabilities and ids (C, K) of the teacher's likeliest tokens, chunk by chunk of the trained tokens."""
+        if hasattr(teacher, "likeliest"):
+            yield from zip(*(t.split(self.chunk) for t in teacher.likeliest(batch)), strict=True)
+            return
+        wanted_BTD = teacher(batch.inputs, batch.positions, batch.documents)
+        for w_CD in wanted_BTD.reshape(-1, wanted_BTD.shape[-1])[used_N].split(self.chunk):
+            yield likeliest(teacher.logits(w_CD), self.top, self.temperature)
 
     def divergence(self, net: nn.Module, h_CD: Tensor, log_CK: Tensor, places_CK: Tensor) -> Tensor:
         """KL from the teacher to the model of each token, (C)."""

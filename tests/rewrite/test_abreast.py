@@ -1,0 +1,91 @@
+"""Passes that go abreast: what each computes is its own, faults come out, and none is left behind."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from bloomery.methods.compress.gptq import GPTQ
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.nn.saving import digest
+from bloomery.rewrite import passing, walk
+from bloomery.rewrite.abreast import abreast
+from bloomery.rewrite.compress import compress
+from bloomery.seams import Rng
+
+torch.set_num_threads(1)
+CFG = Config(vocab=61, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=24)
+
+
+def model() -> Transformer:
+    net = Transformer(CFG, Rng((0,))).eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(6.0) if p.dim() > 1 else None
+    return net
+
+
+def texts(count: int = 12) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(1)
+    return [torch.randint(0, 61, (int(torch.randint(2, 25, (1,), generator=g)),), generator=g) for _ in range(count)]
+
+
+def test_passes_stop_together_and_keep_what_is_theirs():
+    seen, found = [], []
+
+    def run(name: str) -> str:
+        assert not torch.is_grad_enabled()
+        told = name
+        for place in ("first", "second"):
+            found.append((place, name))
+            passes[names.index(name)].stop(place)
+            told += f" {place}"
+        return told
+
+    names = ["a", "b", "c"]
+    with abreast([lambda name=name: run(name) for name in names]) as passes:
+        while not all(one.ended for one in passes):
+            for one in passes:
+                one.go()
+            seen.append({one.at for one in passes})
+    assert seen == [{"first"}, {"second"}, {None}] and [one.out for one in passes] == [f"{name} first second" for name in names]
+    assert found == [(place, name) for place in ("first", "second") for name in names]
+
+
+def test_a_fault_comes_out_and_the_others_are_ended():
+    before = threading.active_count()
+    cleared = []
+
+    def waits() -> None:
+        try:
+            passes[0].stop("here")
+        finally:
+            cleared.append("waits")
+
+    with pytest.raises(ZeroDivisionError), abreast([waits, lambda: 1 / 0, lambda: cleared.append("never begun")]) as passes:
+        passes[0].go()
+        passes[1].go()
+    assert cleared == ["waits"] and threading.active_count() == before
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_small_batches_that_go_abreast_give_what_many_passes_give(monkeypatch, precision):
+    sequences, calls = texts(), []
+
+    def solved(side: bool) -> tuple[Transformer, int]:
+        net = model()
+        calls.clear()
+        for block in net.blocks:
+            block.register_forward_pre_hook(lambda *_: calls.append(1))
+        monkeypatch.setattr(walk, "MOST", 256 if side else 0)
+        compress(net, GPTQ(4, 16), sequences, precision=precision)
+        return net, len(calls)
+
+    monkeypatch.setattr(passing, "BATCH", 48)
+    (abreast_net, once), (other, many) = solved(True), solved(False)
+    assert digest(abreast_net) == digest(other)
+    if precision == torch.float32:  # else copies run, not the blocks with the hooks
+        assert many == once * 5 and once > 2 * CFG.layers
