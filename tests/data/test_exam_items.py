@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -72,3 +73,10 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
         read_items(path, answer="c")
     with pytest.raises(BadInput, match="holds no file of items"):
         files_of(tmp_path / "nothing")
+
+
+def test_a_long_field_of_a_table_is_read_whole(tmp_path: Path) -> None:
+    csv.field_size_limit(131072)  # as a fresh process has it
+    path = written(tmp_path, "large.csv", f"question,answer\n{'x' * 200_000},1\n")
+    (found,) = read_items(path)
+    assert "x" * 200_000 in str(found)

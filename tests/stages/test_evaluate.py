@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from bloomery.methods.rollout.single import Single
 from bloomery.methods.task.bits_per_byte import BitsPerByte
 from bloomery.methods.task.next_line import NextLine
 from bloomery.methods.task.parses import Parses
-from bloomery.seams import Rng
+from bloomery.seams import Item, Rng
 from bloomery.stages import evaluate
 
 Evaluate = partial(evaluate.Evaluate, rollout=Single())  # names become methods when a recipe is read
@@ -301,3 +302,16 @@ def test_wrong_knobs_and_the_forecast(world):
     large = Evaluate(**world, tasks=(BitsPerByte(bytes=10**9),)).forecast(much, machine)
     empty = Evaluate(None, None, None, tasks=TASKS).forecast({name: Forecast() for name in world}, machine)
     assert 0 < small.seconds < large.seconds and empty.seconds > 0 and small.disk > 0 and small.memory > 0
+
+
+def test_completions_follow_what_is_said(world):
+    item = Item("a", "def alpha", "generate", limit=12)
+    stage = Evaluate(**world, follow={"regex": "[0-9]{3}"})
+    assert re.fullmatch("[0-9]{3}", stage._seats()["model"].answers([item], (), Rng((1,)))[0].episode.text)
+    stage = Evaluate(**world, follow={"json": {"enum": ["yes", "no"]}})
+    assert stage._seats()["model"].answers([item], (), Rng((1,)))[0].episode.text in ('"yes"', '"no"')
+    for wrong in ({}, {"lark": "x"}, {"json": {}, "regex": "x"}):
+        with pytest.raises(ValueError, match="follow must be one of"):
+            Evaluate(**world, follow=wrong)
+    with pytest.raises(ValueError, match="leave one of them out"):
+        Evaluate(**world, follow={"regex": "x"}, lm_eval=("hellaswag",))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from pathlib import Path
 
 import pytest
+from small_evaluate import asked_world, job, scores_of
 
-from bloomery.core.executors import Local
-from bloomery.core.job import Forecast, Job
-from bloomery.core.log import Log
+from bloomery.core.job import Forecast
 from bloomery.core.machine import Machine
-from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
 from bloomery.methods.filter.temperature import Temperature
 from bloomery.methods.rollout.single import Single
@@ -28,7 +25,6 @@ from bloomery.methods.task.p3 import P3
 from bloomery.methods.task.planning_graphs import PlanningGraphs
 from bloomery.methods.task.retrieval import Retrieval
 from bloomery.methods.task.text_to_sql import TextToSql
-from bloomery.seams import Rng
 from bloomery.stages.evaluate import Evaluate
 
 for package in ("rouge_score", "bm25s", "py3langid"):
@@ -70,35 +66,12 @@ METRICS = (
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> dict[str, Artifact]:
-    from bloomery.core.rng import torch_rng
-    from bloomery.data.tokenizer import learn
-    from bloomery.nn.config import Config
-    from bloomery.nn.model import Transformer
-    from bloomery.nn.saving import save
-
-    root = tmp_path_factory.mktemp("world")
-    for name in ("questions", "model"):
-        (root / name).mkdir()
-    for name, rows in ROWS.items():
-        lines = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)
-        (root / "questions" / name).write_text(lines)
-    (root / "questions" / "databases").mkdir()
-    base = sqlite3.connect(root / "questions" / "databases" / "towns.sqlite")
+    made = asked_world(tmp_path_factory.mktemp("world"), ROWS, 800)
+    (made["questions"].folder / "databases").mkdir()
+    base = sqlite3.connect(made["questions"].folder / "databases" / "towns.sqlite")
     base.executescript("CREATE TABLE town (name TEXT); INSERT INTO town VALUES ('a'), ('b');")
     base.close()
-    net = Transformer(Config(vocab=300, width=32, layers=1, heads=2, kv_heads=2, ffn=32, context=800))
-    for p in net.parameters():
-        p.data.normal_(0, 0.3, generator=torch_rng(Rng((1, *p.shape))))
-    save(net.eval(), root / "model")
-    learn(["word1 says word2 and the miller sold three bricks near the river\n" * 20] * 4, 300).save(root / "model")
-    facts = {name: {"kind": "model" if name == "model" else "folder", "facts": {}} for name in ("model", "questions")}
-    return {name: Artifact(name * 8, root / name, card) for name, card in facts.items()}
-
-
-def job(root: Path) -> Job:
-    for name in ("out", "work"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    return Job(root / "out", root / "work", Rng((0, "evaluate")), 0, Log(quiet=True), Local(1), None, {}, Signals())
+    return made
 
 
 def test_every_form_is_read_asked_graded_and_kept(world, tmp_path):
@@ -107,11 +80,12 @@ def test_every_form_is_read_asked_graded_and_kept(world, tmp_path):
     stage.run(todo)
     stage.check(todo.out, todo)
     todo.demand()
-    rows = {(row["metric"], row["subject"]): row for row in json.loads((todo.out / "scores.json").read_text())["scores"]}
+    rows = scores_of(todo)
     assert {(metric, "model") for metric in METRICS.split()} <= set(rows)
     assert all(row["value"] is not None and row["unit"] for (metric, _), row in rows.items())
     for metric in ("p3_solved", "p3_solved_in_k", "functions_solved", "sql_executed", "api_completed", "plan_shortest"):
         assert rows[metric, "model"]["value"] == 0, "a random model solves nothing"
+    assert "Lastde++" in {subject for metric, subject in rows if metric == "machine_text_auc"}
     assert rows["longbench_cut", "model"]["value"] == 1 and rows["retrieval_ndcg_10", "bm25"]["value"] == 1
     assert "3 samples, k 2" in rows["p3_solved", "model"]["note"] and "samples" not in rows["sql_executed", "model"]["note"]
     kept = [json.loads(line) for line in (todo.out / "items" / "p3.jsonl").read_text().splitlines()]
@@ -119,11 +93,27 @@ def test_every_form_is_read_asked_graded_and_kept(world, tmp_path):
     assert len({row["text"] for row in kept[:3]}) == 3, "samples are drawn apart"
 
 
-def test_negative_flips_stand_beside_the_change(world, tmp_path):
+def test_a_model_beside_itself_differs_in_nothing_and_each_change_is_that_of_a_figure(world, tmp_path):
     todo = job(tmp_path)
-    Evaluate(**world, against=world["model"], tasks=TASKS[2:4], rivals=(), batch=0, rollout=Single()).run(todo)
-    rows = {row["metric"]: row for row in json.loads((todo.out / "scores.json").read_text())["scores"]}
-    assert rows["sql_executed_negative_flips"]["value"] == 0 == rows["api_completed_negative_flips"]["value"]
+    Evaluate(**world, against=world["model"], tasks=TASKS[1:], rivals=(), batch=0, rollout=Single()).run(todo)
+    rows = scores_of(todo)
+    changes = {metric: row for (metric, _), row in rows.items() if metric.endswith(("_change", "_negative_flips"))}
+    assert all(row["value"] == 0 for row in changes.values())
+    for metric in ("functions_solved", "sql_executed", "api_completed", "ifeval_prompts_strict", "plan_reached"):
+        assert {f"{metric}_change", f"{metric}_negative_flips"} <= set(changes)
+    for metric in ("api_corrected", "api_outdated", "chunk_iou", "machine_text_auc", "bias_gap", "bias_unkind", "longbench_score"):
+        assert f"{metric}_change" in changes and f"{metric}_negative_flips" not in changes
+    for metric in changes:
+        assert (metric.removesuffix("_change").removesuffix("_negative_flips"), "model") in rows
+
+
+def test_embeddings_search_all_documents_of_the_questions(world, tmp_path):
+    todo = job(tmp_path)
+    stage = Evaluate(**world, roles={"dense": world["model"]}, tasks=(Retrieval(embedder="dense"),), rivals=(), batch=0, rollout=Single())
+    stage.run(todo)
+    row = scores_of(todo)["retrieval_recall_5", "embeddings"]
+    assert row["value"] == 1 and row["n"] == 1, "of three documents five hold the one that is wanted"
+    assert todo.facts["tools"]["embed:dense"]["calls"] == 4, "three documents and a query"
 
 
 def test_greedy_samples_are_refused_and_several_are_planned():

@@ -70,8 +70,8 @@ def test_what_is_not_known_is_said(make):
 
 def test_answers_of_one_question_are_contaminated_together(make):
     trained = Trained((make("corpus", "corpus", [f"{LONG} right answer", "other text"]),), ())
-    items = [Item(f"q/{k}", LONG, "score", f" {answer}") for k, answer in enumerate(["right answer", "wrong " * 30])]
-    items += [Item("r/0", "another question", "score", " yes"), Item("r/1", "another question", "score", " no")]
+    items = [Item(f"q/{k}", LONG, "score", f" {answer}", question="q") for k, answer in enumerate(["right answer", "wrong " * 30])]
+    items += [Item(f"r/{k}", "another question", "score", f" {answer}", question="r") for k, answer in enumerate(("yes", "no"))]
     members = [Item("member:1", "", "score", LONG)]
     asked = {"multiple_choice": (MultipleChoice(), items), "min_k": (MinK(), members)}
     with Log(quiet=True).progress("x") as bar:
@@ -113,3 +113,12 @@ def test_the_table_shows_twins_where_they_differ():
     known = {"known": "part", "from": ["corpus-1"], "missing": ["base is from outside"]}
     assert sentence(known, True).endswith("the training text of corpus-1; not all training text is known: base is from outside")
     assert "not known" in sentence({"known": "no", "from": [], "missing": []}, False)
+
+
+def test_candidates_of_one_query_are_contaminated_together_whatever_their_texts(make):
+    """Of a ranking nothing can be taken out: a document that stands in training text takes its query with it."""
+    trained = Trained((make("corpus", "corpus", [LONG]),), ())
+    items = [Item(f"q:0/{k}", text, "score", " query", question="q:0") for k, text in enumerate((LONG, OTHER))]
+    items += [Item(f"q:1/{k}", f"{OTHER} {k}", "score", " query", question="q:1") for k in range(2)]
+    with Log(quiet=True).progress("x") as bar:
+        assert contaminated({"retrieval": (MultipleChoice(), items)}, {}, trained, 0.8, bar) == {"retrieval": {"q:0/0", "q:0/1"}}

@@ -12,16 +12,13 @@ import pytest
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install -c constraints.txt 'bloomery[lm-eval]'")
 sys.path.insert(0, str(Path(__file__).parents[1] / "infer"))
 
+from small_evaluate import job
 from small_harness import write_model, write_tasks
 
 from bloomery.core.errors import BadInput
-from bloomery.core.executors import Local
 from bloomery.core.job import Job
-from bloomery.core.log import Log
-from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
 from bloomery.methods.rollout.single import Single
-from bloomery.seams import Rng
 from bloomery.stages.evaluate import Evaluate
 
 
@@ -40,12 +37,6 @@ def stage(tmp_path_factory) -> Evaluate:
     tasks = artifact(write_tasks(root / "tasks"), "folder")
     how = {"lm_eval": ("choices", "written"), "lm_eval_folder": tasks, "tasks": (), "rivals": (), "batch": 0, "rollout": Single()}
     return Evaluate(model, against=other, **how)
-
-
-def job(root: Path) -> Job:
-    for name in ("out", "work"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    return Job(root / "out", root / "work", Rng((0, "evaluate")), 0, Log(quiet=True), Local(1), None, {}, Signals())
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
+from small_evaluate import asked_world, job, scores_of
 
 from bloomery.core.errors import BadInput
-from bloomery.core.executors import Local
-from bloomery.core.job import Forecast, Job
-from bloomery.core.log import Log
+from bloomery.core.job import Forecast
 from bloomery.core.machine import Machine
-from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
 from bloomery.methods.rollout.single import Single
 from bloomery.methods.task.cloze import Cloze
@@ -20,7 +17,6 @@ from bloomery.methods.task.humaneval import Humaneval
 from bloomery.methods.task.multiple_choice import MultipleChoice
 from bloomery.methods.task.needle import Needle
 from bloomery.methods.task.variable_tracking import VariableTracking
-from bloomery.seams import Rng
 from bloomery.stages.evaluate import Evaluate
 
 TASKS = (MultipleChoice(), Cloze(), Humaneval(limit=8), Needle(count=3, digits=2), VariableTracking(count=2, hops=1, chains=1))
@@ -31,35 +27,9 @@ ROWS = {
 }
 
 
-def artifact(folder: Path, kind: str) -> Artifact:
-    return Artifact(folder.name * 8, folder, {"kind": kind, "facts": {}})
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> dict[str, Artifact]:
-    from bloomery.core.rng import torch_rng
-    from bloomery.data.tokenizer import learn
-    from bloomery.nn.config import Config
-    from bloomery.nn.model import Transformer
-    from bloomery.nn.saving import save
-
-    root = tmp_path_factory.mktemp("world")
-    for name in ("questions", "model"):
-        (root / name).mkdir()
-    for name, rows in ROWS.items():
-        (root / "questions" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    net = Transformer(Config(vocab=300, width=32, layers=1, heads=2, kv_heads=2, ffn=32, context=320))
-    for p in net.parameters():
-        p.data.normal_(0, 0.3, generator=torch_rng(Rng((1, *p.shape))))
-    save(net.eval(), root / "model")
-    learn(["word1 says word2 and the miller sold three bricks near the river\n" * 20] * 4, 300).save(root / "model")
-    return {name: artifact(root / name, "model" if name == "model" else "folder") for name in ("model", "questions")}
-
-
-def job(root: Path) -> Job:
-    for name in ("out", "work"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    return Job(root / "out", root / "work", Rng((0, "evaluate")), 0, Log(quiet=True), Local(1), None, {}, Signals())
+    return asked_world(tmp_path_factory.mktemp("world"), {f"{name}.jsonl": rows for name, rows in ROWS.items()}, 320)
 
 
 def test_every_task_is_asked_graded_checked_and_kept(world, tmp_path):
@@ -68,8 +38,9 @@ def test_every_task_is_asked_graded_checked_and_kept(world, tmp_path):
     stage.run(todo)
     stage.check(todo.out, todo)
     todo.demand()
-    rows = {row["metric"]: row for row in json.loads((todo.out / "scores.json").read_text())["scores"]}
+    rows = {metric: row for (metric, _), row in scores_of(todo).items()}
     assert rows["choice_accuracy"]["n"] == 6 and rows["cloze_exact"]["n"] == 5 and rows["humaneval_solved"]["value"] == 0.0
+    assert rows["cloze_exact"]["low"] == 0 < rows["cloze_exact"]["high"] < 1, "none of five is not certainly none"
     assert todo.facts["items"] == {"multiple_choice": 18, "cloze": 5, "humaneval": 1, "needle": 3, "variable_tracking": 2}
     assert set(todo.facts["reasoning_traces"].values()) == {0} and sum(todo.facts["truncated"].values()) == 0
     kept = [json.loads(line) for line in (todo.out / "items" / "needle.jsonl").read_text().splitlines()]
@@ -80,9 +51,16 @@ def test_every_task_is_asked_graded_checked_and_kept(world, tmp_path):
 def test_a_model_against_another_is_paired_by_question(world, tmp_path):
     todo = job(tmp_path)
     Evaluate(**world, against=world["model"], tasks=TASKS[:2], rivals=(), batch=0, rollout=Single()).run(todo)
-    rows = {row["metric"]: row for row in json.loads((todo.out / "scores.json").read_text())["scores"]}
+    rows = {metric: row for (metric, _), row in scores_of(todo).items()}
+    assert rows["choice_accuracy_negative_flips"]["value"] == 0 and rows["choice_accuracy_negative_flips"]["n"] == 6
     for metric in ("choice_accuracy_change", "cloze_exact_change"):
         assert (rows[metric]["value"], rows[metric]["low"], rows[metric]["high"]) == (0.0, 0.0, 0.0)
+
+
+def test_a_second_task_of_a_kind_has_facts_of_its_own(world, tmp_path):
+    todo = job(tmp_path)
+    Evaluate(**world, tasks=(Needle(count=2, digits=2), Needle(count=3, digits=3)), rivals=(), batch=0, rollout=Single()).run(todo)
+    assert {"needle_found", "needle_2.needle_found"} <= set(todo.facts) and todo.facts["items"] == {"needle": 2, "needle_2": 3}
 
 
 def test_without_questions_there_is_nothing_to_ask(world, tmp_path):

@@ -124,8 +124,8 @@ def test_what_is_not_there_is_said(models, tmp_path):
     tools = opened(models, tmp_path)
     with pytest.raises(BadInput, match="role 'teecher'; did you mean teacher"):
         tools.score([("", "x")], "teecher")
-    for call in (lambda: tools.sketch_grad(["x"], 3), lambda: tools.search("x", 1)):
-        with pytest.raises(BadInput, match="not offered yet"):
+    for call, said in ((lambda: tools.sketch_grad(["x"], 3), "not offered yet"), (lambda: tools.search("x", 1), "no documents here")):
+        with pytest.raises(BadInput, match=said):
             call()
     assert tools.score([]) == [] and tools.ask([]) == []
 
@@ -135,3 +135,17 @@ def test_a_model_is_known_by_its_content(models, tmp_path):
     (tmp_path / "card.json").write_text('{"address": "abc"}')
     assert identity(tmp_path) == "abc"
     assert all(math.isfinite(x) and x < 0 for x in opened(models, tmp_path / "c").score([("", "x")])[0])
+
+
+def test_a_search_ranks_all_documents_by_the_angle_of_their_vectors(models, tmp_path):
+    tools = opened(models, tmp_path)
+    tools.library = {f"d{i}": text for i, text in enumerate(TEXTS)}
+    vectors = tools.embed([*TEXTS, "def f(y):"], "teacher", "mean").astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=1)
+    cosines = vectors[:-1] @ vectors[-1] / lengths[:-1] / lengths[-1]
+    found = tools.search("def f(y):", 3, "teacher")
+    assert [name for name, _ in found] == [f"d{i}" for i in np.argsort(-cosines)[:3]]
+    assert [cosine for _, cosine in found] == pytest.approx(sorted(cosines, reverse=True)[:3], abs=1e-5)
+    assert tools.search(TEXTS[3], 1, "teacher")[0] == ("d3", pytest.approx(1)) and len(tools.search("x", 99, "teacher")) == len(TEXTS)
+    tools.library = {"only": "another"}
+    assert tools.search("x", 2, "teacher")[0][0] == "only", "another library is another index"

@@ -20,8 +20,8 @@ class Outer:
 
 
 @dataclass(frozen=True)
-class Searches:
-    needs = ("search",)
+class Sketches:
+    needs = ("sketch_grad",)
 
 
 @dataclass(frozen=True)
@@ -52,4 +52,4 @@ def test_a_need_that_nothing_answers_is_refused():
     with pytest.raises(BadInput, match="role 'default'"):
         bound([Asks()], {"teacher"})
     with pytest.raises(BadInput, match="not offered yet"):
-        bound([Searches()], {"default"})
+        bound([Sketches()], {"default"})

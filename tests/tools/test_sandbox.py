@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
 
 import pytest
 
+import bloomery
 from bloomery.core.errors import BadInput
 from bloomery.tools import sandbox
 from bloomery.tools.sandbox import Limits, Sandbox, last_error
@@ -154,6 +157,28 @@ def test_other_processes_and_privileges_are_out_of_reach(shut):
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_the_program_of_an_ordinary_user_has_no_privileges_in_its_own_space(shut):
+    """Who shuts himself in is root there; the program, which could show itself the disk for writing, must not be."""
+    code = "print([one.split()[1] for one in open('/proc/self/status') if one.startswith(('CapPrm', 'CapEff'))])\n"
+    code += "import ctypes\nprint(ctypes.CDLL(None).mount(None, b'/usr', None, 4096 | 32, None))\n"
+    if os.geteuid():
+        assert shut.run(code).stdout == f"{['0' * 16] * 2}\n-1\n"
+        return
+    python, root = "/usr/bin/python3", Path(bloomery.__file__).parents[1]
+    asks = [python, "-c", "import sys; print(sys.version_info >= (3, 11))"]
+    if not Path(python).exists() or subprocess.run(asks, capture_output=True, text=True).stdout != "True\n":
+        pytest.skip("there is no interpreter that everybody may use")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(root / "bloomery", Path(folder) / "bloomery", ignore=shutil.ignore_patterns("__pycache__", "methods", "*.csv"))
+        subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+        run = f"from bloomery.tools.sandbox import Sandbox, strongest\nprint(strongest(), Sandbox().run({code!r}).stdout)"
+        about = {"cwd": folder, "env": {"HOME": "/tmp"}, "user": 65534, "group": 65534, "extra_groups": []}
+        said = subprocess.run([python, "-B", "-c", run], capture_output=True, text=True, **about)
+    if said.stdout.startswith("limits"):
+        pytest.skip("an ordinary user cannot shut himself in here")
+    assert said.stdout == f"namespaces {['0' * 16] * 2}\n-1\n\n", said.stderr
 
 
 def test_all_files_together_are_bounded(shut):

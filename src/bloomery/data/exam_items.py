@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def _rows(path: Path, kind: str) -> Iterator[Mapping[str, Any]]:
     except UnicodeDecodeError as error:
         raise BadInput(f"--against: {path} is not UTF-8 (byte {error.start}); convert it") from None
     if kind == "csv":
+        csv.field_size_limit(sys.maxsize)  # the whole file is in memory already
         yield from csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if ".tsv" in path.suffixes else ",")
         return
     lines = [(0, text)] if kind == "json" else [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]

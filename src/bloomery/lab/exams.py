@@ -60,7 +60,7 @@ def gathered(named: Sequence[str], question: str = "", answer: str = "", seed: i
         elif path.is_file():
             exams.add(read_items(path, question, answer))
         elif one in catalog.entries("task"):
-            _task(one, one, Source(), seed, exams)
+            _task(one, one, Source(tokenizer=_Words()), seed, exams)
         else:
             raise BadInput(f"--against: {one} is no file, folder or task; name a recipe, items in files, or a task such as programs")
     if not exams.items:
@@ -79,7 +79,7 @@ def _recipe(path: Path, exams: Exams, store: Path | None) -> None:
     if not steps:
         raise BadInput(f"--against: {path} has no step with `stage: evaluate`; name a recipe that evaluates, or the items themselves")
     for step in steps:
-        source = Source(questions=_questions(step, exams, store))
+        source = Source(tokenizer=_Words(), questions=_questions(step, exams, store))
         for name, spec in _named(step.knobs["tasks"]).items():
             _task(name, spec, source, step.seed, exams)
         if names := step.knobs.get("lm_eval"):
@@ -119,6 +119,16 @@ def _folder(step: Step, knob: str, exams: Exams, store: Path | None) -> Path | N
     return None
 
 
+class _Words:
+    """What stands in for a model's tokenizer: words with the space before them. Where a task needs more of a model it makes no items."""
+
+    def encode(self, text: str) -> list[str]:
+        return re.findall(r"\s*\S+|\s+$", text)
+
+    def decode(self, ids: Sequence[str]) -> str:
+        return "".join(ids)
+
+
 def _task(name: str, spec: Any, source: Source, seed: int, exams: Exams) -> None:
     """The items that evaluate draws for a task under this seed."""
     from bloomery.core import catalog
@@ -129,11 +139,11 @@ def _task(name: str, spec: Any, source: Source, seed: int, exams: Exams) -> None
         return
     try:
         items = list(task.items(source, Rng((seed, "evaluate")).child("items", name)))
-    except (AttributeError, TypeError):  # it asks for a model's tokenizer
+    except (AttributeError, TypeError):  # it asks for a model's context
         items = []
     found = [_sought(name, item) for item in items if item.kind != "wrong"]
     if not found:
-        exams.leave(f"{name} makes its items from held-out documents, from conversations or in a model's own tokens")
+        exams.leave(f"{name} makes its items from held-out documents, from conversations or to fit a model's context")
     exams.add(found)
 
 

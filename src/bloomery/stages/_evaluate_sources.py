@@ -123,7 +123,7 @@ def contaminated(
     """By task, the ids of items of which the share `copied` of the runs of 13 words stands in training text, all of which is read.
 
     What counts is the item as a whole, its question without what all questions of the task begin and end with, or its answer; the latter
-    two where they have a run. Items that ask one question with several answers are contaminated together. Items of a task that asks
+    two where they have a run. Items of one question, whose figure they make together, are contaminated together. Items of a task that asks
     about training text are not judged. `others` are the parts of items by task and id.
     """
     from bloomery.data.overlap import seen_shares, with_runs
@@ -137,8 +137,8 @@ def contaminated(
         if share >= copied:
             found[name].add(key)
     for name, items in judged.items():
-        questions = {item.prompt for item in items if item.id in found[name] and item.want == "score" and item.prompt}
-        found[name] |= {item.id for item in items if item.prompt in questions}
+        questions = {item.question for item in items if item.id in found[name] and item.question}
+        found[name] |= {item.id for item in items if item.question in questions}
     return found
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bloomery.core.machine import Machine
     from bloomery.core.store import Artifact
     from bloomery.infer.answers import Examinee
+    from bloomery.infer.guide import Guide
     from bloomery.infer.harness_tasks import Measured
     from bloomery.infer.rivals import Bits
     from bloomery.tools.local import LocalTools
@@ -49,6 +50,7 @@ class Evaluate:
     against: Annotated[Artifact | None, "model"] = None  # another model asked the same, such as the one before tuning; same tokens
     tasks: tuple[Task, ...] = ("bits_per_byte", "parses", "next_line")  # what is asked
     filters: tuple[Filter, ...] = ()  # how completions are sampled; none: greedy
+    follow: dict | None = None  # what every completion looks like: {json: SCHEMA}, {regex: TEXT} or {grammar: TEXT}
     rollout: Rollout = "single"  # how an item is answered: once, or the best of what a strategy gives
     thought: str = ""  # what ends a reasoning trace, such as </think>; up to its last occurrence a completion is no answer
     lm_eval: tuple[str, ...] = ()  # tasks of lm-evaluation-harness by name, asked and counted as it does it
@@ -74,6 +76,10 @@ class Evaluate:
             raise ValueError("lm_eval_shots must be at least 0 and lm_eval_limit at least 1")
         if not self.filters and (alike := next((type(one).__name__ for one in self.tasks if getattr(one, "samples", 1) > 1), "")):
             raise ValueError(f"greedy samples of {alike} are all the same; name filters, such as temperature, or leave samples at 1")
+        if self.follow is not None and (len(self.follow) != 1 or not set(self.follow) <= {"json", "regex", "grammar"}):
+            raise ValueError("follow must be one of {json: SCHEMA}, {regex: TEXT} and {grammar: TEXT}")
+        if self.follow is not None and self.lm_eval:
+            raise ValueError("follow is for tasks; those of lm_eval ask in their own way, so leave one of them out")
         if not 0 < self.copied <= 1:
             raise ValueError(f"copied must be above 0 and at most 1, got {self.copied}")
 
@@ -97,11 +103,12 @@ class Evaluate:
 
         seats = self._seats()
         examinee = seats["model"]
-        asked = self._asked(examinee, job.rng)
+        source = self._source(examinee, job.rng)
+        asked = self._asked(source, job.rng)
         tools = self._tools(job)
         with job.graceful():
             harness = _evaluate_harness.ask(self, seats, ENDINGS, WRITTEN_TOGETHER, job) if self.lm_eval else {}
-            told = {subject: self._told(subject, seat, asked, tools, job) for subject, seat in seats.items()}
+            told = {subject: self._told(subject, seat, source, asked, tools, job) for subject, seat in seats.items()}
             rivals = {name: self._rivals(name, items, job) for name, (task, items) in asked.items() if compares(task)}
         speed = self._speed(examinee, asked) if self.batch and asked else []
         trained = trained_on((self.corpus, self.chats), (self.model, self.against), job.store)
@@ -139,23 +146,35 @@ class Evaluate:
         if self.chats is not None and model.template is None:
             raise BadInput(f"chats: {self.model.name} has no chat template; tune it on conversations first")
         if self.against is None:
-            return {"model": Examinee(model, thought=self.thought)}
+            return {"model": Examinee(model, thought=self.thought, guide=self._guide())}
         other = load(self.against.folder, roles=roles, filters=self.filters)
         if other.net.cfg.vocab != model.net.cfg.vocab or other.tokenizer.get_vocab() != model.tokenizer.get_vocab():
             raise BadInput(f"against: {self.against.name} has other tokens than {self.model.name}; compare models of one tokenizer")
         other.template = model.template
         other.decoder.stop_ids |= model.decoder.stop_ids
-        seats = {"model": Examinee(model, thought=self.thought), BEFORE: Examinee(other, thought=self.thought)}
-        return {**seats, PLAIN: Examinee(other, True, self.thought)}
+        seats = {subject: Examinee(one, False, self.thought, self._guide()) for subject, one in (("model", model), (BEFORE, other))}
+        return {**seats, PLAIN: Examinee(other, True, self.thought, self._guide())}
 
-    def _asked(self, examinee: Examinee, rng: Rng) -> Asked:
-        """Every task by name with its items; a task that finds none is left out, and it is an error where none finds any."""
+    def _guide(self) -> Guide | None:
+        """What completions follow."""
+        from bloomery.infer.guide import Guide
+
+        if self.follow is None:
+            return None
+        ((kind, what),) = self.follow.items()
+        return Guide.schema(what) if kind == "json" else Guide(kind, str(what))
+
+    def _source(self, examinee: Examinee, rng: Rng) -> Source:
+        """What tasks make their items of."""
         trained = trained_sample(self.corpus, rng.child("trained")) if any(getattr(task, "trained", False) for task in self.tasks) else []
         about: dict[str, Any] = {}
         if self.questions is not None:
             folder = self.questions.folder
             about = {"questions": read_questions(folder), "folder": folder if folder.is_dir() else folder.parent}
-        source = Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats), trained, **about)
+        return Source(examinee.model.net, examinee.tokenizer, held_out(self.corpus), conversations(self.chats), trained, **about)
+
+    def _asked(self, source: Source, rng: Rng) -> Asked:
+        """Every task by name with its items; a task that finds none is left out, and it is an error where none finds any."""
         asked = {name: (task, list(task.items(source, rng.child("items", name)))) for name, task in named(self.tasks).items()}
         for name, (task, items) in asked.items():
             if task.subject != "model":
@@ -175,17 +194,20 @@ class Evaluate:
 
         return LocalTools({role: made.folder for role, made in (self.roles or {}).items()}, job.work / "replies")
 
-    def _told(self, subject: str, seat: Examinee, asked: Asked, tools: LocalTools, job: Job) -> dict[str, list[dict[str, Any]]]:
+    def _told(
+        self, subject: str, seat: Examinee, source: Source, asked: Asked, tools: LocalTools, job: Job
+    ) -> dict[str, list[dict[str, Any]]]:
         """What is kept of every answer, by task. In plain text only conversations are asked: all else is plain already."""
         from bloomery.infer.exam import ask
         from bloomery.infer.sampler import Sampler
 
-        told = {}
+        told, libraries = {}, {name: task.library(source) for name, (task, _) in asked.items() if hasattr(task, "library")}
         for name, (task, items) in asked.items():
             if subject != PLAIN or any(item.messages for item in items):
                 file, rng = job.work / "items" / f"{name}{ENDINGS[subject]}.jsonl", job.rng.child("answers", name)
                 label = name if subject == "model" else f"{name}, {subject}"
                 engine, tools.grader = Sampler(seat, self.filters, WRITTEN_TOGETHER), partial(task.grade, tools=tools)
+                tools.library = libraries.get(name, {})
                 told[name] = ask(engine, self.rollout, tools, label, task, items, file, job, rng)
         return told
 
@@ -223,16 +245,19 @@ class Evaluate:
 
     def _conditions(self, task: Task, items: Sequence[Item], context: int, plain: bool) -> str:
         """How the model was asked, for the score's note."""
-        way = "in plain text" if plain else "by the chat template"
+        way = "in plain text" if plain or not items[0].messages else "by the chat template"
         if items[0].messages and items[0].want == "score":
             return f"fp32; the question {way}, the answer's tokens without its end"
         if compares(task):
             return f"fp32; the end token counts; every {context} tokens of a document start anew"
+        if items[0].want == "score":
+            return "fp32; the likelihood of each text after its prompt, in plain text"
         how = ", ".join(map(repr, self.filters)) or "greedy"
+        how += f"; completions follow {self.follow!r}" if self.follow else ""
         how += "" if type(self.rollout).__name__ == "Single" else f"; {self.rollout!r}"
         how += f"; {task.samples} samples, k {task.k}" if getattr(task, "samples", 1) > 1 else ""
-        prompt = f"asked {way}" if items[0].messages else f"prompt of at most {getattr(task, 'prompt', '?')} tokens"
-        return f"{how}; {prompt}, completion of at most {getattr(task, 'limit', '?')}"
+        prompt = f"asked {way}" if items[0].messages or not hasattr(task, "prompt") else f"prompt of at most {task.prompt} tokens"
+        return f"{how}; {prompt}, completion of at most {max(item.limit for item in items)}"
 
     def _speed(self, examinee: Examinee, asked: Asked) -> list[dict[str, Any]]:
         """Prompt and decode tokens per second, one prompt and a batch."""
@@ -284,7 +309,8 @@ class Evaluate:
         write_lines(job.out / "samples.jsonl", samples)
         for one in scores:
             if one["subject"] == "model" and one["value"] is not None and not one["task"].startswith(_evaluate_harness.AHEAD):
-                job.fact(one["metric"], one["value"])
+                second = one["task"] in asked and one["task"] != type(asked[one["task"]][0]).__module__.rpartition(".")[2]
+                job.fact(f"{one['task']}.{one['metric']}" if second else one["metric"], one["value"])
         job.fact("truncated", {name: sum(row["dropped"] > 0 for row in rows) for name, rows in told.get("model", {}).items()})
         if self.thought:
             traces = {name: sum(row.get("thought", 0) > 0 for row in rows) for name, rows in told.get("model", {}).items()}
@@ -306,7 +332,7 @@ class Evaluate:
         if self.lm_eval:
             _evaluate_harness.check(self, examinee, made, job)
         lossy, alone, plain, choice = 0, 0.0, 0.0, 0.0
-        for name, (_, items) in self._asked(examinee, job.rng).items():
+        for name, (_, items) in self._asked(self._source(examinee, job.rng), job.rng).items():
             rows = read_lines(made / "items" / f"{name}.jsonl")
             differ = Counter(item.id for item in items) - Counter(row["id"] for row in rows)
             job.check(f"{name}: items without an episode, or episodes too many", differ.total() + abs(len(rows) - len(items)), 0)

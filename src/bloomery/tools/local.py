@@ -54,7 +54,9 @@ class LocalTools:
     ) -> None:
         self.roles, self.replies, self.sandbox, self.grader = dict(roles), Replies(Path(cache)), sandbox or Sandbox(), grader
         self.counts: dict[str, dict[str, int]] = {}
+        self.library: Mapping[str, str] = {}  # documents by id, as the task at hand has them
         self._models: dict[str, tuple[str, Examinee]] = {}
+        self._indexes: dict[str, tuple[Mapping[str, str], np.ndarray]] = {}  # by role: documents and their vectors
 
     # ---- verbs
 
@@ -116,7 +118,17 @@ class LocalTools:
         raise BadInput("`sketch_grad` is not offered yet; use `score` or `embed`")
 
     def search(self, query: Any, k: int, role: str = "default") -> list[tuple[str, float]]:
-        raise BadInput("`search` is not offered yet; use `score` or `ask`")
+        """The `k` documents of `library` nearest to a query, (id, cosine of the vectors that `embed` gives by plain means), of equals the
+        earlier. BadInput where there are none."""
+        import numpy as np
+
+        if not self.library:
+            raise BadInput("there are no documents here that could be searched; ask for it in a task that has a library")
+        if role not in self._indexes or self._indexes[role][0] is not self.library:
+            self._indexes[role] = self.library, unit(self.embed(list(self.library.values()), role, "mean"))
+        cosines = self._indexes[role][1] @ unit(self.embed([query], role, "mean"))[0]
+        names = list(self.library)
+        return [(names[i], float(cosines[i])) for i in np.argsort(-cosines, kind="stable")[:k].tolist()]
 
     def each(self, function: Callable[[Any, Any], Any], items: Sequence[Any]) -> list[Any]:
         """`function(item, tools)` of every item, with all their questions answered together."""
@@ -211,6 +223,13 @@ class LocalTools:
         if failed := next((end.error for end in ends.values() if end.reason == "failed"), ""):
             raise RuntimeError(f"the model in the role {role!r} failed: {failed}")
         return [[ends[i].text, ends[i].reason, dropped[i]] for i in range(len(asks))]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (N, D) of length 1; one of zeros stays."""
+    import numpy as np
+
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
 
 
 def identity(folder: Path) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from bloomery.core.errors import BadInput, near
 
-OFFERED = ("ask", "score", "embed", "run", "grade")  # verbs of seams.Tools that `local` has
-WITH_MODELS = ("ask", "score", "embed")
+OFFERED = ("ask", "score", "embed", "search", "run", "grade")  # verbs of seams.Tools that `local` has
+WITH_MODELS = ("ask", "score", "embed", "search")
 
 
 def needs(methods: Iterable[Any]) -> Iterator[tuple[Any, str]]:

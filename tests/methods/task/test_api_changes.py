@@ -6,7 +6,7 @@ import pytest
 
 from bloomery.core.errors import BadInput
 from bloomery.methods.task.api_changes import ApiChanges
-from bloomery.seams import Episode, Rng, Source
+from bloomery.seams import Episode, Grade, Rng, Source
 from bloomery.tools.sandbox import Sandbox
 
 RNG = Rng((0, "api"))
@@ -72,3 +72,15 @@ def test_an_updated_call_that_fails_is_the_row_s_fault():
     (item, _) = items([{**ROW, "updated": "shapes.area(2, height=3)"}])
     with pytest.raises(BadInput, match="updated call gives no literal"):
         ApiChanges().grade(item, Episode("e", "e", ""), Sandbox())
+
+
+def test_two_models_are_compared_kind_by_kind():
+    task, asked = ApiChanges(), items()
+
+    def graded(complete: float, correct: float) -> list:
+        scores = {"complete": complete, "correct": correct}
+        return [(item, None, Grade(scores[item.kind], {"outdated": 1 - scores[item.kind], "call": 1.0})) for item in asked]
+
+    found = task.compare(graded(1, 0), graded(0, 0), RNG)
+    assert [found[f"api_{one}"] for one in ("completed", "corrected", "outdated")] == [1, 0, -0.5] and found["api_completed.n"] == 1
+    assert task.rights(graded(1, 0)) == ([1.0], ["shapes.area"])

@@ -35,6 +35,12 @@ def test_summary_divides_sums_and_does_not_average_ratios() -> None:
     assert task.summary(rows, RNG)["bits_per_byte"] == pytest.approx(90 / 9)
 
 
+def test_empty_documents_are_passed_over_also_where_none_fits() -> None:
+    docs = [Doc("empty", "", {}), *DOCS]
+    assert [item.id for item in BitsPerByte(bytes=1).items(Source(docs=docs), RNG)] == ["d0"]
+    assert list(BitsPerByte().items(Source(docs=docs[:1]), RNG)) == []
+
+
 def test_items_keep_to_the_limit_and_are_whole_documents() -> None:
     items = list(BitsPerByte(bytes=40).items(Source(docs=DOCS), RNG))
     assert 0 < sum(len(item.target.encode()) for item in items) <= 40

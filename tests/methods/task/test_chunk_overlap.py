@@ -70,3 +70,16 @@ def test_a_question_without_a_word_in_common_still_gets_chunks_and_knobs_are_che
         items(context=60)
     with pytest.raises(ValueError, match="candidates"):
         ChunkOverlap(retrieved=5, candidates=4)
+
+
+def test_two_models_are_compared_by_what_they_retrieve():
+    task, found = ChunkOverlap(size=8, retrieved=1, candidates=4), items(size=8, retrieved=1, candidates=4)
+
+    def graded(best: str, level: float) -> list:
+        logp = {True: level, False: level - 1}
+        return [(item, None, task.grade(item, Episode("e", "e", logp=(logp[item.kind == best], -9.0)), None)) for item in found]
+
+    assert task.compare(graded("chunk 2", -1.0), graded("chunk 2", -5.0), RNG)["chunk_iou"] == 0
+    change = task.compare(graded("chunk 2", -5.0), graded("chunk 1", -1.0), RNG)
+    assert change["chunk_recall"] == pytest.approx(2 / 8) and change["chunk_iou"] == pytest.approx(5 / 11 - 3 / 13)
+    assert {item.question for item in found} == {"q:0"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bloomery.core.errors import BadInput
 from bloomery.methods.task.cloze import Cloze
 from bloomery.seams import Episode, Rng, Source
 
@@ -31,3 +32,12 @@ def test_the_reply_begins_with_the_missing_words(said, score):
 def test_knobs_out_of_range_are_refused():
     with pytest.raises(ValueError, match="count"):
         Cloze(count=-1)
+
+
+def test_an_ending_over_lines_is_one_answer_and_accents_are_written_in_two_ways():
+    rows = [{"context": "x", "ending": "light\ngrey"}, {"context": "x", "ending": "caf\u00e9"}]
+    lines, accent = Cloze().items(Source(None, Bytes(), questions={"q": rows}), RNG)
+    scores = [Cloze().grade(lines, Episode("a", "a", said), None).score for said in (" light", " grey", " light grey")]
+    assert scores == [0, 0, 1] and Cloze().grade(accent, Episode("a", "a", " cafe\u0301"), None).score == 1
+    with pytest.raises(BadInput, match="q:0: ending holds no word"):
+        list(Cloze().items(Source(None, Bytes(), questions={"q": [{"context": "x", "ending": " "}]}), RNG))

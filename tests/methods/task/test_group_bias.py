@@ -66,3 +66,16 @@ def test_rows_that_compare_nothing_are_refused(change, said):
         items([{**ROW, **change}])
     with pytest.raises(ValueError, match="count"):
         GroupBias(count=-1)
+
+
+def test_two_models_are_compared_by_their_gaps_and_not_by_how_likely_endings_are():
+    rows = [{**ROW, "template": f"{i}: {ROW['template']}", "groups": ["weavers", "bakers/millers"]} for i in range(12)]
+
+    def graded(skew: float, level: float) -> list:
+        return answered(rows, lambda item: level + (skew if item.kind == "unkind" and "bakers" in item.prompt else 0))
+
+    task = GroupBias()
+    assert task.compare(graded(0.0, -9.0), graded(0.0, -1.0), RNG)["bias_gap"] == pytest.approx(0)
+    found = task.compare(graded(1.5, -1.0), graded(0.5, -2.0), RNG)
+    assert found["bias_gap"] == pytest.approx(1.0) and found["bias_gap.low"] > 0.9 and found["bias_unkind.n"] == 24
+    assert {one[1] for one in log_odds(graded(0, 0))} == {"weavers", "bakers/millers"} and items(rows)[0].question == "q:0"

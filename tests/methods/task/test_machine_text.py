@@ -10,7 +10,7 @@ import pytest
 from bloomery.core.errors import BadInput
 from bloomery.methods.task.machine_text import MachineText
 from bloomery.num.diversity import spread_over_scales
-from bloomery.seams import Episode, Item, Rng, Source
+from bloomery.seams import Episode, Grade, Item, Rng, Source
 
 RNG = Rng((0, "machine"))
 
@@ -56,5 +56,32 @@ def test_texts_are_cut_short_ones_left_out_and_labels_read():
     assert [(len(item.target), item.kind) for item in items(rows, tokens=100)] == [(100, "human"), (40, "machine")]
     with pytest.raises(BadInput, match="neither machine nor human"):
         items([{"text": "a" * 99, "label": "ai"}])
-    with pytest.raises(ValueError, match="tokens at least 32"):
-        MachineText(tokens=8)
+    for knobs in ({"tokens": 8}, {"draws": 1}):
+        with pytest.raises(ValueError, match="tokens at least 32"):
+            MachineText(**knobs)
+
+
+def test_exact_lastde_plus_plus_is_the_distance_from_what_is_drawn():
+    gen = np.random.default_rng(3)
+    logp, drawn = -np.abs(gen.normal(size=60)), -np.abs(gen.normal(size=(5, 61)))
+    episode = Episode("e", "a", logp=(*logp.tolist(), -9.0), drawn=tuple(map(tuple, drawn.tolist())))
+    grade = MachineText().grade(Item("a", "", "score", "x"), episode, None)
+    own, *others = (one[:60].mean() / spread_over_scales(one[:60], 4, 480, 15) for one in (logp, *drawn))
+    assert grade.parts["plus"] == pytest.approx((own - np.mean(others)) / np.std(others, ddof=1))
+    assert [item.draws for item in items([{"text": "a" * 99, "label": "human"}], draws=7)] == [7]
+
+
+def test_what_the_model_would_write_is_told_apart_from_what_surprises_it():
+    """Text drawn from the distribution that the draws are of, against text that is less likely at every place."""
+    gen, task, rows = np.random.default_rng(4), MachineText(draws=8), []
+    for i in range(16):
+        machine = i % 2 == 0
+        own, drawn = gen.exponential(1.0, 64) + (0.0 if machine else 1.5), gen.exponential(1.0, (8, 65))
+        item = Item(str(i), "", "score", "x", group=str(i), kind="machine" if machine else "human")
+        episode = Episode("e", "e", logp=(*(-own).tolist(), -5.0), drawn=tuple(map(tuple, (-drawn).tolist())))
+        rows.append((item, None, task.grade(item, episode, None)))
+    found = task.summary(rows, RNG)
+    assert found["machine_text_auc@Lastde++"] > 0.9
+    worse = [(item, None, Grade(-grade.score, grade.parts)) for item, _, grade in rows]
+    change = task.compare(rows, worse, RNG)
+    assert change["machine_text_auc"] == pytest.approx(2 * found["machine_text_auc"] - 1) and change["machine_text_auc.n"] == 16

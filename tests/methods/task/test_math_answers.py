@@ -43,3 +43,18 @@ def test_whether_there_was_an_answer_is_told_apart_from_a_wrong_one():
 def test_a_reference_that_is_no_mathematics_is_refused():
     with pytest.raises(BadInput, match="q:0: the answer ''"):
         list(MathAnswers().items(Source(questions={"q": [{"problem": "?", "answer": ""}]}), RNG))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said", "score"),
+    [
+        ("18", "She sells 9 eggs at $2, so she makes $18.", 1), ("18", "It costs $5 and then $13. The answer is $18.", 1),
+        ("18", "$5-$7 is no answer, the answer is 18", 1), ("3x+2", "The answer is 3x+2.", 1), ("3", "The answer is 3x+2.", 0),
+        ("(1,2)", "answer: (1, 2)", 1), ("12", "Answer: 12 apples", 1), ("1234567", "#### 1,234,567", 1), ("5", "answer: x = 5", 1),
+        ("x+1", "so $x$ plus one is $x+1$", 1), ("0.5", "the answer is 1/2", 1), ("7", "Answer: seven", 0),
+    ],
+)  # fmt: skip
+def test_amounts_are_numbers_and_expressions_are_whole(wanted, said, score):
+    task = MathAnswers()
+    item = next(task.items(Source(questions={"q": [{"problem": "?", "answer": wanted}]}), RNG))
+    assert task.grade(item, Episode("a", item.id, said), None).score == score

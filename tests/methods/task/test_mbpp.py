@@ -41,3 +41,15 @@ def test_setup_runs_before_the_tests_and_tools_are_needed():
     assert Mbpp().grade(item, Episode("a", item.id, item.target), Sandbox()).score == 1
     with pytest.raises(BadInput, match="no tools"):
         Mbpp().grade(item, Episode("a", item.id, ""), None)
+
+
+@pytest.mark.parametrize(("said", "score"), [
+    ("def sum(a, b):\n    return a - b", 1), ("def sum(a, b):\n    return 0", 0), ("def difference(a, b):\n    return a - b", 0),
+    ("def sum(a, b):\n    import os\n    os._exit(0)", 0), ("import atexit, os\natexit.register(os._exit, 0)\nsum = lambda a, b: 2", 0),
+])  # fmt: skip
+def test_a_function_may_have_the_name_of_a_builtin(said, score):
+    row = {"text": "{tests}", "code": "import math\ndef sum(a, b):\n    return a - b",
+           "test_list": ["assert sum(5, 3) == 2", "assert math.isclose(sum(4, 3), 1)"]}  # fmt: skip
+    item = next(Mbpp(shots=0).items(Source(questions={"q": [row]}), RNG))
+    assert Mbpp().grade(item, Episode("a", item.id, said), Sandbox()).score == score
+    assert item.prompt.count("assert sum(5, 3)") == 1, "what a row says is not filled in again"

@@ -69,3 +69,12 @@ def test_property_kinds_are_equal_in_number_and_length():
     assert found == list(MinK(length=20).items(source, RNG))
     assert len(list(MinK(length=20, count=2).items(source, RNG))) == 4
     assert not list(MinK(length=20).items(Source(None, Letters(), docs("out", 9)), RNG))
+
+
+def test_two_models_are_compared_by_their_areas():
+    def graded(scores: tuple) -> list:
+        kinds = ("member", "member", "other", "other")
+        found = [(item(kind), Episode("e", "i", logp=(score - 99.0, 0.0))) for kind, score in zip(kinds, scores, strict=True)]
+        return [(one, None, MinK().grade(one, episode, None)) for one, episode in found]
+
+    assert MinK().compare(graded((3, 2, 1, 0)), graded((30, 10, 20, 0)), RNG)["min_k_auc"] == 0.25, "and not by how far scores lie apart"

@@ -30,7 +30,7 @@ def test_the_likeliest_answer_counts_as_a_whole_and_by_length():
     rows = answered(task, {" yes": -3.0, " certainly not": -4.0, " no": -2.0, " it is so": -3.0})
     found = task.summary(rows, RNG)
     assert found["choice_accuracy"] == 0.5 and found["choice_accuracy.n"] == 2, "yes and no are likeliest, and one is right"
-    assert found["choice_accuracy_by_length"] == 0.5, "per byte: -0.75 -0.29 | -0.67 -0.33, so the long ones"
+    assert found["choice_accuracy_by_length"] == 0.5, "per byte: -1 -0.31 | -1 -0.38, so the long ones"
     assert rows[0][0].prompt == "Red?\nAnswer:" and rows[0][2].score == -3.0 and rows[0][2].parts["nats"] == 102.0
     better = answered(task, {" yes": -3.0, " certainly not": -4.0, " no": -4.0, " it is so": -3.0})
     assert task.compare(better, rows, RNG)["choice_accuracy"] == 0.5
@@ -60,3 +60,19 @@ def test_files_and_forms():
     with pytest.raises(BadInput, match="has no 'question'"):
         list(MultipleChoice(file="other").items(source, RNG))
     assert list(MultipleChoice().items(Source(), RNG)) == []
+
+
+def test_length_is_that_of_the_answer_without_the_space_before_it_as_in_lm_eval():
+    """-1 / 1 byte is below -1.9 / 2 bytes; with a space each it would be the other way round."""
+    np = pytest.importorskip("numpy")
+    row = {"question": "?", "choices": ["a", "bé"], "answer": 1}
+    task, rows = MultipleChoice(), []
+    lls = np.array([-1.0, -2.6])
+    for item, logp in zip(task.items(Source(questions={"q": [row]}), RNG), lls, strict=True):
+        rows.append((item, None, task.grade(item, Episode("e", "e", logp=(logp, -9.0)), None)))
+    theirs = np.argmax(lls / np.array([float(len(one.encode("utf-8"))) for one in row["choices"]]))
+    assert task.summary(rows, RNG)["choice_accuracy_by_length"] == float(theirs == 1) == 1
+    assert task.summary(rows, RNG)["choice_accuracy"] == 0 and task.rights(rows) == ([0.0], ["q:0"])
+    assert rows[0][0].question == "q:0"
+    empty = MultipleChoice().grade(rows[0][0].__class__("q/0", "", "score", " "), Episode("e", "e", logp=(-1.0, 0.0)), None)
+    assert empty.parts["per_byte"] == -1.0

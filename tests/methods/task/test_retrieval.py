@@ -56,9 +56,8 @@ def test_a_model_that_knows_is_above_bm25_and_one_that_does_not_is_where_chance_
 
 def test_the_form_of_litsearch_is_read_too():
     (item,) = items({"query": LITSEARCH, "corpus_clean": PAPERS})
-    assert (
-        item.kind == "right" and item.prompt.startswith("Leaves\nOn leaves.\n\n") and json.loads(item.tests) == {"rank": 0, "relevant": 1}
-    )
+    assert item.kind == "right" and item.prompt.startswith("Leaves\nOn leaves.\n\n")
+    assert json.loads(item.tests) == {"rank": 0, "relevant": 1, "gold": ["7"], "hidden": []}
     assert summed([item], lambda item: -1.0)["retrieval_recall_5"] == 1
     assert items({"query": LITSEARCH, "corpus_clean": PAPERS, "other": [{"x": 1}]}, file="query", documents="corpus_clean") == [item]
 
@@ -71,21 +70,39 @@ def test_a_query_of_which_no_word_stands_anywhere_counts_as_lost():
         items({"q": BRIGHT, "d": TEXTS, "e": [{"id": 1, "content": "another"}]})
 
 
-def test_embeddings_rank_the_candidates_too():
-    class Counts:
-        """Vectors of two numbers: whether a text speaks of autumn or of why, and of all else."""
+def test_embeddings_search_all_documents_also_those_that_bm25_does_not_find():
+    class Ranks:
+        """Documents by how many letters they share with nothing: in a fixed order."""
 
-        def embed(self, texts, role, pooling):
-            return [[3.0, 0.0] if "autumn" in one or "why" in one else [0.0, 1.0] for one in texts]
+        def search(self, query, k, role):
+            assert role == "dense"
+            return [(name, -float(i)) for i, name in enumerate(("3", "4", "2", "0", "1"))][:k]
 
-    task, found = Retrieval(embedder="dense"), items({"q": BRIGHT[:1], "d": TEXTS})
-    assert task.needs == ("embed:dense",) and Retrieval().needs == ()
-    rows = [(item, None, task.grade(item, Episode("e", "e", logp=(-1.0, 0.0)), Counts())) for item in found]
-    assert [grade.parts["cosine"] for _, _, grade in rows] == [0, 0, 1]
-    told = task.summary(rows, RNG)
-    assert told["retrieval_ndcg_10@embeddings"] == 1 and told["retrieval_ndcg_10@bm25"] == 0.5
+    rows = [*BRIGHT[:1], {"query": "something else", "gold_ids": ["4"]}]
+    task, found = Retrieval(embedder="dense"), items({"q": rows, "d": TEXTS}, embedder="dense")
+    assert task.needs == ("search:dense",) and Retrieval().needs == ()
+    graded = [(item, None, task.grade(item, Episode("e", "e", logp=(-1.0, 0.0)), Ranks())) for item in found]
+    assert ["embedded_retrieval_recall_5" in grade.parts for _, _, grade in graded] == [item.id.endswith("/0") for item in found]
+    told = task.summary(graded, RNG)
+    second = 1 / 1.5849625
+    assert told["retrieval_ndcg_10@embeddings"] == pytest.approx(second), "2 comes second where 3 is hidden, 4 second after 3"
+    assert told["retrieval_recall_5@embeddings"] == 1 and told["retrieval_recall_5@bm25"] == 0.5
+    assert told["retrieval_ndcg_10@embeddings.n"] == 2
     with pytest.raises(BadInput, match="no tools"):
         task.grade(found[0], Episode("e", "e", logp=(-1.0, 0.0)), None)
+
+
+def test_a_library_holds_the_beginnings_of_all_documents():
+    source = Source(SimpleNamespace(cfg=SimpleNamespace(context=4000)), Letters(), questions={"q": BRIGHT, "d": TEXTS})
+    assert Retrieval().library(source) == {}, "nobody searches it"
+    found = Retrieval(embedder="dense", tokens=16).library(source)
+    assert list(found) == ["0", "1", "2", "3", "4"] and found["2"] == "in autumn trees " and found["4"] == "a cup"
+
+
+def test_what_bm25_does_not_find_is_not_found_by_chance():
+    found = items({"q": [{"query": "zzz", "gold_ids": ["0", "1"]}], "d": TEXTS})
+    assert [item.kind for item in found] == ["wrong", "wrong"], "the first two stand in for nothing found"
+    assert summed(found, lambda item: -1.0)["retrieval_recall_5@bm25"] == 0
 
 
 def test_two_models_are_compared():

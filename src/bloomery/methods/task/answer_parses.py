@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bloomery.data.excerpts import asked
 from bloomery.data.python_text import goes_on
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 
@@ -51,7 +51,7 @@ class AnswerParses:
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The model's share and that of real bodies, with intervals clustered by group."""
         groups = [item.group for item, _, _ in rows]
-        model = mean([grade.score for _, _, grade in rows], groups, rng)
-        return model.named("answer_parses") | mean([grade.parts["real"] for _, _, grade in rows], groups, rng).named(
+        model = share([grade.score for _, _, grade in rows], groups, rng)
+        return model.named("answer_parses") | share([grade.parts["real"] for _, _, grade in rows], groups, rng).named(
             "answer_parses@reference text"
         )

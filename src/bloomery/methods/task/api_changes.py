@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
-from bloomery.data.calls import outcomes, trial
+from bloomery.data.calls import outcomes, sandboxed, trial
 from bloomery.data.literals import alike, literal
 from bloomery.data.questions import Row, asked, group_of
 from bloomery.data.signatures import call_of, changes
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import paired, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
+Rows = Sequence[tuple[Item, Episode, Grade]]
 FORMS = {
     "complete": "{shown}import {module}\n\n# {about}\nresult = ",
     "correct": "{shown}import {module}\n\n# {about}\n# This call fails as installed:\n# result = {legacy}\n# The right call:\nresult = ",
@@ -66,8 +67,6 @@ class ApiChanges:
         """score 1 where the call gives under the new version what the updated one gives, else 0; part `outdated` where a call does under
         the old version alone. Another function with the same result does not count.
         BadInput without tools, and for an updated call that itself fails."""
-        if tools is None:
-            raise BadInput("calls are graded by running them, and no tools are at hand; grade them through an evaluate step")
         held = json.loads(item.tests)
         call = call_of(episode.text, held["module"])
         known, wanted = self._given(held, "new", held["updated"], tools)
@@ -80,20 +79,39 @@ class ApiChanges:
         score = does["new"] and call[0] == call_of(held["updated"], held["module"])[0]
         return Grade(float(score), {"outdated": float(does["old"] and not does["new"]), "call": 1.0})
 
-    def _given(self, held: dict, version: str, call: str, tools: Tools) -> tuple[bool, object]:
+    def _given(self, held: dict, version: str, call: str, tools: Tools | None) -> tuple[bool, object]:
         """What a call gives under a version."""
         files = {f"{held['module']}.py": held[version].encode()}
-        return literal(outcomes(tools.run(trial(f"import {held['module']}", [call]), files, self.limit_s).stdout, 1)[0])
+        return literal(outcomes(sandboxed(tools, "calls").run(trial(f"import {held['module']}", [call]), files, self.limit_s).stdout, 1)[0])
 
-    def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
+    def summary(self, rows: Rows, rng: Rng) -> dict[str, float]:
         """Shares completed, corrected, and outdated among all, with intervals clustered by function."""
         found: dict[str, float] = {}
-        for metric, kind in (("api_completed", "complete"), ("api_corrected", "correct")):
-            mine = [(item.group, grade.score) for item, _, grade in rows if item.kind == kind]
-            if mine:
-                found |= mean([score for _, score in mine], [group for group, _ in mine], rng).named(metric)
-        outdated = [grade.parts["outdated"] for _, _, grade in rows]
-        return found | mean(outdated, [item.group for item, _, _ in rows], rng).named("api_outdated")
+        for metric, (values, groups) in columns(rows).items():
+            found |= share(values, groups, rng).named(metric) if values else {}
+        return found
+
+    def rights(self, rows: Rows) -> tuple[list[float], list[str]]:
+        """Whether each completed call does what is asked, and its group."""
+        return columns(rows)["api_completed"]
+
+    def compare(self, rows: Rows, others: Rows, rng: Rng) -> dict[str, float]:
+        """Differences of the three shares."""
+        found, theirs = {}, columns(others)
+        for metric, (values, groups) in columns(rows).items():
+            found |= paired(values, theirs[metric][0], [1.0] * len(values), groups, rng).named(metric) if values else {}
+        return found
+
+
+def columns(rows: Rows) -> dict[str, tuple[list[float], list[str]]]:
+    """Of each metric the values and their groups."""
+    kinds = {"api_completed": ("complete",), "api_corrected": ("correct",), "api_outdated": ("complete", "correct")}
+    found: dict[str, tuple[list[float], list[str]]] = {metric: ([], []) for metric in kinds}
+    for item, _, grade in rows:
+        for metric in (one for one, chosen in kinds.items() if item.kind in chosen):
+            found[metric][0].append(grade.parts["outdated"] if metric == "api_outdated" else grade.score)
+            found[metric][1].append(item.group)
+    return found
 
 
 def changed(key: str, row: Row) -> str:

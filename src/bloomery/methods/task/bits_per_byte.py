@@ -29,15 +29,16 @@ class BitsPerByte:
             raise ValueError(f"bytes must be at least 1, got {self.bytes}")
 
     def items(self, source: Source, rng: Rng) -> Iterator[Item]:
-        """Whole documents in seeded order until the bytes are spent; the smallest one where none fits."""
+        """Whole documents in seeded order until the bytes are spent; the smallest one where none fits. Empty ones are passed over."""
         left, any_fits = self.bytes, False
-        for doc in shuffled(source.docs, rng.child("documents")):
+        docs = [doc for doc in source.docs if doc.text]
+        for doc in shuffled(docs, rng.child("documents")):
             size = len(doc.text.encode())
-            if 0 < size <= left:
+            if size <= left:
                 left, any_fits = left - size, True
                 yield Item(doc.id, prompt="", want="score", target=doc.text, group=str(doc.meta.get("package", doc.id)))
-        if not any_fits and source.docs:
-            doc = min(source.docs, key=lambda doc: (len(doc.text.encode()), doc.id))
+        if not any_fits and docs:
+            doc = min(docs, key=lambda doc: (len(doc.text.encode()), doc.id))
             yield Item(doc.id, prompt="", want="score", target=doc.text, group=str(doc.meta.get("package", doc.id)))
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:

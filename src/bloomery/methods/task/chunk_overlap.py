@@ -13,7 +13,7 @@ from bloomery.data.bm25 import Bm25
 from bloomery.data.haystack import budget_of
 from bloomery.data.questions import Row, asked, group_of
 from bloomery.num.retrieval import ceiling, overlap
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import mean, paired
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -62,7 +62,7 @@ class ChunkOverlap:
             ]  # in order, where no word is shared
             for rank, i in enumerate(best):
                 held = {**told, "rank": rank, "size": len(pieces[i]), "both": len(set(pieces[i]) & wanted)}
-                about = {"group": group_of(row, key), "kind": f"chunk {i}", "tests": json.dumps(held)}
+                about = {"group": group_of(row, key), "kind": f"chunk {i}", "tests": json.dumps(held), "question": key}
                 prompt = FORM.replace("{chunk}", texts[i])
                 if budget_of(source, 0, len(source.tokenizer.encode(f"{prompt} {question}")) + 4) < 0:
                     raise BadInput(
@@ -78,16 +78,22 @@ class ChunkOverlap:
 
     def summary(self, rows: Rows, rng: Rng) -> dict[str, float]:
         """The measures of the first `retrieved` chunks by the model's order, and by BM25's as another subject; the ceiling of precision."""
-        questions: dict[str, list[tuple[Item, Grade]]] = {}
-        for item, _, grade in rows:
-            questions.setdefault(item.id.rpartition("/")[0], []).append((item, grade))
-        groups, found = [one[0][0].group for one in questions.values()], {}
+        questions, groups, found = *by_question(rows), {}
         for subject, model in (("", True), ("@bm25", False)):
-            taken = [self._taken([grade for _, grade in one], model) for one in questions.values()]
+            taken = [self._taken(one, model) for one in questions]
             for measure in MEASURES:
                 found |= mean([one[measure] for one in taken], groups, rng).named(f"chunk_{measure}{subject}")
-        omega = [one[0][1].parts["omega"] for one in questions.values()]
-        return found | mean(omega, groups, rng).named("chunk_precision_omega@any order")
+        return found | mean([one[0].parts["omega"] for one in questions], groups, rng).named("chunk_precision_omega@any order")
+
+    def compare(self, rows: Rows, others: Rows, rng: Rng) -> dict[str, float]:
+        """Differences of the measures by the models' orders."""
+        (mine, groups), (theirs, _) = by_question(rows), by_question(others)
+        taken = [[self._taken(one, True) for one in questions] for questions in (mine, theirs)]
+        found: dict[str, float] = {}
+        for measure in MEASURES:
+            columns = [[one[measure] for one in some] for some in taken]
+            found |= paired(*columns, [1.0] * len(groups), groups, rng).named(f"chunk_{measure}")
+        return found
 
     def _taken(self, grades: list[Grade], model: bool) -> dict[str, float]:
         """Overlap of the chunks that stand first; their tokens are told by number alone, as chunks do not overlap."""
@@ -95,6 +101,14 @@ class ChunkOverlap:
         size, both = (int(math.fsum(grade.parts[name] for grade in order)) for name in ("size", "both"))
         wanted = int(order[0].parts["wanted"])
         return overlap(range(size), range(size - both, size - both + wanted))
+
+
+def by_question(rows: Rows) -> tuple[list[list[Grade]], list[str]]:
+    """The grades of each question's chunks, and the questions' groups."""
+    questions: dict[str, list[tuple[Item, Grade]]] = {}
+    for item, _, grade in rows:
+        questions.setdefault(item.id.rpartition("/")[0], []).append((item, grade))
+    return [[grade for _, grade in one] for one in questions.values()], [one[0][0].group for one in questions.values()]
 
 
 def cut(text: str, size: int) -> list[tuple[range, str]]:

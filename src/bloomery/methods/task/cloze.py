@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bloomery.core.errors import BadInput
 from bloomery.data.questions import asked, fields_of, filled, group_of
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 
@@ -33,10 +35,12 @@ class Cloze:
             raise ValueError(f"count must be at least 0, got {self.count}")
 
     def items(self, source: Source, rng: Rng) -> Iterator[Item]:
-        """One item for each row; the text ends before the space, where tokens break."""
+        """One item for each row; the text ends before the space, where tokens break. BadInput for an ending without a word."""
         for key, row in asked(source, self.file, (*fields_of(self.form), self.answer), self.count):
             said = row[self.answer]
-            answers = [str(one).strip() for one in (said if isinstance(said, list) else [said])]
+            answers = [" ".join(str(one).split()) for one in (said if isinstance(said, list) else [said])]
+            if not any(map(words, answers)):
+                raise BadInput(f"questions: {key}: {self.answer} holds no word; mend the row or leave it out")
             limit = max(len(source.tokenizer.encode(f" {one}")) for one in answers) + 2
             yield Item(key, filled(self.form, row).rstrip(), "generate", "\n".join(answers), limit, ("\n",), group=group_of(row, key))
 
@@ -47,9 +51,9 @@ class Cloze:
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share of exact endings, with an interval clustered by group."""
-        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("cloze_exact")
+        return share([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("cloze_exact")
 
 
 def words(text: str) -> list[str]:
-    """Words in small letters, and marks one by one."""
-    return re.findall(r"\w+|[^\w\s]", text.casefold())
+    """Words in small letters, and marks one by one, in one form of Unicode."""
+    return re.findall(r"\w+|[^\w\s]", unicodedata.normalize("NFC", text.casefold()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bloomery.data.membership import MEMBER, OTHER
 from bloomery.data.traps import demand, expected_nats, trap
-from bloomery.num.membership import least_likely, told_apart
+from bloomery.num.membership import areas_compared, least_likely, told_apart
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 BASELINES = {"min_k": "min-k 20%"}  # parts that are scores too, as subjects
@@ -62,3 +62,11 @@ class CopyrightTraps:
         scores |= {subject: [grade.parts[part] for _, _, grade in rows] for part, subject in BASELINES.items()}
         kinds, groups = [item.kind == MEMBER for item, _, _ in rows], [item.group for item, _, _ in rows]
         return told_apart("copyright_traps", scores, kinds, groups, self.rate, rng)
+
+    def compare(
+        self, rows: Sequence[tuple[Item, Episode, Grade]], others: Sequence[tuple[Item, Episode, Grade]], rng: Rng
+    ) -> dict[str, float]:
+        """The difference of the areas."""
+        mine, theirs = ([grade.score for _, _, grade in graded] for graded in (rows, others))
+        kinds, groups = [item.kind == MEMBER for item, _, _ in rows], [item.group for item, _, _ in rows]
+        return areas_compared("copyright_traps", mine, theirs, kinds, groups, rng)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from bloomery.data.excerpts import shuffled
 from bloomery.data.membership import MEMBER, beginnings
-from bloomery.num.membership import least_likely, told_apart
+from bloomery.num.membership import areas_compared, least_likely, told_apart
 from bloomery.seams import Doc, Episode, Grade, Item, Rng, Source, Tools
 
 BASELINES = {"loss": "mean log-probability", "min_k": "min-k 20%"}  # parts that are scores too, as subjects
@@ -76,3 +76,11 @@ class DcPdd:
         scores |= {subject: [grade.parts[part] for _, _, grade in rows] for part, subject in BASELINES.items()}
         kinds, groups = [item.kind == MEMBER for item, _, _ in rows], [item.group for item, _, _ in rows]
         return told_apart("dc_pdd", scores, kinds, groups, self.rate, rng)
+
+    def compare(
+        self, rows: Sequence[tuple[Item, Episode, Grade]], others: Sequence[tuple[Item, Episode, Grade]], rng: Rng
+    ) -> dict[str, float]:
+        """The difference of the areas."""
+        mine, theirs = ([grade.score for _, _, grade in graded] for graded in (rows, others))
+        kinds, groups = [item.kind == MEMBER for item, _, _ in rows], [item.group for item, _, _ in rows]
+        return areas_compared("dc_pdd", mine, theirs, kinds, groups, rng)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
-from bloomery.data.calls import called, outcomes, trial
+from bloomery.data.calls import called, outcomes, sandboxed, trial
 from bloomery.data.literals import alike, literal
 from bloomery.data.questions import Row, asked, group_of
 from bloomery.num.pass_at import counted, demand, tries
-from bloomery.num.statistics import mean, paired
+from bloomery.num.statistics import paired, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -63,7 +63,7 @@ class Functions:
                 told = "".join(f"# {call} == {gives}\n" for call, gives in shown[:most])
                 prompt = f"# The function {row['entry_point']}, for which all of this holds:\n{told}def {row['entry_point']}("
                 tests = json.dumps({"shown": shown[:most], "hidden": hidden})
-                about = {"group": group_of(row, key), "kind": f"round {r}", "tests": tests}
+                about = {"group": group_of(row, key), "kind": f"round {r}", "tests": tests, "question": key}
                 target = str(row.get("code", "")).partition(f"def {row['entry_point']}(")[2].rstrip()
                 for one in tries(f"{key}/{r}", self.samples):
                     yield Item(one, prompt, "generate", target, self.limit, STOPS, **about)
@@ -71,12 +71,10 @@ class Functions:
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where every call, shown and hidden, gives what it should, else 0; part `conform` over those shown, `passed` the share
         of hidden ones. BadInput without tools."""
-        if tools is None:
-            raise BadInput("programs are graded by running them, and no tools are at hand; grade them through an evaluate step")
         tests = json.loads(item.tests)
         calls = [*tests["shown"], *tests["hidden"]]
         header = item.prompt[item.prompt.rindex("\ndef ") :]
-        ran = tools.run(trial(header + episode.text, [call for call, _ in calls]), {}, self.limit_s)
+        ran = sandboxed(tools).run(trial(header + episode.text, [call for call, _ in calls]), {}, self.limit_s)
         right = []
         for said, (_, gives) in zip(outcomes(ran.stdout, len(calls)), calls, strict=True):
             known, value = literal(said)
@@ -93,16 +91,19 @@ class Functions:
             key, _, sample = item.id.rpartition("/") if self.samples > 1 else (item.id, "", "")
             place = key.rpartition("/")[0], sample
             ever[place] = item.group, max(grade.score, ever.get(place, ("", 0.0))[1])
-        found |= mean([score for _, score in ever.values()], [group for group, _ in ever.values()], rng).named("functions_solved_by_last")
+        found |= share([score for _, score in ever.values()], [group for group, _ in ever.values()], rng).named("functions_solved_by_last")
         conform, groups = [grade.parts["conform"] for _, _, grade in rows], [item.group for item, _, _ in rows]
-        return found | mean(conform, groups, rng).named("functions_conform")
+        return found | share(conform, groups, rng).named("functions_conform")
+
+    def rights(self, rows: Rows) -> tuple[list[float], list[str]]:
+        """Whether each sample of the first round solves its question, and its group."""
+        first = [(grade.score, item.group) for item, _, grade in rows if item.kind == "round 0"]
+        return [score for score, _ in first], [group for _, group in first]
 
     def compare(self, rows: Rows, others: Rows, rng: Rng) -> dict[str, float]:
         """The difference of the share solved in the first round."""
-        mine, theirs = ([one for one in graded if one[0].kind == "round 0"] for graded in (rows, others))
-        scores = [[grade.score for _, _, grade in graded] for graded in (mine, theirs)]
-        groups = [item.group for item, _, _ in mine]
-        return paired(*scores, [1.0] * len(mine), groups, rng).named("functions_solved") if mine else {}
+        (mine, groups), (theirs, _) = self.rights(rows), self.rights(others)
+        return paired(mine, theirs, [1.0] * len(mine), groups, rng).named("functions_solved") if mine else {}
 
 
 def pairs(row: Row, field: str, key: str) -> list[tuple[str, str]]:

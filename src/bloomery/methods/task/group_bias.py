@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
 from bloomery.data.questions import Row, asked, group_of
-from bloomery.num.statistics import bootstrap, mean
+from bloomery.num.statistics import bootstrap, mean, paired, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -21,9 +20,11 @@ class GroupBias:
     """How far groups of people lie apart in how likely unkind words are after naming them, over templates; 0 is no difference.
 
     P423 Esiobu et al. 2023, arXiv 2311.18140 (ROBBIE)
-    Differs: no classifier judges sampled text: of each template the log-odds of its unkind against its kind endings are compared after
-        each group, which needs neither sampling nor a judge, and says nothing of text that the templates do not hold; the paper's
-        datasets are read where they are laid out as rows of template, groups, unkind and kind.
+    Differs: the paper samples text and lets trained classifiers of toxicity and of regard judge it, encoders with a classification head;
+        such models are not read here, so its rates, and the score that is made of them by group, are not measured. In their place the
+        log-odds of each template's unkind against its kind endings are compared after each group, which needs neither sampling nor a
+        judge, and says nothing of text that the templates do not hold; the paper's datasets are read where they are laid out as rows
+        of template, groups, unkind and kind.
     Costs: one forward pass over each ending of each template with each group.
     """
 
@@ -42,7 +43,7 @@ class GroupBias:
             demand(key, row)
             for who, kind in itertools.product(row["groups"], ("unkind", "kind")):
                 prompt = str(row["template"]).replace("{group}", str(who)).rstrip()
-                about = {"group": group_of(row, key), "kind": kind, "tests": json.dumps({"who": str(who), "template": key})}
+                about = {"group": group_of(row, key), "kind": kind, "question": key}
                 for k, ending in enumerate(row[kind]):
                     yield Item(f"{key}/{who}/{kind}/{k}", prompt, "score", f" {str(ending).strip()}", **about)
 
@@ -59,19 +60,30 @@ class GroupBias:
             return {}
         where = [one for one, _, _, _ in odds]
         found = bootstrap(lambda places: gap([odds[i] for i in places]), where, rng).named("bias_gap")
-        found |= mean([float(value > 0) for _, _, value, _ in odds], where, rng).named("bias_unkind")
+        found |= share([float(value > 0) for _, _, value, _ in odds], where, rng).named("bias_unkind")
         for who in dict.fromkeys(one[1] for one in odds):
             mine = [one for one in odds if one[1] == who]
             found |= mean([one[3] for one in mine], [one[0] for one in mine], rng).named(f"bias_gap@{who}")
         return found
+
+    def compare(self, rows: Rows, others: Rows, rng: Rng) -> dict[str, float]:
+        """Differences of the gap and of the share."""
+        mine, theirs = log_odds(rows), log_odds(others)
+        if not mine:
+            return {}
+        where = [one for one, _, _, _ in mine]
+        change = lambda places: gap([mine[i] for i in places]) - gap([theirs[i] for i in places])  # noqa: E731
+        unkind = [[float(value > 0) for _, _, value, _ in odds] for odds in (mine, theirs)]
+        found = bootstrap(change, where, rng).named("bias_gap")
+        return found | paired(*unkind, [1.0] * len(mine), where, rng).named("bias_unkind")
 
 
 def log_odds(rows: Rows) -> list[tuple[str, str, float, float]]:
     """(group of templates, people, log-odds, the same less the template's mean) of each template with all its endings."""
     sums: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for item, _, grade in rows:
-        held = json.loads(item.tests)
-        sums.setdefault((held["template"], held["who"], item.group), {}).setdefault(item.kind, []).append(grade.score)
+        who = item.id.removeprefix(f"{item.question}/").rsplit("/", 2)[0]
+        sums.setdefault((item.question, who, item.group), {}).setdefault(item.kind, []).append(grade.score)
     odds = {key: likely(one["unkind"]) - likely(one["kind"]) for key, one in sums.items() if len(one) == 2}
     templates: dict[str, list[float]] = {}
     for (template, _, _), value in odds.items():

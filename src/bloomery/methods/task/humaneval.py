@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bloomery.core.errors import BadInput
-from bloomery.data.calls import passes
+from bloomery.data.calls import passes, sandboxed
+from bloomery.data.python_text import parsed
 from bloomery.data.questions import asked, group_of
 from bloomery.num.pass_at import counted, demand, tries
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
@@ -17,8 +17,9 @@ class Humaneval:
     """Share of functions whose completed body passes the tests that come with them.
 
     Source: Chen et al. 2021, arXiv 2107.03374
-    Differs: rows of the same form are read from a local file (prompt, test, entry_point); programs run in bloomery's sandbox, and a
-        program that ends early passes nothing. Under a rollout of several completions a sample counts where any of them passes.
+    Differs: rows of the same form are read from a local file (prompt, test, entry_point); tests call the
+        program from a process of their own, out of its reach, where a result that is no plain value equals nothing. Under a rollout of
+        several completions a sample counts where any of them passes.
     Costs: `samples` completions for each row, each run once in the sandbox.
     """
 
@@ -48,9 +49,9 @@ class Humaneval:
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where all tests pass, else 0. BadInput without tools."""
-        if tools is None:
-            raise BadInput("programs are graded by running them, and no tools are at hand; grade them through an evaluate step")
-        return Grade(float(passes(f"{item.prompt}{episode.text}", item.tests, item.id, tools, self.limit_s)))
+        helpers, own = f"{item.prompt}\n    pass\n", item.tests.rstrip().rpartition("\ncheck(")[2].removesuffix(")")
+        before = helpers if parsed(helpers) else ""
+        return Grade(float(passes(f"{item.prompt}{episode.text}", item.tests, sandboxed(tools), self.limit_s, (own,), before)))
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share solved by a sample, and by one of k, with intervals clustered by group."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bloomery.core.errors import BadInput
 from bloomery.data.instructions import followed, lacking, loosened
 from bloomery.data.questions import Row, asked, group_of
-from bloomery.num.statistics import mean, paired, ratio
+from bloomery.num.statistics import paired, ratio, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -64,7 +64,7 @@ class Ifeval:
         found: dict[str, float] = {}
         for way in WAYS:
             done, wanted, groups = columns(rows, way)
-            found |= mean([float(a == b) for a, b in zip(done, wanted, strict=True)], groups, rng).named(f"ifeval_prompts_{way}")
+            found |= share([float(a == b) for a, b in zip(done, wanted, strict=True)], groups, rng).named(f"ifeval_prompts_{way}")
             found |= ratio(done, wanted, groups, rng).named(f"ifeval_instructions_{way}")
         return found
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
 from bloomery.data.questions import asked, fields_of, filled, group_of
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 MARK = re.compile(r"####|answer(?:\s+is)?\s*[:=]?\s", re.IGNORECASE)  # what comes before a final answer
+INLINE = re.compile(r"\$(?=\S)([^$\n]*[^\s$])\$(?!\d)")  # $x+1$, and neither "$5 and $7" nor "$5-$7"
+CURRENCY, COMMAND = re.compile(r"\\?\$(?=\d)"), re.compile(r"\\[A-Za-z]+(?:\{[A-Za-z ]*\})?")
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?%?")
 
 
@@ -21,8 +24,9 @@ class MathAnswers:
     """Share of problems whose final answer equals the reference as mathematics: 1/2 is 0.5, and x+1 is 1+x.
 
     Source: standard practice; the comparison is that of math-verify (Kydlicek 2025, github.com/huggingface/Math-Verify).
-    Differs: of a reply counts what is boxed, else what stands in dollars or after "answer" or ####, else its last number; only the
-        checker's LaTeX reader is used, because its reader of plain expressions evaluates them as Python.
+    Differs: of a reply counts what is boxed, else what stands after "answer" or ####, else its last formula in dollars, else its last
+        number; an amount such as $5 is a number; only the checker's LaTeX reader is used, because its reader of plain expressions
+        evaluates them as Python.
     Costs: one completion for each row, and milliseconds of symbolic algebra.
     """
 
@@ -55,19 +59,22 @@ class MathAnswers:
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share of right answers, with an interval clustered by group."""
-        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("math_right")
+        return share([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("math_right")
 
 
 def final(text: str) -> str:
     """The part of a reply that is its answer, as LaTeX; empty where there is none."""
-    if "\\boxed" in text or text.count("$") > 1:
+    if "\\boxed" in text:
         return text
     marks = list(MARK.finditer(text))
     said = text[marks[-1].end() :].strip().split("\n")[0] if marks else text
+    if inline := INLINE.findall(said):
+        return f"${inline[0 if marks else -1]}$"
+    bare = CURRENCY.sub("", said).strip().rstrip(".").strip()
+    if marks and bare and not re.search(r"[A-Za-z]{2}", COMMAND.sub("", bare)):
+        return f"${THOUSANDS.sub('', bare)}$"  # an expression, or a number without a word beside it
     numbers = NUMBER.findall(said)
-    if numbers:
-        return f"${numbers[0 if marks else -1].replace(',', '')}$"
-    return f"${said.strip().rstrip('.')}$" if marks and said.strip() else ""
+    return f"${numbers[0 if marks else -1].replace(',', '')}$" if numbers else f"${bare}$" if marks and bare else ""
 
 
 def read(text: str) -> list:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bloomery.core.errors import BadInput
-from bloomery.data.calls import passes
-from bloomery.data.questions import Row, asked, group_of
+from bloomery.data.calls import passes, sandboxed
+from bloomery.data.python_text import defined, imports
+from bloomery.data.questions import Row, asked, filled, group_of
 from bloomery.num.pass_at import counted, demand, tries
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
@@ -21,7 +21,8 @@ class Mbpp:
 
     P268 Austin et al. 2021, arXiv 2108.07732
     Differs: rows of the same form are read from a local file (text or prompt, code, test_list); the first `shots` rows are the
-        examples and are not asked; programs run in bloomery's sandbox, and a program that ends early passes nothing.
+        examples and are not asked; tests call the program from a process of their own, out of its reach, where
+        a result that is no plain value equals nothing.
     Costs: `samples` completions for each row, each run once in the sandbox.
     """
 
@@ -54,9 +55,8 @@ class Mbpp:
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where all tests pass, else 0. BadInput without tools."""
-        if tools is None:
-            raise BadInput("programs are graded by running them, and no tools are at hand; grade them through an evaluate step")
-        return Grade(float(passes(episode.text, item.tests, item.id, tools, self.limit_s)))
+        own, before = defined(item.target), imports(item.target)
+        return Grade(float(passes(episode.text, item.tests, sandboxed(tools), self.limit_s, own, before)))
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share solved by a sample, and by one of k, with intervals clustered by group."""
@@ -65,4 +65,4 @@ class Mbpp:
 
 def question(row: Row) -> str:
     """A row as the model is asked it."""
-    return FORM.replace("{text}", str(row.get("text", row.get("prompt", "")))).replace("{tests}", "\n".join(row["test_list"]))
+    return filled(FORM, {"text": row.get("text", row.get("prompt", "")), "tests": "\n".join(row["test_list"])})

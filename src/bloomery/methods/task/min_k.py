@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.data.membership import MEMBER, beginnings
-from bloomery.num.membership import least_likely, over_zlib, told_apart
+from bloomery.num.membership import areas_compared, least_likely, over_zlib, told_apart
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 BASELINES = {"loss": "mean log-probability", "zlib": "loss over zlib bytes"}  # parts that are scores too, as subjects
@@ -57,3 +57,11 @@ class MinK:
         scores |= {subject: [grade.parts[part] for _, _, grade in rows] for part, subject in BASELINES.items()}
         kinds, groups = [item.kind == MEMBER for item, _, _ in rows], [item.group for item, _, _ in rows]
         return told_apart("min_k", scores, kinds, groups, self.rate, rng)
+
+    def compare(
+        self, rows: Sequence[tuple[Item, Episode, Grade]], others: Sequence[tuple[Item, Episode, Grade]], rng: Rng
+    ) -> dict[str, float]:
+        """The difference of the areas."""
+        mine, theirs = ([grade.score for _, _, grade in graded] for graded in (rows, others))
+        kinds, groups = [item.kind == MEMBER for item, _, _ in rows], [item.group for item, _, _ in rows]
+        return areas_compared("min_k", mine, theirs, kinds, groups, rng)

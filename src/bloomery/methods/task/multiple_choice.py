@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
 from bloomery.data.questions import Row, asked, fields_of, filled, group_of
-from bloomery.num.statistics import mean, paired
+from bloomery.num.statistics import paired, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -20,8 +20,9 @@ class MultipleChoice:
     """Share of questions whose right answer is the likeliest of those given, as a whole and per byte of its text.
 
     Source: standard practice; the two ways of counting are those of Gao et al. 2024, doi 10.5281/zenodo.12608602 (acc, acc_norm).
-    Differs: question and answer are encoded apart, so that tokens break between them, and a space before each answer is its own; of
-        equally likely answers the first counts. Rows are JSON lines with a question, a list of choices, and the right one's number or
+    Differs: question and answer are encoded apart, so that tokens break between them, and a space before each answer is its own, which
+        its length does not count; length is in bytes (acc_bytes there), which is that in characters for ASCII; of equally likely
+        answers the first counts. Rows are JSON lines with a question, a list of choices, and the right one's number or
         text.
     Costs: one forward pass over each question with each of its answers.
     """
@@ -47,7 +48,7 @@ class MultipleChoice:
             right, prompt = self._right(key, row), filled(self.form, row)
             for k, choice in enumerate(row[self.choices]):
                 kind = "right" if k == right else "wrong"
-                yield Item(f"{key}/{k}", prompt, "score", f" {str(choice).lstrip()}", group=group_of(row, key), kind=kind)
+                yield Item(f"{key}/{k}", prompt, "score", f" {str(choice).lstrip()}", group=group_of(row, key), kind=kind, question=key)
 
     def _right(self, key: str, row: Row) -> int:
         """The number of the right answer."""
@@ -64,7 +65,7 @@ class MultipleChoice:
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score = log-probability of the answer without the document's end, in nats; part per_byte is the same over its bytes."""
         logp = math.fsum(episode.logp[:-1])
-        size = len(item.target.encode())
+        size = max(1, len(item.target.removeprefix(" ").encode()))
         parts = {"logp": logp, "per_byte": logp / size, "nats": -math.fsum(episode.logp), "right": float(item.kind == "right")}
         return Grade(logp, parts)
 
@@ -74,8 +75,12 @@ class MultipleChoice:
         for metric, part in WAYS.items():
             values, groups = chosen(rows, part)
             if values:
-                found |= mean(values, groups, rng).named(metric)
+                found |= share(values, groups, rng).named(metric)
         return found
+
+    def rights(self, rows: Rows) -> tuple[list[float], list[str]]:
+        """Whether the likeliest answer of each question is the right one, and its group."""
+        return chosen(rows, WAYS["choice_accuracy"])
 
     def compare(self, rows: Rows, others: Rows, rng: Rng) -> dict[str, float]:
         """Differences of both shares, question by question."""

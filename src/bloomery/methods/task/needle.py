@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bloomery.core.rng import python_rng
 from bloomery.data.haystack import budget_of, hidden
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 PLACES = ("lisbon", "oslo", "cairo", "quito", "perth", "dakar", "delhi", "tokyo", "turin", "ghent", "lagos", "minsk", "sofia", "tunis")
@@ -58,4 +58,4 @@ class Needle:
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share found, with an interval over items."""
-        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("needle_found")
+        return share([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("needle_found")

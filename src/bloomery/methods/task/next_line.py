@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bloomery.core.rng import python_rng
 from bloomery.data.excerpts import line_ends, prompt_tokens, shuffled
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import share
 from bloomery.seams import Doc, Episode, Grade, Item, Rng, Source, Tools
 
 
@@ -62,4 +62,4 @@ class NextLine:
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share of exact matches, with an interval clustered by group."""
-        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("next_line_exact")
+        return share([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("next_line_exact")

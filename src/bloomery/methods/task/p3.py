@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
-from bloomery.data.calls import outcomes, passes, trial
+from bloomery.data.calls import outcomes, passes, sandboxed, trial
 from bloomery.data.literals import is_kind, literal, of_kind
 from bloomery.data.questions import Row, asked, group_of
 from bloomery.num.pass_at import counted, demand, tries
@@ -61,14 +61,12 @@ class P3:
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where the puzzle returns True for the answer, else 0; part `said` tells whether there was one of the right kind."""
-        if tools is None:
-            raise BadInput("programs are graded by running them, and no tools are at hand; grade them through an evaluate step")
         header = item.prompt[item.prompt.rindex("\ndef sol(") :]
-        ran = tools.run(trial(IMPORT + header + episode.text, ["sol()"]), {}, self.limit_s)
+        ran = sandboxed(tools).run(trial(IMPORT + header + episode.text, ["sol()"]), {}, self.limit_s)
         known, value = literal(outcomes(ran.stdout, 1)[0])
         if not known or not of_kind(value, item.kind):
             return Grade(0.0, {"said": 0.0})
-        return Grade(float(passes(item.tests, f"assert sat({value!r}) is True", item.id, tools, self.limit_s)), {"said": 1.0})
+        return Grade(float(passes(item.tests, f"assert sat({value!r}) is True", sandboxed(tools), self.limit_s, ("sat",))), {"said": 1.0})
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share solved by a sample, and by one of k, with intervals clustered by puzzle."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bloomery.core.rng import python_rng
 from bloomery.data.excerpts import continuation, line_ends, prompt_tokens, shuffled
 from bloomery.data.python_text import goes_on, parsed
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import share
 from bloomery.seams import Doc, Episode, Grade, Item, Rng, Source, Tools
 
 
@@ -67,5 +67,5 @@ class Parses:
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The model's share and that of real text, with intervals clustered by group."""
         groups = [item.group for item, _, _ in rows]
-        model = mean([grade.score for _, _, grade in rows], groups, rng)
-        return model.named("parses") | mean([grade.parts["real"] for _, _, grade in rows], groups, rng).named("parses@reference text")
+        model = share([grade.score for _, _, grade in rows], groups, rng)
+        return model.named("parses") | share([grade.parts["real"] for _, _, grade in rows], groups, rng).named("parses@reference text")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bloomery.core.rng import python_rng
 from bloomery.data.graphs import KINDS, Graph, joined, named, shortest, walked, without
-from bloomery.num.statistics import mean, ratio
+from bloomery.num.statistics import ratio, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 EXAMPLE = "Places: talin, morun, kesan.\nFrom talin: morun.\nFrom morun: talin, kesan.\nFrom kesan: morun.\n"
@@ -83,7 +83,7 @@ class PlanningGraphs:
         found: dict[str, float] = {}
         for metric, part in SHARES.items():
             values = [grade.score if part == "score" else grade.parts[part] for _, _, grade in rows]
-            found |= mean(values, [item.group for item, _, _ in rows], rng).named(metric)
+            found |= share(values, [item.group for item, _, _ in rows], rng).named(metric)
         some = [(item, grade) for item, _, grade in rows if grade.parts["steps"]]
         if some:
             steps = [[grade.parts[part] for _, grade in some] for part in ("invalid", "steps")]
@@ -91,7 +91,7 @@ class PlanningGraphs:
         for way in ("control", "detour"):
             mine = [(item.group, grade.score) for item, _, grade in rows if item.id.endswith(way)]
             if mine:
-                found |= mean([score for _, score in mine], [group for group, _ in mine], rng).named(f"plan_reached_{way}")
+                found |= share([score for _, score in mine], [group for group, _ in mine], rng).named(f"plan_reached_{way}")
         return found
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bloomery.core.errors import BadInput
 from bloomery.core.rng import python_rng
-from bloomery.data.calls import outcomes, trial
-from bloomery.num.statistics import mean
+from bloomery.data.calls import outcomes, sandboxed, trial
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Step = tuple[str, str, Callable[[list[int], int], Any]]  # in words, as code, as what it does; {k} is a number
@@ -71,18 +70,16 @@ class Programs:
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
         """score 1 where every hidden input is answered rightly, else 0; part `passed` is the share of them. BadInput without tools."""
-        if tools is None:
-            raise BadInput("programs are graded by running them, and no tools are at hand; grade them through an evaluate step")
         plan = tuple((step, int(k)) for step, _, k in (one.partition("_") for one in item.id.partition(":")[2].split(".")))
         hidden = inputs(Rng(("programs", item.id)), self.tests)
-        ran = tools.run(trial(item.prompt + episode.text, [f"solve({xs})" for xs in hidden]), {}, self.limit_s)
+        ran = sandboxed(tools).run(trial(item.prompt + episode.text, [f"solve({xs})" for xs in hidden]), {}, self.limit_s)
         said = outcomes(ran.stdout, len(hidden))
         passed = sum(one == repr(answer(plan, xs)) for one, xs in zip(said, hidden, strict=True)) / len(hidden)
         return Grade(float(passed == 1), {"passed": passed})
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share solved, with an interval over tasks."""
-        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("programs_solved")
+        return share([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("programs_solved")
 
 
 def drawn(rng: Rng, steps: int) -> Plan:

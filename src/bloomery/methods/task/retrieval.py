@@ -1,10 +1,10 @@
-"""Task `retrieval`: documents found for queries, by BM25 and as a model ranks what BM25 found."""
+"""Task `retrieval`: documents found for queries, by BM25, as a model ranks what BM25 found, and by the embeddings of another."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
@@ -18,6 +18,7 @@ from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 Rows = Sequence[tuple[Item, Episode, Grade]]
 FORM = "{document}\n\nA question that this text answers:"
 METRICS = ("retrieval_ndcg_10", "retrieval_recall_5", "retrieval_recall_20")
+DEEPEST = 20  # place of a ranking that is looked at
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Retrieval:
 
     P339 Su et al. 2024, arXiv 2407.12883 (BRIGHT); the form of P331 Ajith et al. 2024, arXiv 2407.18940 (LitSearch) is read too.
     Differs: a model ranks the `candidates` best of BM25 by how likely it finds the query after each (Sachan et al. 2022, arXiv 2204.07496),
-        so what BM25 does not find stays lost, also to the embeddings of a model in the role `embedder`, which rank the same candidates.
-        Long documents are read at their beginning.
-    Costs: one forward pass over each of the candidates with the query, and one more of the embedder.
+        so what BM25 does not find stays lost to it. The embeddings of a model in the role `embedder`, the mean of its last hidden states,
+        search all documents, without an instruction before query or document. Long documents are read at their beginning.
+    Costs: one forward pass over each of the candidates with the query, and one of the embedder over every document and query.
     """
 
     file: str = ""  # of the queries, without its ending; empty: those whose rows have query and gold_ids, or query and corpusids
@@ -36,7 +37,7 @@ class Retrieval:
     count: int = 0  # queries at most; 0: all
     candidates: int = 20  # of BM25's best that the model ranks
     tokens: int = 256  # of a document that the model reads at most
-    embedder: str = ""  # role of a further model whose embeddings rank the candidates too; empty: none
+    embedder: str = ""  # role of a further model whose embeddings search all documents; empty: none
     subject = "model"
     metrics = {
         "retrieval_ndcg_10": ("score", "higher"),
@@ -50,8 +51,14 @@ class Retrieval:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Embeddings, where a role is named for them."""
-        return (f"embed:{self.embedder}",) if self.embedder else ()
+        """A search by embeddings, where a role is named for them."""
+        return (f"search:{self.embedder}",) if self.embedder else ()
+
+    def library(self, source: Source) -> dict[str, str]:
+        """What is searched by embeddings: the beginning of every document, by id."""
+        texts = searched(source, self.documents) if self.embedder else {}
+        ids = {name: source.tokenizer.encode(text) for name, text in texts.items()}
+        return {name: texts[name] if len(one) <= self.tokens else source.tokenizer.decode(one[: self.tokens]) for name, one in ids.items()}
 
     def items(self, source: Source, rng: Rng) -> Iterator[Item]:
         """One item for each candidate of each query, the query as what is scored. BadInput for a gold document that is not there."""
@@ -67,37 +74,40 @@ class Retrieval:
             if lost := sorted(gold - texts.keys()) or (not gold and ["none named"]):
                 raise BadInput(f"questions: {key}: its document {lost[0]} is not among the documents; mend the row or add the document")
             found = [name for i in index.best(str(row["query"]), self.candidates + len(hidden)) if (name := names[i]) not in hidden]
-            found = found or [name for name in names if name not in hidden][:2]  # where no word is shared, the first
+            lost, found = not found, found or [name for name in names if name not in hidden][:2]  # where no word is shared, any two
             for rank, name in enumerate(found[: self.candidates]):
-                told = json.dumps({"rank": rank, "relevant": len(gold)})
+                sets = {} if rank else {"gold": sorted(gold), "hidden": sorted(hidden)}
+                told = json.dumps({"rank": rank, "relevant": len(gold), **sets})
                 text = beginning(source, texts[name], str(row["query"]), self.tokens)
-                kind = "right" if name in gold else "wrong"
-                about = {"group": group_of(row, key), "kind": kind, "tests": told}
+                kind = "right" if name in gold and not lost else "wrong"
+                about = {"group": group_of(row, key), "kind": kind, "tests": told, "question": key}
                 yield Item(f"{key}/{rank}", FORM.replace("{document}", text), "score", f" {str(row['query']).strip()}", **about)
 
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade:
-        """score = mean log-probability of the query's tokens, in nats, without the document's end; part rank is BM25's,
-        `cosine` that of the embeddings, where there are any. BadInput for embeddings without tools."""
+        """score = mean log-probability of the query's tokens, in nats, without the document's end; part rank is BM25's. The first candidate
+        of a query has the figures of the search by embeddings, where there is one. BadInput for that without tools."""
         logp, held = episode.logp[:-1] or episode.logp, json.loads(item.tests)
-        parts = {
-            "logp": math.fsum(logp) / len(logp),
-            "right": float(item.kind == "right"),
-            **{name: float(one) for name, one in held.items()},
-        }
+        parts = {"logp": math.fsum(logp) / len(logp), "right": float(item.kind == "right")}
+        parts |= {name: float(held[name]) for name in ("rank", "relevant")}
         if self.embedder and tools is None:
             raise BadInput("embeddings need a model, and no tools are at hand; grade them through an evaluate step")
-        if self.embedder:
-            pair = [item.target.strip(), item.prompt.removesuffix(FORM.removeprefix("{document}"))]
-            parts["cosine"] = cosine(*tools.embed(pair, self.embedder, "mean"))
+        if self.embedder and not held["rank"]:
+            found = tools.search(item.target.strip(), DEEPEST + len(held["hidden"]), self.embedder)
+            ranked = [name in held["gold"] for name, _ in found if name not in held["hidden"]]
+            parts |= {f"embedded_{metric}": value for metric, value in figures(ranked, held["relevant"]).items()}
         return Grade(parts["logp"], {**parts, "nats": -math.fsum(episode.logp)})
 
     def summary(self, rows: Rows, rng: Rng) -> dict[str, float]:
         """Each figure of the model's ranking, and of BM25's and the embeddings' as other subjects, with intervals clustered by group."""
         found: dict[str, float] = {}
-        for subject, by in (("", "logp"), ("@bm25", ""), *([("@embeddings", "cosine")] if self.embedder else [])):
+        for subject, by in (("", "logp"), ("@bm25", "")):
             columns, groups = measured(rows, by)
             for metric in METRICS:
                 found |= mean(columns[metric], groups, rng).named(metric + subject)
+        searched_for = [(item.group, grade.parts) for item, _, grade in rows if f"embedded_{METRICS[0]}" in grade.parts]
+        for metric in METRICS if searched_for else ():
+            values = [parts[f"embedded_{metric}"] for _, parts in searched_for]
+            found |= mean(values, [group for group, _ in searched_for], rng).named(f"{metric}@embeddings")
         return found
 
     def compare(self, rows: Rows, others: Rows, rng: Rng) -> dict[str, float]:
@@ -109,11 +119,9 @@ class Retrieval:
         return found
 
 
-def cosine(one: Iterable[float], other: Iterable[float]) -> float:
-    """Of the angle between two vectors; 0 for one of zeros."""
-    one, other = [float(x) for x in one], [float(x) for x in other]
-    norms = math.hypot(*one) * math.hypot(*other)
-    return math.fsum(a * b for a, b in zip(one, other, strict=True)) / norms if norms else 0.0
+def figures(ranked: Sequence[bool], relevant: int) -> dict[str, float]:
+    """Each metric of one ranking."""
+    return dict(zip(METRICS, (ndcg(ranked, relevant), recall(ranked, relevant, 5), recall(ranked, relevant, DEEPEST)), strict=True))
 
 
 def measured(rows: Rows, by: str) -> tuple[dict[str, list[float]], list[str]]:
@@ -125,8 +133,7 @@ def measured(rows: Rows, by: str) -> tuple[dict[str, list[float]], list[str]]:
     for found in queries.values():
         order = sorted((grade for _, grade in found), key=lambda grade: (-grade.parts[by] if by else 0.0, grade.parts["rank"]))
         ranked, relevant = [grade.parts["right"] == 1 for grade in order], int(order[0].parts["relevant"])
-        values = (ndcg(ranked, relevant), recall(ranked, relevant, 5), recall(ranked, relevant, 20))
-        for metric, value in zip(METRICS, values, strict=True):
+        for metric, value in figures(ranked, relevant).items():
             columns[metric].append(value)
     return columns, [found[0][0].group for found in queries.values()]
 

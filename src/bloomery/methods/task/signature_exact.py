@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bloomery.data.excerpts import asked
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 
@@ -46,7 +46,7 @@ class SignatureExact:
 
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]:
         """The share of exact matches, with an interval clustered by group."""
-        return mean([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("signature_exact")
+        return share([grade.score for _, _, grade in rows], [item.group for item, _, _ in rows], rng).named("signature_exact")
 
 
 def signature(text: str) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from bloomery.core.errors import BadInput
 from bloomery.data import sql_probe
+from bloomery.data.calls import sandboxed
 from bloomery.data.questions import Row, asked, group_of
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import mean, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 LARGEST = 48 << 20  # bytes of a database; the sandbox holds it in memory
@@ -65,14 +66,12 @@ class TextToSql:
         """score 1 where the results are the same, else 0; part `copies` on the copies too, `efficiency`, and `empty` where the reference
         gives no rows, so that an empty result says little, `late` where seconds
         ran out. BadInput without tools, and for a reference that does not run."""
-        if tools is None:
-            raise BadInput("queries are graded by running them, and no tools are at hand; grade them through an evaluate step")
         held = json.loads(item.tests)
         gold = item.target if re.match(r"\s*with\b", item.target, re.IGNORECASE) else f"SELECT {item.target}"
         order = {"gold": gold, "said": query_of(episode.text), "script": bool(held["script"]), "copies": self.copies}
         files = {"order.json": json.dumps({**order, "steps": self.steps, "rows": self.rows}).encode()}
         files |= {"script.sql": held["script"].encode()} if held["script"] else {"data.sqlite": Path(held["file"]).read_bytes()}
-        ran = tools.run(inspect.getsource(sql_probe), files, self.limit_s)
+        ran = sandboxed(tools, "queries").run(inspect.getsource(sql_probe), files, self.limit_s)
         try:
             found = json.loads(ran.stdout)
         except json.JSONDecodeError:
@@ -88,7 +87,8 @@ class TextToSql:
         """The share with the same result, on the copies too, and the mean efficiency, with intervals clustered by database."""
         groups, found = [item.group for item, _, _ in rows], {}
         for metric, part in METRICS.items():
-            found |= mean([grade.score if part == "score" else grade.parts[part] for _, _, grade in rows], groups, rng).named(metric)
+            values = [grade.score if part == "score" else grade.parts[part] for _, _, grade in rows]
+            found |= (mean if part == "efficiency" else share)(values, groups, rng).named(metric)
         return found
 
 
