@@ -5,9 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 LLAMA  := $(VENV)/.llama
 PEERS  ?= .peers
+SIDE   := -n auto --maxprocesses 8 --dist loadfile  # tests run side by side, each file in one process
 WITHOUT := llama.cpp could not be compiled here: tests that read GGUF files with it are skipped, and say so
 
-.PHONY: quickstart test test-all llama lint wheel peers-compress peers-corpus peers-duplicates peers-train clean
+.PHONY: quickstart test test-all llama lint wheel peers-compress peers-corpus peers-duplicates peers-encoding peers-serve peers-train clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(READY)
@@ -15,11 +16,11 @@ quickstart: $(READY)
 
 test: $(READY)
 	@$(MAKE) --no-print-directory llama || echo "$(WITHOUT)"
-	$(BIN)/python -m pytest -m "not wide"
+	$(BIN)/python -m pytest $(SIDE) -m "not wide"
 
 test-all: $(READY)
 	@$(MAKE) --no-print-directory llama || echo "$(WITHOUT)"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE)
 
 # llama.cpp's Python package, compiled here (needs a C++ compiler): with it, exported GGUF files are checked by llama.cpp itself.
 llama: $(LLAMA)
@@ -47,7 +48,12 @@ $(LLAMA): $(READY)
 peers-compress: $(PEERS)/compress-llmcompressor/.ready $(PEERS)/compress-gptqmodel/.ready
 peers-corpus: $(PEERS)/corpus-datatrove/.ready $(PEERS)/corpus-data-juicer/.ready
 peers-duplicates: $(PEERS)/duplicates/.ready
+peers-serve: $(PEERS)/serve/.ready
 peers-train: $(PEERS)/train/.ready
+
+# One that runs in the process of ours, beside our packages.
+peers-encoding: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/peers/encoding.txt
 
 $(PEERS)/%/.ready: benchmarks/peers/%.txt
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)

@@ -23,6 +23,7 @@ import sysconfig
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ class Truth:
     """What is right to remove, decided on whole sets."""
 
     def __init__(self, texts: list[str], planted: list[tuple[int, int]]) -> None:
-        self.sets, self.known = sets_of(texts), {}
+        self.sets, self.known, self.texts, self.copies = sets_of(texts), {}, texts, Counter(texts)
         self.planted = [(a, b) for a, b in planted if jaccard(self.sets[a], self.sets[b]) >= THRESHOLD]
         owner = np.repeat(np.arange(len(texts)), [len(one) for one in self.sets])
         values = np.concatenate(self.sets)
@@ -88,9 +89,11 @@ class Truth:
         self.values, self.holders = values[order], owner[order]
 
     def near(self, number: int) -> bool:
-        """Whether any other document is at the threshold."""
+        """Whether any other document is at the threshold, or the same where it has fewer than five words."""
+        mine = self.sets[number]
+        if not len(mine):
+            return self.copies[self.texts[number]] > 1
         if number not in self.known:
-            mine = self.sets[number]
             low, high = (np.searchsorted(self.values, mine, side) for side in ("left", "right"))
             shared = np.bincount(np.concatenate([self.holders[a:b] for a, b in zip(low, high, strict=True)]), minlength=len(self.sets))
             likely = np.flatnonzero(shared >= THRESHOLD * len(mine))

@@ -1,6 +1,6 @@
 """Encoding speed beside tokenizers and tiktoken: megabytes of text per second, one byte-level BPE vocabulary, every contestant in turn.
 
-    python benchmarks/encoding.py [--quick] [--peers tokenizers,tiktoken] [--workers 1,2] [--vocab 16384]
+    make peers-encoding && python benchmarks/encoding.py [--quick] [--peers tokenizers,tiktoken] [--workers 1,2] [--vocab 16384]
 
 One JSON line per contest: {"contest", "unit", "ours", "peer", "peer_value", "ratio"}; a ratio above 1 means bloomery is ahead. The text is
 Python source of this machine. Each round times all contestants once and the median round counts; a peer whose ids differ from the

@@ -3,7 +3,8 @@
     make llama; make quickstart 2>&1 | tee quickstart.log; .venv/bin/python scripts/readme.py quickstart.log
 
 A line of README's blocks without a language is replaced by the line of the output that says the same with other figures and addresses;
-a line that the output lacks is named, and nothing is written. The checks are those on the cards of the run's artifacts.
+a line that the output lacks is named, and nothing is written; so is a table whose columns have become others. The checks are those on
+the cards of the run's artifacts.
 """
 
 from __future__ import annotations
@@ -26,17 +27,29 @@ def words(line: str) -> str:
 
 
 def replaced(block: str, output: list[str]) -> tuple[str, list[str]]:
-    """The block with the figures of the output, and the lines that are not in it. Where several lines fit, they are taken in turn."""
-    known: dict[str, list[str]] = {}
-    for line in output:
-        known.setdefault(words(line), []).append(line.rstrip())
-    new, missing = [], []
-    for line in block.splitlines():
-        found = known.get(words(line)) if line.strip() else [line]
-        if not found:
+    """The block with the figures of the output, and the lines that are not in it.
+
+    Where several lines fit, one that is between the neighbours' places: the first of a run of lines alike is the first there, the others
+    are the last ones.
+    """
+    lines = block.splitlines()
+    known: dict[str, list[int]] = {}
+    for place, line in enumerate(output):
+        known.setdefault(words(line), []).append(place)
+    places = [known.get(words(line), []) for line in lines]
+    new, missing, before = [], [], -1
+    for i, line in enumerate(lines):
+        if line.strip() and not places[i]:
             missing.append(line)
-            continue
-        new.append(found.pop(0) if len(found) > 1 else found[0])
+        elif not line.strip():
+            new.append(line)
+        else:
+            after = next((found[0] for found in places[i + 1 :] if len(found) == 1 and found[0] > before), len(output))
+            between = [one for one in places[i] if before < one < after] or places[i]
+            more = sum(found == places[i] for found in places[i + 1 :])  # lines alike that follow
+            first = before >= 0 and (i == 0 or places[i - 1] != places[i])
+            before = between[0] if first or more >= len(between) else between[-1 - more]
+            new.append(output[before].rstrip())
     return "".join(f"{line}\n" for line in new), missing
 
 
@@ -45,6 +58,12 @@ def shown(block: str, output: list[str]) -> bool:
     known = set(map(words, output))
     lines = [line for line in block.splitlines() if line.strip()]
     return sum(words(line) in known for line in lines) > len(lines) / 2
+
+
+def changed(block: str, output: list[str]) -> bool:
+    """Whether the output has a table that begins like the block and yet has other columns: then the block is to be written anew."""
+    first = block.split("\n", 1)[0]
+    return words(first) not in set(map(words, output)) and any(one.split()[:3] == first.split()[:3] for one in output)
 
 
 def checks(output: list[str]) -> str:
@@ -71,6 +90,8 @@ def main() -> None:
         if inside and shown(part, output):
             part, missing = replaced(part, output)
             lost += missing
+        elif inside and changed(part, output):
+            lost.append(part.split("\n", 1)[0])
         parts.append(part)
     if lost:
         sys.exit("the output has no line like\n" + "\n".join(lost))

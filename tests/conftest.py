@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -13,19 +14,33 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+sys.path.insert(0, str(Path(__file__).parent))  # for `nursery`
+
+from nursery import Nursery
 
 from bloomery.core import catalog, lineage
 from bloomery.core.machine import Machine, has_bf16, threads
 from bloomery.core.store import Store
 
 
+@pytest.fixture(scope="session")
+def speeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stores have measured of single operations so far."""
+    return tmp_path_factory.mktemp("speeds") / "speeds.json"
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store whose machine is already measured, so that no test waits for it."""
+def store(tmp_path: Path, speeds: Path) -> Iterator[Store]:
+    """An empty store whose machine is already measured, so that no test waits for it; nor does one wait for what another has measured."""
     opened = Store(tmp_path / "store")
     machine = Machine("test", threads(), 8 << 30, has_bf16(), {"float32": 1e11, "bfloat16": 2e11})
     (opened.root / "machine.json").write_text(json.dumps(machine.facts()))
-    return opened
+    own = opened.root / "speeds.json"
+    if speeds.exists():
+        shutil.copyfile(speeds, own)
+    yield opened
+    if own.exists():
+        shutil.copyfile(own, speeds)
 
 
 TOYS = {
@@ -122,6 +137,14 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
     yield reread
     for name in TOYS:
         sys.modules.pop(f"toy_{name}", None)
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Makes processes that a test may kill."""
+    found = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ from bloomery.train.optimizer import Optimizer
 class Rows:
     """A feed of the whole rows that all contenders get, one document each."""
 
-    batching, state = None, None
+    batching, state, whole = None, None, ()
 
     def __init__(self, job: Job, micro: int) -> None:
         self.context, self.micro, self.rng, self.source = job.context, micro, Rng((0, "feed")), batches(job)

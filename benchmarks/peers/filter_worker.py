@@ -61,16 +61,17 @@ def data_juicer() -> Verdicts:
 def bloomery(*recipes: str) -> Verdicts:
     """The filter sets of recipes/filters, each on every document."""
     import yaml
-    from bloomery.data.prepare import measured, signal_columns
 
     from bloomery.core import catalog
     from bloomery.data.expression import parse_keep
+    from bloomery.data.measured import FAILED, Measured, columns_of
     from bloomery.seams import Doc
 
     folder = Path(__file__).parents[2] / "recipes" / "filters"
     steps = [yaml.safe_load((folder / f"{name}.yaml").read_text())["steps"]["corpus"] for name in recipes]
     signals = [(name, catalog.build_method("signal", name)) for name in dict.fromkeys(name for step in steps for name in step["signals"])]
-    keeps = [parse_keep(step["keep"], dict.fromkeys((*signal_columns(signals), "document.bytes"), "number")) for step in steps]
+    known = dict.fromkeys([*(column for made in columns_of(signals).values() for column in made), "document.bytes"], "number")
+    keeps = [parse_keep(step["keep"], known) for step in steps]
 
     def verdicts(texts: list[str]) -> list[list[str]]:
         found, at = [], 0
@@ -79,7 +80,12 @@ def bloomery(*recipes: str) -> Verdicts:
             while stop < len(texts) and held < BATCH:
                 held += len(texts[stop])
                 stop += 1
-            _, columns, _ = measured([Doc("", text) for text in texts[at:stop]], signals)
+            docs, columns = [Doc("", text) for text in texts[at:stop]], {}
+            for name, signal in signals:
+                made = Measured(name, signal).columns(docs, {}, None)
+                if made.pop(FAILED).null_count < len(docs):
+                    raise RuntimeError(f"signal {name} failed on a document")
+                columns |= {column: values.to_numpy() for column, values in made.items()}
             columns["document.bytes"] = [len(text) for text in texts[at:stop]]
             failed = [keep.failed({name: columns[name] for name in keep.columns}) for keep in keeps]
             found += [

@@ -113,6 +113,8 @@ class Item:
     kind: str = ""  # what sort of question it is, where a task has several
     tests: str = ""  # generate: what decides beside the reference: a function's tests, a program, the data that a grade needs
     numbers: tuple[float, ...] = ()  # score: one for each token of the target, which the grade needs
+    draws: int = 0  # score: so many times a token of the model's own is drawn in the place of each of the target's
+    question: str = ""  # items of one question (its answers, candidates, rounds) make one figure: they are contaminated together
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class Episode:
     parent: str | None = None
     role: str = "net"
     ended: Literal["stop", "limit", ""] = ""
+    drawn: tuple[tuple[float, ...], ...] = ()  # of each of the item's draws, log-probabilities of the tokens drawn in the places of its own
 
 
 @dataclass(frozen=True)
@@ -237,12 +240,13 @@ class Backward(Protocol):
     """Owns forward and backward: accumulation, streaming, per-example, zeroth order. `value(net, micro)` is one micro-batch's
     share of the step's loss, also for some of its rows, and for anything in the place of `net` that is called like it; `value.seen` is
     what the loss saw of all rows together. Gradients are left in `.grad`. `divides = True` says that what it leaves and returns for some
-    micro-batches adds up to that of all, so that ranks can share a step."""
+    micro-batches adds up to that of all, so that ranks can share a step. `transform` changes the step's gradients in place and returns
+    numbers; `norm` is that of all ranks' gradients together."""
 
     divides: ClassVar[bool]  # optional
 
     def backward(self, net: nn.Module, micros: Sequence[Batch], value: Callable[..., Any], rng: Rng) -> dict[str, float]: ...
-    def transform(self, grads: Sequence[Tensor]) -> dict[str, float]: ...  # optional: clipping, noise; in place, returns numbers
+    def transform(self, grads: Sequence[Tensor], norm: float | None = None) -> dict[str, float]: ...  # optional: clipping, noise
 
 
 class Saved(Protocol):
@@ -295,18 +299,29 @@ class Batching(Protocol):
 class Parallel(Protocol):
     """How a model and a batch are laid over the `axes` of a mesh, a train.mesh.Mesh; `exact = False` says its tolerance in the claim.
 
-    `place` changes the model in place before any step; `split` gives a rank its part of a micro-batch. `before` is called when micro-batch
+    `place` changes the model in place before any step, and says on the mesh which parameters have other homes, orders or partial gradients,
+    and what `pipe` runs its stages; `split` gives a rank its part of a micro-batch. `before` is called when micro-batch
     `number` of `of` begins, and with -1 when a loss looks at the whole step. `unfit` says, before any work, why a model of this config
     and rows of so many tokens cannot be laid over these sizes, "" where they can.
+
+    A method without axes goes with those that there are. `pieces` says of the optimizer's flat buffers of so many numbers, as (start, stop,
+    place, worker), where each lies between updates (host, disk) and who makes the update (host, device). With `local = True` ranks move by
+    their own gradients: `after` then brings them together, `settled` says after which steps they are the same, and `begin` gives what is
+    kept for it, laid out as the masters are.
     """
 
     axes: ClassVar[tuple[str, ...]]
     exact: ClassVar[bool]
+    local: ClassVar[bool]  # optional
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module: ...
     def unfit(self, cfg: Any, row: int, sizes: Mapping[str, int]) -> str: ...
     def split(self, batch: Batch, mesh: Any) -> Batch: ...  # optional
     def before(self, net: nn.Module, mesh: Any, number: int, of: int) -> None: ...  # optional
+    def pieces(self, numbers: int) -> list[tuple[int, int, str, str]]: ...  # optional
+    def begin(self, master: Tensor) -> dict[str, Tensor]: ...  # optional, with `after` and `settled`
+    def after(self, mover: Any, mesh: Any, step: int, last: bool) -> None: ...  # optional
+    def settled(self, step: int) -> bool: ...  # optional
 
 
 # ---- model --------------------------------------------------------------------------------------------------------------
@@ -329,9 +344,10 @@ class Init(Protocol):
 
     An init may say how a model of this size is to be built and trained: `shape` gives its configuration the multipliers that go with the
     weights, and `rates` are factors on the rates of parameters by name, 1 where one is not named. `elementwise = True` says that these
-    factors are for optimizers of scope "element".
+    factors are for optimizers of scope "element", `draws = True` that all weights are drawn and no source is read.
     """
 
+    draws: ClassVar[bool]  # optional
     elementwise: ClassVar[bool]  # optional
 
     def shape(self, cfg: Any) -> Any: ...  # optional
@@ -341,8 +357,12 @@ class Init(Protocol):
 
 class Adapter(Protocol):
     """Wraps a site: what it returns takes the unit's place, None leaves it. `parts` are the (name, rows) of the matrices that a fused
-    linear holds one under the other, so that each can be adapted by itself; `merge` returns a plain unit that computes the same, or
-    None where it cannot, which the card says."""
+    linear holds one under the other, so that each can be adapted by itself; `merge` returns a linear that computes the same, or None
+    where it cannot, which the card says. `whole = True` says that it cannot be stored beside its base, and is merged at the end of
+    training; `keeps_zeros = True` that weights of the base that are zero are zero in what it merges to."""
+
+    whole: ClassVar[bool]  # optional
+    keeps_zeros: ClassVar[bool]  # optional
 
     def wrap(self, unit: nn.Module, site: Site, parts: Sequence[tuple[str, int]], score: float | None, rng: Rng) -> nn.Module | None: ...
     def merge(self, unit: nn.Module) -> nn.Module | None: ...
@@ -358,6 +378,15 @@ class Compress(Protocol):
     limit) and `measure`: the source model's nats per token with other units in the place of those named. What it says of a unit,
     be it numbers or the solution itself, `solve` gets as `knobs`. `fit` trains a unit against its outputs and `tail` is the rest of
     the block; both are None where the driver offers none.
+
+    In `acc` the driver has put the unit's `name`. A method that rounds activations has `attend`, called before the linears of a block are
+    solved: of some sequences it gets `q` (T, H, E) before it is scaled, `k` and `v` (T, K, E) and the attention `weights` (H, T, T), and
+    gives the grids to which that attention rounds them from then on.
+
+    Compression that trains: `settle` gets a block whose linears are solved, these as they were in the source, by their names in the block,
+    and `rows`, which gives pieces of so many sequences at most: a function of no arguments for the block's outputs (rows, width) with
+    gradients, and the outputs of the source's block. Where `ends` is true, `finish` gets the whole model, the names of its solved linears
+    and `nats`: for batches of so many tokens at most, functions for the mean nats of a token with gradients. Both change it in place.
     """
 
     reads: ClassVar[tuple[str, ...]]  # of "x", "y", "g"
@@ -367,6 +396,9 @@ class Compress(Protocol):
         self, stats: Mapping[str, Any], units: Mapping[str, nn.Module], budget: float, measure: Callable[[Mapping[str, nn.Module]], float]
     ) -> dict[str, dict[str, Any]]: ...  # optional: knobs per unit
     def solve(self, unit: nn.Module, acc: dict[str, Any], knobs: dict[str, Any], fit: Any, tail: Any) -> nn.Module: ...
+    def attend(self, seen: Sequence[Mapping[str, Tensor]]) -> Any: ...  # optional: nn.inputs.Rounds
+    def settle(self, block: nn.Module, whole: Mapping[str, nn.Module], rows: Callable[[int], Any]) -> None: ...  # optional
+    def finish(self, net: nn.Module, names: Sequence[str], nats: Callable[[int], Any]) -> None: ...  # optional
 
 
 # ---- measure and use ----------------------------------------------------------------------------------------------------
@@ -401,12 +433,15 @@ class Task(Protocol):
     subject: ClassVar[Literal["model", "index", "tokenizer", "text"]]
     trained: ClassVar[bool]  # optional: True asks for Source.trained
 
+    def library(self, source: Source) -> Mapping[str, str]: ...  # optional: documents by id that `search` of the tools looks through
+
     def items(self, source: Source, rng: Rng) -> Iterator[Item]: ...
     def grade(self, item: Item, episode: Episode, tools: Tools | None) -> Grade: ...
     def summary(self, rows: Sequence[tuple[Item, Episode, Grade]], rng: Rng) -> dict[str, float]: ...
     def compare(
         self, rows: Sequence[tuple[Item, Episode, Grade]], others: Sequence[tuple[Item, Episode, Grade]], rng: Rng
     ) -> dict[str, float]: ...  # optional: paired differences, rows minus others, of the same items; else of the mean score
+    def rights(self, rows: Sequence[tuple[Item, Episode, Grade]]) -> tuple[list[float], list[str]]: ...  # optional: 1 or 0 by question
 
 
 class Index(Protocol):
@@ -427,7 +462,10 @@ class Law(Protocol):
 
 
 class Planner(Protocol):
-    """A layout for a job on a cluster, from a model of both and from measurements."""
+    """A layout for a job on a cluster, from a model of both and from measurements. With `meshes = True` it can choose the mesh of a run:
+    the plan's "meshes" are then dicts of "sizes" and predicted "seconds" of a step, the best first."""
+
+    meshes: ClassVar[bool]  # optional
 
     def plan(self, job: Mapping[str, Any], cluster: Mapping[str, Any], measured: Mapping[str, Any] | None) -> Mapping[str, Any]: ...
 

@@ -78,3 +78,17 @@ def test_contenders_take_turns_and_a_broken_one_is_named(contest, tmp_path: Path
         assert len(one.losses) == module.WARM + 7 and one.process.returncode == 0
     apart = module.report("train-toy", through, 1.0, busy=False, as_json=False)
     assert apart == {"bloomery": 0.0} and "| bloomery |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_bloomery_itself_takes_its_turns(contest, tmp_path: Path, monkeypatch, mixed: bool) -> None:
+    module = contest[0]
+    monkeypatch.setitem(module.SHAPES, "toy", ((64, 16, 1, 2, 32), 32, 2))
+    job, _ = module.begin("toy", False, "cpu", 1, 1, tmp_path)
+    if mixed:
+        lengths = np.full(40, 9)
+        np.savez(tmp_path / "text.npz", ids=np.random.default_rng(0).integers(0, 64, lengths.sum()), lengths=lengths)
+    through = module.run([module.Contender("bloomery", "bloomery_loop", "eager")], job, Path(sys.executable), tmp_path, 2, False)
+    assert [one.name for one in through] == ["bloomery"], (tmp_path / "bloomery.err").read_text()
+    assert len(through[0].losses) == module.WARM + 2 and 3.5 < through[0].losses[0] < 5
+    assert through[0].tokens == [64] * 2 if not mixed else all(48 <= n <= 64 for n in through[0].tokens)

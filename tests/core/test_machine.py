@@ -46,6 +46,22 @@ def test_another_machine_is_measured_again(tmp_path):
         assert machine.remembered(path).cores == machine.threads()
 
 
+def test_files_that_were_read_do_not_count_against_what_a_container_may_take(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "GROUP", tmp_path)
+    monkeypatch.setattr(machine, "_available", lambda: 10_000)
+    assert machine.memory_free() == 10_000
+    (tmp_path / "memory.max").write_text("4000\n")
+    (tmp_path / "memory.current").write_text("3900\n")
+    assert machine.memory_free() == 100 and machine.memory_bytes() == 4000
+    (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 2500\nactive_file 500\n")
+    assert machine.memory_free() == 2600
+    (tmp_path / "memory.current").write_text("8000\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 0\n")
+    assert machine.memory_free() == 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.memory_free() == 10_000
+
+
 def test_a_compiler_is_found_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

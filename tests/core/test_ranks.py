@@ -6,7 +6,7 @@ import pytest
 
 from bloomery.core.errors import BadInput
 from bloomery.core.ranks import Ranks, explained, here
-from bloomery.core.team import demand_same, identity
+from bloomery.core.team import demand_same, identity, start
 
 CARD = {"address": "a1", "versions": {"torch": "2.13"}, "mode": {"threads": 1}, "sources": {"bloomery.x": "h"}}
 
@@ -46,3 +46,23 @@ def test_another_version_on_a_rank_is_named(change: dict, said: str) -> None:
     demand_same(3, identity(CARD), identity(CARD))
     with pytest.raises(BadInput, match=said):
         demand_same(3, identity(CARD), identity({**CARD, **change, "address": "b2"}))
+
+
+def test_each_start_of_a_launch_has_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one machine torchrun says which start it is; over several the processes are counted."""
+
+    class Store:
+        count = 0
+
+        def add(self, key: str, more: int) -> int:
+            self.count += more
+            return self.count
+
+    for name in ("GROUP_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert start(None, 2) == 0
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "3")
+    assert start(None, 2) == 3
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    store = Store()
+    assert [start(store, 3) for _ in range(7)] == [0, 0, 0, 1, 1, 1, 2]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
 
 import pytest
 
-from bloomery.data.calls import MARK, called, examples, mutated, outcomes, passes, trial
+from bloomery.core.errors import BadInput
+from bloomery.data.calls import MARK, called, examples, mutated, outcomes, passes, sandboxed, trial
 from bloomery.seams import Rng
 
 
@@ -48,15 +51,25 @@ def test_outcomes_of_a_program_that_stopped_or_lied():
 @pytest.mark.parametrize(
     ("stdout", "ok", "passed"), [("{}", True, True), ("x\n{}\n", True, True), ("{}", False, False), ("{}x", True, False), ("", True, False)]
 )
-def test_a_program_passes_with_its_mark_as_the_last_line(stdout, ok, passed):
+def test_a_program_passes_with_the_mark_of_its_judge_as_the_last_line(stdout, ok, passed):
     asked = []
 
     class Tools:
         def run(self, code, files, limit_s):
-            asked.append(code)
-            mark = code.rpartition("print('\\n")[2].partition("'")[0]
-            return type("Ran", (), {"ok": ok, "stdout": stdout.replace("{}", mark)})
+            asked.append(json.loads(files["order.json"]))
+            assert "assert a" not in code, "the judge is the same for all programs"
+            return type("Ran", (), {"ok": ok, "stdout": stdout.replace("{}", asked[-1]["mark"])})
 
-    assert passes("a = 1", "assert a", "key", Tools(), 1.0) is passed
-    assert passes("a = 1", "assert a", "other", Tools(), 1.0) is passed
-    assert asked[0].startswith("a = 1\n\nassert a\n") and asked[0] != asked[1]
+    assert passes("a = 1", "assert a", Tools(), 1.0, ("a",), "import math") is passed
+    assert passes("a = 1", "assert  a", Tools(), 1.0) is passed
+    assert passes("a = 1", "assert  a", Tools(), 1.0) is passed
+    assert asked[0] | {"mark": ""} == {"program": "a = 1", "tests": "assert a", "own": ["a"], "before": "import math", "mark": ""}
+    assert asked[0]["mark"] != asked[1]["mark"] == asked[2]["mark"], "one order has one mark, so that its reply is found again"
+    assert len({one["mark"] for one in asked} | {hashlib.sha256(b"assert a").hexdigest()}) == 3
+
+
+def test_without_tools_nothing_is_run():
+    with pytest.raises(BadInput, match="programs are graded by running them, and no tools"):
+        sandboxed(None)
+    with pytest.raises(BadInput, match="queries are graded"):
+        sandboxed(None, "queries")

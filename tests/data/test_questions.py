@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.data.questions import asked, fields_of, filled, read_questions
+from bloomery.data.questions import asked, fields_of, filled, group_of, read_questions
 from bloomery.seams import Source
 
 
@@ -50,3 +50,18 @@ def test_an_empty_folder_is_refused_and_rows_without_a_field_too(tmp_path):
 def test_forms():
     assert fields_of("{a} {b c} {d}") == ["a", "d"]
     assert filled("{a}{b}{{x}}", {"a": "{b}", "x": 3}) == "{b}{b}{3}"
+
+
+def test_a_mark_of_the_encoding_is_no_text_and_other_encodings_are_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b'{"q": 1}\n')
+    assert read_questions(tmp_path) == {"a": [{"q": 1}]}
+    (tmp_path / "b.json").write_bytes('[{"q": "é"}]'.encode("latin1"))
+    with pytest.raises(BadInput, match=r"b\.json is not UTF-8 \(byte 8\)"):
+        read_questions(tmp_path)
+
+
+def test_what_is_null_is_neither_an_id_nor_a_group():
+    rows = [{"q": 1, "task_id": None, "id": 7}, {"q": 2, "id": None, "group": None}, {"q": 3, "id": None, "group": 0}]
+    found = dict(asked(Source(questions={"a": rows}), "", ["q"], 0))
+    assert list(found) == ["a:7", "a:1", "a:2"]
+    assert [group_of(row, key) for key, row in found.items()] == ["a:7", "a:1", "0"]

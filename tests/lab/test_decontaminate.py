@@ -101,15 +101,20 @@ def test_a_recipe_gives_what_its_evaluation_asks(exam, tmp_path):
     asked = "Which of these rivers is the longest one that flows through the whole of the country?"
     row = {"question": asked, "choices": ["one", "two", "three"], "answer": 1}
     (tmp_path / "questions" / "rivers.jsonl").write_text(json.dumps(row) + "\n")
+    gap = {"context": "The longest of these rivers flows through the whole of the", "ending": "old and quiet country"}
+    (tmp_path / "questions" / "gaps.jsonl").write_text(json.dumps(gap) + "\n")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     recipe = tmp_path / "recipe.yaml"
     body = {"stage": "evaluate", "model": str(tmp_path / "model"), "questions": str(tmp_path / "questions")}
-    recipe.write_text(json.dumps({"steps": {"scores": {**body, "tasks": ["multiple_choice", "programs", "bits_per_byte"]}}}))
+    recipe.write_text(
+        json.dumps({"steps": {"scores": {**body, "tasks": ["multiple_choice", "cloze", "programs", "bits_per_byte", "needle"]}}})
+    )
     exams = gathered([str(recipe), "programs"])
     sets = Counter(one.set for one in exams.items)
-    assert sets["multiple_choice"] == 1 and sets["programs"] > 10 and set(sets) == {"multiple_choice", "programs"}
-    assert any("bits_per_byte" in sentence for sentence in exams.left_out)
+    assert sets["multiple_choice"] == 1 and sets["programs"] > 10 and set(sets) == {"multiple_choice", "cloze", "programs"}
+    assert {sentence.partition(" ")[0] for sentence in exams.left_out} == {"bits_per_byte", "needle"}
+    assert next(one for one in exams.items if one.set == "cloze").answer == gap["ending"]
     (one,) = (one for one in exams.items if one.set == "multiple_choice")
     assert asked in one.question and one.answer.strip() == "two"
 

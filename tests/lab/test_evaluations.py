@@ -128,21 +128,28 @@ def test_metrics_of_lm_eval_are_paired_where_they_are_means(shelf):
 
 
 def test_holm_by_hand():
-    rows = [{"value": value, "low": value - 0.2, "high": value + 0.2} for value in (0.0, 0.25, 0.3)]
-    found = _adjusted([*rows, {"value": 1.0, "low": None, "high": None}])
+    rows = [{"value": value, "low": value - 0.2, "high": value + 0.2, "groups": 60} for value in (0.0, 0.25, 0.3)]
+    found = _adjusted([*rows, {"value": 1.0, "low": None, "high": None, "groups": 1}])
     p = [_p(row) for row in rows]
     error = 0.4 / (2 * 1.959964)
     assert p[2] == pytest.approx(math.erfc(0.3 / error / math.sqrt(2))) and p[0] == 1
     adjusted = [3 * p[2], max(3 * p[2], 2 * p[1]), 1.0]
     assert [found[i]["adjusted"] for i in (2, 1, 0)] == pytest.approx(adjusted) and found[3]["adjusted"] is None
-    assert _p({"value": 0.5, "low": 0.5, "high": 0.5}) == 0 and _p({"value": 0.0, "low": 0.0, "high": 0.0}) == 1
+
+
+def test_few_groups_prove_little_however_alike_they_are():
+    """Five items that one model solves and the other does not: a bootstrap has no width, and signs agree by chance once in sixteen."""
+    same = {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert _p({**same, "groups": 5}) == 1 / 16 and _p({**same, "groups": 2}) == 0.5 and _p({**same, "groups": 40}) < 1e-9
+    assert _p({"value": 0.0, "low": 0.0, "high": 0.0, "groups": 40}) == 1
+    assert _p({"value": 1.0, "low": 0.9, "high": 1.1, "groups": 3}) == 0.25
 
 
 def test_chance_alone_seldom_survives_the_correction():
     gen, errors, single = np.random.default_rng(0), 0, 0
     for _ in range(200):
         values = gen.normal(size=20)
-        found = _adjusted([{"value": v, "low": v - 1.96, "high": v + 1.96} for v in values])
+        found = _adjusted([{"value": v, "low": v - 1.96, "high": v + 1.96, "groups": 99} for v in values])
         errors += any(one["adjusted"] < 0.05 for one in found)
         single += any(one["p"] < 0.05 for one in found)
     assert errors <= 20 < 100 < single, "a family of twenty has a false one in two of three, corrected in one of twenty"

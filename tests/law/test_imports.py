@@ -92,7 +92,7 @@ def test_no_pickle_and_no_eval():
         assert not names & {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}, path
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                jailed = path.match("tools/jail.py")  # which is there to run programs, shut in
+                jailed = path.match("tools/jail.py") or path.match("data/judge.py")  # which are there to run programs, shut in
                 assert jailed or node.func.id not in ("eval", "exec", "compile"), f"{path}:{node.lineno}"
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save", "os.system", "numpy.load"):
                 raise AssertionError(f"{path}:{node.lineno} calls {ast.unparse(node.func)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LONGER = {"seams.py": 460}  # all protocols stand on one page
+LONGER = {"seams.py": 500}  # all protocols stand on one page
 OURS = sorted(path for folder in ("src", "tests", "benchmarks", "scripts", "claims") for path in (ROOT / folder).rglob("*.py"))
 
 

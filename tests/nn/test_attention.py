@@ -79,3 +79,14 @@ def test_attention_across_two_texts(kv_heads):
     torch.testing.assert_close(found, cross.out(want), rtol=1e-4, atol=1e-5)
     whole = cross(x, Context(nothing, nothing, source=source))
     torch.testing.assert_close(whole, cross(x, Context(nothing, nothing, source=source, seen=torch.ones_like(seen))), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("length", [256, 301])
+def test_long_rows_in_bfloat16_are_the_fused_kernels_within_rounding(length, kv_heads):
+    q, k, v = (drawn(2, length, heads, 16, seed=i) for i, heads in enumerate((4, kv_heads, kv_heads)))
+    with torch.no_grad():
+        wanted = attend(q, k, v, scale=0.2)
+        found = attend(*(z.bfloat16() for z in (q, k, v)), scale=0.2)
+    assert found.dtype == torch.bfloat16 and found.shape == wanted.shape == (2, length, 64)
+    assert float((found.float() - wanted).abs().max()) < 0.05 and float((found.float() - wanted).norm() / wanted.norm()) < 0.01

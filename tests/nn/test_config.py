@@ -1,7 +1,9 @@
 import json
 
 import pytest
+import torch
 
+from bloomery.nn.attention import visible
 from bloomery.nn.config import Config
 
 SHAPE = {"vocab": 31, "width": 16, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 24, "context": 32}
@@ -20,6 +22,18 @@ def test_what_is_written_is_read(tmp_path):
     cfg.write(tmp_path / "model.json")
     assert Config.read(tmp_path / "model.json") == cfg
     assert (cfg.query_width, cfg.key_width) == (24, 12)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_of_attention_in_a_window_what_it_sees_is_counted(causal):
+    """Against the mask itself; the difference is the diagonal, one key of each query, that the formula of whole rows leaves out too."""
+    cfg, row = Config(**SHAPE, windows=(64, 0), causal=causal), 512
+    counts = [int(visible(None, 0, row, torch.device("cpu"), window, causal).sum()) for window in (64, 0)]
+    wanted = counts[0] / counts[1]
+    assert cfg.seen(0, row) == pytest.approx(wanted, rel=0.02) and cfg.seen(1, row) == 1.0 and cfg.seen(0, 50) == 1.0
+    whole = Config(**SHAPE, causal=causal)
+    attention = 6.0 * cfg.query_width * row
+    assert whole.flops_per_token(row) - cfg.flops_per_token(row) == pytest.approx(attention * (1 - cfg.seen(0, row)))
 
 
 def test_shapes_that_are_none_are_refused():

@@ -133,6 +133,16 @@ def test_what_a_config_leaves_out_means_what_it_means_to_transformers(tmp_path, 
     assert read_config(config, tmp_path) == read_config(json.loads(usual.to_json_string(use_diff=False)), tmp_path)
 
 
+def test_a_share_of_the_head_under_another_name_is_not_read_where_transformers_does_not(tmp_path):
+    """Of a GPT-NeoX it is `rotary_pct`, or an entry of `rope_parameters`."""
+    from transformers import GPTNeoXConfig
+
+    shape = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    for told in ({"partial_rotary_factor": 0.5}, {"rotary_pct": 0.75, "partial_rotary_factor": 0.5}, {"rotary_pct": 0.5}, {}):
+        wanted = GPTNeoXConfig(**shape, **told).rope_parameters["partial_rotary_factor"]
+        assert read_config({"model_type": "gpt_neox", **shape, **told}, tmp_path).rotary_share == wanted, told
+
+
 def test_rotary_positions_told_twice_alike_are_read(tmp_path):
     theirs = {**LLAMA, "rope_theta": 5e3, "rope_scaling": {"type": "linear", "factor": 4.0}}
     for params in (None, {**LINEAR, "rope_theta": 5e3}, {"type": "linear", **LINEAR, "rope_theta": 5e3}):

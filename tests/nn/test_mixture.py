@@ -24,7 +24,7 @@ def make(**changes) -> Transformer:
 @pytest.mark.parametrize("changes", [{}, {"gated": False}])
 def test_the_product_for_a_compiler_or_one_kernel_is_that_of_the_experts_one_by_one(changes, kernel, monkeypatch):
     """The kernel is for GPUs; torch has the same operation on a processor, where row lengths of 16 bytes are asked for."""
-    monkeypatch.setattr(nn_mixture, "by_kernel", lambda x: kernel)
+    monkeypatch.setattr(nn_mixture, "by_kernel", lambda x, *sides: kernel)
     mixture = make(**changes, expert_ffn=12).blocks[0].mlp
     x, counts = X.flatten(0, 1).requires_grad_(), torch.tensor([3, 0, 6, 4, 1])
     want = torch.cat([expert(run) for expert, run in zip(mixture.experts, x.split(counts.tolist()), strict=True)])
@@ -33,6 +33,35 @@ def test_the_product_for_a_compiler_or_one_kernel_is_that_of_the_experts_one_by_
     grads = [torch.autograd.grad(made, leaves, given) for made in (want, grouped(x, counts, mixture.experts))]
     torch.testing.assert_close(grouped(x, counts, mixture.experts), want)
     torch.testing.assert_close(*grads)
+
+
+def test_an_expert_without_rows_has_a_gradient_of_zero_whatever_the_kernel_leaves_there(monkeypatch):
+    """On some GPUs that is what lay in memory before (github.com/pytorch/pytorch/issues/172439)."""
+    real, counts = nn_mixture.grouped_mm, torch.tensor([3, 0, 6, 4, 1])
+
+    def leaving(a, b, offs):
+        found = real(a, b, offs=offs)
+        if b.dim() == 2:
+            found[1] = float("nan")
+        return found
+
+    monkeypatch.setattr(nn_mixture, "by_kernel", lambda x, *sides: True)
+    monkeypatch.setattr(nn_mixture, "grouped_mm", leaving)
+    mixture = make(expert_ffn=12).blocks[0].mlp
+    grouped(X.flatten(0, 1), counts, mixture.experts).sum().backward()
+    assert all(p.grad.eq(0).all() for p in mixture.experts[1].parameters())
+    assert all(p.grad.isfinite().all() and p.grad.any() for i in (0, 2, 3, 4) for p in mixture.experts[i].parameters())
+
+
+def test_one_kernel_is_for_bfloat16_on_a_gpu_with_sides_that_it_takes():
+    class There:
+        is_cuda, dtype = True, torch.bfloat16
+
+        def element_size(self):
+            return 2
+
+    assert nn_mixture.by_kernel(There(), 64, 24) and not nn_mixture.by_kernel(There(), 64, 20)
+    assert not nn_mixture.by_kernel(X.bfloat16(), 64, 24)
 
 
 @pytest.mark.parametrize("used", [[0, 3], [4], [0, 1, 2, 3, 4]])

@@ -136,3 +136,36 @@ def test_damage_is_named(tmp_path, how):
     spoil(tmp_path, change)
     with pytest.raises(BadInput, match=match):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("bits", [3, 4])
+def test_codes_of_zeros_are_not_stored_and_come_back(tmp_path, bits, zero):
+    whole = drawn(16, 24, bits, 10, zero)
+    empty = torch.rand(16, 24, generator=torch.Generator().manual_seed(1)) < 0.6
+    fill = packed.spread(whole.zero_OG, 10, 24) if zero else torch.zeros_like(whole.codes_OI)
+    whole = Packed(torch.where(empty, fill, whole.codes_OI), whole.scale_OG, whole.zero_OG, bits, 10)
+    thin = whole.thin()
+    assert thin.masked and thin.dense().equal(whole.dense()) and thin.bytes < whole.bytes
+    assert thin.bytes == sum(t.nbytes for t in thin.tensors().values())
+    net = small(bits)
+    net.set_submodule(NAME, Quantized(thin))
+    save(net, tmp_path)
+    back = packed.read(tmp_path)[NAME]
+    assert back.codes_OI.equal(whole.codes_OI) and back.masked and back.bytes == thin.bytes and digest(load(tmp_path)) == digest(net)
+    state = load_file(tmp_path / "model.safetensors")
+    for wrong, said in [
+        ({f"{NAME}.mask": state[f"{NAME}.mask"] | 255}, "codes should be"),
+        ({f"{NAME}.mask": state[f"{NAME}.mask"][:, :2].clone()}, "mask"),
+        ({f"{NAME}.mask": torch.zeros_like(state[f"{NAME}.mask"])}, "codes should be"),
+    ]:  # fmt: skip
+        save_file(state | wrong, tmp_path / "model.safetensors")
+        with pytest.raises(BadInput, match=said):
+            packed.read(tmp_path)
+
+
+def test_a_weight_with_few_zeros_or_none_at_all_keeps_its_codes():
+    one = drawn(16, 24, 4, 8)
+    assert one.thin() is one
+    nothing = Packed(torch.zeros(4, 8, dtype=torch.int8), torch.ones(4, 1).half(), None, 4, 8)
+    assert nothing.thin() is nothing

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bloomery.num.ranks import auc, auc_interval
+from bloomery.num.ranks import auc, auc_change, auc_interval
 from bloomery.seams import Rng
 
 
@@ -43,3 +43,14 @@ def test_one_kind_alone_is_nan_and_nothing_is_an_error():
     assert math.isnan(found.value) and math.isnan(found.low)
     with pytest.raises(ValueError, match="at least one"):
         auc_interval([], [], [], Rng((0,)))
+
+
+def test_the_change_of_an_area_is_drawn_together():
+    gen, kinds, groups = np.random.default_rng(5), np.arange(80) % 2 == 0, [str(i) for i in range(80)]
+    base = gen.normal(size=80) + kinds
+    near = auc_change(base + 0.01 * gen.normal(size=80), base, kinds, groups, Rng((0,)))
+    alone = auc_interval(base, kinds, groups, Rng((0,)))
+    assert abs(near.value) < 0.02 and near.high - near.low < 0.2 * (alone.high - alone.low), "what is hard for both cancels"
+    worse = auc_change(base, gen.normal(size=80), kinds, groups, Rng((0,)))
+    assert worse.value == pytest.approx(auc(base, kinds) - 0.5, abs=0.2) and worse.low > 0
+    assert np.isnan(auc_change([1, 2], [2, 1], [True, False], ["a", "b"], Rng((0,))).low)

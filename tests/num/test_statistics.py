@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bloomery.num.statistics import bootstrap, mean, paired, ratio, student, t_below, t_quantile, wilson
+from bloomery.num.statistics import bootstrap, mean, paired, ratio, share, student, t_below, t_quantile, wilson
 from bloomery.seams import Rng
 
 RNG = Rng((1, "statistics"))
@@ -154,3 +154,13 @@ def test_wilson_covers_as_often_as_it_says() -> None:
         found = wilson((gen.random(40) < 0.05).tolist(), [str(i) for i in range(40)])
         inside += found.low <= 0.05 <= found.high
     assert inside / 400 > 0.9
+
+
+def test_a_share_of_none_or_all_is_not_certain():
+    groups = [str(i) for i in range(27)]
+    none, every, some = (share(values, groups, RNG) for values in ([0.0] * 27, [1.0] * 27, [1.0] + [0.0] * 26))
+    assert (none.value, none.low) == (0, 0) and none.high == pytest.approx(0.1246, abs=1e-3), "Wilson by hand: z^2 / (n + z^2)"
+    assert (every.value, every.high) == (1, 1) and every.low == pytest.approx(1 - none.high)
+    assert some == mean([1.0] + [0.0] * 26, groups, RNG), "elsewhere it is the bootstrap"
+    assert math.isnan(share([1.0, 1.0], ["a", "a"], RNG).low), "one group says nothing of others"
+    assert share([0.0] * 9, ["a", "b", "c"] * 3, RNG).high > share([0.0] * 9, groups[:9], RNG).high, "items of a group are not independent"

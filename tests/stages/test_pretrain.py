@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 from small_pretrain import curve, job, made, stage
 
 from bloomery.core import catalog
@@ -22,6 +23,7 @@ from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
 from bloomery.data.shards import write_shards
+from bloomery.stages import _forecast, _training
 from bloomery.stages.pretrain import Pretrain
 from bloomery.train import timing
 from bloomery.train.metrics import MEASURED
@@ -56,31 +58,20 @@ def test_a_changed_weight_fails_the_check(tokens: Path, tmp_path: Path) -> None:
         again.demand()
 
 
-KILLED = """
-import sys; sys.path.insert(0, {here!r})
-from pathlib import Path
-import small_pretrain as t
-t._training.threads = lambda: 1
-t.made(Path({tokens!r}), Path({folder!r}))
-print("done")
-"""
-
-
-def test_killed_at_any_instant_the_result_is_the_same(tokens: Path, tmp_path: Path) -> None:
+def test_killed_at_any_instant_the_result_is_the_same(tokens: Path, tmp_path: Path, nursery: Nursery) -> None:
     whole = made(tokens, tmp_path / "whole")
-    code = KILLED.format(here=str(Path(__file__).parent), tokens=str(tokens), folder=str(tmp_path / "parts"))
     draw, kills = random.Random(), 0
     log = tmp_path / "parts" / "work" / "log.jsonl"
     while True:
         before = log.read_text().count('"checkpoint"') if log.exists() else 0
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        process = nursery.start("small_pretrain:killed", str(tokens), str(tmp_path / "parts"))
         while kills < 3 and process.poll() is None:
             if log.exists() and log.read_text().count('"checkpoint"') > before + 2:
                 time.sleep(draw.random() * 0.05)
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.002)
-        out = process.communicate()[0]
+        out = process.communicate()
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, out
@@ -169,6 +160,7 @@ def test_a_failing_compiler_stops_the_stage_and_its_address_says_what_ran(
 
 def test_forecast_counts_what_is_then_measured(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "timed", lambda func, args, kwargs: 1e-6 + timing.traffic((args, kwargs)) / 1e10)
+    monkeypatch.setattr(_forecast, "memory_free", lambda: 1e12)  # or a busy machine would measure the compiler's process
     machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11}, effort="usual")
     one = stage(tokens, width=192, layers=6, heads=3, ffn=512, context=512, tokens=2_000_000, batch=4096, compile="auto")
     said = one.forecast({"data": Forecast(facts={"vocab": 4096})}, machine)
@@ -299,9 +291,41 @@ def test_further_fields_of_the_model(tokens: Path, tmp_path: Path) -> None:
         ({"score_cap": "much"}, "model.score_cap"),
         ({"norm": "batch"}, "model.norm"),
         ({"encoder_layers": 2}, "no field"),
+        ({"qk_norm_whole": True}, "qk_norm_whole: it changes nothing without qk_norm"),
+        ({"rope_base": 5e5, "positions": "alibi"}, "rope_base: it changes nothing without positions rotary"),
+        ({"norm_bias": False}, "without norm layer"),
+        ({"local_rope_base": 1e4}, "without windows"),
+        ({"dense_layers": [0]}, "without experts"),
     ):
         with pytest.raises(ValueError, match=said):
             Pretrain(None, model=wrong)
+    assert Pretrain(None, model={"qk_norm_whole": True, "qk_norm": True, "rope_base": 1e4}).config(9).qk_norm_whole
+
+
+def test_models_that_the_init_does_not_read_are_refused_by_the_plan() -> None:
+    """The run would begin with random weights, whatever `start` names."""
+    for init in ({"scaled_normal": {}}, {"mup": {}}, catalog.build_method("init", "scaled_normal")):
+        with pytest.raises(ValueError, match="start: this init draws all weights and reads no model; say `init: stack`"):
+            Pretrain(None, init=init, start=(None,))
+    with pytest.raises(ValueError, match="texts: name one for each model of start"):
+        Pretrain(None, init={"stack": {}}, start=(None,), texts=(None, None))
+    assert Pretrain(None, init={"stack": {}}, start=(None,)).start == (None,)
+
+
+def test_a_rehearsal_has_what_the_init_gives_the_model_and_the_optimizer(tokens: Path) -> None:
+    from bloomery.stages._pretrain_begin import rehearsed
+
+    one = stage(tokens, init="mup", width=32, heads=4)
+    net, _, mover = rehearsed(one, one.config(300), "float32")
+    assert net.cfg == one.init.shape(one.config(300)) != one.config(300)
+    assert mover.factors is not None and mover.factors.shape == mover.master.shape
+
+
+def test_the_peak_is_that_of_all_processes(tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are counted over all of them, and so must be what could be done."""
+    monkeypatch.setattr(_training, "peak", lambda job, mode: 5e9)
+    mesh = type("Four", (), {"many": False, "first": True, "size": 4})
+    assert _training.kept(stage(tokens), job(tmp_path), {"precision": "float32"}, 1.0, mesh)["peak_flops"] == 2e10
 
 
 def test_a_tracker_that_is_not_installed_ends_the_command_before_any_work(

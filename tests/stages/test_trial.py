@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,30 +13,41 @@ from bloomery.core.speeds import Speeds
 from bloomery.methods.backward.autograd import Autograd
 from bloomery.methods.loss.cross_entropy import CrossEntropy
 from bloomery.methods.optim.adamw import AdamW
+from bloomery.methods.optim.lion import Lion
+from bloomery.methods.optim.spam import Spam
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.seams import Rng
 from bloomery.stages import _forecast, _trial
-from bloomery.stages._trial import Attempt, Tried
+from bloomery.stages._load import Load
+from bloomery.stages._trial import Tried, Untried
+from bloomery.train import timing
 from bloomery.train.optimizer import Optimizer
 
 CFG = Config(vocab=512, width=64, layers=2, heads=2, kv_heads=2, ffn=128, context=64)
-LOAD = {"stage": "pretrain", "rows": 8, "micro": 4, "context": 64, "steps": 100, "scored": 0, "text": 0, "reread": 0, "save_steps": 0}
+FOUND = Tried(0.5, 0.25, 3e9, 4, 0.0)
 
 
-def made(cfg: Config, precision: str = "float32"):
+def made(cfg: Config, method: object = None):
     net = Transformer(cfg)
-    return net, {}, Optimizer(net, AdamW(), Rng((0, "test")), 0.0)
+    return net, {}, Optimizer(net, method or AdamW(), Rng((0, "test")), 0.0, rest=AdamW())
 
 
 def broken():
-    raise RuntimeError("no model")
+    raise RuntimeError("no model\nat all")
+
+
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Single operations take what their bytes would: trying each is slow, and is tested elsewhere."""
+    monkeypatch.setattr(timing, "timed", lambda func, args, kwargs: 1e-6 + timing.traffic((args, kwargs)) / 1e10)
 
 
 @pytest.fixture
-def attempt() -> Attempt:
-    how = {"compiled": False, "threads": 1, "precision": "float32", "uneven": False}
-    return Attempt(functools.partial(made, CFG), CrossEntropy(), Autograd(), None, 2, 4, 64, **how)
+def load() -> Load:
+    beside = {"steps": 100, "scored": 0, "text": 0, "reread": 0, "save_seconds": 1e9, "save_steps": 0}
+    how = {"loss": CrossEntropy(), "backward": Autograd(), "saved": None, "compiled": False, "threads": 1, "precision": "float32"}
+    return Load(stage="pretrain", make=functools.partial(made, CFG), rows=8, micro=4, context=64, **how, **beside)
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +55,23 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return replace(remembered(tmp_path_factory.mktemp("machine") / "machine.json"), effort="tried")
 
 
-def test_a_trial_in_a_process_of_its_own_holds_at_least_what_a_step_must(attempt):
-    found = _trial.tried(attempt)
+def test_a_trial_in_a_process_of_its_own_holds_at_least_what_a_step_must(load):
+    found = _trial.tried(load, uneven=False)
     assert found.micro > 0 and found.rest > 0 and found.compiling == 0
     assert found.passes >= 2 * (1 + _trial.LEAST)
     weights = 4 * CFG.parameters()
     assert weights * 5 <= found.grown < weights * 5 + 200e6  # weights, gradients, two moments, the first weights; activations are small
 
 
-def test_it_stays_with_the_rehearsal_where_the_trial_fails(attempt):
-    assert _trial.tried(replace(attempt, make=broken)) is None
-    assert _trial.tried(replace(attempt, make=lambda: None)) is None  # a closure cannot travel
+def test_a_trial_that_fails_says_why(load):
+    with pytest.raises(Untried, match=r"^RuntimeError: no model$"):
+        _trial.tried(replace(load, make=broken), uneven=False)
+    with pytest.raises(Untried, match=r"cannot be started .*lambda"):  # which cannot travel
+        _trial.tried(replace(load, make=lambda: None), uneven=False)
+    assert _trial.ended_by(-9) == "its process ended by SIGKILL" and "code 1" in _trial.ended_by(1)
 
 
-def test_rows_of_experts_are_new_in_each_step(attempt):
+def test_rows_of_experts_are_new_in_each_step(load):
     seen = []
 
     class Watched(CrossEntropy):
@@ -65,46 +79,68 @@ def test_rows_of_experts_are_new_in_each_step(attempt):
             seen.append(batch.inputs.clone())
             return super().terms(roles, batch, seen_, rng)
 
-    net, roles, mover = attempt.make()
-    step = _trial._stepper(replace(attempt, loss=Watched()), net, roles, mover)
+    net, roles, mover = load.make()
+    step = _trial._stepper(replace(load, loss=Watched()), net, roles, mover)
     step(), step()
     assert len(seen) == 4 and len({tuple(one.flatten().tolist()) for one in seen}) == 4
     assert all(int(one.min()) >= 0 and int(one.max()) < CFG.vocab for one in seen)
 
 
-def test_what_was_tried_is_remembered_and_asked_for_only_where_it_may_be(attempt, monkeypatch, tmp_path):
-    calls, asked, found = Counter({"a": 1}), [], Tried(0.5, 0.25, 1e6, 4, 0.0)
-    monkeypatch.setattr(_trial, "tried", lambda attempt: asked.append(attempt) or found)
+def test_what_was_tried_is_remembered_and_asked_for_only_where_it_may_be(load, monkeypatch, tmp_path):
+    step, asked = SimpleNamespace(micro={"a": 1}, rest={"b": 1}, uneven=0), []
+    monkeypatch.setattr(_trial, "tried", lambda load, uneven: asked.append(load) or FOUND)
     speeds = Speeds(tmp_path / "speeds.json")
-    assert _trial.known(attempt, calls, speeds, may=False) is None and not asked
-    assert _trial.known(attempt, calls, speeds, may=True) == found and len(asked) == 1
+    assert _trial.known(load, step, speeds, may=False) is None and not asked
+    assert _trial.known(load, step, speeds, may=True) == FOUND and len(asked) == 1
     speeds.write()
     again = Speeds(tmp_path / "speeds.json")
-    assert _trial.known(attempt, calls, again, may=False) == found and len(asked) == 1
-    assert _trial.known(replace(attempt, threads=2), calls, again, may=False) is None
-    assert _trial.known(attempt, Counter({"a": 2}), again, may=False) is None
+    assert _trial.known(load, step, again, may=False) == FOUND and len(asked) == 1
+    assert _trial.known(replace(load, text=5, steps=9, make=None), step, again, may=False) == FOUND  # a longer run of the same steps
+    others = {"micro": {"a": 2}}, {"rest": {"b": 2}}, {"uneven": 1}
+    assert all(_trial.known(load, SimpleNamespace(**{**vars(step), **one}), again, may=False) is None for one in others)
+    for one in ({"threads": 2}, {"micro": 2}, {"context": 32}):
+        assert _trial.known(replace(load, **one), step, again, may=False) is None
 
 
-def test_a_forecast_goes_by_the_trial(attempt, machine, monkeypatch):
-    tried = Tried(0.5, 0.25, 3e9, 4, 0.0)
-    monkeypatch.setattr(_trial, "tried", lambda attempt: tried)
-    own = {name: value for name, value in asdict(attempt).items() if name in ("compiled", "threads", "precision", "saved")}
-    load = _forecast.Load(make=attempt.make, loss=attempt.loss, backward=attempt.backward, save_seconds=1e9, **own, **LOAD)
+def test_each_optimizer_has_a_trial_of_its_own_which_another_process_finds(load):
+    """One that draws numbers in its update does so by a generator, which is another object each time."""
+    names = []
+    for method in (AdamW(), Lion(), Spam(density=0.5), Spam(density=0.5)):
+        one = replace(load, make=functools.partial(made, CFG, method))
+        names.append(_trial.named(one, _forecast.rehearsed(one)[0]))
+    assert len(set(names)) == 3 and names[2] == names[3]
+
+
+def test_a_forecast_goes_by_the_trial(load, machine, monkeypatch):
+    monkeypatch.setattr(_trial, "tried", lambda load, uneven: FOUND)
     found = _forecast.needs(load, machine)
-    assert found.step == pytest.approx(2 * 0.5 + 0.25)
+    assert found.step == pytest.approx(2 * 0.5 + 0.25) and found.without == ""
     assert found.seconds["the trial of passes"] == pytest.approx(100 * 2 * 0.5)
-    plain = _forecast.needs(replace(load, text=1), replace(machine, effort="measured", place=None))
+    plain = _forecast.needs(load, replace(machine, effort="measured", place=None))
     beyond = sum(found.memory.values()) - sum(plain.memory.values())
     assert 2.8e9 < beyond < 3e9  # all that the trial held beyond the few megabytes of the rehearsal
 
 
-def test_a_run_with_room_goes_by_the_usual_process_and_one_without_measures_it(attempt, machine, monkeypatch):
+def test_a_forecast_without_the_trial_that_was_asked_for_says_so(load, machine, monkeypatch):
+    def killed(load, uneven):
+        raise Untried("its process ended by SIGKILL")
+
+    monkeypatch.setattr(_trial, "tried", killed)
+    machine = replace(machine, place=None)
+    measured = _forecast.needs(load, replace(machine, effort="measured"))
+    failed = _forecast.needs(load, machine)
+    assert failed.facts()["forecast_without"] == "the trial, which failed: its process ended by SIGKILL"
+    assert measured.without == "" and failed.memory == measured.memory
+    monkeypatch.setattr(_forecast, "memory_free", lambda: 1.0)
+    assert _forecast.needs(load, machine).without == "a trial: memory does not hold it"
+
+
+def test_a_run_with_room_goes_by_the_usual_process_and_one_without_measures_it(load, machine, monkeypatch):
     from bloomery.stages import _smallest
 
     asked = []
     monkeypatch.setattr(_smallest, "smallest", lambda stage, compiled: asked.append(compiled) or dict.fromkeys(_smallest.FACTS, 7.0))
-    own = {"compiled": True, "threads": 1, "precision": "float32", "saved": None}
-    load = _forecast.Load(make=attempt.make, loss=attempt.loss, backward=attempt.backward, save_seconds=1e9, **own, **LOAD)
+    load = replace(load, compiled=True)
     usual = replace(machine, effort="usual", place=None)
     monkeypatch.setattr(_forecast, "memory_free", lambda: 1e12)
     assert _forecast.needs(load, usual).memory["process"] == _smallest.USUAL[True]["bytes"] and not asked

@@ -29,7 +29,7 @@ from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import save
 from bloomery.seams import Rng
-from bloomery.stages import _training
+from bloomery.stages import _forecast, _training
 from bloomery.stages.tune import Tune
 from bloomery.train import timing
 
@@ -249,7 +249,8 @@ def test_figures_of_answers_are_bits_per_byte_too_and_frozen_matrices_cost_less(
 
 def test_the_forecast_knows_a_step_and_a_folder(world: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "timed", lambda func, args, kwargs: timing.traffic((args, kwargs)) / 1e10)
-    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11})
+    monkeypatch.setattr(_forecast, "memory_free", lambda: 1e12)
+    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11}, effort="usual")
     ours = {"model": Forecast(facts={"parameters": 3_443_136}), "data": Forecast(facts={"train_bytes": 2e6})}
     outside = {"model": Forecast(facts={"bytes": 4e8}), "data": Forecast(facts={"bytes": 2e6})}
     small, big = (
@@ -293,3 +294,23 @@ def test_processes_share_a_tuning_run(world: dict[str, Path], tmp_path: Path, st
     assert two["mesh"] == mesh and two["address"] == alone["address"] and two["audit"] == alone["audit"]
     for name in ("final_loss", "heldout_nats", "answer_nats_trained"):
         assert two[name] == pytest.approx(alone[name], rel=1e-4)
+
+
+def test_a_pruned_model_learns_to_answer_and_keeps_its_zeros(world: dict[str, Path], tmp_path: Path) -> None:
+    pruned = tmp_path / "pruned"
+    shutil.copytree(world["model"], pruned)
+    net = load(pruned).net
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if p.dim() == 2 and name.startswith("blocks."):
+                p[torch.rand(p.shape, generator=torch_rng(Rng((name,)))) < 0.5] = 0
+    save(net, pruned)
+    for i, knobs in enumerate(({"keep_zeros": True}, {"adapter": {"perp": {"rank": 4, "alpha": 16.0}}, "train_also": ("norms", "embed")})):
+        work = made(stage({**world, "model": pruned}, epochs=12.0, **knobs), tmp_path / str(i))
+        work.demand()
+        assert work.facts["answer_nats_after"] < 0.7 * work.facts["answer_nats_before"] and 0.4 < work.facts["zeros"] < 0.6
+        assert (work.out / "model.safetensors").is_file() and not (work.out / "adapter_model.safetensors").is_file()
+    learnt = stage(world, adapter={"l4q": {"bits": 4, "group": 16, "rank": 4, "alpha": 16.0}}, train_also=("norms", "embed"), epochs=12.0)
+    work = made(learnt, tmp_path / "codes")
+    work.demand()
+    assert work.facts["answer_nats_after"] < 0.7 * work.facts["answer_nats_before"] and (work.out / "quantization.json").is_file()

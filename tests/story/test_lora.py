@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from bloomery.cli.main import guarded
 
 ROOT = Path(__file__).parents[2]
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")}
@@ -52,27 +55,41 @@ def made(kind: str, folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path, model: Path, talk: Path, *more: str) -> subprocess.CompletedProcess:
-    given = [f"roles.base={model}", f"roles.talk={talk}", "adapted.epochs=6", "adapted.rate=0.01", "adapted.batch=512", *more]
-    sets = [part for one in given for part in ("--set", one)]
-    command = [sys.executable, "-m", "bloomery.cli.main", "run", str(ROOT / "recipes/lora.yaml"), "--store", str(folder / "store"), *sets]
-    return subprocess.run(command, env=ENV, capture_output=True, text=True)
+def command(folder: Path, model: Path, talk: Path) -> list[str]:
+    given = [f"roles.base={model}", f"roles.talk={talk}", "adapted.epochs=6", "adapted.rate=0.01", "adapted.batch=512"]
+    return ["run", str(ROOT / "recipes/lora.yaml"), "--store", str(folder / "store"), *(part for one in given for part in ("--set", one))]
 
 
-CASES = [("llama", "messages"), ("qwen3", "ShareGPT"), ("gpt2", "Alpaca"), ("llama", "prompt-completion")]
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str]]:
+    """Exit code and standard error of the recipe, in this process or, `apart`, in one of its own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def done(folder: Path, model: Path, talk: Path, apart: bool = False) -> tuple[int, str]:
+        capsys.readouterr()
+        arguments = command(folder, model, talk)
+        if not apart:
+            return guarded(arguments), capsys.readouterr().err
+        ran = subprocess.run([sys.executable, "-m", "bloomery.cli.main", *arguments], env=ENV, capture_output=True, text=True)
+        return ran.returncode, ran.stderr
+
+    return done
 
 
-@pytest.mark.parametrize(("kind", "format"), CASES)
-def test_a_model_path_and_a_data_path_are_enough(kind: str, format: str, tmp_path: Path) -> None:
+CASES = [("llama", "messages", True), ("qwen3", "ShareGPT", False), ("gpt2", "Alpaca", False), ("llama", "prompt-completion", False)]
+
+
+@pytest.mark.parametrize(("kind", "format", "apart"), CASES)
+def test_a_model_path_and_a_data_path_are_enough(kind: str, format: str, apart: bool, tmp_path: Path, run: Callable) -> None:
     talk = tmp_path / "talk.jsonl"
     talk.write_text("".join(json.dumps(FORMATS[format](*turns(i))) + "\n" for i in range(120)))
     model = made(kind, tmp_path / "model")
     before = {path.name: path.read_bytes() for path in model.iterdir()}
-    done = run(tmp_path, model, talk)
-    assert done.returncode == 0, done.stderr
+    code, said = run(tmp_path, model, talk, apart)
+    assert code == 0, said
     cards = {card["step"]: card for path in (tmp_path / "store/artifacts").glob("*/card.json") for card in [json.loads(path.read_text())]}
     facts = cards["adapted"]["facts"]
-    assert format.lower() in facts["data_format"].lower() and facts["data_format"] in done.stderr
+    assert format.lower() in facts["data_format"].lower() and facts["data_format"] in said
     assert facts["answer_nats_after"] < facts["answer_nats_before"] and facts["answer_nats_change"]["high"] < 0
     assert all(check["ok"] for card in cards.values() for check in card["checks"])
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before, "the model that was given stays as it is"
@@ -97,16 +114,16 @@ def same_in_peft(model: Path, adapter: Path, merged: Path, folder: Path) -> None
         assert (exported(torch.tensor([ids])).logits[0] - wanted).abs().max() < 1e-4
 
 
-def test_what_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
+def test_what_is_missing_is_said_before_any_work(tmp_path: Path, run: Callable) -> None:
     model, talk = made("llama", tmp_path / "model"), tmp_path / "talk.jsonl"
-    done = run(tmp_path, model, talk)
-    assert done.returncode == 2 and f"'{talk}' is neither a step" in done.stderr and "file that exists" in done.stderr
+    code, said = run(tmp_path, model, talk)
+    assert code == 2 and f"'{talk}' is neither a step" in said and "file that exists" in said
     talk.write_text('{"question": "a", "reply": "b"}\n')
-    done = run(tmp_path, model, talk)
-    assert done.returncode == 2 and all(word in done.stderr for word in ("question, reply", "instruction, input, output"))
+    code, said = run(tmp_path, model, talk)
+    assert code == 2 and all(word in said for word in ("question, reply", "instruction, input, output"))
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "architectures": ["MambaForCausalLM"], "model_type": "mamba"}))
     talk.write_text(json.dumps(FORMATS["messages"](*turns(0))) + "\n")
-    done = run(tmp_path, model, talk)
-    assert done.returncode == 2 and "Mamba" in done.stderr and "Traceback" not in done.stderr
+    code, said = run(tmp_path, model, talk, apart=True)
+    assert code == 2 and "Mamba" in said and "Traceback" not in said
     assert not list((tmp_path / "store").glob("work/*")), "nothing was begun"

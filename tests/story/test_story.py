@@ -13,10 +13,12 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from bloomery.cli.main import guarded
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -168,23 +170,36 @@ def test_a_signal_saves_and_exits_75(recipe, whole, number):
     assert not list((store / "artifacts").glob("pretrain-*"))
 
 
-def states(process: subprocess.Popen) -> dict[str, str]:
-    return {row["step"]: row["state"] for row in map(json.loads, finish(process).splitlines())}
+def states(told: str) -> dict[str, str]:
+    return {row["step"]: row["state"] for row in map(json.loads, told.splitlines())}
 
 
-def test_one_knob_reruns_only_what_depends_on_it(recipe, whole):
-    changed = states(start(recipe, whole[0], "--json", "--set", "lm.schedule.wsd.warmup=0.2", command="plan"))
+@pytest.fixture
+def told(monkeypatch, capsys) -> Callable[..., str]:
+    """What a command prints that is done in this process, with the settings of the others."""
+    monkeypatch.setenv("OMP_NUM_THREADS", ENV["OMP_NUM_THREADS"])
+
+    def done(command: str, what: Path | str, store: Path, *more: str) -> str:
+        capsys.readouterr()
+        assert guarded([command, str(what), "--store", str(store), *more]) == 0
+        return capsys.readouterr().out
+
+    return done
+
+
+def test_one_knob_reruns_only_what_depends_on_it(recipe, whole, told):
+    changed = states(told("plan", recipe, whole[0], "--json", "--set", "lm.schedule.wsd.warmup=0.2"))
     assert changed == {"corpus": "cached", "tokens": "cached", "lm": "to make", "scores": "to make", "folder": "to make", "page": "to make"}
-    changed = states(start(recipe, whole[0], "--json", "--set", "scores.seed=9", command="plan"))
+    changed = states(told("plan", recipe, whole[0], "--json", "--set", "scores.seed=9"))
     assert changed == {"corpus": "cached", "tokens": "cached", "lm": "cached", "scores": "to make", "folder": "cached", "page": "to make"}
 
 
 def test_editing_one_methods_source_reruns_its_dependants(recipe, whole, tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    assert set(states(start(recipe, whole[0], "--json", command="plan", source=tmp_path / "src")).values()) == {"cached"}
+    assert set(states(finish(start(recipe, whole[0], "--json", command="plan", source=tmp_path / "src"))).values()) == {"cached"}
     with open(tmp_path / "src/bloomery/methods/schedule/wsd.py", "a") as file:
         file.write("# edited\n")
-    changed = states(start(recipe, whole[0], "--json", command="plan", source=tmp_path / "src"))
+    changed = states(finish(start(recipe, whole[0], "--json", command="plan", source=tmp_path / "src")))
     assert changed == {"corpus": "cached", "tokens": "cached", "lm": "to make", "scores": "to make", "folder": "to make", "page": "to make"}
 
 
@@ -196,7 +211,7 @@ def test_the_plan_is_near_what_was_measured(whole):
     assert card["forecast"]["seconds"] > 0 and card["forecast"]["memory"] > 0
 
 
-def test_every_artifact_passes_its_checks_again(recipe, whole):
+def test_every_artifact_passes_its_checks_again(recipe, whole, told):
     for step in ("corpus", "tokens", "lm", "folder"):
-        process = start(Path(step), whole[0], "--json", command="check")
-        assert all(json.loads(line)["ok"] for line in finish(process).splitlines())
+        rows = [json.loads(line) for line in told("check", step, whole[0], "--json").splitlines()]
+        assert rows and all(row["ok"] for row in rows)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from bloomery.core.errors import Interrupted
 from bloomery.core.log import Log
+from bloomery.core.signals import Signals
 from bloomery.data.shards import Shards, write_shards
 from bloomery.methods.backward.autograd import Autograd
 from bloomery.methods.batching.packed import Packed
@@ -22,7 +25,7 @@ from bloomery.nn.model import Transformer
 from bloomery.seams import Rng, Vocab
 from bloomery.train.batches import Feed
 from bloomery.train.checkpoint import Checkpoints
-from bloomery.train.loop import Training
+from bloomery.train.loop import Training, train
 from bloomery.train.metrics import MEASURED
 from bloomery.train.optimizer import Optimizer
 
@@ -47,6 +50,17 @@ def training(folder: Path, dtype: torch.dtype = torch.float32, **changes) -> Tra
         evaluate=lambda: {"heldout_bpb": float(net.embed.weight.detach().float().sum())}, evaluate_every=6,
     )  # fmt: skip
     return replace(run, **changes)
+
+
+def killed(folder: str) -> None:
+    """The run in a process that is killed or asked to stop: exit code 75 where it has saved and stopped."""
+    signals = Signals()
+    try:
+        with signals.listening(), signals.deferred():
+            train(training(Path(folder), save_steps=1, stopping=lambda: signals.stopping))
+    except Interrupted as said:
+        print(said)
+        sys.exit(75)
 
 
 def curve(run: Training) -> list[dict]:

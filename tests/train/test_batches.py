@@ -54,6 +54,18 @@ def test_state_resumes_the_stream(tmp_path: Path) -> None:
         assert torch.equal(again.next(clock)[0].inputs, inputs)
 
 
+def test_a_place_in_the_text_belongs_to_its_documents_rows_and_order(tmp_path: Path) -> None:
+    """Two numbers would be somewhere in any text: a run that goes on with another would leave out what stands before them."""
+
+    def order(lengths: list[int], row: int = 16, seed: int = 0, name: str = "") -> str:
+        where = tmp_path / f"{len(lengths)}{name}"
+        return Feed(shards(where, lengths), Packed(), Causal(), row, 2, Rng((seed,)), VOCAB).order()
+
+    first = order([30, 5, 60])
+    assert order([30, 5, 60], name="again") == first
+    assert len({first, order([30, 60, 5]), order([30, 5, 60, 7]), order([30, 5, 60], row=8), order([30, 5, 60], seed=1)}) == 5
+
+
 class Doubled(Causal):
     """Each token twice, which needs a spare id and half of the row."""
 

@@ -50,6 +50,26 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str) -> None:
     assert kept.newest()[1] == {"step": 3}
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_one_takes_no_place_of_those_that_are_kept(tmp_path: Path, keep: int) -> None:
+    """A run that goes on from before it writes earlier steps first, which would otherwise be removed at once as the older ones."""
+    filled(tmp_path)
+    (tmp_path / "step-000000000004" / TENSORS).write_bytes(b"")
+    kept = Checkpoints(tmp_path, keep)
+    assert kept.newest()[1] == {"step": 3} and [one.name for one in kept.damaged] == ["step-000000000004"]
+    kept.save(3, {"a": torch.ones(1)}, {"step": 33})
+    assert kept.newest()[1] == {"step": 33} and not (tmp_path / "step-000000000004").exists()
+    assert len(list(tmp_path.iterdir())) == keep
+
+
+def test_what_a_return_forgets_is_out_of_sight_before_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, seen = filled(tmp_path), []
+    real = shutil.rmtree
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda folder, **how: (seen.append(Path(folder).name), real(folder, **how)))
+    kept.forget_after(3)
+    assert seen == ["torn-step-000000000004"] and kept.newest()[1] == {"step": 3}
+
+
 def test_what_a_kill_leaves_is_ignored_and_cleared(tmp_path: Path) -> None:
     kept = filled(tmp_path)
     shutil.copytree(tmp_path / "step-000000000004", tmp_path / "torn-5")

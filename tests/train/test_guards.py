@@ -196,6 +196,32 @@ def test_a_disk_that_cannot_be_written_to_is_named_before_step_1(
     assert curve(run) == []
 
 
+def test_a_disk_that_gives_back_other_numbers_is_named_before_step_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = checkpoint.read
+    monkeypatch.setattr(checkpoint, "read", lambda *given: {name: t * 0 for name, t in real(*given).items()})
+    with pytest.raises(CheckFailed, match="cannot be read back"):
+        train(training(tmp_path))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    whole, left = training(tmp_path / "whole"), iter(range(100))
+    train(whole)
+    said: list[str] = []
+    with pytest.raises(Interrupted):
+        train(training(tmp_path / "part", save_steps=4, stopping=lambda: next(left) == 9))
+    for step, then in ((10, "goes on after step 8"), (8, "the run begins anew")):
+        for file in (tmp_path / "part" / "checkpoints" / f"step-{step:012d}").glob("*.safetensors"):
+            file.write_bytes(file.read_bytes()[:-1])
+        said.clear()
+        part = training(tmp_path / "part")
+        part.log.say = said.append
+        resume.resume(part)
+        assert f"step-{step:012d}" in said[0] and "damaged and passed over" in said[0] and then in " ".join(said)
+    part = training(tmp_path / "part")
+    train(part)
+    assert torch.equal(part.optimizer.master, whole.optimizer.master)
+
+
 def test_a_disk_without_room_for_the_checkpoints_is_named_before_step_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
     with pytest.raises(BadInput, match=r"has no room for those that are kept \(0\.\d MB more are needed"):

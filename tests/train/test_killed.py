@@ -4,53 +4,33 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from nursery import Nursery
 from small_run import curve, training
 
 from bloomery.train.loop import train
 
-CODE = """
-import sys; sys.path.insert(0, {here!r})
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from small_run import training
-from bloomery.core.errors import Interrupted
-from bloomery.core.signals import Signals
-from bloomery.train.loop import train
-signals = Signals()
-try:
-    with signals.listening(), signals.deferred():
-        train(training(Path({folder!r}), save_steps=1, stopping=lambda: signals.stopping))
-except Interrupted as said:
-    print(said)
-    sys.exit(75)
-"""
-
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_run_that_goes_on_ends_with_the_same_bits(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_run_that_goes_on_ends_with_the_same_bits(tmp_path: Path, nursery: Nursery, number: signal.Signals) -> None:
     torch.set_num_threads(1)
     whole = training(tmp_path / "whole")
     train(whole)
     folder, draw, struck = tmp_path / "parts", random.Random(0), 0
-    code = CODE.format(here=str(Path(__file__).parent), folder=str(folder))
     for attempt in range(9):
         steps = folder / "curve.jsonl"
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        process = nursery.start("small_run:killed", str(folder))
         while attempt < 3 and process.poll() is None:
             if steps.exists() and len(list((folder / "checkpoints").glob("step-*"))) and newest(folder) >= 4 * attempt + 2:
                 time.sleep(draw.random() * 0.02)  # anywhere in a step or in the writing of a checkpoint
                 process.send_signal(number)
                 break
             time.sleep(0.001)
-        said = process.communicate()[0]
+        said = process.communicate()
         if process.returncode == 0:
             break
         struck += 1

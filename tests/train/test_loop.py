@@ -201,7 +201,7 @@ def test_a_run_goes_on_after_another_as_if_it_were_one(tmp_path: Path) -> None:
     first = training(tmp_path / "first", schedule=Constant(), evaluate=None, total=8 * 64)
     train(first)
     tensors = {name: t.clone() for name, t in first.optimizer.tensors().items()}
-    kept = Earlier(tensors, first.optimizer.layout(), 8, first.feed.state, repr(first.feed.batching))
+    kept = Earlier(tensors, first.optimizer.layout(), 8, first.feed.state, first.feed.order())
     second = training(tmp_path / "second", schedule=Constant(), evaluate=None, total=12 * 64, earlier=kept)
     train(second)
     assert second.steps_before == 8 and torch.equal(second.optimizer.master, whole.optimizer.master)

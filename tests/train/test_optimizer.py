@@ -233,3 +233,23 @@ def test_rates_of_their_own_multiply_the_step_and_not_the_decay(monkeypatch: pyt
     for (name, one), other in zip(plain.named_parameters(), rated.parameters(), strict=True):
         kept = before[name] * (1 - 1e-3 * (one.dim() > 1))
         torch.testing.assert_close(other - kept, (one - kept) * rates.get(name, 1.0), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_zeros_of_the_blocks_are_kept_whatever_moves_the_rest(dtype: torch.dtype) -> None:
+    for method, rest in ((AdamW(), None), (Whole(), AdamW()), (Counting(), None)):
+        net = Transformer(CFG, Rng((3,)))
+        zero = torch.rand(net.blocks[0].mlp.down.weight.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+        with torch.no_grad():
+            net.blocks[0].mlp.down.weight[zero] = 0
+            net.embed.weight[0] = 0
+        driver = Optimizer(net, method, Rng((0,)), 0.1, dtype, rest)
+        assert driver.keep_zeros() == int(zero.sum())
+        for t in (1, 2, 3):
+            fill(net, t)
+            grads = dict(zip([one.name for one in driver.claims], driver.collect(), strict=True))
+            assert not bool(grads["blocks.0.mlp.down.weight"][zero].any())
+            driver.step(0.1, t)
+        for weight in (net.blocks[0].mlp.down.weight, driver.weights()["blocks.0.mlp.down.weight"]):
+            assert not bool(weight[zero].any()) and bool((weight[~zero] != 0).all())
+        assert bool((net.embed.weight[0] != 0).any())

@@ -93,6 +93,15 @@ def test_standing_memory_is_that_of_the_optimizer(method: object) -> None:
     assert told.checkpoint == sum(t.numel() * t.element_size() for t in mover.tensors().values())
 
 
+def test_factors_of_an_init_on_the_rates_are_held_too() -> None:
+    def make() -> tuple[nn.Module, dict, Optimizer]:
+        net = Transformer(CFG, Rng((0, "init")))
+        return net, {}, Optimizer(net, AdamW(), Rng((0,)), rates={"embed.weight": 0.5})
+
+    told, plain = (rehearse(one, LOSS, Autograd(), (1, ROWS, CFG.context)) for one in (make, maker(dense)))
+    assert told.masters == 2 * plain.masters and told.checkpoint == plain.checkpoint
+
+
 def test_frozen_weights_are_told_apart() -> None:
     told, (net, _, _) = rehearse(maker(adapted, torch.bfloat16), LOSS, Autograd(), (1, ROWS, CFG.context)), maker(adapted)()
     assert told.frozen == 2 * sum(p.numel() for p in net.parameters() if not p.requires_grad)

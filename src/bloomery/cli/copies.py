@@ -11,23 +11,29 @@ from bloomery.draw.numbers import size as file_size
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
 
-HOPS = ("", "hop", "what", "other ids", "KL", "worst KL", "agreement", "same text", "tokens", "note")
-COPIES = ("copy", "step", "of", "size", "bits/weight", "nats/token", "source's", "KL", "same token", "tokens/s", "by")
+HOPS = ("", "hop", "what", "other ids", "KL", "worst KL", "logit", "agreement", "same text", "tokens", "note")
+COPIES = (
+    "copy", "step", "of", "size", "bits/weight", "nats/token", "source's", "bits/byte", "KL", "same token", "tokens/s", "source's",
+    "seconds", "by",
+)  # fmt: skip
 
 
 def show_hops(hops: Iterable[Mapping[str, Any]], notes: bool = True) -> None:
     """One line for each hop; without notes the table fits a page."""
     last = len(HOPS) if notes else -1
-    show_table(HOPS[:last], [hop_cells(row)[:last] for row in hops], right=HOPS[3:9])
+    show_table(HOPS[:last], [hop_cells(row)[:last] for row in hops], right=HOPS[3:10])
 
 
 def hop_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """A hop as a row of the table."""
-    limit = row["limits"].get("kl")
-    bound = "" if limit is None else f" of {limit:.2g}"
+    """A hop as a row of the table; "logit" is the largest difference of one."""
+
+    def told(name: str, form: str = ".2e") -> str:
+        limit = row["limits"].get(name)
+        return "" if row.get(name) is None else f"{row[name]:{form}}" + ("" if limit is None else f" of {limit:.2g}")
+
     return (
         "holds" if row["ok"] else "FAILS", f"{row['from']} to {row['to']}", row["what"], f"{row['token_ids_differ']} of {row['texts']}",
-        f"{row['kl']:.2e}{bound}", f"{row['worst_kl']:.2e}", f"{100 * row['agreement']:.2f}%",
+        told("kl"), f"{row['worst_kl']:.2e}", told("largest", ".1e"), f"{100 * row['agreement']:.2f}%",
         f"{row['greedy_equal']} of {row['greedy_total']}", f"{row['tokens']}", row["example"] or row["note"],
     )  # fmt: skip
 
@@ -35,14 +41,15 @@ def hop_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def show_copies(made: Mapping[str, Artifact]) -> None:
     """Size against quality of every step whose result is a copy of a model; nothing where none is."""
     steps = {one.name: step for step, one in made.items()}
-    rows = [copy_cells(step, one.facts["copy"], steps) for step, one in made.items() if one.facts.get("copy")]
+    told = {step: one.facts for step, one in made.items() if one.facts.get("copy")}
+    rows = [copy_cells(step, {**facts["copy"], "seconds": facts.get("compress_seconds")}, steps) for step, facts in told.items()]
     if rows:
         print()
-        show_table(COPIES, rows, right=COPIES[3:10])
+        show_table(COPIES, rows, right=COPIES[3:13])
 
 
 def copy_cells(step: str, copy: Mapping[str, Any], steps: Mapping[str, str]) -> tuple[str, ...]:
-    """A copy as a row of the table; what was not measured stays empty."""
+    """A copy as a row of the table; what was not measured stays empty. Seconds are those of compressing alone."""
 
     def told(name: str, form: str) -> str:
         return "" if copy.get(name) is None else format(copy[name], form)
@@ -51,5 +58,6 @@ def copy_cells(step: str, copy: Mapping[str, Any], steps: Mapping[str, str]) -> 
     return (
         str(copy.get("label", "")), step, steps.get(copy.get("of", ""), str(copy.get("of", ""))),
         file_size(copy["bytes"]) if copy.get("bytes") else "", told("bits_per_weight", ".2f"), told("nats", ".4f"),
-        told("source_nats", ".4f"), told("kl", ".1e"), agreement, told("decode_tokens_per_second", ",.0f"), str(copy.get("engine", "")),
+        told("source_nats", ".4f"), told("bits_per_byte", ".4f"), told("kl", ".1e"), agreement, told("decode_tokens_per_second", ",.0f"),
+        told("source_decode_tokens_per_second", ",.0f"), told("seconds", ".1f"), str(copy.get("engine", "")),
     )  # fmt: skip

@@ -14,6 +14,10 @@ Set = Annotated[
 ]
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
 Memory = Annotated[str, typer.Option(help="Memory that steps may take, such as 2GB; empty = what is free.", envvar="BLOOMERY_MEMORY")]
+Engine = Annotated[
+    str, typer.Option(help="auto, native, llama.cpp (GGUF files) or vllm (folders in Hugging Face's format, where it is installed).")
+]
+Weights = Annotated[str, typer.Option(help="How the native engine keeps weights: bf16, int8, int4 or stored; empty = fp32.")]
 STORE = Path("store")
 
 

@@ -13,7 +13,7 @@ NAME = "serve"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A step or artifact of the store, a folder with a model, or a hub id.")],
+    model: Annotated[str, typer.Argument(help="A step or artifact of the store, a folder with a model, a GGUF file, or a hub id.")],
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a key is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
     slots: Annotated[int, typer.Option(min=1, help="Requests answered at a time; each holds a cache of one context.")] = 8,
@@ -23,12 +23,18 @@ def command(
     exact: Annotated[
         bool, typer.Option(help="Answers do not depend on company to the last bit; without, a lone request is faster.")
     ] = True,
+    engine: options.Engine = "auto",
+    weights: options.Weights = "",
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="NAME=MODEL: an adapter of the model, under a name of its own; may be said several times.")
+    ] = None,
     drain: Annotated[float, typer.Option(min=0.0, help="Seconds in which running requests may finish after SIGTERM or Ctrl-C.")] = 30.0,
     store: options.Store = options.STORE,
 ) -> None:
     """Serve a model to OpenAI clients.
 
-    Completions, chat completions and models under /v1, streams too. Ctrl-C lets running requests finish, then stops.
+    Completions, chat completions, embeddings and models under /v1, streams, tools and schemas too; /health, /ready and /metrics beside.
+    Ctrl-C lets running requests finish, then stops.
     """
     from bloomery.serve.options import Options
 
@@ -36,10 +42,13 @@ def command(
     log = Log()
     chosen = Options(host, port, slots, queue, api_key, named, exact, drain_seconds=drain, log=log)
 
-    from bloomery.cli.models import open_model
+    from bloomery.cli.models import adapters_of, open_model
+
+    folders, found = adapters_of(adapter or [], store), open_model(model, store, engine, weights)
+    from bloomery.infer.engines import with_adapters
     from bloomery.serve.running import serve
 
-    serve(open_model(model, store), chosen, log, lambda hosted: greet(hosted, log))
+    serve(with_adapters(found, folders), chosen, log, lambda hosted: greet(hosted, log))
 
 
 class Log:
@@ -60,13 +69,11 @@ def greet(host, say) -> None:
     """Where the server is, what computes, and how to call it; the key is not told."""
     import json
 
-    service, net, slots = host.service, host.service.model.net, host.service.engine.slots
-    held = (slots.keys.nbytes + slots.values.nbytes) / 1e6
-    way = "chat/completions" if service.template else "completions"
-    said = {"messages": [{"role": "user", "content": "Hello"}]} if service.template else {"prompt": "Hello"}
+    service, opened = host.service, host.service.first.opened
+    way = "chat/completions" if opened.template else "completions"
+    said = {"messages": [{"role": "user", "content": "Hello"}]} if opened.template else {"prompt": "Hello"}
     body = json.dumps({"model": service.name, **said, "max_tokens": 32})
     key = " -H 'Authorization: Bearer KEY'" if host.options.key else ""
-    dtype = str(net.head_weight.dtype).removeprefix("torch.")
-    say(f"serving {service.name} at {host.url}/v1")
-    say(f"engine: bloomery, {dtype}, {slots.rows} slots of {slots.slots:,} tokens ({held:,.1f} MB), {host.options.queue} may wait")
+    say(f"serving {', '.join(service.models)} at {host.url}/v1")
+    say(f"engine: {service.engine.kind} ({opened.why}): {service.engine.told}, {host.options.queue} may wait")
     say(f"curl {host.url}/v1/{way}{key} -H 'Content-Type: application/json' -d '{body}'")

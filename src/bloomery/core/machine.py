@@ -21,6 +21,8 @@ from typing import Any, Literal
 from bloomery.core.files import write_json
 from bloomery.core.speeds import Speeds
 
+GROUP = Path("/sys/fs/cgroup")  # of this process, where it is in a container
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -75,19 +77,30 @@ def memory_bytes() -> int:
     """Physical memory, or the control group's limit where that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        limit = (GROUP / "memory.max").read_text().strip()
         return min(total, int(limit)) if limit.isdigit() else total
     except OSError:
         return total
 
 
 def memory_free() -> int:
-    """Bytes that a process may still take without swapping: what the kernel calls available, less where a control group allows less."""
+    """Bytes that a process may still take without swapping: what the kernel calls available, less where a control group allows less.
+
+    A group's count holds pages of files that were read, too, which the kernel gives up when memory is asked for.
+    """
     free = _available()
     with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+        most, held = (int((GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, most - held + _idle_files())
     return max(0, free)
+
+
+def _idle_files() -> int:
+    """Bytes of files in the memory of this control group that nobody has used lately."""
+    with contextlib.suppress(OSError):
+        parts = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
+        return int(parts.get("inactive_file", 0))
+    return 0
 
 
 def _available() -> int:

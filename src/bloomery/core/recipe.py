@@ -10,7 +10,7 @@
       rounds:                                  # optional: a group of steps, run several times
         repeat: 3
         start: {lm: $base}                     # what $last.lm means in the first round
-        steps: {lm: {stage: pretrain, data: $tokens, start: $last.lm}}
+        steps: {lm: {stage: pretrain, data: $tokens, init: stack, start: [$last.lm]}}
 
 A `$name` is the result of a step (or a role, or `$last.step` and `$round` inside a group), `@name` is an artifact of the store,
 and anything else is a folder (or, for conversations, a file) from outside.

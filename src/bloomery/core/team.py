@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -30,6 +31,7 @@ class Team:
 
         self.ranks, self.number = ranks, 0
         store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=ranks.patience)))
+        store = dist.PrefixStore(f"start/{start(store, ranks.size)}", store)
         if torch.cuda.is_available():
             torch.cuda.set_device(ranks.local % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -101,6 +103,14 @@ class Team:
         if not found:
             time.sleep(POLL)
         return found
+
+
+def start(store: Any, size: int) -> int:
+    """Which start of the launch this is: torchrun keeps one store for all, and what an earlier start has left there must not be read. On
+    one machine torchrun counts; over several, whose counts may differ, the processes are counted as they come."""
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+    return (store.add("arrivals", 1) - 1) // size
 
 
 def identity(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,8 +111,11 @@ def describe(recipe: Recipe, step: Step, inputs: Mapping[str, list[str]]) -> dic
 
 
 def telling(entry: catalog.Entry, knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs that can change what comes of a step; a stage names in `apart` those that only say how it is made."""
+    """The knobs that can change what comes of a step; a stage names in `apart` those that only say how it is made. They do change it
+    where a method says that it is not exact."""
     apart = entry.class_vars.get("apart", ())
+    if any(catalog.attribute("parallel", one, "exact") is False for one in knobs.get("parallel") or ()):
+        apart = ()
     return {name: value for name, value in knobs.items() if name not in apart}
 
 

@@ -1,18 +1,24 @@
-"""Functions tried on inputs: example calls in a docstring, further ones made from them, and the program that runs them."""
+"""Programs tried in the sandbox: on calls whose outcomes are told, such as those of a docstring, and by tests out of their reach."""
 
 from __future__ import annotations
 
 import ast
-import hashlib
+import hmac
+import inspect
+import json
 import random
 import re
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from bloomery.core.errors import BadInput
 from bloomery.core.rng import python_rng
+from bloomery.data import judge
 from bloomery.seams import Rng, Tools
 
 MARK = "\x1e"  # begins a line that tells a call's outcome
+SECRET = secrets.token_bytes(16)  # of this process: no program can know the mark of its own judge
 
 
 def examples(text: str) -> list[tuple[str, str]]:
@@ -75,11 +81,20 @@ def trial(program: str, calls: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def passes(program: str, tests: str, key: str, tools: Tools, limit_s: float) -> bool:
-    """Whether the tests run through after the program, in the sandbox: the last line of all must be a mark that `key` decides, so that
-    a program which ends early, however quietly, passes nothing."""
-    mark = hashlib.sha256(f"passed {key}".encode()).hexdigest()
-    ran = tools.run(f"{program}\n\n{tests}\nprint('\\n{mark}')\n", {}, limit_s)
+def sandboxed(tools: Tools | None, what: str = "programs") -> Tools:
+    """The tools; BadInput where there are none, since nothing that a model writes is run outside the sandbox."""
+    if tools is None:
+        raise BadInput(f"{what} are graded by running them, and no tools are at hand; grade them through an evaluate step")
+    return tools
+
+
+def passes(program: str, tests: str, tools: Tools, limit_s: float, own: Sequence[str] = (), before: str = "") -> bool:
+    """Whether all tests run through, in the sandbox, with the program in a process of its own, as `data.judge` tells. `own` are the names
+    that the program must define, also where Python has such a name; `before` is run ahead of the tests, without the program."""
+    order = {"program": program, "tests": tests, "own": list(own), "before": before}
+    text = json.dumps(order, sort_keys=True)
+    mark = hmac.new(SECRET, text.encode(), "sha256").hexdigest()
+    ran = tools.run(inspect.getsource(judge), {"order.json": json.dumps({**order, "mark": mark}).encode()}, limit_s)
     return bool(ran.ok) and ran.stdout.rstrip("\n").rpartition("\n")[2] == mark
 
 

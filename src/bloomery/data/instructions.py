@@ -2,8 +2,8 @@
 
 Source: Zhou et al. 2023, arXiv 2311.07911. Each check is a function of the reply and the arguments. Differs from the published program:
 languages are told by py3langid among those that the format knows, where a text without letters is in none; sentences are counted by rule
-(`sentences`), not by a trained splitter; words to be found are taken literally, not as patterns; an argument that is missing is an error,
-not drawn at random.
+(`sentences`), not by a trained splitter, and words in capitals by a rule too, so that a contraction is one; words to be found are taken
+literally, not as patterns; an argument that is missing is an error, not drawn at random.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ def paragraph_begins(text: str, num_paragraphs: int, nth_paragraph: int, first_w
     return re.split(r"[.,?!'\"]", word, maxsplit=1)[0].casefold() == first_word.strip().casefold()
 
 
+def bullets(text: str) -> int:
+    """Lines that begin with an asterisk which no other follows, and lines that begin with a hyphen."""
+    return sum(len(re.findall(mark, text, re.MULTILINE)) for mark in (r"^\s*\*[^*].*$", r"^\s*-.*$"))
+
+
 def highlights(text: str) -> int:
     """Parts in *asterisks* and in **two of them** that are not empty."""
     single = [one for one in re.findall(r"\*[^\n*]*\*", text) if one.strip("*").strip()]
@@ -125,7 +130,7 @@ CHECKS: dict[str, Check] = {
     "length_constraints:nth_paragraph_first_word": paragraph_begins,
     "detectable_content:number_placeholders": lambda text, num_placeholders: len(re.findall(r"\[.*?\]", text)) >= num_placeholders,
     "detectable_content:postscript": has_postscript,
-    "detectable_format:number_bullet_lists": lambda text, num_bullets: len(re.findall(r"(?m)^\s*(?:\*[^*\n]|-).*$", text)) == num_bullets,
+    "detectable_format:number_bullet_lists": lambda text, num_bullets: bullets(text) == num_bullets,
     "detectable_format:constrained_response": lambda text: any(one in text for one in OPTIONS),
     "detectable_format:number_highlighted_sections": lambda text, num_highlights: highlights(text) >= num_highlights,
     "detectable_format:multiple_sections": lambda text, section_spliter, num_sections: (

@@ -3,7 +3,8 @@
 Source: Bai et al. 2024, arXiv 2308.14508; token F1 is that of Rajpurkar et al. 2016, arXiv 1606.05250, ROUGE-L that of Lin 2004,
 "ROUGE: a package for automatic evaluation of summaries".
 
-Differs: Chinese is compared by characters, not by the words of a segmenter; ROUGE-L is that of the
+Differs: Chinese is compared by characters, not by the words of a segmenter; punctuation of both languages is taken off in either, and
+text is in one form of Unicode; ROUGE-L is that of the
 package rouge-score over the whole reply, not sentence by sentence.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
@@ -25,7 +27,7 @@ PUNCTUATION = frozenset(
 
 def words(text: str) -> list[str]:
     """Words in small letters without punctuation and English articles; each Chinese character is one."""
-    bare = "".join(letter for letter in text.lower() if letter not in PUNCTUATION)
+    bare = "".join(letter for letter in unicodedata.normalize("NFC", text.lower()) if letter not in PUNCTUATION)
     return re.findall(rf"{HAN}|(?:(?!{HAN})\S)+", re.sub(r"\b(?:a|an|the)\b", " ", bare))
 
 
@@ -40,7 +42,7 @@ class _Pieces:
     """What rouge-score takes in the place of a tokenizer."""
 
     def tokenize(self, text: str) -> list[str]:
-        return re.findall(rf"{HAN}|(?:(?!{HAN})\w)+", text.lower())
+        return re.findall(rf"{HAN}|(?:(?!{HAN})\w)+", unicodedata.normalize("NFC", text.lower()))
 
 
 def rouge_l(reply: str, answer: str) -> float:

@@ -1,4 +1,4 @@
-"""Whether text is Python, by syntax alone: nothing is ever executed."""
+"""What text is as Python, by syntax alone: nothing is ever executed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,20 @@ def parsed(text: str) -> bool:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
     return True
+
+
+def _statements(text: str) -> list[ast.stmt]:
+    return ast.parse(text).body if parsed(text) else []
+
+
+def defined(text: str) -> list[str]:
+    """The names of functions and classes that a module defines at its top; none of what is no Python."""
+    return [one.name for one in _statements(text) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+
+
+def imports(text: str) -> str:
+    """The import statements at the top of a module, a line each."""
+    return "".join(f"{ast.unparse(one)}\n" for one in _statements(text) if isinstance(one, ast.Import | ast.ImportFrom))
 
 
 def goes_on(prompt: str, completion: str, ended: bool, keep: float) -> bool:

@@ -34,8 +34,15 @@ def read_questions(path: Path) -> dict[str, list[Row]]:
     return found
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"questions: {file} is not UTF-8 (byte {error.start}); convert it") from None
+
+
 def _lines(file: Path) -> Iterator[Row]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(_text(file).split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -48,7 +55,7 @@ def _lines(file: Path) -> Iterator[Row]:
 
 def _list(file: Path) -> list[Row] | None:
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = json.loads(_text(file))
     except json.JSONDecodeError as error:
         raise BadInput(f"questions: {file}:{error.lineno} is not JSON ({error.msg}); mend the file or take it out") from None
     if not isinstance(rows, list):
@@ -74,7 +81,8 @@ def asked(source: Source, file: str, fields: Sequence[str], count: int) -> Itera
                 raise BadInput(f"questions: row {number + 1} of {name}.jsonl has no {lacks!r}; add it, or name another field in the task")
             if left:
                 left -= 1
-                yield f"{name}:{row.get('task_id', row.get('id', number))}", row
+                known = next((row[key] for key in ("task_id", "id") if row.get(key) is not None), number)
+                yield f"{name}:{known}", row
 
 
 def _lacks(row: Row, fields: Sequence[str]) -> str:
@@ -93,4 +101,4 @@ def filled(form: str, row: Row) -> str:
 
 def group_of(row: Row, key: str) -> str:
     """Rows with the same `group` are not independent; without one each stands alone."""
-    return str(row.get("group", key))
+    return key if row.get("group") is None else str(row["group"])

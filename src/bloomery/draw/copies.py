@@ -112,17 +112,25 @@ class Family:
 
 
 def found(cards: Sequence[Card]) -> list[Copy]:
-    """Every copy in the lineage, in its order; one that does not say what it is `of` is of the model that it was made from."""
+    """Every copy in the lineage, in its order, and with a copy that a search chose the others that it tried (the fact `candidates`).
+
+    One that does not say what it is `of` is of the model that it was made from.
+    """
     called, known = names(cards), {c["address"]: str(c.get("name") or "") for c in cards}
 
     def above(card: Card) -> str:
         given = (card.get("inputs") or {}).get("model")
         return next((known[a] for a in parents({"inputs": {"model": given}}) if a in known), "") if given else ""
 
-    return [
-        Copy(c["address"], known[c["address"]], called[c["address"]], {**fact, "of": fact.get("of") or above(c)})
-        for c in cards if isinstance(fact := facts(c).get("copy"), Mapping)
-    ]  # fmt: skip
+    copies = []
+    for c in cards:
+        if not isinstance(fact := facts(c).get("copy"), Mapping):
+            continue
+        root = {"of": fact.get("of") or above(c)}
+        copies.append(Copy(c["address"], known[c["address"]], called[c["address"]], {**fact, **root}))
+        tried = [row for row in facts(c).get("candidates") or () if isinstance(row.get("copy"), Mapping) and not row.get("best")]
+        copies += [Copy(row["address"], "", called[c["address"]], {**row["copy"], "label": row["name"], **root}) for row in tried]
+    return copies
 
 
 def families(copies: Sequence[Copy]) -> list[Family]:

@@ -38,10 +38,12 @@ def frontier(marks: Sequence[Mark], near: float = 0.0) -> list[Mark]:
 
 def scatter(
     marks: Sequence[Mark], *, label: str, x: str, y: str, log_x: bool = False, level: tuple[str, float] | None = None,
-    width: int = 700, height: int = 340, near: float = 0.0, room: float = 0.0,
+    limit: tuple[str, float] | None = None, width: int = 700, height: int = 340, near: float = 0.0, room: float = 0.0,
 ) -> str:  # fmt: skip
-    """An svg of named points; `level` is a dashed line to compare with. Differences in y up to `near` count as none, and the upright
-    axis spans `room` at least, so that noise does not look like a result."""
+    """An svg of named points; `level` is a dashed line to compare with, `limit` an upright one to keep to the left of.
+
+    Differences in y up to `near` count as none, and the upright axis spans `room` at least, so that noise does not look like a result.
+    """
     marks = [m for m in marks if math.isfinite(m.x) and math.isfinite(m.y) and (m.x > 0 or not log_x)]
     low, high = spread([*(m.y for m in marks), *([level[1]] if level else [])], air=0.12)
     low, high = min(low, (low + high - room) / 2), max(high, (low + high + room) / 2)
@@ -50,18 +52,24 @@ def scatter(
     ticks = up.ticks(max(3, height // 60))
     names = labels(ticks)
     left, right = 10 + max((svg.measure(n) for n in names), default=20), width - 4.0
-    across = Scale(*spread((m.x for m in marks), log_x, air=0.1), left, right, log_x)
+    across = Scale(*spread([*(m.x for m in marks), *([limit[1]] if limit else [])], log_x, air=0.1), left, right, log_x)
     spots = [(across(m.x), up(m.y)) for m in marks]
     line = [(across(m.x), up(m.y)) for m in frontier(marks, near)]
     parts = [svg.text(y, 0, 13, "unit"), *grid(up, ticks, names, left, right), *foot(across, x, bottom, right)]
     taken: list[Box] = []
     if level:
         parts += _level(level, up(level[1]), left, right, [s for m, s in zip(marks, spots, strict=True) if m.tone == "source"], taken)
+    if limit:
+        parts += _limit(limit[0], across(limit[1]), top, bottom, right, taken)
     if len(line) > 1:
         parts.append(svg.path(line, class_="trail"))
     groups = _together(spots)
     names_of = [[svg.fit(marks[i].name, width * 0.4, NAME) for i in group] for group in groups]
-    lines = [*pairwise(line), *([((left, up(level[1])), (right, up(level[1])))] if level else [])]
+    lines = [
+        *pairwise(line),
+        *([((left, up(level[1])), (right, up(level[1])))] if level else []),
+        *([((across(limit[1]), top), (across(limit[1]), bottom))] if limit else []),
+    ]
     found = place(
         [spots[group[0]] for group in groups],
         [(max(svg.measure(n, NAME) for n in shown), LINE * len(shown)) for shown in names_of],
@@ -88,6 +96,15 @@ def _level(
         return
     yield svg.text(name, x if at_left else right - 4, y - 6, "soft", "start" if at_left else "end")
     taken.append(Box(x, y - 18, wide, 16))
+
+
+def _limit(name: str, x: float, top: float, bottom: float, right: float, taken: list[Box]) -> Iterator[str]:
+    """The upright dashed line; its name stands at its upper end, on the side that has room."""
+    wide = svg.measure(name)
+    left_of = x + wide + 8 > right
+    yield svg.tag("line", x1=x, x2=x, y1=top, y2=bottom, class_="level")
+    yield svg.text(name, x - 4 if left_of else x + 4, top + 12, "soft", "end" if left_of else "start")
+    taken.append(Box(x - 4 - wide if left_of else x + 4, top, wide, 16))
 
 
 def _together(spots: Sequence[tuple[float, float]]) -> list[list[int]]:

@@ -2,7 +2,8 @@
 
 Differences are of the same items, drawn together, by each task's own comparison. Of many differences some lie outside their interval by
 chance: `adjusted` is the p-value after Holm 1979, "A simple sequentially rejective multiple test procedure", over all differences of a
-comparison. p is that of the normal distribution whose 95% interval is as wide as the bootstrap's.
+comparison. p is that of the normal distribution whose 95% interval is as wide as the bootstrap's, and never below what a test of signs
+over as many groups could give at best.
 """
 
 from __future__ import annotations
@@ -205,14 +206,14 @@ def _paired(task: str, other: Evaluated, first: Evaluated, pair: Sequence[Sequen
     known = all(_twins_known(one, task) for one in (other, first))
     kept = [[rows[i] for i in clean] for rows in pair]
     twin = whole if len(clean) == len(pair[0]) else _measured(task, other, first, kept, rng) if clean else {}
-    made = []
+    made, groups = [], len({row.get("group") or row["id"] for row in pair[0]})
     for metric in (key for key in whole if not key.endswith((".low", ".high", ".n"))):
         score = _score(first, task, metric) or {"unit": "", "better": ""}
         about = {"task": task, "metric": metric, "unit": score["unit"], "better": score["better"], "model": other.name, "minus": first.name}
         value = {"value": whole[metric], **{name: _number(whole[f"{metric}.{name}"]) for name in ("low", "high")}}
         names = {"clean": metric, "clean_low": f"{metric}.low", "clean_high": f"{metric}.high"}
         again = {name: _number(twin.get(key)) if known else None for name, key in names.items()}
-        made.append({**about, **value, "n": int(whole[f"{metric}.n"]), **again})
+        made.append({**about, **value, "n": int(whole[f"{metric}.n"]), "groups": groups, **again})
     return made
 
 
@@ -259,7 +260,7 @@ def _is_mean(one: Evaluated, task: str, metric: str) -> bool:
 def _item(row: Mapping[str, Any]) -> Item:
     messages = tuple((role, text) for role, text in row.get("messages", ()))
     want = "generate" if "text" in row else "score"
-    about = {"group": row["group"] or row["id"], "kind": row.get("kind", ""), "messages": messages}
+    about = {"group": row["group"] or row["id"], "kind": row.get("kind", ""), "messages": messages, "question": row.get("question", "")}
     return Item(row["id"], row.get("prompt", ""), want, row.get("target", ""), **about)
 
 
@@ -277,5 +278,6 @@ def _adjusted(made: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _p(one: Mapping[str, Any]) -> float | None:
     if one["low"] is None or one["high"] is None:
         return None
+    least = 2.0 ** (1 - one["groups"])  # that signs drawn at random all fall on one side, which no fewer groups can undercut
     error = (one["high"] - one["low"]) / (2 * QUANTILE)
-    return math.erfc(abs(one["value"]) / error / math.sqrt(2)) if error > 0 else float(one["value"] == 0)
+    return max(least, math.erfc(abs(one["value"]) / error / math.sqrt(2)) if error > 0 else float(one["value"] == 0))

@@ -99,16 +99,30 @@ def pretraining(lab: Lab, seed: int, world: Any = "python", phases: Mapping[Any,
 
     A trial with a parent goes on `after` its model, so `knobs` must then hold keep_state. Figures are the numbers of the card.
     """
+
+    def made(body: dict[str, Any], parent: str) -> Any:
+        return lab.pretrain(world, seeds=[seed], **body, **({"after": f"@{parent}"} if parent else {}))
+
+    return running(made, phases or {}, knobs)
+
+
+def compressing(lab: Lab, seed: int, model: Any, world: Any = "python", **knobs: Any) -> Runner:
+    """Trials that are smaller copies of a model: a trial's knobs, such as `method.gptq.group`, over `knobs`."""
+    return running(lambda body, parent: lab.compress(model, world, seeds=[seed], agreement=0.0, **body), {}, knobs)
+
+
+def running(made: Callable[[dict[str, Any], str], Any], phases: Mapping[Any, Mapping[str, Any]], knobs: Mapping[str, Any]) -> Runner:
+    """Trials side by side, each an arm of one run that `made` gives for its knobs and its parent."""
     from bloomery.lab.lab import put
 
     def run(asked: Sequence[Asked]) -> Iterator[Tried]:
         arms = []
         for trial, parent in asked:
-            body = {**knobs, **(phases or {}).get(trial.get("phase"), {})}
+            body = {**knobs, **phases.get(trial.get("phase"), {})}
             for name, value in trial.items():
                 if name not in RESERVED:
                     put(body, name.split("."), value)
-            arms.append(lab.pretrain(world, seeds=[seed], **body, **({"after": f"@{parent}"} if parent else {})))
+            arms.append(made(body, parent))
         for (trial, _), arm in zip(asked, arms, strict=True):
             try:
                 ended = arm.runs[0]

@@ -46,6 +46,6 @@ class Spiked:
                     spiked += int(struck.sum())
         return {**numbers, "spiked": float(spiked)}
 
-    def transform(self, grads: Sequence[Tensor]) -> dict[str, float]:
+    def transform(self, grads: Sequence[Tensor], norm: float | None = None) -> dict[str, float]:
         """What the inner method does to the step's gradients."""
-        return self.inner.transform(grads) if hasattr(self.inner, "transform") else {}
+        return self.inner.transform(grads, norm) if hasattr(self.inner, "transform") else {}

@@ -214,8 +214,15 @@ class Config:
         return sum(self.block_parameters(i, idle=True) for i in range(self.layers)) + self.head_parameters() + vectors + tables
 
     def flops_per_token(self, sequence: int) -> float:
-        """Training FLOPs per token, forward and backward: 6 per matmul parameter and 6 x layers x width of the queries x sequence."""
-        return 6.0 * self.matmul_parameters() + 6.0 * self.layers * self.query_width * sequence
+        """Training FLOPs per token, forward and backward: 6 per matmul parameter and 6 x layers x width of the queries x sequence, of which
+        a layer with a window does the share that it sees."""
+        seen = sum(self.seen(layer, sequence) for layer in range(self.layers))
+        return 6.0 * self.matmul_parameters() + 6.0 * seen * self.query_width * sequence
+
+    def seen(self, layer: int, sequence: int) -> float:
+        """The share of a whole row's pairs of tokens that a layer's window leaves: 1 - (1 - window / sequence)^2, causal or not."""
+        window = self.window(layer)
+        return 1.0 - (1.0 - min(window, sequence) / sequence) ** 2 if window else 1.0
 
     def write(self, path: Path) -> None:
         """JSON; what few models have is named only where one has it."""

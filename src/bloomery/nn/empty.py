@@ -1,12 +1,34 @@
-"""Memory for modules that have shapes alone."""
+"""Memory for modules that have shapes alone, and places of those that lie elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+
+
+class Unfilled(TorchFunctionMode):
+    """Modules that are made within are not initialized by torch, nor is its default generator used.
+
+    For parameters that have shapes alone that costs more than it looks: their normal numbers load the compiler, about two seconds.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+class Elsewhere(nn.Module):
+    """In the place of a part of a model that another rank has."""
+
+    def forward(self, *args: Any, **named: Any) -> torch.Tensor:
+        raise RuntimeError("this part of the model lies on another rank")
 
 
 def emptied(module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:

@@ -45,6 +45,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 GENERATION = "generation_config.json"
 SHARD = 5 * 10**9  # bytes of a file of weights at most
 ROLES = ("bos_token", "eos_token", "pad_token")
+CODES = ("gptq",)  # values of `quant_method` whose codes are read, see nn/gptq_layout.py
 
 
 # ---- names --------------------------------------------------------------------------------------------------------------
@@ -245,19 +246,34 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def from_hf(folder: Path) -> tuple[Config, dict[str, Tensor]]:
-    """The configuration and the native weights, in the dtype they are stored in; BadInput names what is missing or unsupported."""
-    cfg = config_of(folder)
-    return cfg, to_ours(cfg, read_weights(folder), Path(folder))
+    """The configuration and the native weights, in the dtype they are stored in; BadInput names what is missing or unsupported.
+
+    Codes in the layout of GPTQ are read as the fp32 numbers that they stand for.
+    """
+    cfg, weights = config_of(folder), read_weights(folder)
+    if told := codes_of(folder):
+        from bloomery.nn import gptq_layout
+
+        weights = gptq_layout.dense(weights, told, Path(folder))
+    return cfg, to_ours(cfg, weights, Path(folder))
 
 
 def config_of(folder: Path) -> Config:
     """The configuration of a folder; BadInput names what is missing or unsupported."""
+    return read_config(_config(folder), Path(folder) / "config.json")
+
+
+def codes_of(folder: Path) -> dict[str, Any]:
+    """What config.json says of codes instead of weights; nothing for a dense model."""
+    return _config(folder).get("quantization_config") or {}
+
+
+def _config(folder: Path) -> dict[str, Any]:
     file = Path(folder) / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{folder} has no readable config.json ({error}); give a folder that transformers could load") from error
-    return read_config(config, file)
 
 
 def read_config(config: dict[str, Any], where: Path) -> Config:
@@ -268,7 +284,9 @@ def read_config(config: dict[str, Any], where: Path) -> Config:
         known = architecture(name)
         if kind not in (None, known.MODEL_TYPE):
             raise BadInput(f"architectures says {name} and model_type {kind}, which is not the same model; correct one of them")
-        expect(config, quantization_config=(None,), is_encoder_decoder=(known.MODEL_TYPE == "t5",))
+        if (config.get("quantization_config") or {}).get("quant_method") not in CODES:
+            expect(config, quantization_config=(None,))
+        expect(config, is_encoder_decoder=(known.MODEL_TYPE == "t5",))
         if known.MODEL_TYPE not in ENCODERS:
             expect(config, is_causal=(True,))  # false makes any decoder of transformers see the whole text
         return known.read(config)

@@ -5,7 +5,7 @@ Shapes: B rows, T tokens, N = B x T, D width, F width of an expert, X experts, K
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from bloomery.nn.config import Config
 from bloomery.nn.context import Context
 from bloomery.nn.feedforward import FeedForward
 
+ALIGNED = 16  # bytes, see `by_kernel`
+
 
 class Mixture(nn.Module):
     """A router sends each token to the experts that it finds most likely, and what they make of it is summed by their probabilities.
@@ -27,6 +29,7 @@ class Mixture(nn.Module):
     """
 
     bias: Tensor | None
+    across: Callable[..., Tensor] | None = None  # in the place of `dispatch`, where other ranks have some of the experts
 
     def __init__(self, cfg: Config, experts: int, top: int, normalised: bool, shared: int = 0) -> None:
         """`cfg.ffn` is the width of an expert, `shared` that of the shared one; with `normalised` a token's weights sum to 1."""
@@ -43,6 +46,7 @@ class Mixture(nn.Module):
         self.register_buffer("bias", torch.zeros(len(self.experts), device=device))
         self.register_buffer("load", torch.zeros(len(self.experts), dtype=torch.int64, device=device), persistent=False)
         self.unsteady = True  # tokens of a measurement are not counted
+        self.counts = ("load",)  # of a rank's own tokens, to be summed over ranks after a step
 
     @torch.no_grad()
     def rebalance(self, rate: float) -> None:
@@ -64,7 +68,8 @@ class Mixture(nn.Module):
             ctx.aux.setdefault("router", []).append((probs_BTX, chosen_BTK))
         if self.normalised:
             weight_BTK = weight_BTK / weight_BTK.sum(-1, keepdim=True)
-        out_ND = dispatch(x_BTD.flatten(0, -2), weight_BTK.flatten(0, -2).to(x_BTD.dtype), chosen_BTK.flatten(0, -2), self.experts)
+        send = self.across or dispatch
+        out_ND = send(x_BTD.flatten(0, -2), weight_BTK.flatten(0, -2).to(x_BTD.dtype), chosen_BTK.flatten(0, -2), self.experts)
         out_BTD = out_ND.view_as(x_BTD)
         return out_BTD if self.shared is None else out_BTD + self.shared(x_BTD)
 
@@ -82,7 +87,7 @@ def dispatch(x_ND: Tensor, weight_NK: Tensor, chosen_NK: Tensor, experts: Sequen
     row = order // chosen_NK.shape[1]
     counts_X = (chosen_NK.flatten()[:, None] == torch.arange(len(experts), device=x_ND.device)).sum(0)
     plain = all(type(part) is nn.Linear for expert in experts for part in expert.children())
-    if plain and (torch.compiler.is_compiling() or by_kernel(x_ND)):
+    if plain and (torch.compiler.is_compiling() or by_kernel(x_ND, *experts[0].down.weight.shape)):
         made = grouped(x_ND[row], counts_X, experts)
     else:
         runs = zip(experts, x_ND[row].split(lengths(counts_X, len(row))), strict=True)
@@ -90,9 +95,10 @@ def dispatch(x_ND: Tensor, weight_NK: Tensor, chosen_NK: Tensor, experts: Sequen
     return torch.zeros_like(x_ND).index_add(0, row, made * weight_NK.flatten()[order, None])
 
 
-def by_kernel(x: Tensor) -> bool:
-    """Whether one kernel does the products of all experts, without asking the device how long each run is: in bfloat16 on a GPU."""
-    return x.is_cuda and x.dtype == torch.bfloat16
+def by_kernel(x: Tensor, *sides: int) -> bool:
+    """Whether one kernel does the products of all experts, without asking the device how long each run is: in bfloat16 on a GPU, where
+    the sides of all matrices are such that rows begin at multiples of 16 bytes, which the kernel demands."""
+    return x.is_cuda and x.dtype == torch.bfloat16 and not any(side * x.element_size() % ALIGNED for side in sides)
 
 
 def lengths(counts_X: Tensor, rows: int) -> list[int]:
@@ -118,7 +124,7 @@ def grouped(x_MD: Tensor, counts_X: Tensor, experts: Sequence[FeedForward]) -> T
 @torch.library.custom_op("bloomery::grouped_linear", mutates_args=(), schema="(Tensor x, Tensor[] weights, Tensor counts) -> Tensor")
 def grouped_linear(x_MI: Tensor, weights: list[Tensor], counts_X: Tensor) -> Tensor:
     """Runs of rows, one for each weight (O, I), times their weight: (M, O)."""
-    if by_kernel(x_MI):
+    if by_kernel(x_MI, *weights[0].shape):
         return grouped_mm(x_MI, torch.stack(weights).transpose(1, 2), offs=counts_X.cumsum(0, dtype=torch.int32))
     runs = zip(x_MI.split(counts_X.tolist()), weights, strict=True)
     return torch.cat([run @ w_OI.T for run, w_OI in runs])
@@ -126,9 +132,10 @@ def grouped_linear(x_MI: Tensor, weights: list[Tensor], counts_X: Tensor) -> Ten
 
 @torch.library.custom_op("bloomery::grouped_outer", mutates_args=(), schema="(Tensor g, Tensor x, Tensor counts) -> Tensor")
 def grouped_outer(g_MO: Tensor, x_MI: Tensor, counts_X: Tensor) -> Tensor:
-    """The gradient of each weight, (X, O, I)."""
-    if by_kernel(x_MI):
-        return grouped_mm(g_MO.T, x_MI, offs=counts_X.cumsum(0, dtype=torch.int32))
+    """The gradient of each weight, (X, O, I). That of an expert without rows is 0, where kernels of some GPUs leave what lay there."""
+    if by_kernel(x_MI, g_MO.shape[1], x_MI.shape[1]):
+        found = grouped_mm(g_MO.T, x_MI, offs=counts_X.cumsum(0, dtype=torch.int32))
+        return found.masked_fill_((counts_X == 0)[:, None, None], 0)
     counts = counts_X.tolist()
     return torch.stack([g.T @ x for g, x in zip(g_MO.split(counts), x_MI.split(counts), strict=True)])
 

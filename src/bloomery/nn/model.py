@@ -19,7 +19,7 @@ from bloomery.nn.attention import Attention
 from bloomery.nn.config import Config
 from bloomery.nn.context import Context
 from bloomery.nn.cross import CrossAttention
-from bloomery.nn.empty import emptied
+from bloomery.nn.empty import Unfilled, emptied
 from bloomery.nn.feedforward import ACTIVATIONS, FeedForward
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.norm import neutral, norm_of
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.fitted: list[tuple] = []  # modules of methods, see nn/modules.py
-        with torch.device("meta"):  # torch's own initialization is not wanted, nor its use of the default generator
+        with torch.device("meta"), Unfilled():
             self.embed = nn.Embedding(cfg.vocab, cfg.width)
             self.positions = nn.Embedding(cfg.context, cfg.width) if cfg.positions == "learned" else None
             self.relative = Relative(cfg) if cfg.positions == "relative" else None
@@ -235,6 +235,13 @@ class Transformer(nn.Module):
         if self.cfg.local_rope_base:
             raise BadInput("a model with two bases of rotary positions is not decoded step by step yet; score texts with it")
 
+    def steps(self, tokens_BT: Tensor, cache: Any) -> Tensor:
+        """Hidden states of tokens that continue a cache which is open for them."""
+        x_BTD = self.enter(tokens_BT, cache.positions)
+        for layer, block in enumerate(self.blocks):
+            x_BTD = block.step(x_BTD, layer, cache)
+        return self.leave(x_BTD)
+
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None, cache: Any = None,
         aux: dict[str, list[Any]] | None = None, types_BT: Tensor | None = None,
@@ -250,10 +257,7 @@ class Transformer(nn.Module):
         if cache is not None:
             self.refuse_steps()
             with cache.opened(tokens_BT.shape[1]):
-                x_BTD = self.enter(tokens_BT, cache.positions)
-                for layer, block in enumerate(self.blocks):
-                    x_BTD = block.step(x_BTD, layer, cache)
-            return self.leave(x_BTD)
+                return self.steps(tokens_BT, cache)
         if positions_BT is None:
             positions_BT = restart(tokens_BT.shape[1], documents_BT, tokens_BT.device)
         x_BTD, whole = self.enter(tokens_BT, positions_BT, types_BT), self.prepare(positions_BT, documents_BT, aux)

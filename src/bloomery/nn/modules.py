@@ -12,6 +12,7 @@ from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.nn.mapping import sayable
 from bloomery.nn.model import FeedForward, Transformer
+from bloomery.nn.packed import rounding
 from bloomery.nn.sites import sites
 from bloomery.seams import Clock, Module, Rng, Site
 
@@ -79,6 +80,8 @@ def exported(net: Transformer) -> Transformer:
     for name, unit in net.named_modules():
         if inputs := getattr(getattr(unit, "packed", None), "inputs", ""):
             raise BadInput(f"{name} rounds its inputs to {inputs}, which no other format says; only bloomery can run this model")
+    for name in rounding(net):
+        raise BadInput(f"{name} rounds what it multiplies, which no other format says; only bloomery can run this model")
     if not net.fitted:
         return net
     net = deepcopy(net)

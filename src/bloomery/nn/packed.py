@@ -4,8 +4,10 @@ Linears that are stacks of blocks (nn/stacked.py) or have zeros (nn/sparse.py) l
 
 A folder with such linears holds `quantization.json` beside `model.json`, and in `model.safetensors`, for the linear NAME instead of
 NAME.weight: NAME.codes (int32, each row of codes as one stream of bits, lowest first, every code plus 2^(bits-1)), NAME.scale
-(float16), and where there are any NAME.zero (int8), NAME.order (int32), and float16 NAME.shift, NAME.input, NAME.left and NAME.right.
-Codes of 4 and of 8 bits so fill an int32 exactly.
+(float16), and where there are any NAME.zero (int8), NAME.order (int32), float16 NAME.shift, NAME.input, NAME.left and NAME.right, and
+NAME.rounding (float32, scale and low of the grid that inputs are rounded to). Codes of 4 and of 8 bits so fill an int32 exactly. With
+NAME.mask (uint8, as in nn/sparse.py) only the codes of weights that are not zero are stored, those of all rows as one stream. The file
+says as well what attention rounds, under `mixers`.
 
 Shapes: O outputs, I inputs, G groups of inputs, W words, K rank of a correction.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,15 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput
 from bloomery.nn import sparse, stacked
-from bloomery.nn.inputs import INPUTS, rounded
+from bloomery.nn.inputs import INPUTS, Rounding, Rounds, read_rounds, rounded
+from bloomery.nn.inputs import read as read_rounding
 from bloomery.nn.sparse import Sparse
 from bloomery.nn.stacked import Stacked
 
 FILE = "quantization.json"
 PARTS = {
-    "codes": torch.int32, "scale": torch.float16, "zero": torch.int8, "order": torch.int32,
-    "shift": torch.float16, "input": torch.float16, "left": torch.float16, "right": torch.float16,
+    "mask": torch.uint8, "codes": torch.int32, "scale": torch.float16, "zero": torch.int8, "order": torch.int32,
+    "shift": torch.float16, "input": torch.float16, "left": torch.float16, "right": torch.float16, "rounding": torch.float32,
 }  # fmt: skip
 FORMS = {stacked.FORM: stacked, sparse.FORM: sparse}  # other kinds of linears, and who reads them
 ROWS = 64  # that are packed at a time
@@ -59,7 +62,8 @@ class Packed:
     left_OK: Tensor | None = None  # float16
     right_KI: Tensor | None = None  # float16
     levels: tuple[float, ...] = ()  # what the codes stand for, the lowest code first
-    inputs: str = ""  # how the linear rounds what comes in, a name of nn/inputs.py; "" = not at all
+    inputs: str | Rounding = ""  # how the linear rounds what comes in, a name of nn/inputs.py or a fixed grid; "" = not at all
+    masked: bool = False  # codes of zero weights are not stored, a bit for every weight says which these are
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,9 +80,23 @@ class Packed:
     def bytes(self) -> int:
         """Bytes on disk."""
         rows, columns = self.shape
-        words = rows * -(-columns * self.bits // 32)
+        words = -(-int(self.mask_OI.sum()) * self.bits // 32) if self.masked else rows * -(-columns * self.bits // 32)
         more = (self.scale_OG, self.zero_OG, self.shift_OG, self.input_I, self.left_OK, self.right_KI)
-        return 4 * (words + (0 if self.order is None else columns)) + sum(t.nbytes for t in more if t is not None)
+        mask = rows * -(-columns // 8) if self.masked else 0
+        grid = self.inputs.scale.nbytes * 2 if isinstance(self.inputs, Rounding) else 0
+        return mask + grid + 4 * (words + (0 if self.order is None else columns)) + sum(t.nbytes for t in more if t is not None)
+
+    @property
+    def mask_OI(self) -> Tensor:
+        """Where codes stand for numbers that are not zero."""
+        return self.codes_OI != (0 if self.zero_OG is None else spread(self.zero_OG, self.group, self.shape[1]))
+
+    def thin(self) -> Packed:
+        """The same weight without the codes of its zeros, where that takes fewer bytes."""
+        if self.levels or self.shift_OG is not None:
+            return self  # their code zero is no number zero
+        other = replace(self, masked=True)
+        return other if other.bytes < self.bytes and bool(self.mask_OI.any()) else self
 
     def dense(self) -> Tensor:
         """The weight (O, I) in fp32. Exact for codes and scales alone: a difference of codes times a float16 fits into the 24 bits."""
@@ -101,8 +119,13 @@ class Packed:
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored."""
-        found = {"codes": pack(self.codes_OI, self.bits), "scale": self.scale_OG, "zero": self.zero_OG, "order": self.order}
+        mask_OI = self.mask_OI if self.masked else None
+        codes = self.codes_OI if mask_OI is None else self.codes_OI[mask_OI][None]
+        found = {"codes": pack(codes, self.bits), "scale": self.scale_OG, "zero": self.zero_OG, "order": self.order}
+        found |= {"mask": None if mask_OI is None else stacked.pack(mask_OI)}
         found |= {"shift": self.shift_OG, "input": self.input_I, "left": self.left_OK, "right": self.right_KI}
+        if isinstance(self.inputs, Rounding):
+            found["rounding"] = torch.stack([self.inputs.scale, self.inputs.low])
         return {part: t.to(PARTS[part]).cpu().contiguous() for part, t in found.items() if t is not None}
 
     def about(self) -> dict[str, Any]:
@@ -110,7 +133,9 @@ class Packed:
         columns, symmetric = self.codes_OI.shape[1], self.zero_OG is None
         told = {"bits": self.bits, "group": self.group, "symmetric": symmetric, "columns": columns, "method": self.method}
         told |= {"levels": list(self.levels)} if self.levels else {}
-        told |= {"inputs": self.inputs} if self.inputs else {}
+        if self.inputs:
+            told["inputs"] = self.inputs.about() if isinstance(self.inputs, Rounding) else self.inputs
+        told |= {"masked": True} if self.masked else {}
         return told | ({} if self.left_OK is None else {"rank": self.left_OK.shape[1]})
 
 
@@ -188,14 +213,14 @@ def _unpack(words_OW: Tensor, bits: int, columns: int) -> Tensor:
 # ---- folders ------------------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, packed: Mapping[str, Stored], skipped: Mapping[str, str]) -> None:
-    """`quantization.json`: what every packed linear is, and why others are not packed."""
-    describe(folder, {name: one.about() for name, one in packed.items()}, skipped)
+def write(folder: Path, packed: Mapping[str, Stored], skipped: Mapping[str, str], mixers: Mapping[str, Rounds] = {}) -> None:
+    """`quantization.json`: what every packed linear is, why others are not packed, and what attention rounds."""
+    describe(folder, {name: one.about() for name, one in packed.items()}, skipped, {name: one.about() for name, one in mixers.items()})
 
 
-def describe(folder: Path, about: Mapping[str, dict[str, Any]], skipped: Mapping[str, str]) -> None:
-    """The same of linears that are described already."""
-    content = {"version": 1, "linears": dict(about), "skipped": dict(skipped)}
+def describe(folder: Path, about: Mapping[str, dict], skipped: Mapping[str, str], mixers: Mapping[str, dict] = {}) -> None:
+    """The same of what is described already."""
+    content = {"version": 1, "linears": dict(about), "skipped": dict(skipped)} | ({"mixers": dict(mixers)} if mixers else {})
     (folder / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -229,6 +254,22 @@ def take(folder: Path, state: dict[str, Tensor], budget: float | None = None) ->
     return found | stacked.within(stacks, budget - sum(one.bytes for name, one in found.items() if name not in stacks))
 
 
+def mixers(folder: Path) -> dict[str, Rounds]:
+    """The grids that attention rounds to, by the mixer's name; BadInput where one is none."""
+    found = {}
+    for name, about in _content(Path(folder)).get("mixers", {}).items():
+        try:
+            found[name] = read_rounds(about)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{folder / FILE} describes no grids of an attention at {name} ({error!r}); make the model again") from error
+    return found
+
+
+def rounding(net: nn.Module) -> dict[str, Rounds]:
+    """What the attentions of a model round, by name."""
+    return {name: unit.rounds for name, unit in net.named_modules() if getattr(unit, "rounds", None) is not None}
+
+
 def linears(folder: Path) -> dict[str, Any]:
     """What `quantization.json` says of each packed linear; nothing for a dense model."""
     return _content(Path(folder)).get("linears", {})
@@ -259,20 +300,23 @@ def take_one(name: str, about: Any, state: dict[str, Tensor], folder: Path) -> S
         return FORMS[about["form"]].take(name, about, state, where)
     try:
         bits, group, columns, symmetric = (about[key] for key in ("bits", "group", "columns", "symmetric"))
-        levels, rank, inputs = about.get("levels", []), about.get("rank", 0), about.get("inputs", "")
+        levels, rank, inputs, masked = about.get("levels", []), about.get("rank", 0), about.get("inputs", ""), about.get("masked", False)
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{where}: {error!r}; make the model again") from error
-    whole = all(type(number) is int for number in (bits, group, columns, rank)) and isinstance(symmetric, bool)
+    whole = all(type(number) is int for number in (bits, group, columns, rank)) and isinstance(symmetric, bool) and isinstance(masked, bool)
     if not whole or not 2 <= bits <= 8 or not 1 <= group <= columns or rank < 0:
         raise BadInput(f"{where}: bits {bits}, group {group} and columns {columns} make no sense together; make the model again")
-    if inputs not in ("", *INPUTS) or (levels and not _table(levels, bits)):
+    if not (isinstance(inputs, dict) or inputs in ("", *INPUTS)) or (levels and not _table(levels, bits)):
         raise BadInput(f"{where}: its levels or how it rounds inputs are not known here; make the model again")
     found = {part: state.pop(f"{name}.{part}", None) for part in PARTS}
     rows = len(found["scale"]) if found["scale"] is not None and found["scale"].dim() == 2 else 0
     groups = -(-columns // group)
     wanted = {"codes": (rows, -(-columns * bits // 32)), "scale": (rows, groups)}
+    wanted |= _thinned(found["mask"], rows, columns, bits) if masked else {}
     wanted |= {} if symmetric else {"zero": (rows, groups)}
     wanted |= {"left": (rows, rank), "right": (rank, columns)} if rank else {}
+    if isinstance(inputs, dict) and found["rounding"] is not None:
+        wanted["rounding"] = (2, columns if found["rounding"].shape[-1] == columns else 1)
     optional = {"order": (columns,), "shift": (rows, groups), "input": (columns,)}
     wanted |= {part: shape for part, shape in optional.items() if found[part] is not None}
     for part, tensor in found.items():
@@ -281,11 +325,32 @@ def take_one(name: str, about: Any, state: dict[str, Tensor], folder: Path) -> S
         if given != should:
             raise BadInput(f"{where}: {part} should be {should or 'absent'} and is {given or 'absent'}; make the model again")
     _sound(found, bits, columns, where)
-    codes = unpack(found["codes"], bits, columns)
+    if isinstance(inputs, dict):
+        try:
+            inputs = read_rounding(inputs, *found["rounding"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{where}: the grid of its inputs is none ({error!r}); make the model again") from error
+    codes = _filled(found, bits, group, columns) if masked else unpack(found["codes"], bits, columns)
     return Packed(
         codes, found["scale"], found["zero"], bits, group, found["order"], str(about.get("method", "")),
-        found["shift"], found["input"], found["left"], found["right"], tuple(map(float, levels)), inputs,
+        found["shift"], found["input"], found["left"], found["right"], tuple(map(float, levels)), inputs, masked,
     )  # fmt: skip
+
+
+def _thinned(mask: Tensor | None, rows: int, columns: int, bits: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a mask and of the codes that it leaves."""
+    bytes_of_row = -(-columns // 8)
+    sized = mask is not None and mask.dtype == torch.uint8 and tuple(mask.shape) == (rows, bytes_of_row)
+    count = int((stacked.unpack(mask, columns) < 0).sum()) if sized else 0
+    return {"mask": (rows, bytes_of_row), "codes": (1, max(1, -(-count * bits // 32)))}
+
+
+def _filled(found: Mapping[str, Tensor], bits: int, group: int, columns: int) -> Tensor:
+    """All codes (O, I): those that are stored, and elsewhere the code of zero."""
+    mask_OI, zero_OG = stacked.unpack(found["mask"], columns) < 0, found["zero"]
+    codes_OI = torch.zeros(mask_OI.shape, dtype=torch.int8) if zero_OG is None else spread(zero_OG, group, columns).clone()
+    codes_OI[mask_OI] = unpack(found["codes"], bits, int(mask_OI.sum()))[0]
+    return codes_OI
 
 
 def _table(levels: Any, bits: int) -> bool:

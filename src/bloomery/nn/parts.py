@@ -48,8 +48,12 @@ class Source:
             self.cfg = Config.read(self.folder / "model.json") if native else hf.config_of(self.folder)
         except (TypeError, ValueError, OSError) as error:
             raise BadInput(f"{self.folder / 'model.json'} does not describe a model: {error}") from error
+        if not native and hf.codes_of(self.folder):
+            mend = "bloomery.load(...).save(...) makes a folder of it that can be"
+            raise BadInput(f"{self.folder} holds codes, which are not read part by part; {mend}")
         self.files = {name: file for file in hf.weight_files(self.folder) for name in _names(file)}
         self.linears: dict[str, Any] = packed.linears(self.folder) if native else {}
+        self.mixers = packed.mixers(self.folder) if native else {}
         if native:
             held = {part for name in self.linears for part in packed.stored_names(name)}
             self.table = {name: [name] for name in self.files if name not in held}
@@ -120,6 +124,7 @@ class Parts:
         self.here: set[str] = set()
         self.written: list[Path] = []
         self.small: dict[str, dict[str, Any]] = {}  # what is said of each packed linear
+        self.mixers: dict[str, dict[str, Any]] = {}  # and of what each attention rounds
         self.fingerprints: dict[str, str] = {}
         if work is not None:
             work.mkdir(parents=True, exist_ok=True)
@@ -151,6 +156,9 @@ class Parts:
             if part_of(name) == part and about.get("inputs"):
                 unit = self.net.get_submodule(name)
                 self.net.set_submodule(name, Quantized(self.source._small(name), unit.bias, unit.weight.dtype))
+        for name, rounds in self.source.mixers.items():
+            if part_of(f"{name}.") == part:
+                self.net.get_submodule(name).rounds = rounds
 
     def leave(self, part: str) -> None:
         """Writes a part, where it is to be written, and lets its memory go."""
@@ -169,20 +177,21 @@ class Parts:
     def _write(self, part: str) -> None:
         own = set(self.names(part))
         state = {name: t.detach().cpu().contiguous() for name, t in self.net.state_dict().items() if name in own}
-        units = {name.removesuffix(".weight"): self.net.get_submodule(name.rsplit(".", 1)[0]) for name in state}
+        units = {name: self.net.get_submodule(name) for name in (name.rsplit(".", 1)[0] for name in state)}
         small = {name: unit.packed for name, unit in units.items() if isinstance(unit, Quantized)}
         self.fingerprints |= {name: fingerprint(t) for name, t in state.items()}
         file = self.work / f"{part}.safetensors"
         save_file(stored(state, small, self.rest), str(file), metadata={"format": "pt"})
         self.written.append(file)
         self.small |= {name: one.about() for name, one in small.items()}
+        self.mixers |= {name: one.about() for name, one in packed.rounding(self.net).items()}
 
     def close(self, out: Path, skipped: Mapping[str, str]) -> str:
         """Makes one folder of what was written, removes the rest, and returns the digest of the whole (see nn/saving.py)."""
         join(self.written, out / "model.safetensors")
         self.net.cfg.write(out / "model.json")
-        if self.small:
-            packed.describe(out, self.small, skipped)
+        if self.small or self.mixers:
+            packed.describe(out, self.small, skipped, self.mixers)
         for file in self.written:
             file.unlink()
         return digest_of(self.fingerprints)

@@ -37,8 +37,8 @@ def save(net: Transformer, folder: Path, skipped: Mapping[str, str] | None = Non
     small = {name: unit.packed for name, unit in net.named_modules() if isinstance(unit, packed.Quantized)}
     net.cfg.write(folder / "model.json")
     save_file(stored(plain(net), small, rest), str(folder / "model.safetensors"), metadata={"format": "pt"})
-    if small:
-        packed.write(folder, small, skipped or {})
+    if small or packed.rounding(net):
+        packed.write(folder, small, skipped or {}, packed.rounding(net))
 
 
 def stored(state: dict[str, Tensor], small: Mapping[str, packed.Stored], rest: torch.dtype | None) -> dict[str, Tensor]:
@@ -103,6 +103,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32, budget: float | None 
     for name, one in small.items():
         if getattr(one, "inputs", ""):  # what such a linear does to its inputs is a part of the model
             net.set_submodule(name, packed.Quantized(one, net.get_submodule(name).bias, dtype))
+    for name, rounds in packed.mixers(folder).items():
+        net.get_submodule(name).rounds = rounds
     return net
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 
-def clip_together(grads: Sequence[Tensor], most: float) -> float:
+def clip_together(grads: Sequence[Tensor], most: float, norm: float | None = None) -> float:
     """Scale all gradients in place so that their joint norm is at most `most`, or not at all with 0; returns the norm before.
 
-    Source: Pascanu et al. 2013, arXiv 1211.5063.
+    `norm` is given where other ranks have gradients of their own. Source: Pascanu et al. 2013, arXiv 1211.5063.
     """
-    norm, parts = joint_norm(grads), [local(g) for g in grads]
+    norm, parts = joint_norm(grads) if norm is None else norm, [local(g) for g in grads]
     if most and norm > most:
         torch._foreach_mul_(parts, most / norm)
     return norm

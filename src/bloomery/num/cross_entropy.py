@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bloomery.num.clipping import local
+
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -86,6 +88,12 @@ def linear_cross_entropy(
 
 def head_cross_entropy(net: Any, h_ND: Tensor, targets_N: Tensor, weights_N: Tensor, chunk: int = 512) -> Tensor:
     """The same with the head of a model, whatever it has besides its matrix; a compiled model's `softmax_gradient` is compiled too."""
+    if (group := getattr(net, "vocabulary", None)) is not None:  # ranks have parts of the head
+        from bloomery.num.split_vocabulary import split_cross_entropy
+
+        part, bias = local(net.head_weight), getattr(net, "head_bias", None)
+        own = bias if bias is None else local(bias)
+        return split_cross_entropy(h_ND, part, targets_N, weights_N, group, chunk, own, getattr(net, "logit_cap", 0.0))
     bias_V, cap, kernel = (
         getattr(net, "head_bias", None),
         getattr(net, "logit_cap", 0.0),

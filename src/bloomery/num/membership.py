@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bloomery.core.rng import numpy_rng
-from bloomery.num.ranks import auc_interval
+from bloomery.num.ranks import auc_change, auc_interval
 from bloomery.num.statistics import Interval, wilson
 from bloomery.seams import Rng
 
@@ -72,6 +72,13 @@ def told_apart(
         if (one := calibrated(values, member, groups, rate, rng)) is not None:
             found |= one.true.named(f"{name}_true_positives{end}") | one.false.named(f"{name}_false_positives{end}")
     return found
+
+
+def areas_compared(
+    name: str, mine: Sequence[float], theirs: Sequence[float], member: Sequence[bool], groups: Sequence[str], rng: Rng
+) -> dict[str, float]:
+    """How far one model's area is above another's on the same texts, as a task's comparison names it."""
+    return auc_change(mine, theirs, member, groups, rng).named(f"{name}_auc")
 
 
 def least_likely(logp: Sequence[float], share: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import comb
 
-from bloomery.num.statistics import mean
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng
 
 
@@ -43,5 +43,5 @@ def counted(rows: Sequence[tuple[Item, Episode, Grade]], metric: str, samples: i
         whole = [(group, scores) for group, scores in questions.values() if len(scores) >= most]
         if whole:
             values = [pass_at(len(scores), int(sum(scores)), most) for _, scores in whole]
-            found |= mean(values, [group for group, _ in whole], rng).named(name)
+            found |= share(values, [group for group, _ in whole], rng).named(name)
     return found

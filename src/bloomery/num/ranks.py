@@ -5,7 +5,7 @@ Legend: I items, G groups, R draws. The area is the share of pairs (one of each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,19 +31,35 @@ def auc_interval(
     scores: Sequence[float], positive: Sequence[bool], groups: Sequence[str], rng: Rng, level: float = 0.95, draws: int = 1000
 ) -> Interval:
     """The area with its percentile interval; whole groups are drawn again, within each kind. ValueError for no items."""
+    return _interval(lambda weights: auc(scores, positive, weights), len(scores), positive, groups, rng, level, draws)
+
+
+def auc_change(
+    scores: Sequence[float], others: Sequence[float], positive: Sequence[bool], groups: Sequence[str], rng: Rng, level: float = 0.95,
+    draws: int = 1000,
+) -> Interval:  # fmt: skip
+    """The area by `scores` minus that by `others` of the same items, both drawn together."""
+    change = lambda weights: auc(scores, positive, weights) - auc(others, positive, weights)  # noqa: E731
+    return _interval(change, len(scores), positive, groups, rng, level, draws)
+
+
+def _interval(
+    value: Callable[[np.ndarray | None], float], size: int, positive: Sequence[bool], groups: Sequence[str], rng: Rng, level: float,
+    draws: int,
+) -> Interval:  # fmt: skip
     kind = np.asarray(positive, bool)
-    if not len(kind) or not len(scores) == len(kind) == len(groups):
-        raise ValueError(f"as many kinds and groups as scores are needed, at least one: got {len(kind)}, {len(groups)} and {len(scores)}")
+    if not len(kind) or not size == len(kind) == len(groups):
+        raise ValueError(f"as many kinds and groups as scores are needed, at least one: got {len(kind)}, {len(groups)} and {size}")
     names, number = np.unique([f"{one}\0{group}" for one, group in zip(kind, groups, strict=True)], return_inverse=True)
     sides = [np.unique(number[kind == side]) for side in (True, False)]
-    value = auc(scores, kind)
+    whole = value(None)
     if min(map(len, sides)) < 2:
-        return Interval(value, float("nan"), float("nan"), len(kind), len(names))
+        return Interval(whole, float("nan"), float("nan"), len(kind), len(names))
     gen, found = numpy_rng(rng), []
     for _ in range(draws):
         drawn = np.zeros(len(names))
         for side in sides:
             drawn[side] = gen.multinomial(len(side), np.full(len(side), 1 / len(side)))
-        found.append(auc(scores, kind, drawn[number]))
+        found.append(value(drawn[number]))
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), len(kind), len(names))
+    return Interval(whole, float(low), float(high), len(kind), len(names))

@@ -52,6 +52,12 @@ def mean(values: Sequence[float], groups: Sequence[str], rng: Rng, level: float 
     return ratio(values, np.ones(len(values)), groups, rng, level, draws)
 
 
+def share(values: Sequence[float], groups: Sequence[str], rng: Rng) -> Interval:
+    """The mean of zeros and ones: as `mean`, but with the ends of `wilson` where all are alike, of which a bootstrap would be certain."""
+    found = mean(values, groups, rng)
+    return found if 0 < found.value < 1 or found.groups < 2 else wilson([value == 1 for value in values], groups)
+
+
 def paired(
     above: Sequence[float],
     other: Sequence[float],

@@ -93,14 +93,15 @@ def lighter(stage: Any) -> Iterator[dict[str, Any]]:
 
 
 def adapted(stage: Any) -> Iterator[dict[str, Any]]:
-    """An adapter instead of all weights, or one of a lower rank."""
-    if not hasattr(stage, "adapter"):
+    """An adapter instead of all weights, where the stage has one for that (`adapter_instead`), or one of a lower rank."""
+    instead = getattr(stage, "adapter_instead", "")
+    if getattr(stage, "adapter", None) is None and not instead:
         return
     rank = getattr(stage.adapter, "rank", None) if stage.adapter is not None else 2 * RANKS[0]
     if rank is None:
         return
     old = {} if stage.adapter is None else next(iter(catalog.spec(stage.adapter).values()))
-    name = "lora" if stage.adapter is None else next(iter(catalog.spec(stage.adapter)))
+    name = instead if stage.adapter is None else next(iter(catalog.spec(stage.adapter)))
     for lower in RANKS:
         if lower < rank:
             yield {"adapter": {name: {**old, "rank": lower}}}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import Machine, memory_free
 from bloomery.stages import _trial
+from bloomery.stages._load import Load
 from bloomery.stages._smallest import USUAL, base
-from bloomery.stages._trial import Attempt
 from bloomery.train.kernels import kept
 
 if TYPE_CHECKING:
@@ -19,37 +18,6 @@ if TYPE_CHECKING:
 WRITER = 2  # copies of a checkpoint that the safetensors writer makes: the bytes of each tensor, and those of the file
 ROOM = 3  # times what is needed by the usual figures: memory enough not to measure them
 FORWARD = 1 / 3  # of a training pass, what scoring a row without gradients takes
-CONVERSATION_BYTES = 36  # in memory per token of a conversation: a place in a Python list, and the number
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is rehearsed, and what a run does beside its steps."""
-
-    stage: str
-    make: Callable[[], Any]  # the model, the roles and the optimizer of the run
-    loss: Any
-    backward: Any
-    saved: Any
-    rows: int  # of a step
-    micro: int  # rows of a micro-batch
-    context: int
-    steps: int
-    scored: int  # tokens that are scored without gradients, in all
-    text: int  # bytes of tokens or conversations that are held
-    reread: int  # bytes of models that are read back while the trained one is held
-    compiled: bool
-    precision: str
-    threads: int
-    save_seconds: float
-    save_steps: int
-    device: str = "cpu"
-
-    def attempt(self, uneven: bool) -> Attempt:
-        """The same for a trial."""
-        shape = {"micros": self.rows // self.micro, "rows": self.micro, "context": self.context}
-        how = {name: getattr(self, name) for name in ("make", "loss", "backward", "saved", "compiled", "threads", "precision")}
-        return Attempt(**how, **shape, uneven=uneven)
 
 
 @dataclass(frozen=True)
@@ -84,34 +52,43 @@ def needs(load: Load, machine: Machine) -> Needs:
     """Rehearse one step of the run on this machine's speeds."""
     from bloomery.train import timing
 
-    shape = (load.rows // load.micro, load.micro, load.context)
-    step, without = rehearsed(load, shape)
-    speeds = machine.speeds()
-    ample = ROOM * sum(terms(load, step, USUAL[load.compiled], saves=True).values()) < memory_free()
+    step, without = rehearsed(load)
+    speeds, free = machine.speeds(), memory_free()
+    ample = ROOM * sum(terms(load, step, USUAL[load.compiled], saves=True).values()) < free
     alone = base(load.stage, load.compiled, speeds, usual=ample and machine.effort == "usual")
-    may = machine.effort == "tried" and load.device == "cpu" and sum(terms(load, step, alone, saves=True).values()) < memory_free()
-    seen = _trial.known(load.attempt(bool(step.uneven)), step.micro, speeds, may)
-    made = kernels(step, shape[0], load.steps, alone)
+    seen, untried = trial(load, step, speeds, machine.effort == "tried", sum(terms(load, step, alone, saves=True).values()) < free)
+    made = kernels(step, load.micros, load.steps, alone)
     if seen:
         micro, once = {"the trial": seen.micro}, seen.rest
     else:
         rates = {"matmul_flops": machine.matmul_flops, "bandwidth": machine.bandwidth or 1e10}
         micro, rest = (timing.seconds(calls, speeds, **rates) for calls in (step.micro, step.rest))
-        once = sum(rest.values()) + shape[0] * made[1]
+        once = sum(rest.values()) + load.micros * made[1]
     speeds.write()
-    each = shape[0] * sum(micro.values()) + once
-    seconds = {f"{name} of passes": shape[0] * load.steps * value for name, value in micro.items()}
+    each = load.micros * sum(micro.values()) + once
+    seconds = {f"{name} of passes": load.micros * load.steps * value for name, value in micro.items()}
     seconds["updates"] = load.steps * once
     seconds["scoring"] = FORWARD * sum(micro.values()) * load.scored / (load.micro * load.context)
     seconds["beginning and end"] = alone["seconds"]
     saves = bool(load.save_steps) or sum(seconds.values()) > load.save_seconds
-    flops = shape[0] * timing.products(step.micro) + timing.products(step.rest)
+    flops = load.micros * timing.products(step.micro) + timing.products(step.rest)
     memory = {**terms(load, step, alone, saves), "kernels": made[0]}
     if seen and not load.compiled:
         memory["beyond the rehearsal"] = max(0.0, seen.grown - rehearsed_growth(step, alone, seen.passes))
-    if load.device != "cpu":
-        without = "; ".join(filter(None, (without, f"the {load.device} device: bytes and seconds are those of the processor")))
+    other = f"the {load.device} device: bytes and seconds are those of the processor" if load.device != "cpu" else ""
+    without = "; ".join(filter(None, (without, untried, other)))
     return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without)
+
+
+def trial(load: Load, step: Any, speeds: Any, wished: bool, fits: bool) -> tuple[_trial.Tried | None, str]:
+    """What is known of a trial, which is made where it is wished for and memory holds it; and why there is none of those wished for."""
+    able = fits and load.device == "cpu"
+    try:
+        seen = _trial.known(load, step, speeds, may=wished and able)
+    except _trial.Untried as wrong:
+        return None, f"the trial, which failed: {wrong}"
+    why = "memory does not hold it" if load.device == "cpu" else "there are none on that device"
+    return seen, f"a trial: {why}" if wished and not able and seen is None else ""
 
 
 def rehearsed_growth(step: Any, alone: dict[str, float], passes: float) -> float:
@@ -121,13 +98,14 @@ def rehearsed_growth(step: Any, alone: dict[str, float], passes: float) -> float
     )
 
 
-def rehearsed(load: Load, shape: tuple[int, int, int]) -> tuple[Any, str]:
+def rehearsed(load: Load) -> tuple[Any, str]:
     """The step, and what was left out of it: a loss or backward pass, such as another package's, that asks tensors for numbers which a
     rehearsal does not have is counted as the plain one."""
     from bloomery.methods.backward.autograd import Autograd
     from bloomery.methods.loss.cross_entropy import CrossEntropy
     from bloomery.train.rehearsal import rehearse
 
+    shape = (load.micros, load.micro, load.context)
     try:
         return rehearse(load.make, load.loss, load.backward, shape, load.saved, load.compiled), ""
     except BadInput:
@@ -139,8 +117,6 @@ def rehearsed(load: Load, shape: tuple[int, int, int]) -> tuple[Any, str]:
 
 def kernels(step: Any, micros: int, steps: int, alone: dict[str, float]) -> tuple[float, float]:
     """(bytes, seconds of a micro-batch) of kernels that are compiled for products of new shapes, in bfloat16."""
-    from bloomery.train.kernels import kept
-
     if not step.uneven or not step.weights:
         return 0.0, 0.0
     return min(step.uneven * micros * steps, kept()) * alone["kernel bytes"], step.uneven * alone["kernel seconds"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.seams import Clock, Rng, Source
 
@@ -49,17 +50,30 @@ class Begun:
         return lambda clock: before_step(self.fitted, clock, rng.child(clock.step))
 
 
+def sound_start(stage: Any) -> None:
+    """ValueError, one clause, for models or texts that the init does not read: the run would begin otherwise than its recipe says."""
+    if stage.start and catalog.attribute("init", stage.init, "draws"):
+        raise ValueError("start: this init draws all weights and reads no model; say `init: stack`, which takes them over, or leave it out")
+    if stage.texts and len(stage.texts) != len(stage.start):
+        raise ValueError(f"texts: name one for each model of start, or none; got {len(stage.texts)} for {len(stage.start)}")
+
+
 def begin(stage: Any, cfg: Config, job: Job) -> Begun:
-    """The model with its modules and the parts of the loss; BadInput for roles that the loss lacks or does not know."""
+    """The model with its adapter, modules and the parts of the loss; BadInput for roles that the loss lacks or does not know."""
     from torch import nn
 
-    from bloomery.nn.model import Transformer
     from bloomery.nn.saving import load
+    from bloomery.stages._teacher import role
 
     if stage.modules:
         from bloomery.nn.modules import buffers, fit
-    net = Transformer(stage.init.shape(cfg) if hasattr(stage.init, "shape") else cfg)
-    stage.init.apply(source(net, stage.data), sources(stage), None, job.rng.child("init"))
+    net = beginning(stage, cfg, job)
+    if stage.adapter is not None:
+        from bloomery.rewrite.adapters import attach
+
+        if not stage.start:
+            raise BadInput("adapter: it learns beside weights that were trained; name their model in start, with init: stack")
+        job.fact("adapted", attach(net, stage.adapter, job.rng.child("adapter"), also=stage.train_also))
     fitted = fit(net, stage.modules, job.rng.child("modules")) if stage.modules else []
     if fitted and stage.after is not None:
         net.load_state_dict(buffers(load(stage.after.folder)), strict=False)
@@ -69,7 +83,7 @@ def begin(stage: Any, cfg: Config, job: Job) -> Begun:
     parts = stage.loss.parts(net, job.rng.child("parts")) if hasattr(stage.loss, "parts") else {}
     if parts:
         net.add_module(PARTS, nn.ModuleDict(parts))
-    read = {name: load(one.folder).requires_grad_(False) for name, one in (stage.roles or {}).items()}
+    read = {name: role(name, one, stage, net.cfg.vocab, job) for name, one in (stage.roles or {}).items()}
     wanted = set(stage.loss.roles) - {"net", *parts}
     if odd := sorted(wanted ^ read.keys()):
         named = type(stage.loss).__name__
@@ -81,6 +95,15 @@ def begin(stage: Any, cfg: Config, job: Job) -> Begun:
 
     kept = saving(net, stage.saved, read.values())
     return Begun(net, fitted, {**parts, **read}, earlier, lambda: kept, rates)
+
+
+def beginning(stage: Any, cfg: Config, job: Job) -> Any:
+    """The weights that the init gives, before anything is put beside them or in their place."""
+    from bloomery.nn.model import Transformer
+
+    net = Transformer(stage.init.shape(cfg) if hasattr(stage.init, "shape") else cfg)
+    stage.init.apply(source(net, stage.data), sources(stage), None, job.rng.child("init"))
+    return net
 
 
 def same_model(cfg: Config, folder: Path) -> None:
@@ -95,7 +118,7 @@ def same_model(cfg: Config, folder: Path) -> None:
 
 def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, Any], Any]:
     """The model with its modules and parts, further models of the loss, and the optimizer, for a rehearsal: as `begin` makes them, without
-    the init, and with models that are not made yet taken to be like the trained one."""
+    the weights of the init, and with models that are not made yet taken to be like the trained one."""
     from torch import nn
 
     from bloomery.nn.model import Transformer
@@ -104,14 +127,19 @@ def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, A
     from bloomery.train.optimizer import Optimizer
 
     rng = Rng((0, "rehearsal"))
-    net = Transformer(cfg)
+    net = Transformer(stage.init.shape(cfg) if hasattr(stage.init, "shape") else cfg)
     if stage.modules:
         fit(net, stage.modules, rng)
+    rates = stage.init.rates(net) if hasattr(stage.init, "rates") else {}
+    if stage.adapter is not None:
+        from bloomery.rewrite.adapters import attach
+
+        attach(net, stage.adapter, rng, also=stage.train_also)
     parts = stage.loss.parts(net, rng) if hasattr(stage.loss, "parts") else {}
     if parts:
         net.add_module(PARTS, nn.ModuleDict(parts))
     read = {name: Transformer(shape_of(one, cfg)).requires_grad_(False) for name, one in (stage.roles or {}).items()}
-    return net, {**parts, **read}, Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest)
+    return net, {**parts, **read}, Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest, rates)
 
 
 def shape_of(model: Any, like: Config) -> Config:
@@ -136,8 +164,6 @@ def sources(stage: Any) -> list[Source]:
     from bloomery.data.tokenizer import Tokenizer
     from bloomery.nn.saving import load
 
-    if stage.texts and len(stage.texts) != len(stage.start):
-        raise BadInput(f"texts: name one for each model of start, or none; got {len(stage.texts)} for {len(stage.start)}")
     found = [Source(load(one.folder), Tokenizer.load(one.folder)) for one in stage.start]
     return [replace(one, docs=source(one.net, text).docs) for one, text in zip(found, stage.texts, strict=True)] if stage.texts else found
 
@@ -162,5 +188,5 @@ def keep(folder: Path, run: Any, steps: int) -> None:
 
     save_file(held(run), str(folder / TENSORS))
     state = {"layout": run.optimizer.layout(), "steps": run.steps_before + steps, "batching": run.feed.state}
-    state["by"] = repr(run.feed.batching)
+    state["by"] = run.feed.order()
     (folder / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")

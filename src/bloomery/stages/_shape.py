@@ -28,6 +28,25 @@ KNOBS = {
 APART = {"encoder_layers", "token_types"}  # they read what no row of text has
 FURTHER = [one.name for one in fields(Config) if one.name not in KNOBS | APART]
 
+NEEDED = {  # by a field that says nothing else without it
+    "rope_base": ("positions", "rotary"), "rope_scaling": ("positions", "rotary"), "rotary_share": ("positions", "rotary"),
+    "local_rope_base": ("windows", None), "relative_buckets": ("positions", "relative"), "relative_distance": ("positions", "relative"),
+    "norm_bias": ("norm", "layer"), "qk_norm_whole": ("qk_norm", None), "head_transform_bias": ("head_transform", None),
+    "top_normalised": ("experts", None), "dense_layers": ("experts", None),
+}  # fmt: skip
+
+
+def effective(cfg: Config, given: Mapping[str, Any]) -> Config:
+    """The same; ValueError, one clause, for a field that changes nothing here, because another one is not as it would have to be."""
+    usual = {one.name: one.default for one in fields(Config)}
+    for name in given:
+        other, wanted = NEEDED.get(name, ("vocab", None))
+        there = getattr(cfg, other)
+        if getattr(cfg, name) != usual[name] and not (there == wanted if wanted else there):
+            mend = f"{other} {wanted}" if wanted else other
+            raise ValueError(f"model.{name}: it changes nothing without {mend}; leave it out")
+    return cfg
+
 
 def further(given: Mapping[str, Any]) -> dict[str, Any]:
     """Those fields in their types; ValueError, one clause, for an unknown name, one that is a knob of its own, or a wrong value."""

@@ -94,7 +94,7 @@ def kept(stage: Any, job: Job, mode: dict[str, Any], flops: float, mesh: Any) ->
         "weights": Checkpoints(job.shared / WEIGHTS, keep=0, group=group) if stage.weights_every else None,
         "weights_every": stage.weights_every,
         "flops_per_token": flops,
-        "peak_flops": peak(job, mode),
+        "peak_flops": peak(job, mode) * mesh.size,
         "report_to": stage.report_to if mesh.first else (),
         "settings": settings(stage),
     }

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from typing import Any
 
 from bloomery.core.speeds import Speeds
+from bloomery.stages._load import Load
+from bloomery.stages._smallest import version
 
 LEAST, MOST, ENOUGH = 4, 12, 3.0  # steps after the first, and the seconds after which no more of them are begun
 UNEVEN = 16  # of them where products have new shapes from step to step, for each of which a kernel is made
 PATIENCE = 600.0  # seconds for the whole trial; whatever takes longer is left to the rehearsal
+ENDING = 5.0  # seconds in which a process that has closed its end of the pipe is gone
 SMALL = {"vocab": 64, "width": 16, "layers": 1, "heads": 1, "kv_heads": 1, "ffn": 16, "context": 16}
 SMALL_ROWS = 4
 MICROS = 2  # of a step, at most
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """What is tried; it travels to the other process, so `make` is a function of a module with its arguments."""
-
-    make: Callable[[], Any]  # model, roles and optimizer of the run
-    loss: Any
-    backward: Any
-    saved: Any
-    micros: int  # micro-batches of a step
-    rows: int  # of a micro-batch
-    context: int
-    compiled: bool
-    threads: int
-    precision: str
-    uneven: bool  # whether shapes of products depend on where a router sends tokens
+class Untried(Exception):
+    """Why a trial has come to nothing, in a few words; a forecast then goes by the rehearsal alone, and says so."""
 
 
 @dataclass(frozen=True)
@@ -48,34 +40,60 @@ class Tried:
     compiling: float  # seconds; 0 for an eager run
 
 
-def known(attempt: Attempt, calls: Any, speeds: Speeds, may: bool) -> Tried | None:
-    """The trial of a step that does these operations: as remembered, made now where it `may` be, else None."""
-    name = "trial " + sha256(repr(sorted(map(repr, (*calls.items(), replace(attempt, make=None))))).encode()).hexdigest()[:32]
-    if f"{name} micro" not in speeds.known and may and (found := tried(attempt)) is not None:
-        for key, value in asdict(found).items():
+def known(load: Load, step: Any, speeds: Speeds, may: bool) -> Tried | None:
+    """The trial of a run whose step was rehearsed as `step`: as remembered, made now where it `may` be, else None. Raises Untried."""
+    name = named(load, step)
+    if f"{name} micro" not in speeds.known and may:
+        for key, value in asdict(tried(load, bool(step.uneven))).items():
             speeds.of(f"{name} {key}", lambda value=value: value)
     kept = {one.name: speeds.known.get(f"{name} {one.name}") for one in fields(Tried)}
     return None if None in kept.values() else Tried(**kept)
 
 
-def tried(attempt: Attempt) -> Tried | None:
-    """None where the trial fails, is killed or takes too long: a forecast then goes by the rehearsal alone."""
+def named(load: Load, step: Any) -> str:
+    """All that a trial measures hangs on: the operations of passes and update with their shapes, and how they are driven."""
+    done = [sorted(map(repr, calls.items())) for calls in (step.micro, step.rest)]
+    how = (load.loss, load.backward, load.saved, load.micros, load.micro, load.context, load.compiled, load.threads, load.precision)
+    return "trial " + sha256(repr((done, how, bool(step.uneven), version())).encode()).hexdigest()[:32]
+
+
+def tried(load: Load, uneven: bool) -> Tried:
+    """Make the trial; `uneven`: whether shapes of products depend on where a router sends tokens. Raises Untried where it fails, is killed
+    or takes too long."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, attempt), daemon=True)
+    process = context.Process(target=_work, args=(theirs, load, uneven), daemon=True)
     try:
         process.start()
         theirs.close()
-        return Tried(**ours.recv()) if ours.poll(PATIENCE) else None
-    except (EOFError, OSError, AttributeError, TypeError):  # the last two: something of the attempt cannot travel
-        return None
+        told = ours.recv() if ours.poll(PATIENCE) else f"it was not done after {PATIENCE:.0f} s"
+    except EOFError:
+        process.join(ENDING)
+        told = ended_by(process.exitcode)
+    except Exception as wrong:  # something of the run cannot travel, or the system starts no process
+        told = f"its process cannot be started ({said(wrong)})"
     finally:
         if process.pid is not None:
             process.kill()
             process.join()
+    if isinstance(told, str):
+        raise Untried(told)
+    return Tried(**told)
 
 
-def _work(pipe: Any, attempt: Attempt) -> None:
+def ended_by(code: int | None) -> str:
+    """What became of a process that has told nothing."""
+    how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with code {code}"
+    return f"its process ended {how}"
+
+
+def said(wrong: BaseException) -> str:
+    """An error on one line."""
+    first = next(iter(str(wrong).strip().splitlines()), "")
+    return f"{type(wrong).__name__}: {first[:200]}" if first else type(wrong).__name__
+
+
+def _work(pipe: Any, load: Load, uneven: bool) -> None:
     """The other process."""
     import os
 
@@ -86,34 +104,37 @@ def _work(pipe: Any, attempt: Attempt) -> None:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1), os.dup2(quiet, 2)
     allocator.keep_memory()
-    torch.set_num_threads(attempt.threads)
-    pipe.send(asdict(measured(attempt)))
+    torch.set_num_threads(load.threads)
+    try:
+        pipe.send(asdict(measured(load, uneven)))
+    except Exception as wrong:
+        pipe.send(said(wrong))
 
 
-def measured(attempt: Attempt) -> Tried:
+def measured(load: Load, uneven: bool) -> Tried:
     """Run the steps in this process."""
     from bloomery.stages._smallest import highest
     from bloomery.train.audit import Audit
 
-    before = _warm(attempt)
-    net, roles, mover = attempt.make()
+    before = _warm(load)
+    net, roles, mover = load.make()
     watched = Audit(net, mover)
-    if getattr(attempt.backward, "streams", False):
+    if getattr(load.backward, "streams", False):
         mover.stream()
-    compiling = _compile(net, attempt, roles) if attempt.compiled else 0.0
-    step = _stepper(attempt, net, roles, mover)
+    compiling = _compile(net, load, roles) if load.compiled else 0.0
+    step = _stepper(load, net, roles, mover)
     net.train()
     step()  # first uses
-    times, least = [], UNEVEN if attempt.uneven else LEAST
+    times, least = [], UNEVEN if uneven else LEAST
     while len(times) < least or (sum(map(sum, times)) < ENOUGH and len(times) < MOST):
         times.append(step())
     del watched
     micro, rest = (statistics.median(one) for one in zip(*times[len(times) // 2 :], strict=True))
-    passes = (1 + len(times)) * min(MICROS, attempt.micros)
+    passes = (1 + len(times)) * min(MICROS, load.micros)
     return Tried(micro, rest, highest() - before, passes, compiling)
 
 
-def _stepper(attempt: Attempt, net: Any, roles: dict[str, Any], mover: Any) -> Callable[[], tuple[float, float]]:
+def _stepper(load: Load, net: Any, roles: dict[str, Any], mover: Any) -> Callable[[], tuple[float, float]]:
     """A function that does a step on new text, and gives the seconds of a micro-batch and of the rest; with one thread processor time
     counts, which other processes do not lengthen."""
     import torch
@@ -124,17 +145,18 @@ def _stepper(attempt: Attempt, net: Any, roles: dict[str, Any], mover: Any) -> C
     from bloomery.train.saved import saving
     from bloomery.train.shares import shares
 
-    clock = time.process_time if attempt.threads == 1 else time.perf_counter
-    draw, many, watch = torch.Generator().manual_seed(0), min(MICROS, attempt.micros), saving(net, attempt.saved, roles.values())
+    clock = time.process_time if load.threads == 1 else time.perf_counter
+    draw, many = torch.Generator().manual_seed(0), min(MICROS, load.micros)
+    watch = nullcontext() if load.saved is None else saving(net, load.saved, roles.values())  # as in a run: counting takes time
 
     def step() -> tuple[float, float]:
-        micros = [on(drawn(attempt.rows, attempt.context, net.cfg.vocab, draw), where(net)) for _ in range(many)]
+        micros = [on(drawn(load.micro, load.context, net.cfg.vocab, draw), where(net)) for _ in range(many)]
         began = clock()
         with watch:
-            value = shares(attempt.loss, {"net": net, **roles}, micros, Rng((0, "trial")))
-            attempt.backward.backward(net, micros, value, Rng((0, "trial")))
+            value = shares(load.loss, {"net": net, **roles}, micros, Rng((0, "trial")))
+            load.backward.backward(net, micros, value, Rng((0, "trial")))
         passed = clock()
-        ended(mover, attempt.backward)
+        ended(mover, load.backward)
         return (passed - began) / many, clock() - passed
 
     return step
@@ -153,18 +175,18 @@ def drawn(rows: int, context: int, vocab: int, draw: Any) -> Any:
     return batch
 
 
-def _compile(net: Any, attempt: Attempt, roles: dict[str, Any]) -> float:
+def _compile(net: Any, load: Load, roles: dict[str, Any]) -> float:
     from types import SimpleNamespace
 
     from bloomery.core.log import Log
     from bloomery.seams import Rng
     from bloomery.train.compiled import compile_blocks
 
-    feed: Any = SimpleNamespace(context=attempt.context, micro=attempt.rows, rng=Rng((0, "trial")))
-    return compile_blocks(net, feed, attempt.loss, Log(quiet=True), roles)
+    feed: Any = SimpleNamespace(context=load.context, micro=load.micro, rng=Rng((0, "trial")))
+    return compile_blocks(net, feed, load.loss, Log(quiet=True), roles)
 
 
-def _warm(attempt: Attempt) -> int:
+def _warm(load: Load) -> int:
     """Bytes that this process holds after a step of a tiny model: what any first step brings along is no part of this model's."""
     from bloomery.methods.backward.autograd import Autograd
     from bloomery.methods.loss.cross_entropy import CrossEntropy
@@ -177,7 +199,7 @@ def _warm(attempt: Attempt) -> int:
     from bloomery.train.optimizer import Optimizer
 
     net = Transformer(Config(**SMALL))
-    mover = Optimizer(net, AdamW(), Rng((0, "trial")), 0.0, precision.dtype(attempt.precision))
-    small = replace(attempt, loss=CrossEntropy(), backward=Autograd(), saved=None, micros=1, rows=SMALL_ROWS, context=SMALL["context"])
-    _stepper(small, net, {}, mover)()
+    mover = Optimizer(net, AdamW(), Rng((0, "trial")), 0.0, precision.dtype(load.precision))
+    own = {"loss": CrossEntropy(), "backward": Autograd(), "saved": None, "rows": SMALL_ROWS, "micro": SMALL_ROWS}
+    _stepper(replace(load, **own, context=SMALL["context"]), net, {}, mover)()
     return memory()

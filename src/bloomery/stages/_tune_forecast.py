@@ -8,9 +8,10 @@ from typing import Any
 from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
 from bloomery.seams import Rng
-from bloomery.stages._forecast import CONVERSATION_BYTES, Load
+from bloomery.stages._load import Load
 from bloomery.stages._training import device_of
 
+CONVERSATION_BYTES = 36  # in memory per token of a conversation: a place in a Python list, and the number
 BYTES_PER_TOKEN = 3.0  # of conversations, where they have not been laid out yet
 LONGEST = 2048  # a row's inputs at most, where no context is given
 

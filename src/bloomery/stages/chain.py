@@ -161,9 +161,9 @@ def kind_of(copy: Artifact) -> str:
         return "export gguf"
     if stage == "export":
         config = copy.path("config.json")
-        packed = config.is_file() and "quantization_config" in json.loads(config.read_text(encoding="utf-8"))
-        return "export compressed-tensors" if packed else "export huggingface"
-    return stage if stage in ("tune", "merge", "compress") else "copy"
+        told = json.loads(config.read_text(encoding="utf-8")).get("quantization_config") if config.is_file() else None
+        return f"export {told['quant_method']}" if told else "export huggingface"
+    return stage if stage in ("tune", "merge", "compress", "shrink") else "copy"
 
 
 def what(copy: Artifact, kind: str) -> str:
@@ -180,11 +180,13 @@ def called(of: Sequence[Artifact]) -> dict[str, str]:
 
 # ---- limits --------------------------------------------------------------------------------------------------------------
 
-# Figures in brackets were measured on a Llama of 3.4 million parameters, 4080 held-out tokens.
+# Figures in brackets were measured on a Llama of 3.4 million parameters, 4080 held-out tokens. "largest" is the difference of a logit, for
+# which limits are wide: it is that of the worst of all tokens, and grows with the logits.
 SAME = {"kl": 1e-6, "agreement": 0.999}  # the same numbers summed in another order; of two equally likely tokens either may win
+READ = {**SAME, "largest": 1e-3}  # and read back by another program
 ROUNDED = {"kl": 1e-3, "agreement": 0.99}  # weights in bfloat16, or a copy of which nothing is known
-HALF = {"kl": 1e-4, "agreement": 0.99}  # weights in fp16, and what enters their products too (1.6e-7, 0.9995)
-CODES = {"kl": 1e-3, "agreement": 0.98}  # codes as they were; llama.cpp rounds what enters their products to 8 bits (8e-5, 0.994)
+HALF = {"kl": 1e-4, "agreement": 0.99, "largest": 0.1}  # weights in fp16, and what enters their products too (1.6e-7, 0.9995)
+CODES = {"kl": 1e-3, "agreement": 0.98, "largest": 1.0}  # codes as they were; llama.cpp rounds what enters to 8 bits (8e-5, 0.994)
 NOISE = 25.0  # nats x 4^bits: each bit less doubles the error of a weight; 0.1 nats at 4 bits (0.0042 by rounding in groups of 32)
 
 
@@ -197,20 +199,22 @@ def limits_of(kind: str, copy: Artifact, source: Artifact) -> tuple[dict[str, fl
     knobs, facts = copy.card.get("knobs") or {}, copy.facts
     if kind == "tune":
         return always, "training is meant to change the model: no limit but on token ids"
+    if kind == "shrink":
+        return always, "chosen by a search for its size and its nats: no limit but on token ids"
     if kind == "merge":
         return always | SAME, ""
     if kind == "serve":
-        return always | SAME | {"largest": 1e-3}, ""
+        return always | READ, ""
     if kind == "compress":
         return always | {"kl": noise(copy)}, ""
-    if kind in ("export huggingface", "export compressed-tensors"):
-        return always | (ROUNDED if knobs.get("dtype") == "bfloat16" else SAME), ""
-    if kind == "export gguf" and facts.get("type") in ("Q8_0", "Q4_0"):
+    if kind.startswith("export ") and kind != "export gguf":
+        return always | {"bfloat16": ROUNDED, "float16": HALF}.get(str(knobs.get("dtype")), READ), ""
+    if kind == "export gguf" and facts.get("type") in ("Q8_0", "Q4_0", "Q4_K"):
         if str(facts.get("codes", "")).startswith("lossless"):
             return always | CODES, "codes kept; llama.cpp rounds activations to 8 bits"
         return always | {"kl": CODES["kl"] + NOISE * 4.0 ** -int(facts["type"][1])}, str(facts.get("codes", ""))
     if kind == "export gguf":
-        return always | (SAME if facts.get("type") == "F32" else HALF), ""
+        return always | (READ if facts.get("type") == "F32" else HALF), ""
     return always | ROUNDED, ""
 
 
@@ -239,7 +243,7 @@ def held(row: Mapping[str, Any]) -> Iterator[tuple[str, float, float, str]]:
     if "agreement" in limits:
         yield "share of tokens with another likeliest one", 1 - row["agreement"], round(1 - limits["agreement"], 9), of
     if "largest" in limits:
-        yield "largest difference of a log-probability", row["largest"], limits["largest"], of
+        yield f"largest difference of a {'log-probability' if row['kind'] == 'serve' else 'logit'}", row["largest"], limits["largest"], of
 
 
 def row_of(hop: Hop, found: Compared, names: Mapping[str, str]) -> dict[str, Any]:

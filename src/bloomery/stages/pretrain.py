@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine
 from bloomery.nn.config import Config
-from bloomery.seams import Backward, Batching, Clock, Init, Loss, Module, Optim, Parallel, Rng, Saved, Schedule, View
-from bloomery.stages import _mesh, _training
-from bloomery.stages._shape import further
-from bloomery.train.record import check_audit, hash_weights, lossy, typical_speed
+from bloomery.seams import Adapter, Backward, Batching, Clock, Init, Loss, Module, Optim, Parallel, Planner, Rng, Saved, Schedule, View
+from bloomery.stages import _adapted, _mesh, _pretrain_write, _teacher, _training
+from bloomery.stages._pretrain_begin import begin, keep, rehearsed, sound_start
+from bloomery.stages._shape import effective, further
+from bloomery.train.record import check_audit, hash_weights, lossy
 
 if TYPE_CHECKING:
     from bloomery.core.store import Artifact
@@ -58,6 +58,9 @@ class Pretrain:
     init: Init = "scaled_normal"  # weights before the first step
     modules: tuple[Module, ...] = ()  # what takes the place of the model's own parts
     saved: Saved | None = None  # what the backward pass keeps of activations; none: everything, as it is
+    adapter: Adapter | None = None  # what is trained beside frozen weights and folded in at the end: perp or l4q; none: every weight
+    train_also: tuple[str, ...] = ()  # trained whole beside an adapter: embed, head, norms, biases
+    keep_zeros: bool = False  # weights of the blocks' matrices that are zero stay so: for models that were pruned
     causal: bool = True  # each token sees those before it; false: all of its piece
     start: tuple[Annotated[Artifact, "model"], ...] = ()  # models that the init reads
     texts: tuple[Annotated[Artifact, "tokens"], ...] = ()  # the text of each of them, for an init that reads it
@@ -77,14 +80,15 @@ class Pretrain:
     spikes: Literal["off", "stop", "dump", "skip", "back"] = "dump"  # a loss that leaps: ids of its documents are written; skip: no update
     spike_window: int = 64  # losses of which the median and the spread set the limit, see train/spikes.py
     spike_sigmas: float = 8.0  # robust standard deviations above the median at which a loss leaps
-    mesh: dict[str, int] | Literal["auto"] = "auto"  # processes along data, shard, context, tensor; auto: all have copies and other rows
+    mesh: dict[str, int] | Literal["auto"] = "auto"  # processes along data, shard, pipeline...; auto: as the planner chooses
+    planner: Planner = "ranked"  # what chooses the mesh, where it is auto
     parallel: tuple[Parallel, ...] = ()  # how the axes are laid out, where not as usual: [{zero: {stage: 2}}]
     stall_seconds: float = 1800.0  # where no step ends for so long, all stacks are printed and the process ends; 0 = never
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # trackers that get the figures of every step
     makes: ClassVar[str] = "model"
     needs: ClassVar[tuple] = ("torch",)
     together: ClassVar[bool] = True  # all processes of a launch make it
-    apart: ClassVar[tuple] = ("mesh", "parallel")  # these change the last digits alone, and a run may go on with others
+    apart: ClassVar[tuple] = ("mesh", "planner", "parallel")  # these change the last digits alone, and a run may go on with others
 
     def __post_init__(self) -> None:
         for name in ("tokens", "batch", "evaluate_tokens"):
@@ -98,7 +102,13 @@ class Pretrain:
             raise ValueError("expert_ffn and shared_ffn go with experts, of which there are none")
         if catalog.attribute("init", self.init, "elementwise") and catalog.attribute("optim", self.optimizer, "scope") == "matrix":
             raise ValueError("the rates of this init are for optimizers of single numbers, such as adamw, and not for this one of matrices")
+        sound_start(self)
         _training.sound(self)
+        _adapted.sound(self)
+        if not _adapted.whole(self) or (self.adapter is not None and self.modules):
+            raise ValueError("adapter: here it is folded into a plain model at the end, which perp and l4q are; tune stores others")
+        if self.adapter is not None and self.keep_state:
+            raise ValueError("keep_state: what is trained beside an adapter cannot be gone on with once it is folded in; leave it out")
         self.config(1)
 
     def config(self, vocab: int) -> Config:
@@ -108,7 +118,8 @@ class Pretrain:
             ffn = self.expert_ffn or max(1, self.ffn // max(1, self.top))
             mixed = {"experts": self.experts, "top": self.top, "shared_ffn": self.shared_ffn, "architecture": "mixtral"}
         mixed |= further(self.model or {})
-        return Config(vocab, self.width, self.layers, self.heads, kv_heads, ffn, self.context, causal=self.causal, **mixed)
+        made = Config(vocab, self.width, self.layers, self.heads, kv_heads, ffn, self.context, causal=self.causal, **mixed)
+        return effective(made, self.model or {})
 
     @property
     def rows(self) -> int:
@@ -158,8 +169,7 @@ class Pretrain:
 
     def load(self, cfg: Config, inputs: dict[str, Forecast]) -> Any:
         """What is rehearsed of this run."""
-        from bloomery.stages._forecast import Load
-        from bloomery.stages._pretrain_begin import rehearsed
+        from bloomery.stages._load import Load
         from bloomery.train.batches import micro_rows
 
         mode, steps = self.mode(), -(-self.tokens // (self.rows * self.context))
@@ -192,7 +202,6 @@ class Pretrain:
 
         from bloomery.data.tokenizer import Tokenizer
         from bloomery.nn.modules import buffers
-        from bloomery.stages._pretrain_begin import begin, keep
         from bloomery.train import allocator, compiled, float8, heldout, loop
         from bloomery.train.deterministic import deterministic
 
@@ -215,6 +224,7 @@ class Pretrain:
         if outcome.resumed:
             job.log.event("resumed")
         job.fact("compiled", mode["compile"])
+        _teacher.told(begun.roles, job)
         job.fact("optimizer_state_bytes", mover.state_bytes())
         job.fact("heldout_sample_bits_per_byte", None)  # stays so where nothing is held out
         kind, rows = self.checked(job)
@@ -222,7 +232,7 @@ class Pretrain:
         weights = {**mover.weights(), **buffers(begun.net)}
         if not mesh.first:
             return
-        self.write(begun.cfg, {name: t.cpu() for name, t in weights.items()}, outcome, job)
+        _pretrain_write.write(self, begun.cfg, {name: t.cpu() for name, t in weights.items()}, outcome, job)
         if self.saved is not None:
             job.fact("saved_bytes", begun.watch().peak_bytes)
             job.fact("saved_bytes_without", begun.watch().plain_bytes)
@@ -316,40 +326,6 @@ class Pretrain:
         kind, feed = self.scored_feed(job)
         return kind, sample(feed, min(CHECKED_TOKENS, self.evaluate_tokens))
 
-    def write(self, cfg: Config, weights: dict, outcome: Any, job: Job) -> None:
-        """The model in float32, its tokenizer, its curve, and what is known of the run."""
-        import torch
-
-        from bloomery.data.tokenizer import Tokenizer
-        from bloomery.nn.hf import TOKENIZER_FILES
-        from bloomery.nn.saving import assemble, save
-        from bloomery.stages._pretrain_begin import PARTS
-
-        weights = {name: weight for name, weight in weights.items() if not name.startswith(f"{PARTS}.")}
-        save(assemble(cfg, weights, torch.float32, job.out), job.out)
-        Tokenizer.load(self.data.folder).save(job.out)  # a folder from outside may lack the second of the two files
-        for name in TOKENIZER_FILES:
-            if self.data.path(name).exists():
-                shutil.copy(self.data.path(name), job.out / name)
-        _training.leave(job)
-        job.fact("parameters", sum(weight.numel() for weight in weights.values() if weight.is_floating_point()))
-        job.fact("tokens", outcome.clock.tokens)
-        job.fact("steps", outcome.clock.step)
-        job.fact("flops", outcome.clock.tokens * cfg.flops_per_token(self.context))
-        job.fact("final_loss", outcome.loss)
-        seen = outcome.clock.seen
-        job.fact("heldout_bits_per_byte", seen.get("heldout_bpb"))
-        for name in ("heldout_nats", "heldout_loss"):
-            if name in seen:
-                job.fact(name, seen[name])
-        job.fact("heldout_nats_by_domain", {name.partition("/")[2]: value for name, value in seen.items() if "/" in name})
-        job.fact("loss_numbers", outcome.numbers)
-        job.fact("training_seconds", outcome.seconds)
-        job.fact("tokens_per_second", typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds)
-        job.fact("weights_sha256", hash_weights(weights))
-        job.fact("audit", outcome.audit)
-        job.fact("spikes", outcome.spikes)
-
     def preview(self, rng: Rng, most: int) -> Iterator[list[tuple[str, int, float]]]:
         """The first rows of step 1 as (text of the token, id, weight); BadInput for what must never be trained on silently."""
         from bloomery.data.tokenizer import Tokenizer
@@ -395,6 +371,8 @@ class Pretrain:
         drift = abs(again / before - 1)
         job.check(f"{what} bits per byte, read back against trained", drift, 0.02, note=f"{again:.4f} against {before:.4f}{note}")
         check_audit(facts["audit"], job)
+        if self.start or self.after is not None:
+            _adapted.check_zeros(self, (self.after or self.start[0]).folder, made, job)
         check_experts(net, rows, job)
         lost = lossy(made / "tokenizer.json", self.scored_feed(job)[1].shards)
         job.check(f"{what} texts that change in decode(encode(x))", lost, 0)

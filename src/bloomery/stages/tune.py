@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine
-from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Parallel, Rng, Schedule, View, Vocab
-from bloomery.stages import _mesh, _training
+from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Parallel, Planner, Rng, Schedule, View, Vocab
+from bloomery.stages import _adapted, _mesh, _training
 from bloomery.stages._tune_forecast import LONGEST, answering
 from bloomery.stages._tune_measures import compare, copy_words, mean_nats, nats
 from bloomery.train.record import check_audit, hash_weights, typical_speed
@@ -28,7 +28,6 @@ DRIFT = {
     "bfloat16": 0.02,
     "float8": 0.05,
 }  # share by which held-out nats may differ from those of the weights in working precision
-ALSO = ("embed", "head", "norms")  # what may be trained whole beside an adapter
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Tune:
     model: Annotated[Artifact, "model"]  # what is tuned: a step, or a folder such as a Hugging Face one
     data: Annotated[Artifact, "chats"]  # conversations: a step, or a file or folder of messages, ShareGPT, Alpaca or prompt/completion
     adapter: Adapter | None = None  # small trained parts beside frozen weights; none: every weight is trained
-    train_also: tuple[str, ...] = ()  # trained whole beside an adapter: embed, head, norms
+    train_also: tuple[str, ...] = ()  # trained whole beside an adapter: embed, head, norms; biases, where the adapter is folded in
+    keep_zeros: bool = False  # weights of the blocks' matrices that are zero stay so: for models that were pruned
     template: str = ""  # chat template: a .jinja file; empty = the model's own, or a plain one where it has none
     context: int = 0  # inputs of a row; 0 = as many as the longest conversation needs and the model can read
     long: Literal["drop", "cut"] = "drop"  # what becomes of a conversation longer than the context
@@ -68,14 +68,16 @@ class Tune:
     spikes: Literal["off", "stop", "dump", "skip", "back"] = "dump"  # a loss that leaps: ids of its documents are written; skip: no update
     spike_window: int = 64  # losses of which the median and the spread set the limit, see train/spikes.py
     spike_sigmas: float = 8.0  # robust standard deviations above the median at which a loss leaps
-    mesh: dict[str, int] | Literal["auto"] = "auto"  # processes along data, shard, context, tensor; auto: all have copies and other rows
+    mesh: dict[str, int] | Literal["auto"] = "auto"  # processes along data, shard, pipeline...; auto: as the planner chooses
+    planner: Planner = "ranked"  # what chooses the mesh, where it is auto
     parallel: tuple[Parallel, ...] = ()  # how the axes are laid out, where not as usual: [{zero: {stage: 2}}]
     stall_seconds: float = 1800.0  # where no step ends for so long, all stacks are printed and the process ends; 0 = never
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # trackers that get the figures of every step
     makes: ClassVar[str] = "model"
+    adapter_instead: ClassVar[str] = "lora"  # what is named where memory does not hold the training of all weights
     needs: ClassVar[tuple] = ("torch",)
     together: ClassVar[bool] = True  # all processes of a launch make it
-    apart: ClassVar[tuple] = ("mesh", "parallel")  # these change the last digits alone, and a run may go on with others
+    apart: ClassVar[tuple] = ("mesh", "planner", "parallel")  # these change the last digits alone, and a run may go on with others
 
     def __post_init__(self) -> None:
         if self.epochs <= 0 or self.rate <= 0 or self.decay < 0:
@@ -85,10 +87,7 @@ class Tune:
         if self.context < 0:
             raise ValueError(f"context must not be negative, got {self.context}")
         _training.sound(self)
-        if odd := [name for name in self.train_also if name not in ALSO]:
-            raise ValueError(f"train_also may name {', '.join(ALSO)}, not {odd[0]}")
-        if self.train_also and self.adapter is None:
-            raise ValueError("train_also is for adapters; without one every weight is trained")
+        _adapted.sound(self)
 
     def probe(self) -> dict:
         """The template's content, where it is a file."""
@@ -118,7 +117,7 @@ class Tune:
         load = _tune_forecast.load(self, cfg, size)
         found = _forecast.needs(load, machine)
         parameters = float(model.get("parameters") or (model["bytes"] / 4 if "bytes" in model and self.model is None else cfg.parameters()))
-        disk = (4 * parameters if self.adapter is None else found.checkpoint / 3) + size + 1e6
+        disk = (4 * parameters if _adapted.whole(self) else found.checkpoint / 3) + size + 1e6
         facts = {"parameters": parameters, "tokens": load.steps * load.rows * load.context, "steps": load.steps, "config": asdict(cfg)}
         facts |= {"work_disk": (self.checkpoints_kept + 1) * (found.checkpoint + 4096), **found.facts()}
         return Forecast(sum(found.seconds.values()), sum(found.memory.values()), disk, facts)
@@ -222,7 +221,7 @@ class Tune:
         if self.adapter is not None:
             names = attach(model.net, self.adapter, job.rng.child("adapter"), also=self.train_also)
             job.fact("adapted", names)
-        alone = outline(model.net) if mesh.cuts else model.net
+        alone = outline(model.net) if mesh.divides else model.net
         return _mesh.mover(model.net, self, mesh, job), alone
 
     def write(self, net: Any, weights: dict, outcome: Any, laid: Conversations, job: Job) -> None:
@@ -230,12 +229,18 @@ class Tune:
         import torch
 
         from bloomery.data.chat.read import write_chats
+        from bloomery.infer.model import load
         from bloomery.nn import peft
         from bloomery.nn.empty import filled
-        from bloomery.nn.saving import assemble, save
+        from bloomery.nn.saving import assemble, plain, save
 
+        trained, held = sum(weight.numel() for weight in weights.values()), weights
         if self.adapter is None:
             save(assemble(net.cfg, {**weights}, torch.float32, job.out), job.out)
+        elif _adapted.whole(self):
+            folded = _adapted.merged(load(self.model.folder).net, self, weights, job.rng.child("adapter"))
+            save(folded, job.out)
+            held = plain(folded)
         else:
             peft.save(filled(net, weights), job.out, str(self.model.folder.resolve()))
         copy_words(self.model.folder, job.out, laid.template)
@@ -244,7 +249,7 @@ class Tune:
         _training.leave(job)
         facts = {
             "parameters": net.cfg.parameters(),
-            "trained_parameters": sum(weight.numel() for weight in weights.values()),
+            "trained_parameters": trained,
             "adapter": None if self.adapter is None else repr(self.adapter),
             "tokens": outcome.clock.tokens,
             "steps": outcome.clock.step,
@@ -253,7 +258,7 @@ class Tune:
             "tokens_per_second": typical_speed(job.out / "curve.jsonl") or outcome.clock.tokens / outcome.seconds,
             "heldout_nats": outcome.clock.seen.get("heldout_nats"),
             "heldout_bits_per_byte": outcome.clock.seen.get("heldout_bpb"),
-            "weights_sha256": hash_weights(weights),
+            "weights_sha256": hash_weights(held),
             "audit": outcome.audit,
             "spikes": outcome.spikes,
             **laid.facts,
@@ -352,7 +357,7 @@ class Tune:
         facts = job.facts or json.loads((made / "card.json").read_text(encoding="utf-8"))["facts"]
         model = load(made)  # its own template laid the conversations out, whatever has become of a file that was named
         state = dict(model.net.named_parameters())
-        if self.adapter is None:
+        if _adapted.whole(self):
             from bloomery.nn.saving import plain
 
             state = plain(model.net)
@@ -360,6 +365,7 @@ class Tune:
             state = {name: p for name, p in state.items() if p.requires_grad}
         job.check("weights read back that differ from the trained ones", int(hash_weights(state) != facts["weights_sha256"]), 0)
         check_audit(facts["audit"], job)
+        _adapted.check_zeros(self, self.model.folder, made, job)
         laid = self.laid(model, job.work / "checked", job.rng, template="")
         for part in ("train", "heldout"):
             wrong, seen = laid.misspelt(model.tokenizer, part)

@@ -26,28 +26,34 @@ class Audit:
         if done is None:
             self.before = {name: p.clone() for name, p in optimizer.masters().items()}
             self.frozen = {name: (p, p.clone()) for name, p in optimizer.frozen().items()}
-            self.silent = {one.name for one in optimizer.claims}
+            self.silent = {one.name for one in optimizer.every}
             mixtures = [(name, unit) for name, unit in net.named_modules() if isinstance(unit, Mixture)]
             self.idle = {f"{name}.experts.{key}" for name, unit in mixtures for key, _ in unit.experts.named_parameters()}
 
     def gradients(self, grads: list[torch.Tensor]) -> None:
         """Look at the gradients of a step, in the order of the optimizer's claims."""
         if self.verdict is None and self.silent:
-            pairs = [(one.name, g) for one, g in zip(self.optimizer.claims, grads, strict=True) if one.name in self.silent]
-            heard = self.mesh.any([bool(local(g).any()) for _, g in pairs])
-            self.silent -= {name for (name, _), found in zip(pairs, heard, strict=True) if found}
+            here = {one.name: g for one, g in zip(self.optimizer.claims, grads, strict=True)}
+            self.silent -= self._any({name: bool(local(here[name]).any()) for name in self.silent if name in here}, sorted(self.silent))
+
+    def _any(self, here: dict[str, bool], names: list[str]) -> set[str]:
+        """Those of the names for which it is so on any rank; a rank does not know of parameters that lie elsewhere."""
+        found = self.mesh.any([here.get(name, False) for name in names])
+        return {name for name, so in zip(names, found, strict=True) if so}
 
     def after_step(self, last: bool = False) -> None:
         """Once enough steps are done, or the last one is: {"trained", "silent", "unmoved", "moved"} of parameter names and counts."""
         if self.verdict is not None:
             return
         self.steps += 1
-        if (self.steps < STEPS or self.silent & self.idle) and not last:  # an expert waits for the first token that chooses it
+        if self.steps < STEPS and not last:
             return
-        now = self.optimizer.masters()
-        changed = self.mesh.any([not torch.equal(p, now[name]) for name, p in self.before.items()])
-        other = self.mesh.any([not torch.equal(p, old) for p, old in self.frozen.values()])
-        unmoved = [name for name, found in zip(self.before, changed, strict=True) if not found]
-        moved = [name for name, found in zip(self.frozen, other, strict=True) if found]
-        self.verdict = {"trained": len(self.optimizer.claims), "silent": sorted(self.silent), "unmoved": unmoved, "moved": moved}
+        if self.mesh.any([bool(self.silent & self.idle)])[0] and not last:  # an expert waits for the first token that chooses it
+            return
+        now, names = self.optimizer.masters(), [one.name for one in self.optimizer.every]
+        changed = self._any({name: not torch.equal(p, now[name]) for name, p in self.before.items()}, names)
+        other = self._any({name: not torch.equal(p, old) for name, (p, old) in self.frozen.items()}, list(self.frozen))
+        unmoved = [name for name in names if name not in changed]
+        moved = [name for name in self.frozen if name in other]
+        self.verdict = {"trained": len(self.optimizer.every), "silent": sorted(self.silent), "unmoved": unmoved, "moved": moved}
         del self.before, self.frozen

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,12 @@ class Feed:
     def lengths(self) -> np.ndarray:
         """Inputs of each document."""
         return self.pool.lengths
+
+    def order(self) -> str:
+        """The order that a place in the text belongs to: documents in rows of a length, by a batching and a stream of randomness."""
+        pool, told = self.pool, sha256(np.ascontiguousarray(self.pool.lengths, np.int64).tobytes())
+        told.update(b"" if pool.domain is None else np.ascontiguousarray(pool.domain, np.int64).tobytes())
+        return f"{self.batching!r} of {told.hexdigest()[:32]} in rows of {pool.row} by {self.rng.key!r}"
 
     def next(self, clock: Clock) -> list[Batch]:
         """The micro-batches of the step that begins at `clock`: of this rank's rows, as many as every other rank's."""

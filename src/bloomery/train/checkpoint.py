@@ -41,6 +41,7 @@ class Checkpoints:
         self.thread: ThreadPoolExecutor | None = None
         self.writing: tuple[int, Future] | None = None
         self.done: list[int] = []
+        self.damaged: list[Path] = []  # what `newest` has passed over; the next checkpoint takes their place
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: dict[str, Any]) -> None:
         """Write one checkpoint; it exists when this returns, whatever happens after. It goes before an existing one of this step."""
@@ -88,9 +89,11 @@ class Checkpoints:
                 continue
             try:
                 state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-                if state.pop("sha256") != hash_of(folder):
-                    continue
-            except (OSError, ValueError, KeyError):
+                whole = state.pop("sha256") == hash_of(folder)
+            except (OSError, ValueError, KeyError, AttributeError):
+                whole = False
+            if not whole:
+                self.damaged += [folder] if folder not in self.damaged else []
                 continue
             if sound is not None:
                 sound(state)
@@ -103,7 +106,7 @@ class Checkpoints:
         if self.first:
             for folder in self._folders():
                 if number(folder) > step:
-                    shutil.rmtree(folder)
+                    remove([folder])
 
     def has(self, step: int) -> bool:
         """Whether there is a complete one of this step."""
@@ -139,7 +142,8 @@ class Checkpoints:
         os.rename(torn, self._name(step))
         to_disk(self.folder)
         folders = self._folders()
-        kept = folders[: self.keep or None] + [one for one in folders if self._anchor(one)][:1]
+        sound = [one for one in folders if one not in self.damaged]
+        kept = sound[: self.keep or None] + [one for one in sound if self._anchor(one)][:1]
         remove(one for one in folders if one not in kept)
 
     def _name(self, step: int) -> Path:

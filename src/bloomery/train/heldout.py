@@ -114,6 +114,8 @@ def _nats(net: nn.Module, batches: Sequence[Batch], compiled: bool, mesh: Mesh) 
     with measuring(net), torch.set_grad_enabled(compiled):
         for batch in (on(one, where(net)) for one in dealt(batches, *mesh.turn)):
             hidden_BTD = net(batch.inputs, batch.positions, batch.documents).detach()
+            if not mesh.ends:
+                continue
             hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
             nats += float(head_cross_entropy(net, hidden_ND, batch.targets.reshape(-1), batch.weights.reshape(-1)).detach())
     return mesh.sums({"nats": nats})["nats"]

@@ -52,10 +52,7 @@ def train(run: Training) -> Outcome:
                 at = go_back(run, at, curve)
                 bar.back(at.clock.tokens)
                 continue
-            if act == "skip":
-                run.optimizer.spend()
-            else:
-                run.optimizer.step(rate, run.steps_before + at.clock.step + 1)
+            update(run, at.clock, rate, act)
             step = tally(run, micros)
             tokens = int(step["read"] if run.reads else step["trained"])
             at.clock = replace(at.clock, step=at.clock.step + 1, tokens=at.clock.tokens + tokens)
@@ -72,7 +69,7 @@ def train(run: Training) -> Outcome:
             told(row)
             bar.advance(tokens, note(row))
             keep_weights(run, at.clock)
-            stopping, due = run.mesh.any([run.stopping(), is_time(run, at.clock, saved)])
+            stopping, due = asked(run, at.clock, saved)
             if stopping or at.clock.tokens >= run.total or due:
                 save(run, at, curve)
                 saved = time.monotonic()
@@ -83,6 +80,24 @@ def train(run: Training) -> Outcome:
     return Outcome(at.clock, at.loss, at.seconds, at.audit.verdict, at.resumed, at.numbers, run.guard.count)
 
 
+def update(run: Training, clock: Clock, rate: float, act: str) -> None:
+    """The optimizer's step, unless the guard leaves it out, and what methods of the mesh do after one."""
+    if act == "skip":
+        run.optimizer.spend()
+    else:
+        run.optimizer.step(rate, run.steps_before + clock.step + 1)
+    run.mesh.after(run.optimizer, clock.step + 1, last=clock.tokens + run.batch >= run.total)
+
+
+def asked(run: Training, clock: Clock, saved: float) -> tuple[bool, bool]:
+    """Whether any rank wants to stop, and whether a checkpoint is due, once copies are the same. A rank that is slow is named."""
+    stopping, due = run.mesh.any([run.stopping(), is_time(run, clock, saved)], lap=True)
+    if slow := run.mesh.straggler(clock.step):
+        run.log.say(slow)
+    settled = run.mesh.settled(clock.step)
+    return stopping and settled, due and settled
+
+
 def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) -> dict[str, float]:
     """Leave the gradients of the whole step with the optimizer: sums over all micro-batches of all ranks, each over its denominator."""
     rng = run.rng.child("step", run.steps_before + clock.step)
@@ -90,12 +105,12 @@ def gradients(run: Training, clock: Clock, micros: list[Batch], audit: Audit) ->
     with run.mesh.divided():
         value = shares(run.loss, {"net": run.net, **run.roles}, micros, rng, run.mesh, whole)
         with run.watch():
-            numbers = run.backward.backward(run.net, micros, value, rng.child("backward"))
+            numbers = run.mesh.passes(run.backward, run.net, micros, value, rng.child("backward"))
     numbers = run.mesh.sums(numbers)
     grads = run.optimizer.collect()
     audit.gradients(grads)
     if hasattr(run.backward, "transform"):
-        numbers = {**numbers, **run.backward.transform(grads)}
+        numbers = {**numbers, **run.backward.transform(grads, run.optimizer.norm() if run.mesh.divides else None)}
     if "grad_norm" not in numbers:
         numbers = {**numbers, "grad_norm": run.optimizer.norm()}
     bad = next((name for name, number in numbers.items() if not math.isfinite(number)), None)
@@ -133,6 +148,13 @@ def measured(run: Training, at: Standing) -> dict[str, float]:
     held = {name: value for name, value in found.items() if name.startswith("heldout")}
     at.clock = replace(at.clock, seen={**at.clock.seen, **held})
     return found
+
+
+def counted(run: Training) -> None:
+    """What units of the model have counted of this rank's tokens becomes the count of all ranks, before it is saved or used."""
+    for unit in run.net.modules() if run.mesh.many else ():
+        for name in getattr(unit, "counts", ()):
+            run.mesh.add({name: unit.get_buffer(name)})
 
 
 def is_time(run: Training, clock: Clock, saved: float) -> bool:

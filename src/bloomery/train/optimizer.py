@@ -49,6 +49,7 @@ class Optimizer:
         self.net, self.mesh = net, mesh
         named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
         self.claims = claim(named, method.scope == "matrix", rates)
+        self.every = every(mesh, self.claims)
         if self.rest is None and not all(one.whole for one in self.claims):
             raise ValueError(f"{type(method).__name__} moves matrices only; name a second optimizer for the other parameters")
         by_name = dict(named)
@@ -70,7 +71,18 @@ class Optimizer:
             if not p.requires_grad:
                 p.data = p.data.to(dtype)
         self.states = self._fresh()
+        self.zeros: Tensor | None = None  # numbers that stay 0
+        self.extra: dict[str, Tensor] = {}  # what a method of the mesh keeps of all parameters, laid out as the masters are
         self.spend()
+
+    def keep_zeros(self) -> int:
+        """Matrices of the blocks keep the zeros that they now hold, of which the number is returned: gradients are 0 there, and what a
+        method writes there is taken back."""
+        self.zeros = torch.zeros_like(self.master, dtype=torch.bool)
+        for one in self.claims:
+            if len(one.shape) == 2 and "blocks." in one.name:
+                torch.eq(self._view(self.master, one), 0, out=self._view(self.zeros, one))
+        return int(self.zeros.sum())
 
     def _view(self, flat: Tensor, one: Claim) -> Tensor:
         return flat[one.start : one.stop].view(one.shape)
@@ -95,12 +107,16 @@ class Optimizer:
             if one.name in self.spent:
                 g.zero_()
         self.spent.clear()
-        self.mesh.add(self.grad)
+        own = self.own_gradients()
+        self.mesh.add(own, self.grad)
+        self.mesh.join(own)
+        if self.zeros is not None:
+            self.grad.masked_fill_(self.zeros, 0)
         return grads
 
     def norm(self) -> float:
-        """Of all gradients of the step together."""
-        return float(torch.linalg.vector_norm(self.grad, dtype=torch.float64))
+        """Of all gradients of the step together, on all ranks."""
+        return self.mesh.norm(self.own_gradients())
 
     def spend(self) -> None:
         """The gradients have done their work: those that arrive next replace them."""
@@ -124,16 +140,23 @@ class Optimizer:
         rng = self.rng.child("step", t)
         for one in self.claims:
             if one.whole:
-                g, p = (self._view(flat, one) for flat in (self.grad, self.master))
-                decayed, factor = p[: len(p) * one.decayed], self._factor(one.start, one.stop)
+                p = self._view(self.master, one)
+                g, decayed, factor = self._view(self.grad, one).to(p.device), p[: len(p) * one.decayed], self._factor(one.start, one.stop)
                 self._move(self.method, g, p, decayed, self.states[one.name], rate, t, rng.child(one.name), factor)
                 self._round(one.start, one.stop)
         for start, stop, state in self._chunks():
-            g, p = self.grad[start:stop], self.master[start:stop]
-            decayed = p[: max(0, self.decayed - start)]
-            self._move(self.rest, g, p, decayed, state, rate, t, rng.child(start), self._factor(start, stop))
-            self._round(start, stop)
+            self._advance(start, stop, state, rate, t, rng)
+        if self.zeros is not None:
+            self.master.masked_fill_(self.zeros, 0)
+            self._round(0, len(self.master))
         self.spend()
+
+    def _advance(self, start: int, stop: int, state: dict[str, Tensor], rate: float, t: int, rng: Rng) -> None:
+        """A piece of the element-wise part."""
+        p = self.master[start:stop]
+        g, decayed = self.grad[start:stop].to(p.device), p[: max(0, self.decayed - start)]
+        self._move(self.rest, g, p, decayed, state, rate, t, rng.child(start), self._factor(start, stop))
+        self._round(start, stop)
 
     def _factor(self, start: int, stop: int) -> Tensor | None:
         return None if self.factors is None else self.factors[start:stop]
@@ -158,6 +181,10 @@ class Optimizer:
         """The working weights of masters that have just moved, while these are in the cache."""
         if self.work is not self.master:
             self.work[start:stop].copy_(self.master[start:stop])
+
+    def spread(self) -> None:
+        """Masters that somebody else has moved become the working weights."""
+        self._round(0, len(self.master))
 
     def _chunks(self) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
         """Pieces of the element-wise part with their state: small where the state is one number per parameter.
@@ -189,17 +216,22 @@ class Optimizer:
         return {name: p.detach() for name, p in self.net.named_parameters() if not p.requires_grad}
 
     def weights(self) -> dict[str, Tensor]:
-        """The whole float32 masters by parameter name."""
-        return self.masters()
+        """The whole float32 masters by parameter name; where ranks have different ones, all ask for them."""
+        return self.mesh.gathered(self.masters())
+
+    def own_gradients(self) -> dict[str, Tensor]:
+        """Those of this rank's parameters."""
+        return {one.name: self._view(self.grad, one) for one in self.claims}
 
     def gradients(self) -> dict[str, Tensor]:
-        """The whole gradients of the step by parameter name."""
-        return {one.name: self._view(self.grad, one) for one in self.claims}
+        """The whole gradients of the step by parameter name, likewise."""
+        return self.mesh.gathered(self.own_gradients())
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint must hold: a parameter, and of its state what belongs to it alone, by its name, so that ranks that hold
         parts of it can read them. What belongs to several parameters together is under no name."""
         found = {f"weight|{name}": t for name, t in self.masters().items()}
+        found |= {f"{key}|{one.name}": self._view(flat, one) for key, flat in self.extra.items() for one in self.claims}
         for owner, state in self.states.items():
             for key, s in state.items():
                 if owner or s.shape != (len(self.master) - self.loose,):
@@ -215,16 +247,24 @@ class Optimizer:
         return sum(s.numel() * s.element_size() for state in self.states.values() for s in state.values())
 
     def layout(self) -> list[list]:
-        """Names, shapes and order of the parameters: what a checkpoint must agree with."""
-        return [[one.name, list(one.shape)] for one in self.claims]
+        """Names, shapes and order of the model's parameters: what a checkpoint must agree with."""
+        return [[one.name, list(one.shape)] for one in self.every]
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `tensors` gave; raises KeyError or RuntimeError when it belongs to another optimizer or model."""
         for name, t in self.tensors().items():
             t.copy_(tensors[name])
-        self._round(0, len(self.master))
+        self.spread()
         self.spend()
+
+
+def every(mesh: Mesh, claims: list[Claim]) -> list[Claim]:
+    """The claims of the whole model, where ranks have different parameters of it: all know the names and shapes."""
+    if not mesh.homes:
+        return claims
+    whole = any(one.whole for one in claims)
+    return claim([(name, torch.empty(shape, device="meta")) for name, shape in mesh.shapes.items()], whole)
 
 
 def claim(named: list[tuple[str, nn.Parameter]], whole: bool, rates: Mapping[str, float] | None = None) -> list[Claim]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput, CheckFailed
 from bloomery.core.files import FULL
+from bloomery.num.clipping import local
 from bloomery.seams import Clock
 from bloomery.train.audit import Audit
 from bloomery.train.curve import Curve, cut_curve
@@ -36,6 +38,9 @@ def resume(run: Training) -> Standing:
     numbers that neither mode gives.
     """
     found = run.checkpoints.newest(into=held(run), sound=lambda state: demand_same(run, state))
+    if run.checkpoints.damaged:
+        names = ", ".join(folder.name for folder in run.checkpoints.damaged)
+        run.log.say(f"damaged and passed over: {names} in {run.checkpoints.folder}{'' if found else '; the run begins anew'}")
     if found is None:
         return begin(run)
     state = found[1]
@@ -103,13 +108,20 @@ def begin(run: Training) -> Standing:
         if wrong.errno in FULL:
             raise
         raise BadInput(f"checkpoints: {folder} cannot be written to ({wrong.strerror or wrong}); choose another --store") from wrong
-    if run.checkpoints.newest(into={name: t.clone() for name, t in held(run).items()}) is None:
+    now = held(run)
+    again = run.checkpoints.newest(into={name: torch.zeros_like(t) for name, t in now.items()})
+    if again is None or not all(torch.equal(stored(t), stored(again[0][name])) for name, t in now.items()):
         raise CheckFailed(f"a checkpoint written to {folder} cannot be read back; this disk cannot be trained on")
     each, free = run.checkpoints.bytes(), shutil.disk_usage(folder).free
     if free < (needed := each * max(1, run.checkpoints.keep)):
         sizes = f"{needed / 1e6:,.1f} MB more are needed and {free / 1e6:,.1f} MB are free"
         raise BadInput(f"checkpoints: the disk of {folder} has no room for those that are kept ({sizes}); free some, then run again")
     return at
+
+
+def stored(t: Tensor) -> Tensor:
+    """The bytes that this rank holds of a tensor: numbers that are none are equal, too."""
+    return local(t).contiguous().reshape(-1).view(torch.uint8)
 
 
 def go_on(run: Training) -> None:
@@ -121,14 +133,16 @@ def go_on(run: Training) -> None:
     if run.earlier.layout != run.optimizer.layout() or not same:
         raise BadInput("after: that model was trained with another shape, optimizer or loss; state the same, or name it as `start`")
     take(run, run.earlier.tensors)
-    if run.earlier.by == repr(run.feed.batching):
+    if run.earlier.by == run.feed.order():
         run.feed.state = run.earlier.batching
+    else:
+        run.log.say("other text, or in another order, than that of the run before: it is read from its beginning")
 
 
 def save(run: Training, at: Standing, curve: Curve) -> None:
     """Begin a checkpoint; the curve and copies of the weights first, so that they are never behind it. CheckFailed where ranks that
     should hold the same weights do not: what goes on from there would be of no use."""
-    if not run.mesh.cuts and (apart := run.mesh.apart(list(run.optimizer.masters().values()))):
+    if not run.mesh.cuts and (apart := run.mesh.apart(run.optimizer.masters())):
         raise CheckFailed(f"{apart} parameters differ between ranks after step {at.clock.step}; one of the machines reckons wrongly")
     curve.to_disk()
     if run.weights is not None:

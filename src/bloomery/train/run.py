@@ -27,7 +27,7 @@ class Earlier:
     tensors: Mapping[str, Tensor]
     layout: list
     steps: int
-    batching: Any  # the place in the text, which means something to the batching `by` alone
+    batching: Any  # the place in the text, which means something in the order `by` alone: of other text the beginning is read
     by: str
 
 
@@ -65,7 +65,7 @@ class Training:
     weights_every: int = 0  # steps between two of these copies; 0 = none
     sizes: Any = None  # bytes of each token (V,), where the loss is the nats of the targets: bits per byte are then known
     flops_per_token: float = 0.0  # of a training step; 0 = not known
-    peak_flops: float = 0.0  # of matrix products on this machine, measured in this precision; 0 = not known
+    peak_flops: float = 0.0  # of matrix products of all ranks, measured here in this precision; 0 = not known
     report_to: Sequence[str] = ()  # trackers that get the figures of every step
     settings: Mapping[str, Any] = field(default_factory=dict)  # what the trackers are told of the run
     mesh: Mesh = ALONE  # the ranks that run it together

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from bloomery.core.errors import BadInput
 from bloomery.nn.sites import sites
 from bloomery.seams import Saved, Site
 from bloomery.train.again import Frame
@@ -55,10 +56,11 @@ class Saving:
         nets = (self.net, *self.others)
         self.fixed = {place(t) for net in nets for t in (*net.parameters(), *net.buffers())}
         if self.method is not None:
+            again = [site.name for site, module in sites(self.net) if self.twice_over(site, module)]
             for site, module in sites(self.net):
                 self.hooks.append(module.register_forward_pre_hook(lambda _, given, site=site: self.go_in(site, given)))
                 self.hooks.append(module.register_forward_hook(lambda *_: self.go_out(), always_call=True))
-                if hasattr(self.method, "again") and self.method.again(site) and module not in self.twice:
+                if site.name in again and module not in self.twice:
                     self.twice.append(module)
                     module.forward = functools.partial(self.in_frame, module.forward)
         self.watch = torch.autograd.graph.saved_tensors_hooks(self.pack, self.unpack)
@@ -73,6 +75,14 @@ class Saving:
             del module.forward  # the class's own again
         self.hooks, self.inside, self.twice, self.framed = [], [], [], False
         self.given.clear()
+
+    def twice_over(self, site: Site, module: nn.Module) -> bool:
+        """Whether a site is computed again later; BadInput for one that would then be another."""
+        if not hasattr(self.method, "again") or not self.method.again(site):
+            return False
+        if any(unit.training and getattr(unit, "dropout", 0) for unit in module.modules()):
+            raise BadInput(f"saved: {site.name} would drop other numbers when it is computed again; set dropout to 0, or recompute others")
+        return True
 
     def in_frame(self, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
         """A site that is computed again later; one inside another is computed with it."""

@@ -8,16 +8,18 @@ of a mesh; those that are cut in other ways too are gathered on all ranks, which
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from bloomery.num.clipping import joint_norm, local
+from bloomery.num.clipping import local
 from bloomery.seams import Optim, Rng
 from bloomery.train.mesh import ALONE, Mesh
-from bloomery.train.optimizer import Claim, Optimizer, claim
+from bloomery.train.optimizer import Claim, Optimizer, claim, every
 
 
 class ShardedOptimizer:
@@ -38,6 +40,7 @@ class ShardedOptimizer:
         self.still = {name: p for name, p in net.named_parameters() if not p.requires_grad}
         self.method, self.rest, self.rng, self.decay = method, rest if method.scope == "matrix" else method, rng, decay
         self.claims = claim(named, method.scope == "matrix", rates)
+        self.every = every(mesh, self.claims)
         if self.rest is None and not all(one.whole for one in self.claims):
             raise ValueError(f"{type(method).__name__} moves matrices only; name a second optimizer for the other parameters")
         self.group = None if mesh.sizes["tensor"] > 1 else mesh_group(named)
@@ -62,17 +65,15 @@ class ShardedOptimizer:
         for p in self.parameters.values():
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-        grads = [self.parameters[one.name].grad for one in self.claims]
+        grads = {one.name: self.parameters[one.name].grad for one in self.claims}
         if self.mesh.sizes["shard"] == 1:  # otherwise FSDP2 has done it
-            flat = torch.cat([local(g).reshape(-1) for g in grads])
-            self.mesh.add(flat)
-            for g, part in zip(grads, flat.split([local(g).numel() for g in grads]), strict=True):
-                local(g).copy_(part.view(local(g).shape))
-        return grads
+            self.mesh.add({name: local(g) for name, g in grads.items()})
+        self.mesh.join({name: local(g) for name, g in grads.items()})
+        return list(grads.values())
 
     def norm(self) -> float:
         """Of all gradients of the step together, on all ranks."""
-        return joint_norm([self.parameters[one.name].grad for one in self.claims])
+        return self.mesh.norm({one.name: self.parameters[one.name].grad for one in self.claims})
 
     def spend(self) -> None:
         """The gradients have done their work."""
@@ -172,11 +173,11 @@ class ShardedOptimizer:
 
     def weights(self) -> dict[str, Tensor]:
         """The whole float32 masters by parameter name, gathered: every rank asks, and every rank gets them."""
-        return {one.name: self._ordered(one.name, full(self.parameters[one.name].detach())) for one in self.claims}
+        return self.mesh.gathered({one.name: self._ordered(one.name, full(self.parameters[one.name].detach())) for one in self.claims})
 
     def gradients(self) -> dict[str, Tensor]:
         """The whole gradients by parameter name, gathered likewise."""
-        return {one.name: self._ordered(one.name, full(self.parameters[one.name].grad)) for one in self.claims}
+        return self.mesh.gathered({one.name: self._ordered(one.name, full(self.parameters[one.name].grad)) for one in self.claims})
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint must hold: this rank's parts, under the names that the one-process driver gives them. Parameters whose rows
@@ -196,7 +197,7 @@ class ShardedOptimizer:
 
     def layout(self) -> list[list]:
         """Names, shapes and order of the parameters: what a checkpoint must agree with."""
-        return [[one.name, list(one.shape)] for one in self.claims]
+        return [[one.name, list(one.shape)] for one in self.every]
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -236,14 +237,25 @@ def place(p: Tensor) -> tuple[int, ...]:
 
 def placed(
     net: nn.Module, mesh: Mesh, method: Optim, rng: Rng, decay: float, dtype: torch.dtype, rest: Optim | None = None,
-    rates: Mapping[str, float] | None = None,
+    rates: Mapping[str, float] | None = None, home: Any = None, folder: Path | None = None,
 ) -> Optimizer | ShardedOptimizer:  # fmt: skip
-    """Lay `net` over a mesh by the mesh's methods, and give what moves it there."""
-    for one in sorted(mesh.methods, key=lambda one: "shard" in one.axes):  # FSDP2 goes around everything else
+    """Lay `net` over a mesh by the mesh's methods, and give what moves it there; `home` is a method that says where states lie, in files
+    of `folder` where on a disk."""
+    if mesh.many:
+        mesh.shapes = {name: tuple(p.shape) for name, p in net.named_parameters() if p.requires_grad}
+    for one in sorted(mesh.methods, key=lambda one: ("shard" in one.axes, "pipeline" in one.axes)):  # FSDP2 goes around what is left here
         one.place(net, mesh)
     if mesh.cuts:
         return ShardedOptimizer(net, method, rng, decay, rest, rates, mesh)
-    return Optimizer(net, method, rng, decay, dtype, rest, rates, mesh)
+    if home is not None:
+        from bloomery.train.offload import OffloadedOptimizer
+
+        return OffloadedOptimizer(net, method, rng, decay, dtype, rest, rates, mesh, home=home, folder=folder)
+    mover = Optimizer(net, method, rng, decay, dtype, rest, rates, mesh)
+    for one in mesh.methods:
+        if hasattr(one, "begin"):
+            mover.extra = one.begin(mover.master)
+    return mover
 
 
 def balance(claims: list[Claim], ranks: int) -> dict[str, int]:

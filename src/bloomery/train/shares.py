@@ -34,7 +34,8 @@ def shares(
 
     def value(net: nn.Module, micro: Batch) -> Tensor:
         at = place.get(id(micro), -1)
-        mesh.before(roles["net"], at, len(micros))
+        if mesh.pipe is None:  # otherwise stages begin by themselves
+            mesh.before(roles["net"], at, len(micros))
         reseed(roles["net"], rng.child("dropout", begin + at if at >= 0 else at))
         terms = loss.terms({**roles, "net": net}, micro, seen, rng.child("loss", begin + at if at >= 0 else at))
         return sum(term / (weights[name] or 1.0) for name, term in terms.items())

@@ -19,6 +19,7 @@ import torch
 from bloomery.core.speeds import Speeds
 from bloomery.train.tracing import Spec
 
+VERSION = f"torch {torch.__version__}"  # another one has other kernels
 PRODUCTS = ("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm")
 LARGEST_BYTES, LARGEST_FLOPS = 256e6, 2e10  # of an operation that is tried
 LEAST_SECONDS, LEAST_TIMES, MOST_TIMES = 0.01, 5, 200  # for which one is repeated
@@ -32,7 +33,7 @@ def seconds(calls: Counter, speeds: Speeds, matmul_flops: Mapping[str, float], b
     found = {
         "products": 0.0,
         "others": 0.0,
-        "overhead": sum(n for (*_, fused), n in calls.items() if not fused) * speeds.of("overhead", overhead),
+        "overhead": sum(n for (*_, fused), n in calls.items() if not fused) * speeds.of(f"{VERSION} overhead", overhead),
     }
     for (func, args, kwargs, fused), count in calls.items():
         product = str(func).startswith(PRODUCTS)
@@ -54,7 +55,7 @@ def one(func: Any, args: Any, kwargs: dict[str, Any], speeds: Speeds, matmul_flo
     if work > LARGEST_FLOPS or moved > LARGEST_BYTES:
         rate = matmul_flops.get(str(first(args)[1]).removeprefix("torch."), max(matmul_flops.values()))
         return work / rate if work else moved / bandwidth
-    return speeds.of(f"{torch.get_num_threads()} {func} {args} {sorted(kwargs.items())}", lambda: timed(func, args, kwargs))
+    return speeds.of(f"{VERSION} {torch.get_num_threads()} {func} {args} {sorted(kwargs.items())}", lambda: timed(func, args, kwargs))
 
 
 def flops(func: Any, args: Any) -> float:

@@ -113,6 +113,8 @@ def freeze(given: Any) -> Any:
 
 
 def frozen(one: Any) -> Any:
+    if isinstance(one, torch.Generator):
+        return None  # another object in every process, and of no weight
     if isinstance(one, dict):
         return tuple(sorted((name, frozen(value)) for name, value in one.items()))
     return tuple(map(frozen, one)) if isinstance(one, list | tuple) else one

@@ -46,8 +46,8 @@ SPACES = ("c10d", "_c10d_functional")
 class Traffic(TorchDispatchMode):
     """Inside, `bytes` counts what this rank sends, by kind, on the threads that enter; ValueError for a collective that it does not know.
 
-    `calls` counts the collectives. Sums of float64 and of whole numbers, by which ranks agree on figures and on what to do, are kept
-    apart under "figures".
+    `calls` counts the collectives. Sums and messages of float64 and of whole numbers, by which ranks agree on figures and on what to do,
+    are kept apart under "figures".
     """
 
     def __init__(self) -> None:
@@ -66,8 +66,10 @@ class Traffic(TorchDispatchMode):
             if name not in SHARES:
                 raise ValueError(f"the collective {name} is not known here; say in train/traffic.py what it sends")
             kind, share = SHARES[name]
-            kind = "figures" if kind == "all_reduce" and first(args).dtype in FIGURES else kind
-            self.bytes[kind] += round(largest([args, made if space != "c10d" else ()]) * share(members(args)))
+            kind = "figures" if kind in ("all_reduce", "send") and first(args).dtype in FIGURES else kind
+            split = uneven(args) if kind == "all_to_all" else None
+            whole = largest([args, made if space != "c10d" else ()]) * share(members(args))
+            self.bytes[kind] += round(whole) if split is None else split
             self.calls[kind] += 1
         return made
 
@@ -91,6 +93,15 @@ def largest(found: Any) -> int:
             return sum(largest(one) for one in found)
         return max(map(largest, found), default=0)
     return 0
+
+
+def uneven(args: tuple) -> int | None:
+    """Bytes that go to other ranks where a rank sends each as much as it says: (x, sizes that come, sizes that go, group)."""
+    if len(args) < 4 or not isinstance(args[2], list) or not isinstance(args[3], str):
+        return None
+    own = _resolve_process_group(args[3]).rank()
+    rows = sum(size for rank, size in enumerate(args[2]) if rank != own)
+    return rows * args[0][:1].numel() * args[0].element_size() if len(args[0]) else 0
 
 
 def members(args: tuple) -> int:

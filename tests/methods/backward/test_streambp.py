@@ -12,6 +12,7 @@ from bloomery.core.errors import BadInput
 from bloomery.methods.backward.autograd import Autograd
 from bloomery.methods.backward.streambp import StreamBp
 from bloomery.methods.loss.cross_entropy import CrossEntropy
+from bloomery.methods.saved.recompute import Recompute
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.seams import Batch, Rng
@@ -107,6 +108,17 @@ def test_frozen_weights_and_what_modules_tell() -> None:
     assert got == pytest.approx(loss, rel=1e-6)
     for a, w in zip(found, wanted, strict=True):
         assert (a - w).norm() <= 3e-6 * w.norm()
+
+
+def test_feed_forwards_may_be_computed_again_beside_it_and_what_it_cuts_itself_may_not() -> None:
+    wanted = gradients(Autograd(), Transformer(CFG, RNG), [batch()], nats)[1]
+    net = Transformer(CFG, RNG)
+    with saving(net, Recompute(("mlp",))):
+        for a, w in zip(gradients(StreamBp(chunks=3), net, [batch()], nats)[1], wanted, strict=True):
+            assert (a - w).norm() <= 3e-6 * w.norm()
+    for sites in (("block",), ("mixer",)):
+        with pytest.raises(BadInput, match="leave `saved` out"), saving(net, Recompute(sites)):
+            StreamBp().backward(net, [batch()], nats, RNG)
 
 
 def test_clips_and_refuses_what_it_cannot_cut() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from bloomery.nn.model import Transformer
 from bloomery.nn.modules import before_step, fit
 from bloomery.nn.saving import load, plain, save
 from bloomery.seams import Clock, Rng
+from bloomery.train.loop import counted
 
 torch.set_num_threads(1)
 CFG = Config(61, 16, 2, 2, 1, 24, 32, experts=8, top=2, dense_layers=(0,))
@@ -41,6 +44,27 @@ def test_a_bias_moves_by_the_rate_against_the_load_of_the_step_before():
     m.load += torch.tensor([4, 0, 0, 0, 0, 2, 1, 1])
     LossFree(inner=MoE(), rate=0.5).before_step(m, CLOCK, Rng((0,)))
     assert m.bias.tolist() == [-0.5, 0.5, 0.5, 0.5, 0.5, -0.5, 0.0, 0.0] and not m.load.any()
+
+
+def test_ranks_that_see_other_tokens_move_the_biases_by_the_loads_of_all():
+    """Each by its own alone, and copies of one model would send tokens to different experts."""
+
+    class Two:
+        many = True
+
+        def add(self, counts):
+            counts["load"] += torch.tensor([0, 9, 0, 0, 0, 0, 0, 0])  # what the other rank has counted
+
+    made, method = net(rate=0.5), LossFree(inner=MoE(), rate=0.5)
+    m = made.blocks[1].mlp
+    m.load += torch.tensor([4, 0, 0, 0, 0, 2, 1, 1])
+    counted(SimpleNamespace(net=made, mesh=Two()))
+    method.before_step(m, CLOCK, Rng((0,)))
+    assert m.bias.tolist() == [-0.5, -0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    Two.many = False
+    m.load += 1
+    counted(SimpleNamespace(net=made, mesh=Two()))
+    assert m.load.tolist() == [1] * 8
 
 
 def test_a_skewed_stream_is_spread_evenly_by_the_biases_alone():

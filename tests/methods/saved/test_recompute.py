@@ -7,10 +7,13 @@ import gc
 import pytest
 import torch
 
+from bloomery.core.errors import BadInput
+from bloomery.methods.adapter.lora import Lora
 from bloomery.methods.loss.cross_entropy import CrossEntropy
 from bloomery.methods.saved.recompute import Recompute
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
+from bloomery.rewrite.adapters import attach
 from bloomery.seams import Batch, Rng, Site
 from bloomery.train.saved import saving
 
@@ -54,6 +57,17 @@ def test_only_what_is_chosen_is_computed_twice() -> None:
     sites = [Site("block", "blocks.2", 2, 4), Site("mlp", "blocks.3.mlp", 3, 4), Site("linear", "blocks.2.mlp.down", 2, 4)]
     assert [Recompute(("mlp.down", "block"), 2).again(site) for site in sites] == [True, False, True]
     assert not Recompute(("norm",)).again(Site("norm", "norm", -1, 4))
+
+
+def test_a_site_that_drops_at_random_is_not_computed_twice() -> None:
+    """Its second pass would drop other numbers, and the gradient would be that of another model."""
+    net = Transformer(Config(64, 64, 2, 4, 2, 96, 64), Rng((0,))).train()
+    attach(net, Lora(rank=2, dropout=0.5), Rng((1,)))
+    with pytest.raises(BadInput, match=r"saved: blocks\.0\.mlp would drop other numbers"), saving(net, Recompute(("mlp",))):
+        pass
+    assert not net.blocks[0].mlp._forward_hooks
+    with saving(net.eval(), Recompute(("mlp",))):
+        pass
 
 
 def test_names_that_are_no_sites_are_refused() -> None:

@@ -79,6 +79,14 @@ def changed(value: Any, change: Callable[[str], str]) -> Any:
     return [changed(inner, change) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def demand_tools(messages: Sequence[Mapping[str, Any]], tools: Any, text: str, defused: Callable[[str], str]) -> None:
+    """Raise BadInput where the name of a tool that is on offer or called does not stand in the text: the model would not know of it."""
+    called = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
+    for name in [tool["function"]["name"] for tool in tools or ()] + called:
+        if defused(name) not in text:
+            raise BadInput("the chat template does not write tools and their calls; name one that does, or leave such rows out")
+
+
 @dataclass(frozen=True)
 class Rendered:
     """A text whose messages have `mark` in their special names, and the ranges that `{% generation %}` blocks wrote."""
@@ -143,10 +151,11 @@ class ChatTemplate:
         """The text; with `answer`, up to where the assistant begins to speak. Raises BadInput where the template refuses."""
         return jinja.rendered(self.source, self._variables(as_dicts(messages), answer))
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of the conversation up to where the assistant begins to speak."""
-        given = as_dicts(messages)
-        found = self._rendered(given, True, self._marks(given))
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
+        """Ids of the conversation up to where the assistant begins to speak; `tools` are on offer. BadInput where it leaves them out."""
+        given, offered = as_dicts(messages), list(tools) if tools else None
+        found = self._rendered(given, True, self._marks([*given, {"tools": offered}]), offered)
+        demand_tools(given, offered, found.text, lambda name: self.words.defused(name, found.mark))
         return self.words.encode(found.text, found.mark).ids
 
     def example(
@@ -167,7 +176,7 @@ class ChatTemplate:
         offered = json.loads(tools) if tools else None
         marks = self._marks([*given, {"tools": offered}])
         found = self._rendered(given, False, marks, offered)
-        self._demand_tools(given, offered, found)
+        demand_tools(given, offered, found.text, lambda name: self.words.defused(name, found.mark))
         spans = [self._with_end(found, *block) for block in found.blocks] if self.own else self._answers(given, found, marks, offered)
         encoded = self.words.encode(found.text, found.mark, [begin for begin, _ in spans] if as_asked else ())
         ranges = [(*encoded.inside(*span), 1.0) for span in spans]
@@ -203,13 +212,6 @@ class ChatTemplate:
     def _marks(self, messages: list[dict[str, Any]]) -> list[str]:
         """Three characters that occur nowhere: for special names within messages, and around what is trained."""
         return self.words.marks([self.source, *texts(messages)], 3)
-
-    def _demand_tools(self, messages: list[dict[str, Any]], tools: Any, found: Rendered) -> None:
-        """Raise BadInput where the name of a tool that is on offer or called does not stand in the text: it would be trained without."""
-        called = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
-        for name in [tool["function"]["name"] for tool in tools or ()] + called:
-            if self.words.defused(name, found.mark) not in found.text:
-                raise BadInput("the chat template does not write tools and their calls; name one that does, or leave such rows out")
 
     def _rendered(self, messages: list[dict[str, Any]], answer: bool, marks: list[str], tools: Any = None) -> Rendered:
         """The text with marks in the special names that messages hold; the bounds of generation blocks are taken out again."""

@@ -38,6 +38,6 @@ class Autograd:
             losses.append(loss.detach())
         return {"loss": float(torch.stack(losses).double().sum())}
 
-    def transform(self, grads: Sequence[Tensor]) -> dict[str, float]:
+    def transform(self, grads: Sequence[Tensor], norm: float | None = None) -> dict[str, float]:
         """Scale all gradients in place so that their joint norm is at most `clip`; returns {"grad_norm": norm before}."""
-        return {"grad_norm": clip_together(grads, self.clip)}
+        return {"grad_norm": clip_together(grads, self.clip, norm)}

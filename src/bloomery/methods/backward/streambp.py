@@ -43,6 +43,8 @@ class StreamBp:
             odd = net.cfg.positions not in ("rotary", "learned") or net.cfg.encoder_layers
             if type(block.mixer) is not Attention or not net.cfg.causal or block.mixer.window or block.mixer.cap or odd:
                 raise BadInput("backward: streambp needs plain causal attention in every layer; say `backward: autograd`")
+            if "forward" in vars(block) or "forward" in vars(block.mixer):
+                raise BadInput("backward: streambp computes layers anew by itself; leave `saved` out, or recompute feed-forwards alone")
         if any(unit.training and getattr(unit, "dropout", 0) for unit in net.modules()):
             raise BadInput(
                 "backward: streambp computes layers twice, and dropout would differ; set dropout to 0 or say `backward: autograd`"
@@ -54,9 +56,9 @@ class StreamBp:
             losses.append(loss.detach())
         return {"loss": float(torch.stack(losses).double().sum())}
 
-    def transform(self, grads: Sequence[Tensor]) -> dict[str, float]:
+    def transform(self, grads: Sequence[Tensor], norm: float | None = None) -> dict[str, float]:
         """Scale all gradients in place so that their joint norm is at most `clip`; returns {"grad_norm": norm before}."""
-        return {"grad_norm": clip_together(grads, self.clip)}
+        return {"grad_norm": clip_together(grads, self.clip, norm)}
 
 
 class _Streamed:

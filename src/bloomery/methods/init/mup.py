@@ -30,6 +30,7 @@ class Mup:
     head: int = 64  # width of a head at which scores are divided by its root; others are divided by their width
     std: float = 0.0  # deviation of embeddings and head; 0 = 1 / sqrt(base)
     fan_in: float = 0.7  # linear layers of the blocks have deviation fan_in / sqrt(inputs)
+    draws = True
     elementwise = True
     space = {"rate": (5e-4, 3e-2)}
 

@@ -23,6 +23,7 @@ class ScaledNormal:
 
     std: float = 0.0  # deviation of embeddings and head; 0 = 1 / sqrt(width)
     fan_in: float = 0.7  # linear layers of the blocks have deviation fan_in / sqrt(inputs); 0 = they have `std` as well
+    draws = True
 
     def __post_init__(self) -> None:
         for name in ("std", "fan_in"):

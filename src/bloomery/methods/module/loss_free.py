@@ -14,7 +14,7 @@ class LossFree:
     """Experts are balanced by a bias on the choice of each, which moves against its load after every step, outside of the gradient.
 
     Wang et al. 2024, Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts, arXiv 2408.15664
-    Differs: probabilities are the softmax over all experts, where the paper's are sigmoids; loads are counted in one process.
+    Differs: probabilities are the softmax over all experts, where the paper's are sigmoids.
     Costs: two numbers for each expert; no format but ours can say it, so such a model is not exported.
     """
 

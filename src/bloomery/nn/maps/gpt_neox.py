@@ -17,12 +17,13 @@ TIED = {"embed_out.weight": "embed.weight"}
 def read(config: Mapping[str, Any]) -> Config:
     expect(config, hidden_act=("gelu",))
     heads, bias = config["num_attention_heads"], bool(config.get("attention_bias", True))
+    rope = {**config, "partial_rotary_factor": None}  # beside rotary_pct transformers does not read it
     return Config(
         vocab=config["vocab_size"], width=config["hidden_size"], layers=config["num_hidden_layers"], heads=heads, kv_heads=heads,
         ffn=config["intermediate_size"], context=config.get("max_position_embeddings", 2048), architecture=MODEL_TYPE, norm="layer",
         norm_eps=config.get("layer_norm_eps", 1e-5), tied=bool(config.get("tie_word_embeddings", False)), gated=False, activation="gelu",
         qkv_bias=bias, out_bias=bias, mlp_bias=True, parallel=bool(config.get("use_parallel_residual", True)),
-        **read_rope(config, config.get("rotary_emb_base", 10000.0), config.get("rotary_pct", 0.25)),
+        **read_rope(rope, config.get("rotary_emb_base", 10000.0), config.get("rotary_pct", 0.25)),
     )  # fmt: skip
 
 

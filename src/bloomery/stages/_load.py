@@ -1,0 +1,37 @@
+"""What a forecast is told of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is rehearsed or tried, and what a run does beside its steps; it travels to other processes, so `make` is a function of a
+    module with its arguments."""
+
+    stage: str
+    make: Callable[[], Any]  # the model, the roles and the optimizer of the run
+    loss: Any
+    backward: Any
+    saved: Any
+    rows: int  # of a step
+    micro: int  # rows of a micro-batch
+    context: int
+    steps: int
+    scored: int  # tokens that are scored without gradients, in all
+    text: int  # bytes of tokens or conversations that are held
+    reread: int  # bytes of models that are read back while the trained one is held
+    compiled: bool
+    precision: str
+    threads: int
+    save_seconds: float
+    save_steps: int
+    device: str = "cpu"
+
+    @property
+    def micros(self) -> int:
+        """Micro-batches of a step."""
+        return self.rows // self.micro

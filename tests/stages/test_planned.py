@@ -1,0 +1,92 @@
+"""`mesh: auto`: what planners choose for the processes that were started, and what they are not asked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from small_pretrain import stage
+
+from bloomery.core.errors import BadInput
+from bloomery.core.job import Forecast
+from bloomery.core.ranks import Ranks
+from bloomery.num.clusters import Cluster
+from bloomery.stages import _mesh, _planned
+
+ON = Cluster(1, 4, 1e9, 1e9, 8e9, 1e11, 1e10, wait=_planned.WAIT, hides=0.0, reached=1.0)
+WIDE = {"width": 64, "heads": 4, "kv_heads": 4, "ffn": 128, "context": 32, "batch": 256}
+
+
+def chosen(one, on: Cluster = ON, measured: dict | None = None) -> dict:
+    cfg = one.config(300)
+    return _planned.chosen(one, cfg, one.context, _mesh.unfit(one, cfg, one.context), on, measured or {})[0]
+
+
+@pytest.mark.parametrize("planner", ["ranked", "flexsp", "holmes"])
+def test_a_small_model_is_copied(tokens: Path, planner: str) -> None:
+    assert chosen(stage(tokens, planner=planner, **WIDE)) == {"data": 4}
+
+
+def test_what_the_memory_does_not_hold_is_cut(tokens: Path) -> None:
+    one = stage(tokens, **WIDE)
+    needed = 18 * one.config(300).parameters()
+    sizes = chosen(one, replace(ON, memory=0.7 * needed))
+    assert sizes.get("data", 1) < 4 and {"shard", "tensor"} & sizes.keys()
+    assert chosen(one, replace(ON, memory=1.0)) == {"data": 4}  # nothing fits: what is usual
+
+
+def test_what_the_run_refuses_is_not_chosen(tokens: Path) -> None:
+    """Blocks that are compiled, or computed twice, go with copies alone."""
+    one = stage(tokens, **{**WIDE, "compile": "on"})
+    sizes = chosen(one, replace(ON, memory=0.7 * 18 * one.config(300).parameters()))
+    assert sizes == {"data": 4}
+
+
+def test_rows_that_do_not_divide_leave_copies(tokens: Path) -> None:
+    assert chosen(stage(tokens, **WIDE), Cluster(1, 3, 1e9, 1e9, 8e9, 1e11, 1e10)) == {"data": 3}
+
+
+def test_a_launch_is_planned_before_any_work(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in (_mesh, _planned):
+        monkeypatch.setattr(where, "here", lambda: Ranks(0, 2))
+    one = stage(tokens)
+    forecast = Forecast(facts={"config": asdict(one.config(300))})
+    one.launch(forecast)
+    with pytest.raises(BadInput, match="planner: redco chooses no mesh; name ranked, flexsp or holmes"):
+        stage(tokens, planner="redco").launch(forecast)
+    with pytest.raises(BadInput, match="mesh: what diloco gives depends on how many copies there are"):
+        stage(tokens, parallel=["diloco"]).launch(forecast)
+    with pytest.raises(BadInput, match=r"weights_every: copies are the same every 20 steps .diloco.; say a multiple of that"):
+        stage(tokens, parallel=["diloco"], mesh={"data": 2}, weights_every=30, checkpoint_steps=20).launch(forecast)
+    with pytest.raises(BadInput, match="parallel: zero_offload and zero_infinity all say where"):
+        stage(tokens, parallel=["zero_offload", "zero_infinity"]).launch(forecast)
+    with pytest.raises(BadInput, match="zero_offload keeps the states of whole parameters, and shard cuts the model"):
+        stage(tokens, parallel=["zero_offload"], mesh={"shard": 2}).launch(forecast)
+
+
+def test_inexact_methods_have_addresses_of_their_own(tokens: Path, store, tmp_path: Path) -> None:
+    """A copy that steps by itself ends elsewhere: its address says so; where exact methods leave a step is the same."""
+    from small_pretrain import SMALL
+
+    from bloomery.core import recipe
+    from bloomery.core.walk import addressed
+
+    def address(**knobs) -> str:
+        raw = {"name": "r", "steps": {"lm": {"stage": "pretrain", "data": str(tokens), **SMALL, **knobs}}}
+        return addressed(recipe.parse(raw, "r"), store)["lm"].address
+
+    plain = address()
+    assert plain == address(parallel=["zero_infinity"]) == address(mesh={"data": 2}, planner="holmes")
+    local = address(parallel=["diloco"], mesh={"data": 2})
+    assert len({plain, local, address(parallel=["diloco"], mesh={"data": 4}), address(parallel=[{"diloco": {"every": 5}}])}) == 4
+
+
+def test_states_on_a_disk_make_the_same_model(tokens: Path, tmp_path: Path, one_thread) -> None:
+    from small_pretrain import made
+
+    plain = made(tokens, tmp_path / "plain")
+    for name in ("zero_infinity", "deep_optimizer_states"):
+        moved = made(tokens, tmp_path / name, parallel=[name])
+        assert moved.facts["weights_sha256"] == plain.facts["weights_sha256"]
+        assert list(moved.facts["optimizer_lies"]) == ["disk" if name == "zero_infinity" else "host"]
