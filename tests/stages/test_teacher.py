@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_pretrain import made, one_thread, tokens  # noqa: F401
+from small_pretrain import job, made, one_thread, stage, tokens  # noqa: F401
 from tokenizers import Tokenizer
 
 from bloomery.core.errors import BadInput
-from bloomery.core.store import Artifact
+from bloomery.core.store import TAUGHT, Artifact
 from bloomery.nn import saving
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
@@ -68,6 +68,15 @@ def test_the_second_run_on_the_same_rows_does_not_read_the_teacher(tokens, tmp_p
     second = made(tokens, tmp_path / "again", **knobs)
     assert second.facts["teacher_rows"]["teacher"] == {"rows": 24, "known": 24}
     assert second.facts["weights_sha256"] == first.facts["weights_sha256"]
+
+
+def test_a_step_notes_whose_words_it_uses_before_it_reads_any(tokens, tmp_path, store):  # noqa: F811
+    big = teacher(tmp_path / "big", tokens / "tokenizer.json", vocab_of(tokens))
+    step, own = stage(tokens, loss={"distill": {"top": 8, "cache": True}}), job(tmp_path / "run")
+    own.store = store
+    remembered = _teacher.role("teacher", big, step, vocab_of(tokens), own)
+    assert own.teachers == [remembered.folder.name] == json.loads((own.work / TAUGHT).read_text())
+    assert remembered.folder.parent == store.teachers
 
 
 def test_a_teacher_of_other_numbers_is_aligned(tokens, tmp_path):  # noqa: F811

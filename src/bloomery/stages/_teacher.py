@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput
+from bloomery.core.files import write_json
+from bloomery.core.store import TAUGHT
 
 SAMPLED = 64  # documents on which two tokenizers are compared
-FOLDER = "teachers"  # in the store: what teachers said
 
 
 def role(name: str, model: Any, stage: Any, vocab: int, job: Any) -> Any:
@@ -33,8 +34,13 @@ def role(name: str, model: Any, stage: Any, vocab: int, job: Any) -> Any:
     from bloomery.train.teacher import Remembered
 
     told = (digest(model.folder), None if ids is None else ids.tolist(), vocab, stage.loss.top, stage.loss.temperature)
-    home = (job.work if job.store is None else job.store.root) / FOLDER
-    place = home / hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    name = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    if job.store is None:
+        return Remembered(make, vocab, job.work / "teachers" / name, stage.loss.top, stage.loss.temperature)
+    place = job.store.teachers / name
+    if job.ranks.first:  # before anything is read, so that `gc` leaves it
+        job.teachers.append(name)
+        write_json(job.work / TAUGHT, job.teachers)
     return Remembered(make, vocab, place, stage.loss.top, stage.loss.temperature)
 
 
