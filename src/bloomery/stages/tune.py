@@ -253,7 +253,7 @@ class Tune:
             save(assemble(net.cfg, {**weights}, torch.float32, job.out), job.out)
         elif _adapted.whole(self):
             folded = _adapted.merged(load(self.model.folder).net, self, weights, job.rng.child("adapter"))
-            save(folded, job.out)
+            _adapted.written(folded, self.model.folder, job)
             held = plain(folded)
         else:
             peft.save(filled(net, weights), job.out, str(self.model.folder.resolve()))
