@@ -5,8 +5,8 @@
 One JSON line per mesh of 2 (with --quick) or 2 and 4 gloo processes of this machine: {"mesh", "methods", "model", "loss", "gradients",
 "sent", "formula"}: the largest relative differences of the step's loss and of a gradient of step 1 (norm of the difference over the
 norm), and bytes that rank 0 sends in step 1, counted call by call, beside the formula. The runs are those of tests/train/test_mesh.py.
-With --table they are rows of the table in docs/parallel.md. --only names cases of tests/train/mesh_run.py, so that a run can go on where it was
-stopped.
+With --table they are rows of the table in docs/parallel.md. --only names cases of tests/train/mesh_run.py, so that a long run can be done
+in pieces.
 """
 
 from __future__ import annotations

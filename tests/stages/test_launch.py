@@ -1,9 +1,10 @@
-"""Launches that meet faults: a rank killed and started again, and SIGTERM."""
+"""Launches that meet faults, on this machine and on a Ray cluster: a rank killed and started again, SIGTERM, a launch killed."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -46,13 +47,14 @@ def ended(one: subprocess.Popen, seconds: float = 400.0) -> tuple[int, str, str]
     return one.returncode, output, said
 
 
-def rank_of(one: subprocess.Popen, rank: str) -> psutil.Process:
-    """The process of a rank below a launch."""
-    for each in psutil.Process(one.pid).children(recursive=True):
+def ranks_of(store: Store) -> dict[str, psutil.Process]:
+    """The processes of a launch by rank, wherever they were started."""
+    found = {}
+    for each in psutil.process_iter():
         with suppress(psutil.Error):
-            if each.environ().get("RANK") == rank and "run" in each.cmdline():
-                return each
-    raise AssertionError(f"rank {rank} is not there")
+            if str(store.root) in each.cmdline() and (rank := each.environ().get("RANK")):
+                found[rank] = each
+    return found
 
 
 def steps_of(store: Store) -> int:
@@ -89,7 +91,7 @@ def demand_same(found: dict, wanted: dict) -> None:
 def test_a_killed_rank_is_started_again_and_the_run_ends_undisturbed(tokens: Path, tmp_path: Path, store: Store, undisturbed: dict) -> None:
     one = started(recipe(tmp_path, tokens), store, "--processes", "2", "--restarts", "1")
     reached(one, store, 20)
-    rank_of(one, "1").send_signal(signal.SIGKILL)
+    ranks_of(store)["1"].kill()
     code, output, said = ended(one)
     assert code == 0, said
     found = told(output)
@@ -109,3 +111,55 @@ def test_sigterm_to_a_launch_saves_and_the_same_command_goes_on(tokens: Path, tm
     code, output, said = ended(started(place, store, "--processes", "2"))
     assert code == 0, said
     demand_same(told(output), undisturbed)
+
+
+# ---- on a Ray cluster of two workers -------------------------------------------------------------------------------------
+
+
+def whole(folder: Path) -> Path:
+    """A recipe from documents to a model, of steps that the cluster makes and one that processes on it share."""
+    draw = random.Random(0)
+    words = ["def", "return", "über", "x", "self", "import", " = ", "42", "(", ")"]
+    texts = ({"id": str(i), "text": " ".join(draw.choices(words, k=draw.randint(9, 60)))} for i in range(400))
+    (folder / "raw.jsonl").write_text("".join(json.dumps(one) + "\n" for one in texts))
+    steps = {
+        "corpus": {"stage": "curate", "sources": [{"from": str(folder / "raw.jsonl"), "id": "id"}], "heldout": 0.2, "near": 0},
+        "tokens": {"stage": "tokenize", "corpus": "$corpus", "vocab": 300},
+        "lm": json.loads(recipe(folder, folder).read_text())["steps"]["lm"] | {"data": "$tokens"},
+    }
+    place = folder / "whole.yaml"
+    place.write_text(json.dumps({"name": "whole", "steps": steps}))
+    return place
+
+
+def test_a_recipe_on_ray_ends_as_here_though_a_rank_is_killed(cluster: str, tmp_path: Path, store: Store) -> None:
+    place = whole(tmp_path)
+    code, output, said = ended(started(place, Store(tmp_path / "here"), "--processes", "2"))
+    assert code == 0, said
+    wanted = told(output)
+    one = started(place, store, "--processes", "2", "--restarts", "1", "--on", f"ray:{cluster}")
+    reached(one, store, 20)
+    ranks_of(store)["1"].kill()
+    code, output, said = ended(one)
+    assert code == 0 and "killed: rank 1 (SIGKILL)" in said and "all are started again (1 of 1)" in said, said
+    demand_same(told(output), wanted)
+    assert "goes on after step" in (Path(told(output)["folder"]) / "log.jsonl").read_text()
+
+
+def test_sigterm_to_a_launch_on_ray_saves_and_its_death_ends_all(cluster: str, tmp_path: Path, store: Store) -> None:
+    place, on = whole(tmp_path), ("--processes", "2", "--on", f"ray:{cluster}")
+    one = started(place, store, *on)
+    reached(one, store, 20)
+    one.terminate()
+    code, _, said = ended(one)
+    assert code == 75, said
+    before = steps_of(store)
+    assert 20 <= before < STEPS
+    one = started(place, store, *on)
+    reached(one, store, before + 5)
+    ranks = ranks_of(store)
+    assert sorted(ranks) == ["0", "1"]
+    one.kill()
+    assert psutil.wait_procs(ranks.values(), timeout=60)[1] == []
+    code, output, said = ended(started(place, store, *on))
+    assert code == 0 and told(output)["steps"] == STEPS, said
