@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bloomery.core.executors import Local
-from bloomery.core.job import Job
+from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
 from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
@@ -87,7 +87,8 @@ def main() -> None:
         for model in MODELS:
             command = [sys.executable, __file__, "--sample", sample, "--vocab", str(given.vocab), "--within", name, model]
             peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-            planned = stage(folder, model, sample, given.vocab).forecast({}, Machine("", 1, 8 << 30, False, {})).memory
+            one = stage(folder, model, sample, given.vocab)
+            planned = one.forecast({"corpus": Forecast(0, 0, 0, one.corpus.facts)}, Machine("", 1, 8 << 30, False, {})).memory
             line = {"contest": f"tokenize-memory-{model}", "unit": "MB", "ours": round(peak / 1e6, 1), "peer": "plan"}
             print(json.dumps({**line, "peer_value": round(planned / 1e6, 1), "ratio": round(planned / peak, 2)}), flush=True)
 
