@@ -73,24 +73,19 @@ def checks(artifact: Artifact) -> str:
 
 def show_scores(artifact: Artifact) -> None:
     """The score table with its intervals; clean twins beside them where they differ."""
+    from bloomery.draw.scores import measure
+
     scores = json.loads(artifact.path("scores.json").read_text())["scores"]
     twins = any(one.get("contaminated") and one.get("clean") is not None for one in scores)
     columns = ("score", "of", "value", "95% interval", "n", *(("clean", "clean interval", "clean n") if twins else ()))
     print()
     show_table(
-        columns, [score_row({**one, "metric": label(one, scores)}, twins) for one in scores], right=(columns[2], columns[3], *columns[5:])
+        columns, [score_row({**one, "metric": measure(one, scores)}, twins) for one in scores], right=(columns[2], columns[3], *columns[5:])
     )
     if known := artifact.facts.get("training_text"):
         print(sentence(known, twins))
     if idle := artifact.facts.get("left_out"):
         print(f"left out, since there was nothing to ask (no rows, or a context too short): {', '.join(idle)}")
-
-
-def label(score: dict, scores: list[dict]) -> str:
-    """A metric's name, with its task's where that does not tell whose it is: of lm-eval's tasks, and of two tasks of one kind."""
-    tasks = {one.get("task") for one in scores if one["metric"] == score["metric"]}
-    ours = len(tasks) == 1 and not str(score.get("task")).startswith("lm_eval.")
-    return score["metric"] if ours else f"{score['task'].removeprefix('lm_eval.')}: {score['metric']}"
 
 
 def score_row(score: dict, twins: bool) -> tuple[str, ...]:
