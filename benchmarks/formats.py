@@ -67,14 +67,14 @@ def written(case: Case, job: Job, folder: Path, rows: np.ndarray) -> np.ndarray:
     from bloomery.nn.saving import load
     from bloomery.rewrite.compress import compress
 
-    small = folder / "small"
-    small.mkdir(parents=True)
+    small, out = folder / "small", folder / "export"
+    small.mkdir(), out.mkdir()
     parts = Parts(Path(job.folder), folder / "work")
     outcome = compress(parts, GPTQ(case.bits, case.group, case.symmetric), list(torch.from_numpy(job.rows)))
     parts.close(small, outcome.skipped)
     net = load(small).eval()
     kind = {one.KIND: one for one in (compressed_tensors, gptq_layout)}[case.format]
-    kind.write(net, packed.read(small), Path(job.folder), folder / "export")
+    kind.write(net, packed.read(small), Path(job.folder), out)
     with torch.inference_mode():
         return net.logits(net(torch.from_numpy(rows))).numpy()
 
