@@ -280,8 +280,9 @@ def make(
                 job.ranks = shared.ranks
                 shared.call(step.name, entry.card)
             stage.run(job)
-            if shared:
-                shared.finished()
+            if shared and (silent := shared.finished()):
+                who = ", ".join(map(str, silent))
+                raise StepFailed(f"{step.place}: rank {who} has not ended its part of it within {job.ranks.patience:.0f} s; run again")
             stage.check(out, job)
         job.demand()
         if signals.stopping:
