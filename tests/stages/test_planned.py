@@ -10,9 +10,11 @@ from small_pretrain import stage
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
+from bloomery.core.machine import Machine
 from bloomery.core.ranks import Ranks
 from bloomery.num.clusters import Cluster
-from bloomery.stages import _mesh, _planned
+from bloomery.stages import _forecast, _mesh, _planned
+from bloomery.train import timing
 
 ON = Cluster(1, 4, 1e9, 1e9, 8e9, 1e11, 1e10, wait=_planned.WAIT, hides=0.0, reached=1.0)
 WIDE = {"width": 64, "heads": 4, "kv_heads": 4, "ffn": 128, "context": 32, "batch": 256}
@@ -90,3 +92,22 @@ def test_states_on_a_disk_make_the_same_model(tokens: Path, tmp_path: Path, one_
         moved = made(tokens, tmp_path / name, parallel=[name])
         assert moved.facts["weights_sha256"] == plain.facts["weights_sha256"]
         assert list(moved.facts["optimizer_lies"]) == ["disk" if name == "zero_infinity" else "host"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_states_on_a_disk_are_planned_on_the_disk(tokens: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    monkeypatch.setattr(timing, "timed", lambda func, args, kwargs: 1e-6 + timing.traffic((args, kwargs)) / 1e10)
+    monkeypatch.setattr(_forecast, "memory_free", lambda: 1e12)
+    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11}, effort="usual")
+    knobs = {"precision": precision, "compile": "off"}
+    told = {
+        name: stage(tokens, **knobs, parallel=[name] if name else []).forecast({"data": Forecast(facts={"vocab": 300})}, machine)
+        for name in ("", "zero_infinity", "zero_offload")
+    }
+    plain, disk = told[""].facts, told["zero_infinity"].facts
+    numbers, sixteen = plain["parameters"], precision == "bfloat16"
+    gone = {"optimizer": 8 * numbers, **({"masters": 4 * numbers} if sixteen else {})}
+    assert disk["memory_terms"] == {name: size for name, size in plain["memory_terms"].items() if name not in gone}
+    assert {name: plain["memory_terms"][name] for name in gone} == gone
+    assert disk["work_disk"] - plain["work_disk"] == sum(gone.values())
+    assert told["zero_offload"].facts["memory_terms"] == plain["memory_terms"]
