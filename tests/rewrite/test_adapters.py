@@ -136,6 +136,7 @@ def test_bad_wishes_are_refused():
         attach(make(kv_heads=4, **GPT2), Lora(targets=("gate",)), Rng((0,)))
 
 
-def test_a_model_with_an_encoder_is_refused():
-    with pytest.raises(BadInput, match="without an encoder"):
-        attach(make(encoder_layers=1), Lora(rank=2), Rng((1,)))
+@pytest.mark.parametrize(("more", "said"), [({"encoder_layers": 1}, "without an encoder"), ({"experts": 2, "top": 1}, "without experts")])
+def test_a_model_whose_matrices_are_not_known_is_refused(more: dict, said: str):
+    with pytest.raises(BadInput, match=said):
+        attach(make(**more), Lora(rank=2), Rng((1,)))

@@ -276,9 +276,20 @@ def test_a_model_to_which_answers_are_given_away_is_refused(world: dict[str, Pat
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize(("adapter", "mesh"), [(None, {"data": 2}), ({"lora": {"rank": 2}}, {"shard": 2})])
+@pytest.mark.parametrize(
+    ("adapter", "mesh"),
+    [(None, {"data": 2}), ({"lora": {"rank": 2}}, {"shard": 2}), (None, {"pipeline": 2}), ({"lora": {"rank": 2}}, {"pipeline": 2})],
+)
 def test_processes_share_a_tuning_run(world: dict[str, Path], tmp_path: Path, store: Store, adapter: dict | None, mesh: dict) -> None:
-    knobs = {"stage": "tune", "model": str(world["model"]), "data": str(world["chats"]), **SMALL, "adapter": adapter, "rate": 2e-3}
+    knobs = {
+        "stage": "tune",
+        "model": str(world["model"]),
+        "data": str(world["chats"]),
+        **SMALL,
+        "micro": 1,
+        "adapter": adapter,
+        "rate": 2e-3,
+    }
     told = []
     for size in (mesh, "auto"):
         place = tmp_path / "recipe.yaml"

@@ -7,11 +7,12 @@ import os
 import signal
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import mesh_bytes
+import numpy as np
 import torch
 import torch.distributed as dist
 from small_run import shards
@@ -21,6 +22,7 @@ from bloomery.core import catalog
 from bloomery.core.errors import CheckFailed, Interrupted
 from bloomery.core.log import Log
 from bloomery.data.shards import Shards
+from bloomery.infer.score import log_probabilities
 from bloomery.methods.backward.autograd import Autograd
 from bloomery.methods.batching.packed import Packed
 from bloomery.methods.loss.cross_entropy import CrossEntropy
@@ -29,11 +31,13 @@ from bloomery.methods.schedule.wsd import Wsd
 from bloomery.methods.view.causal import Causal
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
+from bloomery.nn.pipeline import Asked
 from bloomery.rewrite.adapters import attach
 from bloomery.seams import Clock, Rng, Vocab
 from bloomery.train.audit import Audit
 from bloomery.train.batches import Feed
 from bloomery.train.checkpoint import Checkpoints
+from bloomery.train.compiled import compile_blocks
 from bloomery.train.loop import Training, gradients, train
 from bloomery.train.mesh import ALONE, Mesh
 from bloomery.train.metrics import MEASURED
@@ -49,6 +53,7 @@ MODELS = {
     "deep": Config(50, 16, 4, 4, 4, 24, 16, tied=False),
 }
 STEPS, ROWS, T = 20, 4, 16
+LORA = {"lora": {"rank": 2, "dropout": 0.1}}
 Case = tuple[dict, list, dict]  # sizes, methods of the axes, what else is not as usual
 TWO: dict[str, Case] = {
     "data": ({"data": 2}, ["zero"], {}),
@@ -56,6 +61,7 @@ TWO: dict[str, Case] = {
     "ulysses": ({"context": 2}, ["ulysses"], {}),
     "ring": ({"context": 2}, ["ring"], {"model": "windows"}),
     "vocabulary": ({"tensor": 2}, ["vocabulary_parallel"], {}),
+    "tensor_lora": ({"tensor": 2}, ["megatron_tensor"], {"adapter": LORA, "rate": 1e-3}),
     "pipeline": ({"pipeline": 2}, ["one_f_one_b"], {}),
     "expert": ({"expert": 2}, ["expert_parallel"], {"model": "experts"}),
 }
@@ -72,6 +78,9 @@ WIDE2: dict[str, Case] = {
     "ulysses_windows": ({"context": 2}, ["ulysses"], {"model": "windows"}),
     "ring_plain": ({"context": 2}, ["ring"], {}),
     "zero3_lora": ({"shard": 2}, ["zero"], {"adapter": {"lora": {"rank": 2}}, "rate": 1e-3}),
+    "vocabulary_lora": ({"tensor": 2}, ["vocabulary_parallel"], {"model": "tied", "adapter": LORA, "rate": 1e-3}),
+    "pipeline_lora": ({"pipeline": 2}, ["one_f_one_b"], {"adapter": LORA, "rate": 1e-3}),
+    "pipeline_perp": ({"pipeline": 2}, ["one_f_one_b"], {"adapter": {"perp": {"rank": 2}}, "rate": 1e-3}),
     "tensor_muon": ({"tensor": 2}, ["megatron_tensor"], {"optimizer": "muon"}),
     "tensor_tied": ({"tensor": 2}, ["megatron_tensor"], {"model": "tied"}),
     "sequence": ({"tensor": 2}, [{"megatron_tensor": {"sequence": True}}], {}),
@@ -89,13 +98,21 @@ WIDE2: dict[str, Case] = {
     "pipeline_experts": ({"pipeline": 2}, ["one_f_one_b"], {"model": "experts"}),
     "expert_muon": ({"expert": 2}, ["expert_parallel"], {"model": "experts", "optimizer": "muon"}),
 }
-ROUGH: dict[str, Case] = (
+COMPILED: dict[str, Case] = {
+    name: (sizes, methods, {"compile": True})
+    for name, sizes, methods in (
+        ("compiled_shard", {"shard": 2}, ["zero"]),
+        ("compiled_tensor", {"tensor": 2}, ["megatron_tensor"]),
+        ("compiled_pipeline", {"pipeline": 2}, ["one_f_one_b"]),
+    )
+}
+ROUGH2: dict[str, Case] = (
     {  # working weights in bfloat16: digits differ, and losses stay close
-        name: (*case[:2], {**case[2], "precision": "bfloat16"})
+        f"{name}_bfloat16": (*case[:2], {**case[2], "precision": "bfloat16"})
         for name, case in {**TWO, **WIDE2}.items()
         if name in ("zero3", "zero2", "ring", "ulysses", "pipeline", "zero_bubble", "expert", "gpipe")
     }
-    | {"tensor": ({"tensor": 2}, ["zero", "megatron_tensor"], {"precision": "bfloat16"})}
+    | {"tensor_bfloat16": ({"tensor": 2}, ["zero", "megatron_tensor"], {"precision": "bfloat16"})}
 )
 FOUR: dict[str, Case] = {
     "data4": ({"data": 4}, ["zero"], {}),
@@ -108,6 +125,8 @@ FOUR: dict[str, Case] = {
     "data_tensor": ({"data": 2, "tensor": 2}, ["zero", "megatron_tensor"], {}),
     "context_tensor": ({"context": 2, "tensor": 2}, ["ring", "megatron_tensor"], {}),
     "shard_tensor": ({"shard": 2, "tensor": 2}, ["zero", "megatron_tensor"], {}),
+    "shard_tensor_lora": ({"shard": 2, "tensor": 2}, ["zero", "megatron_tensor"], {"adapter": LORA, "rate": 1e-3}),
+    "pipeline_tensor_lora": ({"pipeline": 2, "tensor": 2}, ["one_f_one_b", "megatron_tensor"], {"adapter": LORA, "rate": 1e-3}),
     "ring4": ({"context": 4}, ["ring"], {}),
     "token_ring4": ({"context": 4}, ["token_ring"], {}),
     "bytescale4": ({"context": 4}, ["bytescale"], {}),
@@ -131,6 +150,10 @@ FOUR: dict[str, Case] = {
     "shard1_expert": ({"shard": 2, "expert": 2}, [{"zero": {"stage": 1}}, "expert_parallel"], {"model": "experts"}),
     "expert4": ({"expert": 4}, ["expert_parallel"], {"model": "experts"}),
 }
+ROUGH4: dict[str, Case] = {
+    f"{name}_bfloat16": (*FOUR[name][:2], {**FOUR[name][2], "precision": "bfloat16"})
+    for name in ("shard_tensor", "shard_expert", "pipeline_shard", "three_level")
+}
 
 
 def mesh_of(sizes: dict, methods: list, **more) -> Mesh:
@@ -152,6 +175,8 @@ def laid(
     loss = changes.pop("loss", CrossEntropy(16))
     method, rest = catalog.build_method("optim", optimizer), AdamW()
     mover = placed(net, mesh, method, rng, 0.1, getattr(torch, precision), rest)
+    if changes.pop("compile", False):
+        compile_blocks(net, feed, loss, Log(quiet=True), mesh=mesh)
     own = folder / f"rank-{mesh.rank}"
     own.mkdir(exist_ok=True)
     run = Training(
@@ -162,14 +187,16 @@ def laid(
     return replace(run, **changes)
 
 
-def first_step(run: Training) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Whole gradients of step 1, unclipped, by name, and the bytes that this rank sends in it."""
+def first_step(run: Training, counted: bool = True) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Whole gradients of step 1, unclipped, by name, and the bytes that this rank sends in it: what counts them looks at every
+    operation, which compiled blocks do not have."""
     run.feed.part, run.feed.looks = run.mesh.rows, run.mesh.many and hasattr(run.loss, "look")
     clock = Clock(0, 0, run.batch, float(run.total))
     micros = [run.mesh.own(micro) for micro in run.feed.next(clock)]
     if run.backward.streams:
         run.optimizer.stream()
-    with Traffic() as sent:
+    sent = Traffic()
+    with sent if counted else nullcontext():
         gradients(replace(run, backward=Autograd(clip=0)), clock, micros, Audit(run.net, run.optimizer, {}))
     found = {name: g.clone() for name, g in run.optimizer.gradients().items()}
     with sent:
@@ -184,7 +211,7 @@ def outcome(folder: Path, mesh: Mesh, **about) -> dict:
         shards(folder / "data")
     if mesh.many:
         dist.barrier()
-    grads, sent = first_step(laid(folder, mesh, **about))
+    grads, sent = first_step(laid(folder, mesh, **about), counted=not about.get("compile"))
     run = laid(folder, mesh, **about)
     done = train(run)
     return {
@@ -226,9 +253,14 @@ def apart(one: dict, other: dict) -> dict[str, float]:
     return {"loss": curves("loss"), "norm": curves("grad_norm"), "gradients": tensors("gradients"), "weights": tensors("weights")}
 
 
+def alike(about: dict) -> str:
+    """What one process is told of a case: its blocks are never compiled."""
+    return json.dumps({key: value for key, value in about.items() if key != "compile"})
+
+
 def compared(folder: Path, cases: list[Case]) -> list[dict]:
     """Each rank runs all cases; the first tells what differs from one process, of which the ranks have divided the runs."""
-    told, kinds = [], sorted({json.dumps(about) for _, _, about in cases})
+    told, kinds = [], sorted({alike(about) for _, _, about in cases})
     for kind in kinds[dist.get_rank() :: dist.get_world_size()]:
         torch.save(outcome(folder / f"alone-{kinds.index(kind)}", ALONE, **json.loads(kind)), folder / f"alone-{kinds.index(kind)}.pt")
     dist.barrier()
@@ -236,7 +268,7 @@ def compared(folder: Path, cases: list[Case]) -> list[dict]:
         mesh = mesh_of(sizes, methods, precision=getattr(torch, about.get("precision", "float32")))
         found = outcome(folder / str(number), mesh, **about)
         if mesh.first:
-            alone = torch.load(folder / f"alone-{kinds.index(json.dumps(about))}.pt")
+            alone = torch.load(folder / f"alone-{kinds.index(alike(about))}.pt")
             same = [row["tokens"] for row in found["curve"]] == [row["tokens"] for row in alone["curve"]]
             more = {"tokens": same, "audit": found["audit"] == alone["audit"], "sent": found["sent"]}
             told.append({**apart(found, alone), **more})
@@ -313,13 +345,22 @@ def corrupted(folder: Path) -> str:
     return ""
 
 
+def asked() -> float:
+    """How far log-probabilities that ranks of a pipe ask for together are from those of one process: the largest difference."""
+    texts, nets = [[(7 * i + j) % 50 for j in range(20)] for i in range(5)], [Transformer(MODELS["tied"], Rng((0, "init"))) for _ in "12"]
+    mesh = mesh_of({"pipeline": 2}, ["one_f_one_b"])
+    placed(nets[1], mesh, AdamW(), Rng((0,)), 0.0, torch.float32)
+    alone, told = (torch.from_numpy(np.concatenate(log_probabilities(net, texts))) for net in (nets[0], Asked(mesh.pipe)))
+    return float((mesh.ended(told) - alone).abs().max())
+
+
 def everything(folder: str, cases: str, ways: str) -> None:
     """All that is asked of processes in one launch: the first prints it."""
     place = Path(folder)
     told = {"cases": compared(place, json.loads(cases)), "ways": resharded(place, json.loads(ways))}
     if dist.get_world_size() == 2:
         (place / "corrupted").mkdir(exist_ok=True)
-        told["corrupted"] = corrupted(place / "corrupted")
+        told["corrupted"], told["asked"] = corrupted(place / "corrupted"), asked()
     if dist.get_rank() == 0:
         print("TOLD" + json.dumps(told))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import rank_processes
 import torch
-from mesh_run import FOUR, ROUGH, TWO, WIDE2, Case, apart, figures, formula, laid
+from mesh_run import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case, apart, figures, formula, laid
 from small_run import shards
 
 from bloomery.num.stretches import stretch
@@ -68,6 +68,10 @@ def test_ranks_whose_weights_have_come_apart_are_stopped(two: dict) -> None:
     assert "1 parameters differ between ranks after step 10" in two["corrupted"]
 
 
+def test_ranks_of_a_pipe_ask_for_the_probabilities_of_one_process(two: dict) -> None:
+    assert two["asked"] < 1e-5
+
+
 @pytest.mark.wide
 def test_all_meshes_of_two_ranks(tmp_path: Path) -> None:
     demand_all(told(tmp_path, 2, WIDE2)["cases"], WIDE2)
@@ -80,9 +84,17 @@ def test_all_meshes_of_four_ranks(tmp_path: Path, part: int) -> None:
 
 
 @pytest.mark.wide
-def test_working_weights_in_bfloat16(tmp_path: Path) -> None:
+def test_compiled_blocks_of_two_ranks(tmp_path: Path) -> None:
+    """Beside one process whose blocks are not compiled."""
+    for found in told(tmp_path, 2, COMPILED)["cases"].values():
+        demand_equal(found)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(("ranks", "cases"), [(2, ROUGH2), (4, ROUGH4)], ids=["two", "four"])
+def test_working_weights_in_bfloat16(tmp_path: Path, ranks: int, cases: dict[str, Case]) -> None:
     """One rounding in 256: sums in another order differ by it, and a step's loss by far less."""
-    for found in told(tmp_path, 2, ROUGH)["cases"].values():
+    for found in told(tmp_path, ranks, cases)["cases"].values():
         assert 0 < found["loss"] < 4e-3 and found["gradients"] < 5e-2 and found["tokens"] and found["audit"], found
 
 
