@@ -29,7 +29,7 @@ from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import save
 from bloomery.seams import Rng
-from bloomery.stages import _forecast, _training
+from bloomery.stages import _forecast, _mesh, _training
 from bloomery.stages.tune import Tune
 from bloomery.train import timing
 
@@ -273,6 +273,20 @@ def test_a_model_to_which_answers_are_given_away_is_refused(world: dict[str, Pat
         one.run(job(tmp_path / "run"))
     with pytest.raises(BadInput, match="no log-probabilities of a text"):
         load(folder).score([[1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("adapter", "parallel", "said"),
+    [
+        ("lora", [], ""),
+        ("lora", [{"megatron_tensor": {"sequence": True}}], "adapter: megatron_tensor as it is set here does not cut adapters"),
+        ({"perp": {"rank": 2}}, [], "adapter: perp reads whole matrices, and tensor cuts them; shard goes with it"),
+    ],
+)
+def test_adapters_that_tensor_does_not_cut_are_refused(world: dict[str, Path], adapter, parallel: list, said: str) -> None:
+    one = stage(world, adapter=adapter, parallel=parallel)
+    assert _mesh.refused(one, {"tensor": 2})[: len(said) or None] == said
+    assert _mesh.refused(one, {"pipeline": 2}) == _mesh.refused(one, {"shard": 2}) == ""
 
 
 @pytest.mark.wide
