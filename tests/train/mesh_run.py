@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import tempfile
 import time
@@ -21,6 +22,7 @@ from torch import Tensor
 from bloomery.core import catalog
 from bloomery.core.errors import CheckFailed, Interrupted
 from bloomery.core.log import Log
+from bloomery.core.walk import is_full
 from bloomery.data.shards import Shards
 from bloomery.infer.score import log_probabilities
 from bloomery.methods.backward.autograd import Autograd
@@ -366,14 +368,30 @@ def everything(folder: str, cases: str, ways: str) -> None:
 
 
 def struck(folder: str, mesh: str, how: str) -> None:
-    """A run that saves after every step, in which something befalls rank 1 at step 9. It waits for 4 seconds."""
-    run = laid(Path(folder), mesh_of(*USED[mesh], patience=4.0), save_steps=1)
+    """A run that saves after every step, in which something befalls rank 1 at step 9. A broken connection is seen at once; for one that
+    stays silent it waits for 6 seconds."""
+    run = laid(Path(folder), mesh_of(*USED[mesh], patience=60.0 if how == "SIGKILL" else 6.0), save_steps=1)
 
     def before(clock: Clock) -> None:
         if clock.step == 8 and run.mesh.rank == 1:
             time.sleep(15) if how == "slow" else os.kill(os.getpid(), getattr(signal, how))
 
     train(replace(run, before_step=before))
+
+
+def filled(folder: str, mesh: str) -> None:
+    """A run that saves after every step; at step 9 rank 1 may write no longer files than it has. Tells what each rank ends with."""
+    run = laid(Path(folder), mesh_of(*USED[mesh], patience=60.0), save_steps=1)
+
+    def before(clock: Clock) -> None:
+        if clock.step == 8 and run.mesh.rank == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+
+    try:
+        train(replace(run, before_step=before))
+    except Exception as wrong:
+        print("FULL", is_full(wrong, 1 << 40), repr(wrong))
+    os._exit(0)  # without a farewell to the others
 
 
 def going_on(folder: str, mesh: str) -> None:

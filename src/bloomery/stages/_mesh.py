@@ -103,6 +103,8 @@ def refused(stage: Any, wish: Mapping[str, int]) -> str:
             return f"adapter: {names['by']} as it is set here does not cut adapters; megatron_tensor without sequence does"
     if getattr(stage.backward, "opens", False) or getattr(stage.loss, "opens", False):
         return f"{named['backward']} and {named['loss']} look inside the model, which {cut[0]} cuts"
+    if getattr(stage, "roles", None) and (axis := next((axis for axis in cut if axis != "shard"), "")):
+        return f"roles: a further model reads whole rows with weights of its own, and {axis} cuts them; shard goes with it"
     if hasattr(stage.loss, "parts"):
         return f"loss: {named['loss']} has parts of its own, and {cut[0]} cuts the model alone"
     if "pipeline" in cut and hasattr(stage.loss, "look"):
