@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -39,10 +40,11 @@ def test_what_the_memory_does_not_hold_is_cut(tokens: Path) -> None:
 
 
 def test_what_the_run_refuses_is_not_chosen(tokens: Path) -> None:
-    """Blocks that are compiled, or computed twice, go with copies alone."""
-    one = stage(tokens, **{**WIDE, "compile": "on"})
-    sizes = chosen(one, replace(ON, memory=0.7 * 18 * one.config(300).parameters()))
-    assert sizes == {"data": 4}
+    """Blocks that are computed twice go with copies alone, compiled ones with what does not cut their products."""
+    for knobs, axes in (({"saved": "recompute"}, {"data"}), ({"compile": "on"}, {"data", "shard", "pipeline"})):
+        one = stage(tokens, **{**WIDE, **knobs})
+        sizes = chosen(one, replace(ON, memory=0.7 * 18 * one.config(300).parameters()))
+        assert sizes.keys() <= axes and math.prod(sizes.values()) == 4
 
 
 def test_rows_that_do_not_divide_leave_copies(tokens: Path) -> None:
