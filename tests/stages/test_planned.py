@@ -90,10 +90,11 @@ def test_states_on_a_disk_make_the_same_model(tokens: Path, tmp_path: Path, one_
     from small_pretrain import made
 
     plain = made(tokens, tmp_path / "plain")
-    for name in ("zero_infinity", "deep_optimizer_states"):
-        moved = made(tokens, tmp_path / name, parallel=[name])
+    homes = {"zero_infinity": {}, "superpipeline": {"resident": 1, "together": 1}, "deep_optimizer_states": {}}
+    for name, knobs in homes.items():
+        moved = made(tokens, tmp_path / name, parallel=[{name: knobs}])
         assert moved.facts["weights_sha256"] == plain.facts["weights_sha256"]
-        assert list(moved.facts["optimizer_lies"]) == ["disk" if name == "zero_infinity" else "host"]
+        assert list(moved.facts["optimizer_lies"]) == ["host" if name == "deep_optimizer_states" else "disk"]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -113,3 +114,10 @@ def test_states_on_a_disk_are_planned_on_the_disk(tokens: Path, monkeypatch: pyt
     assert {name: plain["memory_terms"][name] for name in gone} == gone
     assert disk["work_disk"] - plain["work_disk"] == sum(gone.values())
     assert told["zero_offload"].facts["memory_terms"] == plain["memory_terms"]
+
+
+def test_blocks_that_come_from_a_disk_are_for_processors(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = stage(tokens, parallel=["superpipeline"])
+    monkeypatch.setattr(type(one), "mode", lambda self: {"device": "cuda", "compile": False, "precision": "bfloat16"})
+    with pytest.raises(BadInput, match="superpipeline brings blocks from a disk to a processor's memory; say `device: cpu`"):
+        one.launch(Forecast(facts={"config": asdict(one.config(300))}))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_offload import resident
 from torch import Tensor, nn
 
 from bloomery.methods.adapter.lora import Lora
@@ -99,14 +98,14 @@ def test_memory_holds_the_window_alone(tmp_path: Path) -> None:
     """Of six blocks of 0.65 MB two are there at a time; what the system maps around a page that is touched is less than another."""
     net, most = model(128), []
     moved = OffloadedOptimizer(net, AdamW(), Rng((0,)), home=Superpipeline(2, 1), folder=tmp_path)
-    assert resident(tmp_path) == 0
+    assert moved.shelf.resident() == 0
     for block in net.blocks:
-        block.register_forward_hook(lambda *_: most.append(resident(tmp_path)))
+        block.register_forward_hook(lambda *_: most.append(moved.shelf.resident()))
     passes(net, 0)
-    most.append(resident(tmp_path))
+    most.append(moved.shelf.resident())
     each = 4 * sum(one.stop - one.start for one in moved.claims if layer(one.name) == 0)
     rest = 4 * sum(one.stop - one.start for one in moved.claims if layer(one.name) is None)
     assert each <= min(most) and max(most) <= 3 * each + rest and len(most) == LAYERS + 1
     moved.collect()
     moved.step(1e-2, 1)
-    assert resident(tmp_path) == 0 and moved.places() == {"disk": 3 * 4 * len(moved.master)}
+    assert moved.shelf.resident() == 0 and moved.places() == {"disk": 3 * 4 * len(moved.master)}

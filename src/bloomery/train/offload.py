@@ -54,6 +54,16 @@ class Shelf:
         """Numbers `start` to `stop` are needed soon."""
         self._advise(mmap.MADV_WILLNEED, name, start, stop)
 
+    def resident(self) -> int:
+        """Bytes of its files that this process has in memory, as Linux tells."""
+        found, inside = 0, False
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            if "-" in line.split(" ")[0] and not line.endswith("kB"):
+                inside = str(self.folder) in line
+            elif inside and line.startswith("Rss:"):
+                found += int(line.split()[1]) * 1024
+        return found
+
     def _advise(self, what: int, name: str, start: int, stop: int | None) -> None:
         mapped, each = self.maps[name]
         begin = start * each // PAGE * PAGE
