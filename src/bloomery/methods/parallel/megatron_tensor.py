@@ -50,7 +50,7 @@ class MegatronTensor:
             fused = {"mixer.qkv": widths} | ({"mlp.gate_up": [block.mlp.down.in_features] * 2} if block.mlp.gated else {})
             for name, parts in fused.items():
                 for key, p in block.get_submodule(name).named_parameters():
-                    if len(p) == sum(parts):  # of an adapter's, those beside the whole of it
+                    if len(p) == sum(parts) and not key.startswith("a."):  # of an adapter's, those that make all of its outputs
                         order = mesh.orders[f"blocks.{layer}.{name}.{key}"] = interleaved(parts, n).to(p.device)
                         p.data = p.data[order]
             adapted = {name for name in plan if isinstance(block.get_submodule(name), LoraLinear)}
