@@ -53,7 +53,7 @@ def compile_blocks(
     log.say("compiling one block")
     try:
         for block in (one for one in net.blocks if not isinstance(one, Elsewhere)):
-            if block._forward_pre_hooks:
+            if block._forward_pre_hooks or block._forward_hooks:
                 block.forward = torch.compile(block.forward, dynamic=False, fullgraph=True)
             else:
                 block.compile(dynamic=False, fullgraph=True)
