@@ -21,7 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "train"))
 
 import rank_processes
-from mesh_run import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case, formula
+from mesh_cases import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case
+from mesh_run import formula
 
 from bloomery.core.mesh import written
 

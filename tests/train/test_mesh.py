@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import rank_processes
 import torch
-from mesh_run import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case, apart, figures, formula, laid
+from mesh_cases import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case
+from mesh_run import apart, figures, formula, laid
 from small_run import shards
 
 from bloomery.num.stretches import stretch
