@@ -128,6 +128,9 @@ FOUR: dict[str, Case] = {
     "pipeline_expert": ({"pipeline": 2, "expert": 2}, ["one_f_one_b", "expert_parallel"], {"model": "experts"}),
     "data_expert": ({"data": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts"}),
     "context_expert": ({"context": 2, "expert": 2}, ["ulysses", "expert_parallel"], {"model": "experts"}),
+    "shard_expert": ({"shard": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts"}),
+    "shard_expert_muon": ({"shard": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts", "optimizer": "muon"}),
+    "shard1_expert": ({"shard": 2, "expert": 2}, [{"zero": {"stage": 1}}, "expert_parallel"], {"model": "experts"}),
     "expert4": ({"expert": 4}, ["expert_parallel"], {"model": "experts"}),
 }
 
@@ -208,7 +211,7 @@ def formula(case: Case) -> float | None:
             shards(Path(folder) / "data")
             for at in range(experts):
                 run = laid(Path(folder), ALONE, model=about.get("model", "plain"))
-                run.feed.part = (at, sizes.get("data", 1) * experts)
+                run.feed.part = (at, sizes.get("data", 1) * sizes.get("shard", 1) * experts)
                 first[at] = run.feed.next(Clock(0, 0, run.batch, None))
     return mesh_bytes.sent(sizes, methods, about, cfg, ROWS, T, first)
 

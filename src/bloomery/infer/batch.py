@@ -20,7 +20,9 @@ from bloomery.infer.choosing import choose, inverted, number, probabilities
 from bloomery.infer.compiled import Compiled, fitting
 from bloomery.infer.delivery import Delivery
 from bloomery.infer.memory import Memory, Reading, Step
-from bloomery.infer.pages import PAGE
+from bloomery.infer.minference import Patterns, SparsePrefill
+from bloomery.infer.pages import FIRST, PAGE
+from bloomery.infer.pairs import begun, beside, members
 from bloomery.infer.slots import CHUNK, PORTION, Slots
 from bloomery.infer.speculation import Draft, Lookup, PromptLookup, judge
 from bloomery.nn.model import Transformer
@@ -31,14 +33,16 @@ HEAD_ROWS = 128  # prompt tokens whose logits exist at one time
 class Batch:
     """Rows of one network, with further `others` by role for the filters that read them, each over the same pages.
 
-    `guess` speculates (infer/speculation.py). With `exact` prompts are read one by one, cut at fixed places, and steps keep one shape.
+    `guess` speculates (infer/speculation.py); with `patterns` the network reads prompts sparsely (infer/minference.py). With `exact`
+    prompts are read one by one, cut at fixed places, and steps keep one shape.
     """
 
     def __init__(
         self, net: Transformer, delivery: Delivery, slots: int, exact: bool, pages: int = 0, share: bool = True,
-        guess: PromptLookup | Draft | None = None, others: Mapping[str, Transformer] | None = None,
+        guess: PromptLookup | Draft | None = None, others: Mapping[str, Transformer] | None = None, patterns: Patterns | None = None,
     ) -> None:  # fmt: skip
         self.net, self.guess, self.others = net, guess, dict(others or {})
+        self.prefill = None if patterns is None else SparsePrefill(patterns)
         self.ahead = guess.ahead if guess else 0
         further = [*self.others.values(), *([guess.net] if isinstance(guess, Draft) else [])]
         self.context = min(one.cfg.context for one in (net, *further))
@@ -69,19 +73,30 @@ class Batch:
     # ---- prompts ------------------------------------------------------------------------------------------------------------
 
     def admit(self, job: Job) -> bool:
-        """Whether there is a row and pages for a job, which is then read."""
-        if len(self.rows) + len(self.reading) >= self.slots.rows:
+        """Whether there is a row and pages for a job and its shadow, which are then read."""
+        if len(self.rows) + len(self.reading) + len(members(job)) > self.slots.rows:
             return False
-        job.lease = self.slots.open(() if job.ask.echo else job.ask.prompt, len(job.ask.prompt) + job.limit + self.ahead)
-        if job.lease is None:
-            return False
-        job.read = job.lease.shared
-        self.reading.append(job)
+        for one in members(job):
+            one.lease = self.slots.open(() if one.ask.echo else one.ask.prompt, self._tokens(one))
+            if one.lease is None:
+                if one.leads is not None:
+                    self.slots.book.close(job.lease)
+                return False
+        for one in members(job):
+            one.read = one.lease.shared
+            self.reading.append(one)
         return True
+
+    def _tokens(self, job: Job) -> int:
+        return len(job.ask.prompt) + job.limit + self.ahead
+
+    def fits(self, job: Job) -> bool:
+        """Whether an empty cache has pages for a job and its shadow."""
+        return sum(-(-self._tokens(one) // PAGE) for one in members(job)) <= self.slots.book.count - FIRST
 
     def read(self) -> int:
         """Reads some tokens of prompts; those read to the end get their first token. Returns how many. What fails fails alone."""
-        for job in [job for job in self.reading if job.cancelled]:
+        for job in [job for job in self.reading if job.cancelled]:  # its shadow goes with it
             self._close(job)
         parts = self._parts()
         try:
@@ -91,7 +106,7 @@ class Batch:
                 self._broken(parts[0][0], error)
             for part in parts if len(parts) > 1 else ():
                 try:
-                    self._read([part])
+                    self._read([part] if part[0] in self.reading else [])  # else the other prompt of a pair could not be read
                 except Exception as own:
                     self._broken(part[0], own)
         return sum(stop - start for _, start, stop in parts)
@@ -105,15 +120,17 @@ class Batch:
 
         A prompt waits for another one that is about to read the same beginning.
         """
-        parts, room, begun = [], PORTION, set()
+        parts, room, awaited = [], PORTION, set()
         for job in self.reading:
+            if job.read == len(job.ask.prompt):  # waits for the other prompt of its pair
+                continue
             if job.read == job.lease.shared and not job.ask.echo:
                 self.slots.book.rematch(job.lease, job.ask.prompt)
                 job.read = job.lease.shared
             mark = (job.lease.node, job.ask.prompt[job.read : job.read + PAGE])
-            if self.slots.book.grain and len(job.ask.prompt) > job.read + PAGE and mark in begun:
+            if self.slots.book.grain and len(job.ask.prompt) > job.read + PAGE and mark in awaited:
                 continue
-            begun.add(mark)
+            awaited.add(mark)
             if self.slots.exact:
                 return [(job, job.read, min(len(job.ask.prompt), (job.read // CHUNK + 1) * CHUNK))]
             stop = min(len(job.ask.prompt), job.read + room)
@@ -129,7 +146,9 @@ class Batch:
         device = self.slots.table.device
         tokens = torch.tensor([[token for job, start, stop in parts for token in job.ask.prompt[start:stop]]], device=device)
         leases = [(job.lease, start, stop) for job, start, stop in parts]
-        hidden = [net(tokens, cache=Reading(self.slots, leases, memory))[0] for net, memory in self.memories]
+        sparse = [self.prefill, *[None] * (len(self.memories) - 1)]
+        caches = [Reading(self.slots, leases, memory, one) for (_, memory), one in zip(self.memories, sparse, strict=True)]
+        hidden = [net(tokens, cache=cache)[0] for (net, _), cache in zip(self.memories, caches, strict=True)]
         ends, at = [], 0
         for job, start, stop in parts:
             if job.ask.echo:
@@ -147,7 +166,8 @@ class Batch:
         if done:
             last = torch.tensor([i for _, i in done], device=device)
             seen = {f"logits:{role}": net.logits(h[last]).float() for role, net, h in self._roles(hidden)}
-            for (job, _), found in zip(done, choose([(job, 0) for job, _ in done], self.net.logits(hidden[0][last]), seen), strict=True):
+            jobs, logits, seen = begun([job for job, _ in done], self.net.logits(hidden[0][last]), seen)
+            for job, found in zip(jobs, choose([(job, 0) for job in jobs], logits, seen) if jobs else [], strict=True):
                 self._begin(job, *found)
 
     def _roles(self, of: Sequence[Any]) -> list[tuple[str, Transformer, Any]]:
@@ -155,14 +175,15 @@ class Batch:
         return [(role, net, of[1 + i]) for i, (role, net) in enumerate(self.others.items())]
 
     def _begin(self, job: Job, token: Token, wrong: str) -> None:
-        """The first token of a job, which then has a row."""
+        """The first token of a job, which then has a row, and its shadow another."""
         self.delivery.take(job, token, wrong)
         if job.ended:
             self._close(job)
             return
-        self.reading.remove(job)
-        self.slots.join(job.lease, job.read)
-        self.rows.append(job)
+        for one in members(job):
+            self.reading.remove(one)
+            self.slots.join(one.lease, one.read)
+            self.rows.append(one)
         if isinstance(self.guess, PromptLookup):
             job.lookup = Lookup(self.guess, (*job.ask.prompt, *job.ids))
 
@@ -176,11 +197,12 @@ class Batch:
         return found
 
     def _close(self, job: Job, error: str = "") -> None:
-        """Ends the reading of a prompt, for whatever reason."""
+        """Ends the reading of a prompt, for whatever reason, and of the other one of a pair."""
         if error:
-            self.delivery.fail(job, error)
-        self.reading.remove(job)
-        self.slots.book.close(job.lease)
+            self.delivery.fail(members(job)[0], error)
+        for one in members(job):
+            self.reading.remove(one)
+            self.slots.book.close(one.lease)
 
     # ---- steps --------------------------------------------------------------------------------------------------------------
 
@@ -198,22 +220,27 @@ class Batch:
         tokens = [[job.ids[-1], *guess, *[0] * (width - 1 - len(guess))] for job, guess in zip(self.rows, guesses, strict=True)]
         logits = self._forward(tokens, pages)
         self.slots.end(width)
-        seen = {f"logits:{role}": one for role, _, one in self._roles(logits)}
+        seen = {f"logits:{role}": one for role, _, one in self._roles(logits)} | beside(self.rows, logits[0])
         taken = self._rejected(guesses, drafted, logits[0], seen) if drafting else self._matched(guesses, logits[0], seen)
-        for row, (job, found, guess) in enumerate(zip(self.rows, taken, guesses, strict=True)):
-            self.slots.back(row, width - self._deliver(job, found))
-            job.guessed, job.stood = job.guessed + len(guess), job.stood + len(found) - 1
-            self.guessed, self.stood = self.guessed + len(guess), self.stood + len(found) - 1
+        given: dict[int, int] = {}
+        for job, found, guess in zip(self.rows, taken, guesses, strict=True):
+            if job.leads is None:
+                given[id(job)] = self._deliver(job, found)
+                job.guessed, job.stood = job.guessed + len(guess), job.stood + len(found) - 1
+                self.guessed, self.stood = self.guessed + len(guess), self.stood + len(found) - 1
+        for row, job in enumerate(self.rows):
+            self.slots.back(row, width - given[id(members(job)[0])])
         for row in reversed(range(rows)):
-            if self.rows[row].ended:
+            if members(self.rows[row])[0].ended:
                 self.leave(row)
         self.steps += 1
         took = time.perf_counter() - began
         self.seconds = 0.9 * self.seconds + 0.1 * took if self.seconds else took
 
     def _most(self, job: Job) -> int:
-        """Guesses that a job has room for, by itself alone: its company must not change what it draws. A guide looks one token ahead."""
-        return 0 if job.guided is not None else max(0, min(self.ahead, job.limit - len(job.ids) - 1))
+        """Guesses that a job has room for, by itself alone: its company must not change what it draws. Guides and pairs look one
+        token ahead."""
+        return 0 if job.guided is not None or len(members(job)) > 1 else max(0, min(self.ahead, job.limit - len(job.ids) - 1))
 
     def _deliver(self, job: Job, found: Sequence[tuple[Token, str]]) -> int:
         """Gives a job its tokens until one ends it; returns how many."""
@@ -243,13 +270,17 @@ class Batch:
         return found
 
     def _matched(self, guesses: list[list[int]], logits_BTV: Tensor, seen: Mapping[str, Tensor]) -> list[list[tuple[Token, str]]]:
-        """Each row's tokens where guesses were fixed: those chosen as ever, up to the first that is not the one guessed."""
-        which = [(row, i) for row, guess in enumerate(guesses) for i in range(len(guess) + 1)]
+        """Each row's tokens where guesses were fixed: those chosen as ever, up to the first that is not as guessed. Of shadows none."""
+        leading = [(row, guess) for row, (job, guess) in enumerate(zip(self.rows, guesses, strict=True)) if job.leads is None]
+        which = [(row, i) for row, guess in leading for i in range(len(guess) + 1)]
         rows, places = torch.tensor(which).unbind(1)
         seen = {name: one[rows, places].float() for name, one in seen.items()}
         found = iter(choose([(self.rows[row], i) for row, i in which], logits_BTV[rows, places], seen))
-        taken = []
-        for guess in guesses:
+        taken: list[list[tuple[Token, str]]] = []
+        for job, guess in zip(self.rows, guesses, strict=True):
+            if job.leads is not None:
+                taken.append([])
+                continue
             mine = [next(found) for _ in range(len(guess) + 1)]
             stand = next((i for i, token in enumerate(guess) if mine[i][0].id != token or mine[i][1]), len(guess))
             taken.append(mine[: stand + 1])
@@ -303,9 +334,16 @@ class Batch:
     def leave(self, row: int) -> None:
         """A row ends; the last one takes its place."""
         job = self.rows[row]
-        last = self.slots.leave(row, () if job.ended == "failed" else (*job.ask.prompt, *job.ids))
+        last = self.slots.leave(row, () if members(job)[0].ended == "failed" else (*job.ask.prompt, *job.ids))
         self.rows[row] = self.rows[last]
         self.rows.pop()
+
+    def drop(self) -> None:
+        """Takes out the jobs that nobody waits for any more."""
+        gone = {id(job) for job in self.rows if job.cancelled}  # looked at once, so that a shadow goes when its leader does
+        for row in reversed(range(len(self.rows))):
+            if id(members(self.rows[row])[0]) in gone:
+                self.leave(row)
 
     def forget(self) -> None:
         """Drops all jobs and all that was kept for them."""

@@ -4,7 +4,7 @@ Without filters each token is the most likely one; with filters it is drawn from
 own stream of random numbers, so its completion does not depend on the prompts beside it. The prompt is given as a text, which
 the tokenizer encodes with its own special tokens, or as token ids, which are taken as they are. Filters that read the logits of
 other models (`reads` names "logits:expert" and the like) are served by further networks, which are run on the same tokens with
-caches of their own.
+caches of their own. The logits of the same network after a second prompt ("logits:without") come in the same way.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class _Row:
     ended: Literal["stop", "limit", ""] = ""
     thought: int = 0
     guided: Guided | None = None
+    without: list[int] = field(default_factory=list)  # the second prompt
 
 
 class Decoder:
@@ -71,20 +72,25 @@ class Decoder:
     def generate(
         self, prompts: Sequence[str | Sequence[int]], limit: int = 128, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (),
         rng: Rng | Sequence[Rng] = SEED, rows: int = 32, logp: bool = False, thought: str = "", guide: Guide | None = None,
+        without: Sequence[str | Sequence[int]] = (),
     ) -> list[Completion]:  # fmt: skip
         """Completions in the order of `prompts`, at most `limit` tokens each, `rows` prompts of similar length at a time.
 
         A prompt too long for the context keeps its last tokens, with room for the completion (at least half the context);
         `Completion.dropped` says how many went. `rng` may be one for each prompt, which then draws alike in any company. Where
         `thought` is given, such as `</think>`, a completion begins after its last occurrence, and no stop string counts before the
-        first; a completion that holds none is taken as it is. Every completion follows the `guide`, where there is one. Raises BadInput
-        for a prompt without tokens and for a guide that cannot be followed.
+        first; a completion that holds none is taken as it is. Every completion follows the `guide`, if there is one. `without` are second
+        prompts, one for each, for filters that read "logits:without": guidance. Raises BadInput for a prompt without tokens and for a
+        guide that cannot be followed.
         """
-        context = self._context(filters)
+        context = self._context(filters, without)
         rngs = [rng.child("prompt", i) for i in range(len(prompts))] if isinstance(rng, Rng) else rng
         rows_of = [self._row(i, prompt, limit, context, own) for i, (prompt, own) in enumerate(zip(prompts, rngs, strict=True))]
         for row in rows_of if guide is not None else ():
             row.guided = self._guided(guide)
+        for row, prompt in zip(rows_of, without, strict=True) if without else ():
+            other = self._row(row.index, prompt, limit, context, row.rng)
+            row.without, row.limit = other.prompt, min(row.limit, other.limit)
         waiting = sorted(rows_of, key=lambda row: -len(row.prompt))
         done: list[Completion | None] = [None] * len(waiting)
         for start in range(0, len(waiting), rows):
@@ -115,9 +121,12 @@ class Decoder:
             raise BadInput("this decoder knows no grammar library; generate with a loaded model")
         return self.guides.begin(guide)
 
-    def _context(self, filters: Sequence[Filter]) -> int:
+    def _context(self, filters: Sequence[Filter], without: Sequence[Any] = ()) -> int:
         """Tokens that all networks see which the filters read; BadInput where one is not there."""
-        return min(net.cfg.context for net in (self.net, *named(filters, self.others).values()))
+        if without and "without" not in roles_of(filters):
+            raise BadInput("second prompts need a filter that reads them, such as guidance")
+        known = {**self.others, "without": self.net} if without else self.others
+        return min(net.cfg.context for net in (self.net, *named(filters, known).values()))
 
     def _row(self, index: int, prompt: str | Sequence[int], limit: int, context: int, rng: Rng) -> _Row:
         ids = self.tokenizer.encode(prompt).ids if isinstance(prompt, str) else [int(i) for i in prompt]
@@ -169,14 +178,11 @@ def _advance(
     weight = net.embed.weight
     slots = longest + max(row.limit for row in rows)
     cache = Cache(net.cfg, slots, padding, weight.dtype, weight.device)
-    others = [
-        (f"logits:{role}", other, Cache(other.cfg, slots, padding, other.embed.weight.dtype, weight.device))
-        for role, other in named(filters, decoder.others).items()
-    ]
     tokens_BT = torch.zeros(len(rows), slots, dtype=torch.int64)
     for i, row in enumerate(rows):
         tokens_BT[i, padding[i] : longest] = torch.tensor(row.prompt)
     tokens_BT = tokens_BT.to(weight.device)
+    others = _others(decoder, rows, filters, tokens_BT[:, :longest], padding)
     draws_BT = _draws(rows) if filters else None
     window = max((len(word.encode()) for word in (*stop, thought)), default=0) + 4  # every token holds a byte or more; 4: a cut character
     active, new_BT = list(rows), tokens_BT[:, :longest]
@@ -188,7 +194,9 @@ def _advance(
         if not filters:
             chosen_B = logits_BV.argmax(-1)
         else:
-            seen = {name: other.logits(other(new_BT, cache=own)[:, -1]).float() for name, other, own in others}
+            seen = {
+                name: other.logits(other(new_BT if step else first_BT, cache=own)[:, -1]).float() for name, other, own, first_BT in others
+            }
             chosen_B = draw_tokens(logits_BV, tokens_BT[:, :at], filters, draws_BT[:, step : step + 1], seen)
         tokens_BT[:, at] = chosen_B
         new_BT = chosen_B[:, None]
@@ -209,10 +217,27 @@ def _advance(
             return
         if 2 * len(going) <= len(active):  # copying the cache pays once half the rows are idle
             kept = torch.tensor(going, device=weight.device)
-            for one in (cache, *(own for _, _, own in others)):
+            for one in (cache, *(own for _, _, own, _ in others)):
                 one.keep(kept)
             tokens_BT, new_BT, active = tokens_BT[kept], new_BT[kept], [active[i] for i in going]
             draws_BT = None if draws_BT is None else draws_BT[kept]
+
+
+def _others(
+    decoder: Decoder, rows: Sequence[_Row], filters: tuple[Filter, ...], prompts_BT: Tensor, padding: Sequence[int]
+) -> list[tuple[str, Transformer, Cache, Tensor]]:
+    """What filters read beside the network: the name of its logits, who makes them, with which cache, and the prompts that it reads."""
+    more, given = max(row.limit for row in rows), {role: (net, prompts_BT, padding) for role, net in decoder.others.items()}
+    if rows[0].without:
+        longest = max(len(row.without) for row in rows)
+        empty = [longest - len(row.without) for row in rows]
+        seconds_BT = torch.tensor([[0] * left + row.without for left, row in zip(empty, rows, strict=True)], device=prompts_BT.device)
+        given["without"] = (decoder.net, seconds_BT, empty)
+    found = []
+    for role, (net, first_BT, left) in named(filters, given).items():
+        weight = net.embed.weight
+        found.append((f"logits:{role}", net, Cache(net.cfg, first_BT.shape[1] + more, left, weight.dtype, prompts_BT.device), first_BT))
+    return found
 
 
 def _allowed(decoder: Decoder, rows: Sequence[_Row], logits_BV: Tensor) -> Tensor:

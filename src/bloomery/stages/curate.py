@@ -308,7 +308,7 @@ class Curate:
         budget, counted = parse_budget(self.budget, self._columns(), "budget")
         columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows, {"cost": counted})
         if "text" in getattr(self.select, "reads", ()):
-            columns = ChainMap({"text": chunks.texts(rows)}, columns)
+            columns = ChainMap({"text": chunks.texts(rows, job.work)}, columns)
         for need in self.vectors():
             columns = ChainMap({need: chunks.vectors(need, rows, self.room())}, columns)
         chosen = np.asarray(self.select.weigh(columns, budget, job.rng.child("select")), np.float64)
