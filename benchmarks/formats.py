@@ -30,6 +30,7 @@ from contenders.quantized import Job
 
 HERE = Path(__file__).parent
 READERS = {"compressed-tensors": "llmcompressor", "gptq": "gptqmodel"}
+KERNEL = "gptq_torch"  # of gptqmodel: those that it would choose compute in bfloat16, and are compiled first
 ROWS = 4
 
 
@@ -81,7 +82,7 @@ def written(case: Case, job: Job, folder: Path, rows: np.ndarray) -> np.ndarray:
 
 def opened(case: Case, job: Job, python: Path, folder: Path) -> dict[str, Any] | str:
     """What the reader says of the folder; its last word on standard error where it refused."""
-    kind = "" if case.symmetric or case.format == "gptq" else "dequantize"
+    kind = KERNEL if case.format == "gptq" else "" if case.symmetric else "dequantize"
     job.told(folder=str(folder / "export"), text=str(folder / "rows.npz"), out=str(folder), kind=kind).write(folder / "job.json")
     command = [str(python), str(HERE / "contenders" / "open_folder.py"), str(folder / "job.json")]
     settings = {"OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
