@@ -85,7 +85,7 @@ def opened(case: Case, job: Job, python: Path, folder: Path) -> dict[str, Any] |
     kind = KERNEL if case.format == "gptq" else "" if case.symmetric else "dequantize"
     job.told(folder=str(folder / "export"), text=str(folder / "rows.npz"), out=str(folder), kind=kind).write(folder / "job.json")
     command = [str(python), str(HERE / "contenders" / "open_folder.py"), str(folder / "job.json")]
-    settings = {"OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    settings = {"OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
