@@ -104,6 +104,11 @@ def test_a_mesh_that_does_not_fit_the_launch_is_refused_once_before_any_work(tok
         (2, {"mesh": {"shard": 2}, "saved": "recompute"}, "saved: it goes with copies of the whole model, and shard cuts it"),
         (2, {"mesh": {"shard": 2}, "compile": "on"}, "compile: compiled blocks go with copies"),
         (2, {"mesh": {"context": 2}, "parallel": ["ring", "ulysses"]}, "ring and ulysses both lay out the axis context"),
+        (
+            2,
+            {"mesh": {"context": 2}, "loss": "distill", "roles": {"teacher": None}},
+            "a further model reads whole rows",
+        ),
     ],
 )
 def test_what_cannot_be_shared_is_refused(tokens: Path, monkeypatch: pytest.MonkeyPatch, size: int, knobs: dict, said: str) -> None:
