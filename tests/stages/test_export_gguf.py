@@ -1,6 +1,7 @@
 """The GGUF format of `export`, with llama.cpp and without."""
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from bloomery.core.store import Artifact
 from bloomery.data.shards import write_shards
 from bloomery.data.tokenizer import Tokenizer, learn
 from bloomery.infer import llama_cpp
+from bloomery.methods.compress.rtn import RTN
 from bloomery.nn import gguf
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
@@ -19,6 +21,7 @@ from bloomery.nn.packed import Packed, Quantized
 from bloomery.nn.saving import save
 from bloomery.seams import Rng
 from bloomery.stages import _export_gguf
+from bloomery.stages.compress import Compress
 from bloomery.stages.export import Export
 
 torch.set_num_threads(1)
@@ -168,6 +171,24 @@ def test_a_near_tie_is_told_from_a_difference():
     assert _export_gguf.margin(net, [1, 2], [3, order[0]], [3, order[1]]) == pytest.approx(float(last[order[0]] - last[order[1]]))
     assert _export_gguf.margin(net, [1, 2], [3, 4], [3, 4]) is None
     assert _export_gguf.margin(net, [1, 2], [3, 4], [3]) == float("inf")
+
+
+def test_a_model_of_which_no_file_is_written_is_refused_before_it_is_made(tmp_path):
+    mixed = Config(**SHAPE, architecture="mixtral", experts=2)
+    machine, stage = Machine("here", 2, 10**10, True, {"float32": 1e11}), Export(None, format="gguf")
+    for cfg in (mixed, CONFIGS["llama"]):
+        facts = {"parameters": 1e9, "config": asdict(cfg)}
+        through = Compress(None, None, RTN(4)).forecast({"model": Forecast(facts=facts), "data": Forecast()}, machine)
+        for given in (Forecast(facts=facts), through):
+            if cfg is mixed:
+                with pytest.raises(BadInput, match="a GGUF file of mixtral is not written yet"):
+                    stage.forecast({"model": given}, machine)
+            else:
+                assert stage.forecast({"model": given}, machine).disk > 0
+    (tmp_path / "mixtral").mkdir()
+    save(Transformer(mixed, Rng((7,))), tmp_path / "mixtral")
+    with pytest.raises(BadInput, match="a GGUF file of mixtral is not written yet"):
+        replace(stage, model=Artifact("0" * 64, tmp_path / "mixtral", {"stage": "x", "facts": {}})).forecast({"model": Forecast()}, machine)
 
 
 def test_knobs_of_another_format_and_missing_packages_are_refused(dense, monkeypatch):

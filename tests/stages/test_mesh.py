@@ -109,6 +109,11 @@ def test_a_mesh_that_does_not_fit_the_launch_is_refused_once_before_any_work(tok
             "compile: zero_bubble cuts backward passes",
         ),
         (2, {"mesh": {"context": 2}, "parallel": ["ring", "ulysses"]}, "ring and ulysses both lay out the axis context"),
+        (
+            2,
+            {"mesh": {"context": 2}, "loss": "distill", "roles": {"teacher": None}},
+            "a further model reads whole rows",
+        ),
     ],
 )
 def test_what_cannot_be_shared_is_refused(tokens: Path, monkeypatch: pytest.MonkeyPatch, size: int, knobs: dict, said: str) -> None:

@@ -83,8 +83,9 @@ class Compress:
         disk = parameters * (bits + 1) / 8 + 2e6
         passing = 4 if self.precision == "float32" else 2  # bytes of an activation; the model is here once, to be timed
         whole = hasattr(self.method, "allocate") or "g" in getattr(self.method, "reads", ()) or getattr(self.method, "ends", False)
+        told = {"parameters": parameters, "context": context, "bits": bits, **{name: facts[name] for name in ("config",) if name in facts}}
         memory = 6e8 + (13 if whole else 5) * parameters + passing * min(5.5e8, 8 * tokens * math.sqrt(parameters / 12))
-        return Forecast(seconds=seconds, memory=memory, disk=disk, facts={"parameters": parameters, "context": context, "bits": bits})
+        return Forecast(seconds=seconds, memory=memory, disk=disk, facts=told)
 
     def training(self, parameters: float, tokens: float) -> float:
         """FLOPs of what a method trains, 0 for one that does not."""

@@ -60,6 +60,7 @@ class Export:
         """
         self.demand()
         self.demand_whole()
+        self.demand_format(inputs["model"].facts)
         if self.format in CODES and self.model is not None and not self.model.path("quantization.json").is_file():
             raise BadInput(f"{self.model.name} is not compressed, and {self.format} holds codes: give what a compress step made")
         parameters = float(inputs["model"].facts.get("parameters") or 0)
@@ -89,6 +90,15 @@ class Export:
         if self.model.path("model.json").is_file() and not Config.read(self.model.path("model.json")).predicts_next:
             mend = "bloomery.nn.hf.to_hf writes its folder for transformers"
             raise BadInput(f"{self.model.name} reads its text in both directions, and exports are measured as decoders; {mend}")
+
+    def demand_format(self, facts: dict[str, Any]) -> None:
+        """BadInput where the model's shape is known, made or not, and GGUF files of it are not written."""
+        if self.format != "gguf" or not ("config" in facts or (self.model is not None and self.model.path("model.json").is_file())):
+            return
+        from bloomery.nn.gguf import writable
+        from bloomery.stages._forecast import shape_of
+
+        writable(shape_of(self.model, facts))
 
     def run(self, job: Job) -> None:
         """Load, write, count."""

@@ -40,7 +40,8 @@ class Merge:
         parameters = float(inputs["model"].facts.get("parameters") or 5e6)
         flops = 2 * parameters * 16 * 512 * 2
         seconds = 6 + 6 * parameters / 1e9 + flops / (0.3 * machine.matmul_flops.get("float32", 1e11))
-        return Forecast(seconds, memory=6e8 + 12 * parameters, disk=4 * parameters + 1e6, facts={"parameters": parameters})
+        told = {"parameters": parameters, **{name: inputs["model"].facts[name] for name in ("config",) if name in inputs["model"].facts}}
+        return Forecast(seconds, memory=6e8 + 12 * parameters, disk=4 * parameters + 1e6, facts=told)
 
     def run(self, job: Job) -> None:
         """Load, sum, write."""

@@ -133,7 +133,8 @@ class Shrink:
             near = min(made, key=lambda row: self.over(row, source_bytes))
             pace = "" if near["speed"] is None else f", {near['speed']:.2f} times as fast as the source"
             said = f"the nearest of {len(made)} is {near['name']} with {near['bytes']:,} bytes{pace}"
-            raise CheckFailed(f"no trial keeps to size {self.size or 'any'} and speed {self.speed:g}: {said}; try fewer bits or layers")
+            wanted = " and ".join(filter(None, (self.size and f"size {self.size}", self.speed and f"speed {self.speed:g}")))
+            raise CheckFailed(f"no trial keeps to {wanted}: {said}; try fewer bits or layers")
         best = min(fitting, key=_shrink_measure.loss)
         best["best"] = True
         return best
