@@ -335,11 +335,13 @@ class Parallel(Protocol):
 class Module(Protocol):
     """Builds the nn.Module of a site, or None to leave it: forward(x) at a linear, forward(x_BTD, ctx) at mixer, mlp and block, where
     `ctx` is the nn.context.Context of the pass, whose `aux` takes what a loss asked for. `before_step` may change the module as the
-    clock says: it is called before every step, with the same `rng` for all modules of a method, and a resumed run calls it again."""
+    clock says: it is called before every step, with the same `rng` for all modules of a method, and a resumed run calls it again. `link`
+    is called once with all modules that a method has built, in the order of the forward pass: they may hand things on to each other."""
 
     site: ClassVar[str]
 
     def build(self, cfg: Any, site: Site, old: nn.Module, rng: Rng) -> nn.Module | None: ...
+    def link(self, modules: Sequence[nn.Module]) -> None: ...  # optional
     def before_step(self, m: nn.Module, clock: Clock, rng: Rng) -> None: ...  # optional: masks, widths, re-factorisation
     def export(self, m: nn.Module) -> nn.Module: ...  # optional: a plain module that computes the same; without it, refused by name
 

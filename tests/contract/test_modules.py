@@ -57,7 +57,7 @@ def test_saved_rebuilt_and_generating_it_is_the_same_model(tmp_path, name):
     assert back.cfg == net.cfg and all(t.equal(plain(back)[key]) for key, t in plain(net).items())
     with torch.no_grad():
         whole = net(ROW)
-        assert torch.equal(back(ROW), whole)
+        torch.testing.assert_close(back(ROW), whole)  # the weights are equal; where they lie in memory may change a last bit
         cache = Cache(CFG, 16, [0, 0], torch.float32)
         parts = [net(ROW[:, :4], cache=cache), net(ROW[:, 4:5], cache=cache), net(ROW[:, 5:], cache=cache)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-5)

@@ -141,6 +141,16 @@ def test_parts_of_every_architecture_are_named_and_cover_the_rows():
     assert [name for held in table.values() for name, _, _ in held] == ["qkv", "o", "up", "down"]
 
 
+def test_parts_of_experts_are_those_of_a_feed_forward_and_a_shared_one_goes_by_names_of_its_own():
+    mixed = Config(64, 32, 1, 4, 2, 48, 16, architecture="mixtral", experts=2, top=1, shared_ffn=8)
+    table = parts(Transformer(mixed, None))
+    assert table["blocks.0.mlp.experts.1.gate_up"] == (
+        ("gate", 48, "model.layers.0.block_sparse_moe.experts.1.w1"), ("up", 48, "model.layers.0.block_sparse_moe.experts.1.w3"),
+    )  # fmt: skip
+    assert table["blocks.0.mlp.shared.gate_up"] == (("gate", 8, "blocks.0.mlp.shared.gate"), ("up", 8, "blocks.0.mlp.shared.up"))
+    assert len(table) == 8
+
+
 def test_wrong_parts_are_refused():
     for kinds, word in (((Part("q", 5, 2, 1.0),), "rows"), ((Part("q", 40),), "rank")):
         with pytest.raises(ValueError, match=word):

@@ -76,6 +76,10 @@ class Chunks:
         """The ids as the sources have them."""
         return Strings(self.arrow("id").combine_chunks())
 
+    def forget(self) -> None:
+        """Let go of what was read whole; it is read again when it is asked for."""
+        self.__dict__.pop("ids", None)
+
     def columns(self, names: Sequence[str], rows: np.ndarray, also: Mapping[str, str]) -> Mapping[str, np.ndarray]:
         """Columns of some rows by name, each read when it is asked for; `also` gives some of them a second name."""
         return Lazy(self, {**{name: name for name in names}, **also}, rows)

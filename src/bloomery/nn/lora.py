@@ -5,6 +5,7 @@ Hu et al. 2021, LoRA, arXiv 2106.09685. Shapes: N tokens, I inputs, O outputs, R
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ ROLES = {  # native linear -> its parts by number, in the order of rows
     "mixer.qkv": {3: ("q", "k", "v"), 1: ("qkv",)}, "mixer.out": {1: ("o",)}, "mlp.gate_up": {2: ("gate", "up")},
     "mlp.up": {1: ("up",)}, "mlp.down": {1: ("down",)},
 }  # fmt: skip
+MEMBER = re.compile(r"mlp\.experts\.\d+\.")  # an expert's linears are those of a feed-forward
+SHARED = re.compile(r"\.mlp\.shared\.\w+$")
 MASK, HALF = 0xFFFFFFFF, 1 << 31
 
 
@@ -160,14 +163,22 @@ def _mix(h: Tensor) -> Tensor:
 
 
 def parts(net: Transformer) -> dict[str, tuple[tuple[str, int, str], ...]]:
-    """Native linear -> (name, rows, Hugging Face module) of each matrix that it holds; the head is not listed."""
+    """Native linear -> (name, rows, Hugging Face module) of each matrix that it holds; the head is not listed.
+
+    Those of a shared expert have no module there: they go by native names.
+    """
     found = {}
     for ours, held in tensors(net.cfg).items():
         module = ours.removesuffix(".weight")
-        kind = ".".join(module.split(".")[2:])
+        kind = MEMBER.sub("mlp.", ".".join(module.split(".")[2:]))
         if kind in ROLES and ours.endswith(".weight"):
             roles = ROLES[kind][len(held.names)]
             rows = held.rows or (net.get_submodule(module).out_features,)
             theirs = [name.removesuffix(".weight") for name in held.names]
             found[module] = tuple(zip(roles, rows, theirs, strict=True))
+    for name, unit in net.named_modules():
+        if SHARED.search(name) and name not in found:
+            place, _, last = name.rpartition(".")
+            roles = next(iter(ROLES[f"mlp.{last}"].values()))
+            found[name] = tuple((role, unit.out_features // len(roles), f"{place}.{role}") for role in roles)
     return found

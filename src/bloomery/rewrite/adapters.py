@@ -28,8 +28,6 @@ def attach(net: Transformer, adapter: Adapter, rng: Rng, also: Sequence[str] = (
     whole = {WHOLE[one] for one in also if one in WHOLE}
     if net.cfg.encoder_layers:
         raise BadInput("adapters are for models without an encoder; choose another model")
-    if net.cfg.experts:
-        raise BadInput("adapters are for models without experts; choose another model, or train all weights")
     if "head" in also and net.cfg.tied:
         raise BadInput('the head of this model is its embedding; say "embed", which trains both')
     if adapted(net):

@@ -101,6 +101,8 @@ def refused(stage: Any, wish: Mapping[str, int]) -> str:
             return f"adapter: {names['adapter']} reads whole matrices, and tensor cuts them; shard goes with it"
         if not getattr(by_axis(stage, "tensor"), "adapts", False):
             return f"adapter: {names['by']} as it is set here does not cut adapters; megatron_tensor without sequence does"
+    if "expert" in cut and getattr(getattr(stage, "adapter", None), "dropout", 0):
+        return "adapter: dropout goes by the order of an expert's tokens, which expert changes; say `dropout: 0`"
     if getattr(stage.backward, "opens", False) or getattr(stage.loss, "opens", False):
         return f"{named['backward']} and {named['loss']} look inside the model, which {cut[0]} cuts"
     if getattr(stage, "roles", None) and (axis := next((axis for axis in cut if axis != "shard"), "")):

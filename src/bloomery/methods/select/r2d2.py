@@ -96,8 +96,12 @@ def candidates(tables: Iterable[Table | None]) -> Iterator[tuple[int, tuple[str,
         if table:
             names = tuple(sorted(table[0]))
             groups.setdefault(names, Alike(names)).add(number, *table)
+    having: dict[str, list[Alike]] = {}
+    for group in groups.values():
+        for name in group.names:
+            having.setdefault(name, []).append(group)
     for inner in groups.values():
-        for outer in groups.values():
+        for outer in min((having[name] for name in inner.names), key=len):
             if not set(inner.names) <= set(outer.names):
                 continue
             numbers, lengths = np.array(outer.numbers), np.array(outer.lengths)
