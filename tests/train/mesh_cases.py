@@ -63,7 +63,6 @@ COMPILED: dict[str, Case] = {
     for name, sizes, methods in (
         ("compiled_shard", {"shard": 2}, ["zero"]),
         ("compiled_tensor", {"tensor": 2}, ["megatron_tensor"]),
-        ("compiled_vocabulary", {"tensor": 2}, ["vocabulary_parallel"]),
         ("compiled_sequence", {"tensor": 2}, [{"megatron_tensor": {"sequence": True}}]),
         ("compiled_pipeline", {"pipeline": 2}, ["one_f_one_b"]),
     )
