@@ -106,7 +106,7 @@ def test_a_mesh_that_does_not_fit_the_launch_is_refused_once_before_any_work(tok
         (
             2,
             {"mesh": {"pipeline": 2}, "layers": 4, "compile": "on", "parallel": ["zero_bubble"]},
-            "compile: zero_bubble does not go with compiled blocks passes",
+            "compile: zero_bubble does not go with compiled blocks",
         ),
         (2, {"mesh": {"context": 2}, "parallel": ["ring", "ulysses"]}, "ring and ulysses both lay out the axis context"),
     ],
