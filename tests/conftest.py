@@ -153,7 +153,8 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     found.close()
 
 
-PATIENT = {  # of Ray's processes with each other
+PATIENT = {  # of Ray's processes with each other, and workers that are as quick as other processes
+    "RAY_worker_niceness": "0",
     "RAY_agent_register_timeout_ms": "600000",
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_health_check_timeout_ms": "60000",
