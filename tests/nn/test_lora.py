@@ -113,6 +113,7 @@ def test_dropout_keeps_the_mean_varies_and_can_be_repeated():
         assert (mask == 0).float().mean().item() == pytest.approx(0.25, abs=0.007)
         assert (mask == 0).float().mean(0).std().item() == pytest.approx((0.25 * 0.75 / 200) ** 0.5, rel=0.15)
         assert (mask == 0).float().mean(1).std().item() == pytest.approx((0.25 * 0.75 / 500) ** 0.5, rel=0.25)
+    assert torch.equal(dropped(x[:, 130:], seeds[0], 0.25, 130), masks[0][:, 130:])  # a rank's columns of it
     for other in masks[1:]:  # independent: both drop a number with probability 1 / 16
         assert ((masks[0] == 0) & (other == 0)).float().mean().item() == pytest.approx(1 / 16, abs=0.004)
 

@@ -24,6 +24,12 @@ class VocabularyParallel:
     inner: Parallel = "megatron_tensor"  # what cuts the blocks
     axes = ("tensor",)
     exact = True
+    eager = True
+
+    @property
+    def adapts(self) -> bool:
+        """As `inner` does."""
+        return getattr(self.inner, "adapts", False)
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Cut the two tables by rows, and say so to the loss; a tied head stays tied."""
