@@ -18,8 +18,8 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.infer.asks import Ask, End, Full, Job, Piece, TooLong
-from bloomery.infer.decoder import named
 from bloomery.infer.delivery import Delivery
+from bloomery.infer.filters import named
 from bloomery.infer.guide import Guide, Guided, Guides
 from bloomery.infer.spelling import Spelling
 
@@ -51,6 +51,15 @@ class ServingEngine:
     def told(self) -> str:
         """What computes, in words."""
         return f"{self.rows} slots of {self.context:,} tokens"
+
+    @property
+    def preparing(self) -> str:
+        """What takes a while when the engine starts; "" for nothing."""
+        return ""
+
+    def counts(self) -> dict[str, float]:
+        """What an engine counts besides, by the names of serve/metrics.py."""
+        return {}
 
     def _turn(self) -> None:
         raise AssertionError("an engine says what a round is")
@@ -130,7 +139,7 @@ class ServingEngine:
         if ask.limit < 0:
             raise BadInput(f"the limit of new tokens must not be negative, got {ask.limit}")
         named(ask.filters, self.others)  # a filter that reads the logits of a network which is not here is refused
-        job = Job(ask, min(ask.limit, self.context - length), sink, Spelling(self.tokenizer, ask.stop))
+        job = Job(ask, min(ask.limit, self.context - length), sink, Spelling(self.tokenizer, ask.stop, ask.thought))
         job.guided = None if ask.guide is None else self.guided(ask.guide)
         return job
 
