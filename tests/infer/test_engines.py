@@ -17,6 +17,7 @@ from bloomery.infer.engines import Native, adapted, open_engine, opened, with_ad
 from bloomery.infer.guide import Guide
 from bloomery.infer.model import load, sampling
 from bloomery.infer.serving import told
+from bloomery.infer.weights import Codes
 from bloomery.nn import lora, peft
 from bloomery.nn.config import Config
 from bloomery.nn.hf import to_hf
@@ -203,6 +204,14 @@ def test_weights_are_the_native_engines_alone(folders, adapters, vllm):
         open_engine(folders / "theirs", "vllm", native=Native(weights="int8"))
     with pytest.raises(BadInput, match=r"--guess is for the native engine"):
         open_engine(folders / "theirs", "vllm", native=Native(guess="lookup"))
+
+
+def test_a_dense_copy_beside_packed_weights(folders):
+    found = open_engine(folders / "native", native=Native(weights="int8", wide=True))
+    packed = [unit for unit in found.model.net.modules() if isinstance(unit, Codes)]
+    assert packed and all(unit.wide.equal(unit.weight) for unit in packed)
+    with pytest.raises(BadInput, match="wide: no linear is packed"):
+        open_engine(folders / "native", native=Native(wide=True))
 
 
 def test_guesses_and_a_small_cache_change_no_greedy_text(folders):

@@ -25,6 +25,7 @@ def command(
     ] = True,
     engine: options.Engine = "auto",
     weights: options.Weights = "",
+    wide: Annotated[bool, typer.Option(help="Keep a dense copy of packed weights too: steps of 8 rows and more are faster.")] = False,
     compiled: options.Compile = None,
     guess: options.Guess = "",
     ahead: options.Ahead = 4,
@@ -51,7 +52,7 @@ def command(
     from bloomery.cli.models import adapters_of, open_model
 
     folders = adapters_of(adapter or [], store)
-    native = {"weights": weights, "compiled": compiled, "guess": guess, "ahead": ahead, "cache": bytes_of_cache}
+    native = {"weights": weights, "wide": wide, "compiled": compiled, "guess": guess, "ahead": ahead, "cache": bytes_of_cache}
     found = open_model(model, store, engine, **native)
     from bloomery.infer.engines import with_adapters
     from bloomery.serve.running import serve

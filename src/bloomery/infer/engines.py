@@ -29,6 +29,7 @@ from bloomery.infer.pages import PAGE
 from bloomery.infer.serving import ServingEngine
 from bloomery.infer.speculation import Draft, PromptLookup
 from bloomery.infer.spelling import Pieces
+from bloomery.infer.weights import Codes
 from bloomery.nn import lora, peft
 from bloomery.nn.model import Transformer
 
@@ -40,6 +41,7 @@ class Native:
     """How the native engine runs a model; the others do not know these."""
 
     weights: str = ""  # how linears are stored, as `load` takes it; "": fp32
+    wide: bool = False  # a dense copy of packed linears besides, for steps of many rows
     compiled: bool | None = False  # whole steps, when the engine starts; None: where it pays
     guess: str | Path | PromptLookup | Draft | None = None  # "lookup", or a small model of the same tokens
     ahead: int = 4  # tokens guessed at a time
@@ -48,11 +50,17 @@ class Native:
     @property
     def asked(self) -> str:
         """The first knob that says something, as commands call it; "" where none does."""
-        said = {"weights": self.weights, "compile": self.compiled, "guess": self.guess, "cache": self.cache}
+        said = {"weights": self.weights, "wide": self.wide, "compile": self.compiled, "guess": self.guess, "cache": self.cache}
         return next((name for name, value in said.items() if value), "")
 
     def ready(self, model: Model) -> Native:
-        """The same with the guesses that a model takes; BadInput for a draft of other tokens."""
+        """The same with the guesses that a model takes, whose linears are widened; BadInput for a draft of other tokens, and where there is
+        nothing to widen."""
+        packed = [unit for unit in model.net.modules() if isinstance(unit, Codes)] if self.wide else []
+        if self.wide and not packed:
+            raise BadInput("wide: no linear is packed; say in which form, such as weights int4, or leave it out")
+        for unit in packed:
+            unit.widen()
         if not isinstance(self.guess, str | Path):
             return self
         if self.guess in ("", "lookup"):
