@@ -202,9 +202,10 @@ class Edit(Protocol):
 class Select(Protocol):
     """Weights per document under a budget; 0 drops a document, 2 writes it twice. `columns` maps names to equally long columns, of which
     "cost" is what each document takes of the budget: bytes, tokens, or any other column's sum. Of `needs = ("embed:encoder:weighted",)`
-    there is a column of that name: a vector for each document, float32 (documents, width)."""
+    there is a column of that name: a vector for each document, float32 (documents, width), read from disk where some are asked for by
+    ascending places."""
 
-    reads: ClassVar[tuple[str, ...]]  # optional: ("text",) asks for the texts too
+    reads: ClassVar[tuple[str, ...]]  # optional: ("text",) asks for the texts too, a sequence that is read from disk as it is gone through
 
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import tempfile
 import time
@@ -20,6 +21,7 @@ from torch import Tensor
 from bloomery.core import catalog
 from bloomery.core.errors import CheckFailed, Interrupted
 from bloomery.core.log import Log
+from bloomery.core.walk import is_full
 from bloomery.data.shards import Shards
 from bloomery.methods.backward.autograd import Autograd
 from bloomery.methods.batching.packed import Packed
@@ -126,6 +128,9 @@ FOUR: dict[str, Case] = {
     "pipeline_expert": ({"pipeline": 2, "expert": 2}, ["one_f_one_b", "expert_parallel"], {"model": "experts"}),
     "data_expert": ({"data": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts"}),
     "context_expert": ({"context": 2, "expert": 2}, ["ulysses", "expert_parallel"], {"model": "experts"}),
+    "shard_expert": ({"shard": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts"}),
+    "shard_expert_muon": ({"shard": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts", "optimizer": "muon"}),
+    "shard1_expert": ({"shard": 2, "expert": 2}, [{"zero": {"stage": 1}}, "expert_parallel"], {"model": "experts"}),
     "expert4": ({"expert": 4}, ["expert_parallel"], {"model": "experts"}),
 }
 
@@ -206,7 +211,7 @@ def formula(case: Case) -> float | None:
             shards(Path(folder) / "data")
             for at in range(experts):
                 run = laid(Path(folder), ALONE, model=about.get("model", "plain"))
-                run.feed.part = (at, sizes.get("data", 1) * experts)
+                run.feed.part = (at, sizes.get("data", 1) * sizes.get("shard", 1) * experts)
                 first[at] = run.feed.next(Clock(0, 0, run.batch, None))
     return mesh_bytes.sent(sizes, methods, about, cfg, ROWS, T, first)
 
@@ -322,14 +327,30 @@ def everything(folder: str, cases: str, ways: str) -> None:
 
 
 def struck(folder: str, mesh: str, how: str) -> None:
-    """A run that saves after every step, in which something befalls rank 1 at step 9. It waits for 4 seconds."""
-    run = laid(Path(folder), mesh_of(*USED[mesh], patience=4.0), save_steps=1)
+    """A run that saves after every step, in which something befalls rank 1 at step 9. A broken connection is seen at once; for one that
+    stays silent it waits for 6 seconds."""
+    run = laid(Path(folder), mesh_of(*USED[mesh], patience=60.0 if how == "SIGKILL" else 6.0), save_steps=1)
 
     def before(clock: Clock) -> None:
         if clock.step == 8 and run.mesh.rank == 1:
             time.sleep(15) if how == "slow" else os.kill(os.getpid(), getattr(signal, how))
 
     train(replace(run, before_step=before))
+
+
+def filled(folder: str, mesh: str) -> None:
+    """A run that saves after every step; at step 9 rank 1 may write no longer files than it has. Tells what each rank ends with."""
+    run = laid(Path(folder), mesh_of(*USED[mesh], patience=60.0), save_steps=1)
+
+    def before(clock: Clock) -> None:
+        if clock.step == 8 and run.mesh.rank == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+
+    try:
+        train(replace(run, before_step=before))
+    except Exception as wrong:
+        print("FULL", is_full(wrong, 1 << 40), repr(wrong))
+    os._exit(0)  # without a farewell to the others
 
 
 def going_on(folder: str, mesh: str) -> None:

@@ -46,11 +46,14 @@ class Team:
         self.number += 1
         self.store.set(f"order/{self.number}", json.dumps({"step": step, **identity(card)}))
 
-    def finished(self) -> None:
-        """Until the others have done their part of it."""
-        for rank in range(1, self.ranks.size):
-            while not self._there(f"done/{self.number}/{rank}"):
-                pass
+    def finished(self) -> list[int]:
+        """Waits until the others have done their part of it; the ranks that have not within the launch's patience."""
+        left = {rank: f"done/{self.number}/{rank}" for rank in range(1, self.ranks.size)}
+        until = time.monotonic() + self.ranks.patience
+        while not self._there(*left.values()):
+            if time.monotonic() > until:
+                return [rank for rank, key in left.items() if not self._there(key)]
+        return []
 
     def dismiss(self, code: int) -> None:
         """There is no further step; the others end with this exit code."""

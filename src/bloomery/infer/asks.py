@@ -58,6 +58,7 @@ class Ask:
     live: bool = False  # pieces as they come, not the end alone
     guide: Guide | None = None  # what the answer must look like
     thought: str = ""  # what ends a reasoning trace, which is no part of the answer
+    without: tuple[int, ...] = ()  # a second prompt that the same tokens follow, for filters that read "logits:without"
 
     @property
     def spelled(self) -> bool:
@@ -118,6 +119,9 @@ class Job:
     guessed: int = 0  # tokens that were guessed, and those of them that stood
     stood: int = 0
     guided: Guided | None = None
+    shadow: Job | None = None  # the job of a second prompt, and in it the job that it goes with: infer/pairs.py
+    leads: Job | None = None
+    last: dict[str, Tensor] = field(default_factory=dict)  # logits after the prompt, until the other prompt has been read
     begun: float = field(default_factory=time.perf_counter)
     first: float = 0.0  # when its first token was there
 

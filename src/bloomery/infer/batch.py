@@ -20,7 +20,9 @@ from bloomery.infer.choosing import choose, inverted, number, probabilities
 from bloomery.infer.compiled import Compiled, fitting
 from bloomery.infer.delivery import Delivery
 from bloomery.infer.filters import reads_tokens
-from bloomery.infer.pages import PAGE
+from bloomery.infer.minference import Patterns, SparsePrefill
+from bloomery.infer.pages import FIRST, PAGE
+from bloomery.infer.pairs import begun, beside, members
 from bloomery.infer.slots import CHUNK, PORTION, Slots
 from bloomery.infer.speculation import Draft, Lookup, PromptLookup, judge
 from bloomery.nn.model import Transformer
@@ -31,15 +33,18 @@ HEAD_ROWS = 128  # prompt tokens whose logits exist at one time
 class Batch:
     """Rows of one network, with further `others` by role for the filters that read them, each over the same pages.
 
-    `guess` speculates (infer/speculation.py). With `exact` prompts are read one by one, cut at fixed places, and steps keep one shape.
-    `context` are the tokens that a row holds at most (0: as many as the models see).
+    `guess` speculates (infer/speculation.py); with `patterns` the network reads prompts sparsely (infer/minference.py). With `exact`
+    prompts are read one by one, cut at fixed places, and steps keep one shape. `context` are the tokens that a row holds at most (0: as
+    many as the models see).
     """
 
     def __init__(
         self, net: Transformer, delivery: Delivery, slots: int, exact: bool, pages: int = 0, share: bool = True,
-        guess: PromptLookup | Draft | None = None, others: Mapping[str, Transformer] | None = None, context: int = 0,
+        guess: PromptLookup | Draft | None = None, others: Mapping[str, Transformer] | None = None, patterns: Patterns | None = None,
+        context: int = 0,
     ) -> None:  # fmt: skip
         self.net, self.guess, self.others = net, guess, dict(others or {})
+        self.prefill = None if patterns is None else SparsePrefill(patterns)
         self.ahead = guess.ahead if guess else 0
         further = [*self.others.values(), *([guess.net] if isinstance(guess, Draft) else [])]
         self.context = min(context or net.cfg.context, *(one.cfg.context for one in (net, *further)))
@@ -74,9 +79,7 @@ class Batch:
 
     def turn(self, prompts: Callable[[], bool]) -> None:
         """One round for all: some prompts are read, and a step. `prompts` takes in who waits and says whether there are any to read."""
-        for row in reversed(range(len(self.rows))):
-            if self.rows[row].cancelled:
-                self.leave(row)
+        self.drop()
         read = 0
         while read < PORTION and prompts():
             read += self.read()
@@ -92,19 +95,30 @@ class Batch:
         return bool(self.reading)
 
     def admit(self, job: Job) -> bool:
-        """Whether there is a row and pages for a job, which is then read."""
-        if len(self.rows) + len(self.reading) >= self.slots.rows:
+        """Whether there is a row and pages for a job and its shadow, which are then read."""
+        if len(self.rows) + len(self.reading) + len(members(job)) > self.slots.rows:
             return False
-        job.lease = self.slots.open(() if job.ask.echo else job.ask.prompt, len(job.ask.prompt) + job.limit + self.ahead)
-        if job.lease is None:
-            return False
-        job.read = job.lease.shared
-        self.reading.append(job)
+        for one in members(job):
+            one.lease = self.slots.open(() if one.ask.echo else one.ask.prompt, self._tokens(one))
+            if one.lease is None:
+                if one.leads is not None:
+                    self.slots.book.close(job.lease)
+                return False
+        for one in members(job):
+            one.read = one.lease.shared
+            self.reading.append(one)
         return True
+
+    def _tokens(self, job: Job) -> int:
+        return len(job.ask.prompt) + job.limit + self.ahead
+
+    def fits(self, job: Job) -> bool:
+        """Whether an empty cache has pages for a job and its shadow."""
+        return sum(-(-self._tokens(one) // PAGE) for one in members(job)) <= self.slots.book.count - FIRST
 
     def read(self) -> int:
         """Reads some tokens of prompts; those read to the end get their first token. Returns how many. What fails fails alone."""
-        for job in [job for job in self.reading if job.cancelled]:
+        for job in [job for job in self.reading if job.cancelled]:  # its shadow goes with it
             self._close(job)
         parts = self._parts()
         try:
@@ -114,7 +128,7 @@ class Batch:
                 self._broken(parts[0][0], error)
             for part in parts if len(parts) > 1 else ():
                 try:
-                    self._read([part])
+                    self._read([part] if part[0] in self.reading else [])  # else the other prompt of a pair could not be read
                 except Exception as own:
                     self._broken(part[0], own)
         return sum(stop - start for _, start, stop in parts)
@@ -128,15 +142,17 @@ class Batch:
 
         A prompt waits for another one that is about to read the same beginning.
         """
-        parts, room, begun = [], PORTION, set()
+        parts, room, awaited = [], PORTION, set()
         for job in self.reading:
+            if job.read == len(job.ask.prompt):  # waits for the other prompt of its pair
+                continue
             if job.read == job.lease.shared and not job.ask.echo:
                 self.slots.book.rematch(job.lease, job.ask.prompt)
                 job.read = job.lease.shared
             mark = (job.lease.node, job.ask.prompt[job.read : job.read + PAGE])
-            if self.slots.book.grain and len(job.ask.prompt) > job.read + PAGE and mark in begun:
+            if self.slots.book.grain and len(job.ask.prompt) > job.read + PAGE and mark in awaited:
                 continue
-            begun.add(mark)
+            awaited.add(mark)
             if self.slots.exact:
                 return [(job, job.read, min(len(job.ask.prompt), (job.read // CHUNK + 1) * CHUNK))]
             stop = min(len(job.ask.prompt), job.read + room)
@@ -152,7 +168,9 @@ class Batch:
         device = self.slots.table.device
         tokens = torch.tensor([[token for job, start, stop in parts for token in job.ask.prompt[start:stop]]], device=device)
         leases = [(job.lease, start, stop) for job, start, stop in parts]
-        hidden = [net(tokens, cache=Reading(self.slots, leases, memory))[0] for net, memory in self.memories]
+        sparse = [self.prefill, *[None] * (len(self.memories) - 1)]
+        caches = [Reading(self.slots, leases, memory, one) for (_, memory), one in zip(self.memories, sparse, strict=True)]
+        hidden = [net(tokens, cache=cache)[0] for (net, _), cache in zip(self.memories, caches, strict=True)]
         ends, at = [], 0
         for job, start, stop in parts:
             if job.ask.echo:
@@ -170,7 +188,8 @@ class Batch:
         if done:
             last = torch.tensor([i for _, i in done], device=device)
             seen = {f"logits:{role}": net.logits(h[last]).float() for role, net, h in self._roles(hidden)}
-            for (job, _), found in zip(done, choose([(job, 0) for job, _ in done], self.net.logits(hidden[0][last]), seen), strict=True):
+            jobs, logits, seen = begun([job for job, _ in done], self.net.logits(hidden[0][last]), seen)
+            for job, found in zip(jobs, choose([(job, 0) for job in jobs], logits, seen) if jobs else [], strict=True):
                 self._begin(job, *found)
 
     def _roles(self, of: Sequence[Any]) -> list[tuple[str, Transformer, Any]]:
@@ -178,14 +197,15 @@ class Batch:
         return [(role, net, of[1 + i]) for i, (role, net) in enumerate(self.others.items())]
 
     def _begin(self, job: Job, token: Token, wrong: str) -> None:
-        """The first token of a job, which then has a row."""
+        """The first token of a job, which then has a row, and its shadow another."""
         self.delivery.take(job, token, wrong)
         if job.ended:
             self._close(job)
             return
-        self.reading.remove(job)
-        self.slots.join(job.lease, job.read)
-        self.rows.append(job)
+        for one in members(job):
+            self.reading.remove(one)
+            self.slots.join(one.lease, one.read)
+            self.rows.append(one)
         if isinstance(self.guess, PromptLookup):
             job.lookup = Lookup(self.guess, (*job.ask.prompt, *job.ids))
 
@@ -199,11 +219,12 @@ class Batch:
         return found
 
     def _close(self, job: Job, error: str = "") -> None:
-        """Ends the reading of a prompt, for whatever reason."""
+        """Ends the reading of a prompt, for whatever reason, and of the other one of a pair."""
         if error:
-            self.delivery.fail(job, error)
-        self.reading.remove(job)
-        self.slots.book.close(job.lease)
+            self.delivery.fail(members(job)[0], error)
+        for one in members(job):
+            self.reading.remove(one)
+            self.slots.book.close(one.lease)
 
     # ---- steps --------------------------------------------------------------------------------------------------------------
 
@@ -221,24 +242,30 @@ class Batch:
         tokens = [[job.ids[-1], *guess, *[0] * (width - 1 - len(guess))] for job, guess in zip(self.rows, guesses, strict=True)]
         logits = self._forward(tokens, pages)
         self.slots.end(width)
-        seen = {f"logits:{role}": one for role, _, one in self._roles(logits)}
+        seen = {f"logits:{role}": one for role, _, one in self._roles(logits)} | beside(self.rows, logits[0])
         taken = self._rejected(guesses, drafted, logits[0], seen) if drafting else self._matched(guesses, logits[0], seen)
-        for row, (job, found, guess) in enumerate(zip(self.rows, taken, guesses, strict=True)):
-            if spare := width - self._deliver(job, found):
+        given: dict[int, int] = {}
+        for job, found, guess in zip(self.rows, taken, guesses, strict=True):
+            if job.leads is None:
+                given[id(job)] = self._deliver(job, found)
+                job.guessed, job.stood = job.guessed + len(guess), job.stood + len(found) - 1
+                self.guessed, self.stood = self.guessed + len(guess), self.stood + len(found) - 1
+        for row, job in enumerate(self.rows):
+            if spare := width - given[id(members(job)[0])]:
                 self.slots.back(row, spare)
-            job.guessed, job.stood = job.guessed + len(guess), job.stood + len(found) - 1
-            self.guessed, self.stood = self.guessed + len(guess), self.stood + len(found) - 1
         for row in reversed(range(rows)):
-            if self.rows[row].ended:
+            if members(self.rows[row])[0].ended:
                 self.leave(row)
         self.steps += 1
         took = time.perf_counter() - began
         self.seconds = 0.9 * self.seconds + 0.1 * took if self.seconds else took
 
     def _most(self, job: Job) -> int:
-        """Guesses that a job has room for, by itself alone: its company must not change what it draws. Guides, and filters that look at
-        the tokens so far, look one token ahead."""
-        return 0 if job.guided is not None or reads_tokens(job.ask.filters) else max(0, min(self.ahead, job.limit - len(job.ids) - 1))
+        """Guesses that a job has room for, by itself alone: its company must not change what it draws. Guides, pairs, and filters that
+        look at the tokens so far look one token ahead."""
+        if job.guided is not None or len(members(job)) > 1 or reads_tokens(job.ask.filters):
+            return 0
+        return max(0, min(self.ahead, job.limit - len(job.ids) - 1))
 
     def _deliver(self, job: Job, found: Sequence[tuple[Token, str]]) -> int:
         """Gives a job its tokens until one ends it; returns how many."""
@@ -268,16 +295,20 @@ class Batch:
         return found
 
     def _matched(self, guesses: list[list[int]], logits_BTV: Tensor, seen: Mapping[str, Tensor]) -> list[list[tuple[Token, str]]]:
-        """Each row's tokens where guesses were fixed: those chosen as ever, up to the first that is not the one guessed."""
-        which = [(row, i) for row, guess in enumerate(guesses) for i in range(len(guess) + 1)]
-        if logits_BTV.shape[1] == 1:
+        """Each row's tokens where guesses were fixed: those chosen as ever, up to the first that is not as guessed. Of shadows none."""
+        leading = [(row, guess) for row, (job, guess) in enumerate(zip(self.rows, guesses, strict=True)) if job.leads is None]
+        which = [(row, i) for row, guess in leading for i in range(len(guess) + 1)]
+        if logits_BTV.shape[:2] == (len(which), 1):
             logits_NV, seen = logits_BTV[:, 0], {name: one[:, 0].float() for name, one in seen.items()}
         else:
             rows, places = torch.tensor(which).unbind(1)
             logits_NV, seen = logits_BTV[rows, places], {name: one[rows, places].float() for name, one in seen.items()}
         found = iter(choose([(self.rows[row], i) for row, i in which], logits_NV, seen))
-        taken = []
-        for guess in guesses:
+        taken: list[list[tuple[Token, str]]] = []
+        for job, guess in zip(self.rows, guesses, strict=True):
+            if job.leads is not None:
+                taken.append([])
+                continue
             mine = [next(found) for _ in range(len(guess) + 1)]
             stand = next((i for i, token in enumerate(guess) if mine[i][0].id != token or mine[i][1]), len(guess))
             taken.append(mine[: stand + 1])
@@ -331,9 +362,16 @@ class Batch:
     def leave(self, row: int) -> None:
         """A row ends; the last one takes its place."""
         job = self.rows[row]
-        last = self.slots.leave(row, () if job.ended == "failed" else (*job.ask.prompt, *job.ids))
+        last = self.slots.leave(row, () if members(job)[0].ended == "failed" else (*job.ask.prompt, *job.ids))
         self.rows[row] = self.rows[last]
         self.rows.pop()
+
+    def drop(self) -> None:
+        """Takes out the jobs that nobody waits for any more."""
+        gone = {id(job) for job in self.rows if job.cancelled}  # looked at once, so that a shadow goes when its leader does
+        for row in reversed(range(len(self.rows))):
+            if id(members(self.rows[row])[0]) in gone:
+                self.leave(row)
 
     def forget(self) -> None:
         """Drops all jobs and all that was kept for them."""

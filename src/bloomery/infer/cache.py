@@ -20,6 +20,7 @@ from bloomery.nn.config import Config
 from bloomery.nn.rotary import turns, widen
 
 if TYPE_CHECKING:
+    from bloomery.infer.minference import SparsePrefill
     from bloomery.infer.slots import Slots
 
 FAR = 1 << 60  # a window that everything is within
@@ -127,11 +128,13 @@ class Reading:
     """The next tokens of some prompts, all in one row (P118 Zhao et al. 2024, arXiv 2404.09529): a cache for `net(tokens_1T, cache=...)`.
 
     A part is (lease, start, stop), tokens start..stop of its prompt; what comes before `start` has been read. Each part attends by itself,
-    so nothing is padded and no part sees another.
+    so nothing is padded and no part sees another. `prefill` attends in layers that see all of a text, where a part is long enough for it.
     """
 
-    def __init__(self, slots: Slots, parts: Sequence[tuple[Lease, int, int]], memory: Memory | None = None) -> None:
-        self.slots, self.memory, self.parts = slots, memory or slots.memory, parts
+    def __init__(
+        self, slots: Slots, parts: Sequence[tuple[Lease, int, int]], memory: Memory | None = None, prefill: SparsePrefill | None = None
+    ) -> None:
+        self.slots, self.memory, self.parts, self.prefill = slots, memory or slots.memory, parts, prefill
         self.cos = self.sin = self.positions = None
         self.length = sum(stop - start for _, start, stop in parts)
 
@@ -168,7 +171,11 @@ class Reading:
         for (lease, start, stop), masks in zip(self.parts, self.masks, strict=True):
             q, k, v = (one[:, at : at + stop - start] for one in (q_BTHE, k_BTKE, v_BTKE))
             at += stop - start
-            if start == 0:
+            if self.prefill is not None and self.prefill.wants(stop) and not window and weigh is None:
+                keys, values = self.memory.gathered(layer, lease.pages[: -(-stop // PAGE)])
+                own = (q[0], keys[0, :, :stop], values[0, :, :stop])
+                out.append(self.prefill.attend(layer, *own, q.shape[-1] ** -0.5 if scale is None else scale, cap)[None])
+            elif start == 0:
                 q = q if weigh is None and fused(None, cap) else q * scale
                 out.append(attend(q, k, v, None, True, window, cap, scale, weigh=weigh))
             else:

@@ -3,7 +3,8 @@
 Without filters each token is the most likely one; with filters it is drawn from what they leave. Every prompt draws from its
 own stream of random numbers, so its completion does not depend on the prompts beside it. The prompt is given as a text, which
 the tokenizer encodes with its own special tokens, or as token ids, which are taken as they are. Filters that read the logits of
-other models (`reads` names "logits:expert" and the like) are served by further networks, which are run on the same tokens.
+other models (`reads` names "logits:expert" and the like) are served by further networks, which are run on the same tokens. The logits of
+the same network after a second prompt ("logits:without") come in the same way.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bloomery.infer.batch import Batch
 from bloomery.infer.delivery import Delivery
 from bloomery.infer.filters import filtered, named, roles_of
 from bloomery.infer.guide import Guide, Guides
+from bloomery.infer.pairs import ROLE, members, shadowed
 from bloomery.infer.spelling import Spelling
 from bloomery.nn.model import Transformer
 from bloomery.seams import Filter, Rng
@@ -58,6 +60,7 @@ class Decoder:
     def generate(
         self, prompts: Sequence[str | Sequence[int]], limit: int = 128, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (),
         rng: Rng | Sequence[Rng] = SEED, rows: int = 32, logp: bool = False, thought: str = "", guide: Guide | None = None,
+        without: Sequence[str | Sequence[int]] = (),
     ) -> list[Completion]:  # fmt: skip
         """Completions in the order of `prompts`, at most `limit` tokens each, up to `rows` of them at a time. On a processor no number of
         several prompts depends on how many are written together (infer/slots.py).
@@ -65,12 +68,15 @@ class Decoder:
         A prompt too long for the context keeps its last tokens, with room for the completion (at least half the context);
         `Completion.dropped` says how many went. `rng` may be one for each prompt, which then draws alike in any company. Where
         `thought` is given, such as `</think>`, a completion begins after its last occurrence, and no stop string counts before the
-        first; a completion that holds none is taken as it is. Every completion follows the `guide`, where there is one. Raises BadInput
-        for a prompt without tokens and for a guide that cannot be followed, RuntimeError where the model or a filter gives no number.
+        first; a completion that holds none is taken as it is. Every completion follows the `guide`, if there is one. `without` are second
+        prompts, one for each, for filters that read "logits:without": guidance. Raises BadInput for a prompt without tokens and for a
+        guide that cannot be followed, RuntimeError where the model or a filter gives no number.
         """
+        context = self._context(filters, without)
         rngs = [rng.child("prompt", i) for i in range(len(prompts))] if isinstance(rng, Rng) else rng
         how = {"stop": tuple(stop), "logprobs": 0 if logp else None, "thought": thought, "guide": guide}
-        begun = [self._begun(i, prompt, limit, filters, own, **how) for i, (prompt, own) in enumerate(zip(prompts, rngs, strict=True))]
+        asked = zip(prompts, rngs, without or [()] * len(prompts), strict=True)
+        begun = [self._begun(i, one, limit, filters, own, context, second, **how) for i, (one, own, second) in enumerate(asked)]
         for _ in self._rounds([job for job, _, _ in begun], filters, rows):
             pass
         return [completion(job, heard[-1], dropped) for job, heard, dropped in begun]
@@ -79,31 +85,41 @@ class Decoder:
         self, prompt: str | Sequence[int], limit: int = 512, filters: Sequence[Filter] = GREEDY, stop: Sequence[str] = (), rng: Rng = SEED
     ) -> Iterator[str]:
         """The completion of one prompt, piece by piece as it is generated; the pieces joined are `generate`'s text."""
-        job, heard, _ = self._begun(0, prompt, limit, filters, rng.child("prompt", 0), stop=tuple(stop), live=True)
+        job, heard, _ = self._begun(0, prompt, limit, filters, rng.child("prompt", 0), self._context(filters), stop=tuple(stop), live=True)
         for _ in self._rounds([job], filters, 1):
             yield from [event.text for event in heard if isinstance(event, Piece)]
             heard.clear()
 
-    def _context(self, filters: Sequence[Filter]) -> int:
+    def _context(self, filters: Sequence[Filter], without: Sequence[Any] = ()) -> int:
         """Tokens that all networks see which the filters read; BadInput where one is not there."""
-        return min(net.cfg.context for net in (self.net, *named(filters, self.others).values()))
+        if without and ROLE not in roles_of(filters):
+            raise BadInput("second prompts need a filter that reads them, such as guidance")
+        known = {**self.others, ROLE: self.net} if without else self.others
+        return min(net.cfg.context for net in (self.net, *named(filters, known).values()))
 
-    def _begun(
-        self, index: int, prompt: str | Sequence[int], limit: int, filters: Sequence[Filter], rng: Rng, **more: Any
-    ) -> tuple[Job, list[Piece | End], int]:
-        """A prompt on its way, what will be heard of it, and how many of its tokens did not fit."""
-        ids, context = self.tokenizer.encode(prompt).ids if isinstance(prompt, str) else [int(i) for i in prompt], self._context(filters)
+    def _kept(self, index: int, prompt: str | Sequence[int], limit: int, context: int) -> tuple[list[int], int]:
+        """The tokens of a prompt that fit, and how many do not."""
+        ids = self.tokenizer.encode(prompt).ids if isinstance(prompt, str) else [int(i) for i in prompt]
         if not ids:
             raise BadInput(f"prompt {index + 1} holds no tokens; give a text, or a tokenizer that adds a begin token")
         if limit < 1:
             raise BadInput(f"the limit of new tokens must be at least 1, got {limit}")
-        room = max(1, context - min(limit, -(-context // 2)))
-        kept = ids[-room:]
+        kept = ids[-max(1, context - min(limit, -(-context // 2))) :]
+        return kept, len(ids) - len(kept)
+
+    def _begun(
+        self, index: int, prompt: str | Sequence[int], limit: int, filters: Sequence[Filter], rng: Rng, context: int,
+        without: str | Sequence[int] = (), **more: Any,
+    ) -> tuple[Job, list[Piece | End], int]:  # fmt: skip
+        """A prompt on its way, what will be heard of it, and how many of its tokens did not fit."""
+        kept, dropped = self._kept(index, prompt, limit, context)
+        second = self._kept(index, without, limit, context)[0] if without else []
         heard: list[Piece | End] = []
-        ask = Ask(tuple(kept), limit, tuple(filters), rng, stop_ids=self.stop_ids, **more)
-        job = Job(ask, min(limit, max(1, context - len(kept))), heard.append, Spelling(self.tokenizer, ask.stop, ask.thought))
+        ask = Ask(tuple(kept), limit, tuple(filters), rng, stop_ids=self.stop_ids, without=tuple(second), **more)
+        room = max(1, context - max(len(kept), len(second)))
+        job = Job(ask, min(limit, room), heard.append, Spelling(self.tokenizer, ask.stop, ask.thought))
         job.guided = None if ask.guide is None else self._guided(ask.guide)
-        return job, heard, len(ids) - len(kept)
+        return shadowed(job), heard, dropped
 
     def _guided(self, guide: Guide) -> Any:
         if self.guides is None:
@@ -116,10 +132,10 @@ class Decoder:
         if not jobs:
             return
         exact = len(jobs) > 1 and self.net.embed.weight.device.type == "cpu"  # elsewhere no kernel promises it
-        longest = max(len(job.ask.prompt) + job.limit for job in jobs)
-        batch = Batch(
-            self.net, Strict(self.tokenizer), min(rows, len(jobs)), exact, others=named(filters, self.others), context=longest
-        )  # fmt: skip
+        each = [one for job in jobs for one in members(job)]
+        most, longest = min(rows, len(jobs)) * len(each) // len(jobs), max(len(one.ask.prompt) + one.limit for one in each)
+        others = {role: net for role, net in named(filters, {ROLE: self.net, **self.others}).items() if role in self.others}
+        batch = Batch(self.net, Strict(self.tokenizer), most, exact, others=others, context=longest)
         waiting = deque(sorted(jobs, key=lambda job: -len(job.ask.prompt)))
         while waiting or batch.busy:
             batch.turn(lambda: batch.fill(waiting))

@@ -6,14 +6,15 @@ own length alone, and every request draws from its own stream of random numbers,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.asks import Job
+from bloomery.infer.asks import Ask, End, Job, Piece
 from bloomery.infer.batch import Batch
 from bloomery.infer.compiled import worthwhile
 from bloomery.infer.guide import Guides
+from bloomery.infer.minference import Patterns
 from bloomery.infer.pages import FIRST, PAGE
 from bloomery.infer.serving import ServingEngine
 from bloomery.infer.slots import Slots
@@ -29,22 +30,26 @@ class Engine(ServingEngine):
     are pages for all that it may write. `exact`: no number of a request depends on its company, see infer/slots.py; otherwise prompts are
     read together, and `compiled` steps have a graph for a lone row. `compiled`: True compiles whole steps when the engine starts
     (`compile_seconds`), None does where it pays. `guess` speculates, but for requests with a guide. `others` are further networks of the
-    same tokens by role, for the filters that read them; every request pays for them.
+    same tokens by role, for the filters that read them; every request pays for them. With `patterns` long prompts are read with sparse
+    attention, see infer/minference.py.
     """
 
     kind = "native"
+    pairs = True
 
     def __init__(
         self, net: Transformer, tokenizer: Any, slots: int = 8, queue: int = 32, exact: bool = True, pages: int = 0, share: bool = True,
         compiled: bool | None = False, guess: PromptLookup | Draft | None = None, others: Mapping[str, Transformer] | None = None,
-        guides: Guides | None = None,
+        guides: Guides | None = None, patterns: Patterns | None = None,
     ) -> None:  # fmt: skip
         super().__init__(tokenizer, net.cfg.context, net.cfg.vocab, slots, queue, guides)
+        if patterns is not None:
+            patterns.fit(net)
         for role, other in {**(others or {}), **({"draft": guess.net} if isinstance(guess, Draft) else {})}.items():
             if other.cfg.vocab != net.cfg.vocab:
                 known = f"{other.cfg.vocab} tokens and the one beside it {net.cfg.vocab}"
                 raise BadInput(f"the model called {role} knows {known}; name models of one tokenizer")
-        self.net, self.batch = net, Batch(net, self.delivery, slots, exact, pages, share, guess, others)
+        self.net, self.batch = net, Batch(net, self.delivery, slots, exact, pages, share, guess, others, patterns)
         self.context, self.others = self.batch.context, self.batch.others
         least = -(-(self.context + self.batch.ahead) // PAGE)
         if pages and pages < least:
@@ -83,6 +88,15 @@ class Engine(ServingEngine):
 
     def _forget(self) -> None:
         self.batch.forget()
+
+    def _job(self, ask: Ask, sink: Callable[[Piece | End], None]) -> Job:
+        job = super()._job(ask, sink)
+        if job.shadow is not None:
+            if isinstance(self.batch.guess, Draft):
+                raise BadInput("an engine with a draft model reads one prompt for an answer; leave the second out, or the draft")
+            if self.rows < 2 or not self.batch.fits(job):
+                raise BadInput("two prompts for one answer take two slots and the pages of both; start the server with more of them")
+        return job
 
     # ---- in the engine's thread ---------------------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ import torch
 from bloomery.core.errors import BadInput
 from bloomery.infer.asks import Ask, End, Full, Job, Piece, TooLong
 from bloomery.infer.delivery import Delivery
-from bloomery.infer.filters import named
+from bloomery.infer.filters import named, roles_of
 from bloomery.infer.guide import Guide, Guided, Guides
+from bloomery.infer.pairs import ROLE, plain, shadowed
 from bloomery.infer.spelling import Spelling
 
 
@@ -33,6 +34,7 @@ class ServingEngine:
     """
 
     kind = ""  # as the knob `engine` calls it
+    pairs = False  # whether an answer may have a second prompt
 
     def __init__(self, tokenizer: Any, context: int, vocab: int, rows: int, queue: int, guides: Guides | None = None) -> None:
         if rows < 1 or queue < 0:
@@ -127,7 +129,8 @@ class ServingEngine:
         left = [job.limit - len(job.ids) for job in self._running()]
         return min(left, default=1) * (self.step_seconds or 0.01)
 
-    def _job(self, ask: Ask, sink: Callable[[Piece | End], None]) -> Job:
+    def _look(self, ask: Ask) -> int:
+        """The tokens of an ask's prompt; BadInput for one that cannot be read."""
         length = len(ask.prompt)
         if not length:
             raise BadInput("the prompt holds no tokens; give a text, or a tokenizer that adds a begin token")
@@ -138,10 +141,20 @@ class ServingEngine:
             raise TooLong(length, self.context)
         if ask.limit < 0:
             raise BadInput(f"the limit of new tokens must not be negative, got {ask.limit}")
-        named(ask.filters, self.others)  # a filter that reads the logits of a network which is not here is refused
+        return length
+
+    def _job(self, ask: Ask, sink: Callable[[Piece | End], None]) -> Job:
+        length, others = self._look(ask), self.others
+        if ask.without:
+            if not self.pairs:
+                raise BadInput(f"the engine {self.kind} reads one prompt for an answer; leave the second out, or choose the native engine")
+            if ROLE not in roles_of(ask.filters):
+                raise BadInput("a second prompt needs a filter that reads it, such as guidance")
+            length, others = max(length, self._look(plain(ask))), {**others, ROLE: None}
+        named(ask.filters, others)  # a filter that reads the logits of a network which is not here is refused
         job = Job(ask, min(ask.limit, self.context - length), sink, Spelling(self.tokenizer, ask.stop, ask.thought))
         job.guided = None if ask.guide is None else self.guided(ask.guide)
-        return job
+        return shadowed(job)
 
     def guided(self, guide: Guide) -> Guided | None:
         """What follows a guide in this engine, None where something else does; BadInput for one that cannot be followed."""

@@ -108,9 +108,9 @@ async def answer(
     chat = isinstance(asked, ChatRequest)
     reply = Reply(served.name, chat, served.opened.pieces, bool(asked.return_tokens_as_token_ids))
     names = [one["function"]["name"] for one in asked.offered] if chat else []
-    guide = await served.guide(asked)
+    guide, without = await served.guide(asked), await served.without(asked, prompts)
     try:
-        asks = served.asks(asked, prompts, guide)
+        asks = served.asks(asked, prompts, guide, without)
         work = Work(served.engine, asks, request, partial(service.metrics.ended, served.name))
     except BadInput as wrong:
         raise refusal(wrong, "messages" if chat else "prompt") from None

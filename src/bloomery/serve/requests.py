@@ -26,6 +26,7 @@ SAYS = {
     "prompt": "prompt must be a string, a list of strings, a list of token ids, or a list of such lists",
     "input": "input must be a string, a list of strings, a list of token ids, or a list of such lists, none of them empty",
     "tool_choice": 'tool_choice must be "none", "auto", "required" or {"type": "function", "function": {"name": NAME}}',
+    "negative_prompt": "negative_prompt must be a text or a list of token ids, of a chat a text, and not empty",
     "stop": f"stop must be a string or up to 4 strings, each of 1 to {STOP_LENGTH} characters",
 }
 Word = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
@@ -77,6 +78,15 @@ class Common(BaseModel):
     return_tokens_as_token_ids: bool | None = None
     max_tokens: int | None = Field(None, ge=0)
     structured_outputs: Structured | None = None
+    guidance_scale: float | None = Field(None, ge=-100, le=100)  # how much the prompt counts; 1: as ever
+    negative_prompt: str | list[int] | None = Field(None, min_length=1)  # what it is compared with; of a chat, in place of system messages
+
+    @property
+    def guided(self) -> bool:
+        """Whether a second prompt takes part; Refused (400) for one without a scale."""
+        if self.negative_prompt is not None and self.guidance_scale is None:
+            raise Refused(400, "negative_prompt needs guidance_scale", "negative_prompt")
+        return self.guidance_scale not in (None, 1)
 
     @property
     def guide(self) -> Guide | None:

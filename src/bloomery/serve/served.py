@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+from bloomery.core.catalog import build_method
 from bloomery.core.errors import BadInput
 from bloomery.infer.asks import Ask, TooLong
 from bloomery.infer.engines import Opened
@@ -18,12 +19,21 @@ from bloomery.infer.serving import ServingEngine
 from bloomery.seams import Filter, Rng
 from bloomery.serve.calls import CallFormat
 from bloomery.serve.errors import Refused
-from bloomery.serve.requests import ChatRequest, Chosen, Common, CompletionRequest
+from bloomery.serve.requests import SAYS, ChatRequest, Chosen, Common, CompletionRequest, Message
 
 INLINE = 2048  # characters that are encoded at once; longer texts go to a thread, so that no client waits for another's prompt
 COLDEST = 1e-4  # below, a temperature is the limit that it stands for: the likeliest token
 COMPLETION_TOKENS = 16  # the protocol's default of /v1/completions; a chat's is all the room there is
-filters_of = lru_cache(256)(sampling)  # equal requests share their filters, so that the engine applies them together
+
+
+@lru_cache(256)
+def filters_of(temperature: float, top_k: int | None, top_p: float | None, scale: float = 1.0) -> tuple[Filter, ...]:
+    """Those of the sampling fields, after guidance where its scale is not 1. Equal requests share them, so that the engine applies them
+    together."""
+    if scale == 1.0:
+        return sampling(temperature, top_k, top_p)
+    guidance = build_method("filter", {"guidance": {"scale": float(scale)}}, "guidance_scale")
+    return (guidance, *(sampling(temperature, top_k, top_p) if temperature else sampling(1.0, 1)))
 
 
 @dataclass
@@ -57,6 +67,23 @@ class Served:
                 return [tuple(one.ids) for one in encode(given)]
             return [tuple(one.ids) for one in await asyncio.to_thread(encode, given)]
         return [tuple(one) for one in given]
+
+    async def without(self, asked: CompletionRequest | ChatRequest, prompts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The second prompts of guidance, one for each, or none. Where no text is given, a completion's is the prompt's last token, and a
+        chat's the conversation without its system messages."""
+        if not asked.guided:
+            return []
+        given = asked.negative_prompt
+        if not isinstance(asked, ChatRequest):
+            return [prompt[-1:] for prompt in prompts] if given is None else (await self.prompts(given)) * len(prompts)
+        if isinstance(given, list):
+            raise Refused(400, SAYS["negative_prompt"], "negative_prompt")
+        rest = [one for one in asked.messages if one.role not in ("system", "developer")]
+        if not rest or (given is None and len(rest) == len(asked.messages)):
+            message = "guidance compares a chat with itself under another system message: give a negative_prompt, or a system message"
+            raise Refused(400, message, "guidance_scale")
+        first = [] if given is None else [Message(role="system", content=given)]
+        return [await self.conversation(asked.model_copy(update={"messages": [*first, *rest]}))]
 
     async def conversation(self, asked: ChatRequest) -> tuple[int, ...]:
         """A conversation through the model's own template, with the tools that are on offer."""
@@ -92,7 +119,10 @@ class Served:
             raise Refused(400, str(wrong), param) from None
         return found
 
-    def asks(self, asked: CompletionRequest | ChatRequest, prompts: Sequence[tuple[int, ...]], guide: Guide | None = None) -> list[Ask]:
+    def asks(
+        self, asked: CompletionRequest | ChatRequest, prompts: Sequence[tuple[int, ...]], guide: Guide | None = None,
+        without: Sequence[tuple[int, ...]] = (),
+    ) -> list[Ask]:  # fmt: skip
         """`n` for each prompt, in order; the streams of random numbers are those of `Model.generate` with the same seed."""
         chat = isinstance(asked, ChatRequest)
         limit = asked.max_tokens if asked.max_tokens is not None else self.engine.context if chat else COMPLETION_TOKENS
@@ -102,20 +132,21 @@ class Served:
         logprobs = (asked.top_logprobs or 0 if asked.logprobs else None) if chat else asked.logprobs
         echo = not chat and bool(asked.echo) and logprobs is not None
         common = {"limit": limit, "filters": self.filters(asked), "stop": asked.stops, "stop_ids": self.opened.stops, "guide": guide}
-        many = [prompt for prompt in prompts for _ in range(asked.n or 1)]
+        pairs = zip(prompts, without or [()] * len(prompts), strict=True)
+        many = [pair for pair in pairs for _ in range(asked.n or 1)]
         return [
-            Ask(prompt, **common, rng=seed.child("prompt", i), logprobs=logprobs, echo=echo, live=bool(asked.stream))
-            for i, prompt in enumerate(many)
+            Ask(prompt, **common, rng=seed.child("prompt", i), logprobs=logprobs, echo=echo, live=bool(asked.stream), without=second)
+            for i, (prompt, second) in enumerate(many)
         ]
 
     def filters(self, asked: Common) -> tuple[Filter, ...]:
         """What the sampling fields come to; temperature is 1 where none is given, as in OpenAI's interface."""
-        temperature = 1.0 if asked.temperature is None else asked.temperature
+        temperature, scale = 1.0 if asked.temperature is None else asked.temperature, asked.guidance_scale if asked.guided else 1.0
         if temperature < COLDEST or asked.top_p == 0:
-            return ()
+            return filters_of(0.0, None, None, scale)
         top_k = asked.top_k if asked.top_k is not None and asked.top_k > 0 else None
         top_p = asked.top_p if asked.top_p is not None and asked.top_p < 1 else None
-        return filters_of(temperature, top_k, top_p)
+        return filters_of(temperature, top_k, top_p, scale)
 
     def echoed(self, asked: CompletionRequest, prompts: Sequence[tuple[int, ...]]) -> list[str]:
         """The prompts as `echo` gives them back: texts as they came."""

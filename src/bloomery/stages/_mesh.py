@@ -92,6 +92,8 @@ def refused(stage: Any, wish: Mapping[str, int]) -> str:
         return f"adapter: adapted matrices are not laid out by {axis} yet; shard does that"
     if getattr(stage.backward, "opens", False) or getattr(stage.loss, "opens", False):
         return f"{named['backward']} and {named['loss']} look inside the model, which {cut[0]} cuts"
+    if getattr(stage, "roles", None) and (axis := next((axis for axis in cut if axis != "shard"), "")):
+        return f"roles: a further model reads whole rows with weights of its own, and {axis} cuts them; shard goes with it"
     if hasattr(stage.loss, "parts"):
         return f"loss: {named['loss']} has parts of its own, and {cut[0]} cuts the model alone"
     if "pipeline" in cut and hasattr(stage, "measured"):

@@ -138,6 +138,7 @@ class Pretrain:
 
         demand(self.report_to)
         enough(self.view, inputs["data"].facts.get("spare"))
+        _teacher.bound(self)
         cfg = self.config(int(inputs["data"].facts.get("vocab") or self.words()))
         load = self.load(cfg, inputs)
         found = _forecast.needs(load, machine)

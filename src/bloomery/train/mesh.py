@@ -311,15 +311,21 @@ class Mesh:
 
     def roll_call(self, step: int, said: str) -> str:
         """Which ranks do not answer, in a sentence."""
-        store, size = dist.PrefixStore(f"roll/{step}", dist.distributed_c10d._get_default_store()), dist.get_world_size()
-        keys, until = [str(rank) for rank in range(size)], time.monotonic() + ANSWER
-        store.set(str(self.rank), "")
-        while time.monotonic() < until and not store.check(keys):
-            time.sleep(0.1)
-        silent = [rank for rank in keys if not store.check([rank])]
+        try:
+            silent = self.absent(dist.PrefixStore(f"roll/{step}", dist.distributed_c10d._get_default_store()))
+        except dist.DistError:  # where rank 0 keeps the names, as under Slurm, they end with it
+            silent = ["0"]
         slow = f"a process was too slow or its connection broke ({first_line(said)})"
         who = f"rank {', '.join(silent)} does not answer" if silent else slow
         return f"step {step}, {self.what}: {who}; end what is left of the run, and the same command goes on from the last checkpoint"
+
+    def absent(self, store: Any) -> list[str]:
+        """The ranks that have not written their names there within some seconds."""
+        keys, until = [str(rank) for rank in range(dist.get_world_size())], time.monotonic() + ANSWER
+        store.set(str(self.rank), "")
+        while time.monotonic() < until and not store.check(keys):
+            time.sleep(0.1)
+        return [rank for rank in keys if not store.check([rank])]
 
 
 def together(shape: tuple[int, ...], axes: Sequence[str], backend: str | None) -> Any:
