@@ -6,7 +6,7 @@
 A model of the shape 3M, trained a few steps here, is made small by GPTQ with several kinds of codes and written in the formats of
 compressed-tensors and of GPTQ. transformers opens each folder in the environment of llm-compressor or of gptqmodel, in fp32 on the
 processor, and gives the logits of 4 rows of 128 tokens that it was not calibrated on; ours are those of the dense weights that the codes
-stand for. Exit code 1 where a reader that is here refused a folder.
+stand for. Exit code 1 where a reader that is here refused a folder, or missed tensors or had too many.
 
 --json: one line per folder, {"contest", "unit", "ours", "peer", "peer_value", ...}: the largest difference of a logit, and beside it the
 largest logit, the share of tokens with the same likeliest next token, the kind of linear that the reader chose, and its versions.
@@ -67,14 +67,14 @@ def written(case: Case, job: Job, folder: Path, rows: np.ndarray) -> np.ndarray:
     from bloomery.nn.saving import load
     from bloomery.rewrite.compress import compress
 
-    small = folder / "small"
-    small.mkdir(parents=True)
+    small, out = folder / "small", folder / "export"
+    small.mkdir(), out.mkdir()
     parts = Parts(Path(job.folder), folder / "work")
     outcome = compress(parts, GPTQ(case.bits, case.group, case.symmetric), list(torch.from_numpy(job.rows)))
     parts.close(small, outcome.skipped)
     net = load(small).eval()
     kind = {one.KIND: one for one in (compressed_tensors, gptq_layout)}[case.format]
-    kind.write(net, packed.read(small), Path(job.folder), folder / "export")
+    kind.write(net, packed.read(small), Path(job.folder), out)
     with torch.inference_mode():
         return net.logits(net(torch.from_numpy(rows))).numpy()
 
@@ -134,6 +134,9 @@ def main() -> int:
                 print(f"{case.format}, {case.label}: {case.reader} refused: {theirs}", file=sys.stderr)
                 continue
             told = line(case, ours, theirs)
+            if told["odd"]:
+                refused += 1
+                print(f"{case.format}, {case.label}: {case.reader} missed or did not expect {', '.join(told['odd'][:3])}", file=sys.stderr)
             table = [
                 case.format,
                 case.label,

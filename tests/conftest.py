@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -23,6 +24,9 @@ from nursery import Nursery
 from bloomery.core import catalog, lineage
 from bloomery.core.machine import Machine, has_bf16, threads
 from bloomery.core.store import Store
+
+settings.register_profile("steady", deadline=None)  # a busy machine decides no test
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +153,8 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     found.close()
 
 
-PATIENT = {  # of Ray's processes with each other
+PATIENT = {  # of Ray's processes with each other, and workers that are as quick as other processes
+    "RAY_worker_niceness": "0",
     "RAY_agent_register_timeout_ms": "600000",
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_health_check_timeout_ms": "60000",

@@ -301,18 +301,22 @@ class Parallel(Protocol):
     """How a model and a batch are laid over the `axes` of a mesh, a train.mesh.Mesh; `exact = False` says its tolerance in the claim.
 
     `place` changes the model in place before any step, and says on the mesh which parameters have other homes, orders or partial gradients,
-    and what `pipe` runs its stages; `split` gives a rank its part of a micro-batch. `before` is called when micro-batch
-    `number` of `of` begins, and with -1 when a loss looks at the whole step. `unfit` says, before any work, why a model of this config
-    and rows of so many tokens cannot be laid over these sizes, "" where they can.
+    and what `pipe` runs its stages; where it cuts matrices, `adapts = True` says that it cuts the thin ones of an adapter beside them too,
+    and `halves = True` that it needs backward passes in two parts. `split` gives a rank its part of a micro-batch. `before` is called when
+    micro-batch `number` of `of` begins, and with -1 when a loss looks at the whole step. `unfit` says, before any work, why a model of this
+    config and rows of so many tokens cannot be laid over these sizes, "" where they can.
 
     A method without axes goes with those that there are. `pieces` says of the optimizer's flat buffers of so many numbers, as (start, stop,
-    place, worker), where each lies between updates (host, disk) and who makes the update (host, device). With `local = True` ranks move by
+    place, worker), where each lies between updates (host, disk) and who makes the update (host, device); with `resident` the working
+    weights lie there too, those of so many blocks at a time in memory, `together` of which leave at once. With `local = True` ranks move by
     their own gradients: `after` then brings them together, `settled` says after which steps they are the same, and `begin` gives what is
     kept for it, laid out as the masters are.
     """
 
     axes: ClassVar[tuple[str, ...]]
     exact: ClassVar[bool]
+    adapts: ClassVar[bool]  # optional
+    halves: ClassVar[bool]  # optional
     local: ClassVar[bool]  # optional
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module: ...
@@ -331,11 +335,13 @@ class Parallel(Protocol):
 class Module(Protocol):
     """Builds the nn.Module of a site, or None to leave it: forward(x) at a linear, forward(x_BTD, ctx) at mixer, mlp and block, where
     `ctx` is the nn.context.Context of the pass, whose `aux` takes what a loss asked for. `before_step` may change the module as the
-    clock says: it is called before every step, with the same `rng` for all modules of a method, and a resumed run calls it again."""
+    clock says: it is called before every step, with the same `rng` for all modules of a method, and a resumed run calls it again. `link`
+    is called once with all modules that a method has built, in the order of the forward pass: they may hand things on to each other."""
 
     site: ClassVar[str]
 
     def build(self, cfg: Any, site: Site, old: nn.Module, rng: Rng) -> nn.Module | None: ...
+    def link(self, modules: Sequence[nn.Module]) -> None: ...  # optional
     def before_step(self, m: nn.Module, clock: Clock, rng: Rng) -> None: ...  # optional: masks, widths, re-factorisation
     def export(self, m: nn.Module) -> nn.Module: ...  # optional: a plain module that computes the same; without it, refused by name
 

@@ -57,7 +57,7 @@ def test_saved_rebuilt_and_generating_it_is_the_same_model(tmp_path, name):
     assert back.cfg == net.cfg and all(t.equal(plain(back)[key]) for key, t in plain(net).items())
     with torch.no_grad():
         whole = net(ROW)
-        assert torch.equal(back(ROW), whole)
+        torch.testing.assert_close(back(ROW), whole)  # the weights are equal; where they lie in memory may change a last bit
         parts = in_portions(net, ROW, [4, 1, 2])
     torch.testing.assert_close(torch.stack(parts), whole, rtol=1e-4, atol=1e-5)
 

@@ -53,6 +53,7 @@ def test_slurms_lists_are_read() -> None:
 
 
 def test_a_launch_ends_with_the_code_of_the_first_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explained({0: -9, 1: 2}, 1) == 2  # one that did not end by itself after a refusal
     assert explained({0: 75, 1: 2}, 1) == 2 and explained({0: 75}, 0) == 75 and capsys.readouterr().err == ""
     assert explained({0: 1, 2: -9}, 2) == 1
     assert explained({0: 1, 2: -9, 3: -15}, 0) == 1 and explained({1: -15}, 1) == 1

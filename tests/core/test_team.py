@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
+import pytest
+
+from bloomery.core.errors import BadInput
 from bloomery.core.ranks import Ranks
 from bloomery.core.team import Team
 
@@ -24,3 +29,13 @@ def test_who_has_not_ended_its_part_is_named() -> None:
     assert first.finished() == [1]
     store.set("done/1/1", "")
     assert first.finished() == []
+
+
+def test_processes_that_do_not_meet_are_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as deaf:  # a port at which nobody listens
+        deaf.bind(("localhost", 0))
+        port = str(deaf.getsockname()[1])
+        for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", port)):
+            monkeypatch.setenv(name, value)
+        with pytest.raises(BadInput, match=rf"rank 1: the 2 processes of this launch have not met at localhost:{port} within 1 s"):
+            Team(Ranks(1, 2, patience=1.0))

@@ -43,7 +43,7 @@ def started(place: Path, store: Store, *more: str, by: Sequence[str] = (), **tol
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def ended(one: subprocess.Popen, seconds: float = 400.0) -> tuple[int, str, str]:
+def ended(one: subprocess.Popen, seconds: float = 1200.0) -> tuple[int, str, str]:
     try:
         output, said = one.communicate(timeout=seconds)
     finally:
@@ -68,7 +68,7 @@ def steps_of(store: Store) -> int:
     return found[0].read_text().count("\n") if found else 0
 
 
-def reached(one: subprocess.Popen, store: Store, step: int, seconds: float = 200.0) -> None:
+def reached(one: subprocess.Popen, store: Store, step: int, seconds: float = 1200.0) -> None:
     until = time.monotonic() + seconds
     while steps_of(store) < step:
         assert one.poll() is None and time.monotonic() < until, one.communicate()

@@ -29,7 +29,7 @@ from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import save
 from bloomery.seams import Rng
-from bloomery.stages import _forecast, _training
+from bloomery.stages import _forecast, _mesh, _training
 from bloomery.stages.tune import Tune
 from bloomery.train import timing
 
@@ -275,6 +275,20 @@ def test_a_model_to_which_answers_are_given_away_is_refused(world: dict[str, Pat
         load(folder).score([[1, 2, 3]])
 
 
+@pytest.mark.parametrize(
+    ("adapter", "parallel", "said"),
+    [
+        ("lora", [], ""),
+        ("lora", [{"megatron_tensor": {"sequence": True}}], "adapter: megatron_tensor as it is set here does not cut adapters"),
+        ({"perp": {"rank": 2}}, [], "adapter: perp reads whole matrices, and tensor cuts them; shard goes with it"),
+    ],
+)
+def test_adapters_that_tensor_does_not_cut_are_refused(world: dict[str, Path], adapter, parallel: list, said: str) -> None:
+    one = stage(world, adapter=adapter, parallel=parallel)
+    assert _mesh.refused(one, {"tensor": 2})[: len(said) or None] == said
+    assert _mesh.refused(one, {"pipeline": 2}) == _mesh.refused(one, {"shard": 2}) == ""
+
+
 def in_other_numbers(folder: Path, out: Path) -> Path:
     """The same model with its tokens numbered otherwise, and three more of them."""
     shutil.copytree(folder, out)
@@ -330,9 +344,20 @@ def test_roles_that_the_loss_cannot_read_are_refused(world: dict[str, Path], tmp
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize(("adapter", "mesh"), [(None, {"data": 2}), ({"lora": {"rank": 2}}, {"shard": 2})])
+@pytest.mark.parametrize(
+    ("adapter", "mesh"),
+    [(None, {"data": 2}), ({"lora": {"rank": 2}}, {"shard": 2}), (None, {"pipeline": 2}), ({"lora": {"rank": 2}}, {"pipeline": 2})],
+)
 def test_processes_share_a_tuning_run(world: dict[str, Path], tmp_path: Path, store: Store, adapter: dict | None, mesh: dict) -> None:
-    knobs = {"stage": "tune", "model": str(world["model"]), "data": str(world["chats"]), **SMALL, "adapter": adapter, "rate": 2e-3}
+    knobs = {
+        "stage": "tune",
+        "model": str(world["model"]),
+        "data": str(world["chats"]),
+        **SMALL,
+        "micro": 1,
+        "adapter": adapter,
+        "rate": 2e-3,
+    }
     told = []
     for size in (mesh, "auto"):
         place = tmp_path / "recipe.yaml"

@@ -81,11 +81,15 @@ def checks(artifact: Artifact) -> str:
 
 def show_scores(artifact: Artifact) -> None:
     """The score table with its intervals; clean twins beside them where they differ."""
+    from bloomery.draw.scores import measure
+
     scores = json.loads(artifact.path("scores.json").read_text())["scores"]
     twins = any(one.get("contaminated") and one.get("clean") is not None for one in scores)
     columns = ("score", "of", "value", "95% interval", "n", *(("clean", "clean interval", "clean n") if twins else ()))
     print()
-    show_table(columns, [score_row(one, twins) for one in scores], right=(columns[2], columns[3], *columns[5:]))
+    show_table(
+        columns, [score_row({**one, "metric": measure(one, scores)}, twins) for one in scores], right=(columns[2], columns[3], *columns[5:])
+    )
     if known := artifact.facts.get("training_text"):
         print(sentence(known, twins))
     if idle := artifact.facts.get("left_out"):

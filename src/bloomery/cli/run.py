@@ -96,7 +96,8 @@ def following(recipe: Recipe, store: Store, team: Team) -> int:
     except (BadInput, CheckFailed, StepFailed, Interrupted) as wrong:
         if (code := team.dismissed()) is not None:
             return code
-        raise type(wrong)(f"rank {team.ranks.rank}: {wrong}") from wrong
+        who = f"rank {team.ranks.rank}"
+        raise type(wrong)(str(wrong) if str(wrong).startswith(f"{who} ") else f"{who}: {wrong}") from wrong
 
 
 @contextmanager

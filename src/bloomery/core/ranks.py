@@ -16,7 +16,7 @@ from bloomery.core.machine import threads
 
 PATIENCE = 600.0  # seconds that a process waits for another
 SAVING = 30  # seconds that the others get to save and end, once one has failed
-RESUMABLE = 75
+RESUMABLE, REFUSED = 75, 2  # exit codes
 PORTS = 15000, 32000  # of which a step of Slurm takes one; the system itself gives out higher ones
 
 
@@ -103,7 +103,9 @@ def launch(processes: int, arguments: Sequence[str], restarts: int = 0) -> int:
 
 def explained(codes: dict[int, int], first: int) -> int:
     """The exit code of a launch in which processes have failed: that of the first. One that a signal has killed is named; SIGTERM does not
-    count, which those get that are left."""
+    count, which those get that are left, nor what befalls them after a refusal."""
+    if codes[first] == REFUSED:
+        return REFUSED
     killed = [rank for rank, code in sorted(codes.items()) if code < 0 and -code != signal.SIGTERM]
     if not killed:
         return max(codes[first], 1)

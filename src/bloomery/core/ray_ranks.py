@@ -17,12 +17,12 @@ from typing import Any
 
 from bloomery.core.cluster import Ray, how, paths
 from bloomery.core.errors import BadInput, Interrupted
-from bloomery.core.ranks import PATIENCE, RESUMABLE, SAVING, explained
+from bloomery.core.ranks import PATIENCE, REFUSED, RESUMABLE, SAVING, explained
 from bloomery.core.signals import Signals
 
 BEAT = 0.3  # seconds that a look at a process waits for its words
 GIVEN_UP = 10.0  # seconds after SIGKILL until a process counts as lost with its machine
-LOST, REFUSED = 1, 2  # exit codes
+LOST = 1  # exit code that is given to a process whose worker has gone
 PROGRAM = ("-m", "bloomery")
 
 

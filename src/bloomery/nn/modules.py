@@ -44,6 +44,8 @@ def fit(net: Transformer, methods: Sequence[Module], rng: Rng) -> list[Fitted]:
             if new is not None:
                 net.set_submodule(site.name, new.train(old.training))
                 net.fitted.append((site, new, method))
+        if hasattr(method, "link"):
+            method.link([module for _, module, one in net.fitted if one is method])
     net.cfg = replace(net.cfg, modules=tuple(catalog.spec(one) for one in methods))
     return net.fitted
 

@@ -8,6 +8,7 @@ from typing import Any
 from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
 from bloomery.seams import Rng
+from bloomery.stages import _mesh
 from bloomery.stages._load import Load
 from bloomery.stages._training import device_of
 
@@ -45,6 +46,7 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         threads=mode["threads"],
         save_seconds=stage.checkpoint_seconds,
         save_steps=stage.checkpoint_steps,
+        shelved=_mesh.shelved(stage),
     )
 
 

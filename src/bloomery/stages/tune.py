@@ -121,7 +121,7 @@ class Tune:
         parameters = float(model.get("parameters") or (model["bytes"] / 4 if "bytes" in model and self.model is None else cfg.parameters()))
         disk = (4 * parameters if _adapted.whole(self) else found.checkpoint / 3) + size + 1e6
         facts = {"parameters": parameters, "tokens": load.steps * load.rows * load.context, "steps": load.steps, "config": asdict(cfg)}
-        facts |= {"work_disk": (self.checkpoints_kept + 1) * (found.checkpoint + 4096), **found.facts()}
+        facts |= {"work_disk": (self.checkpoints_kept + 1) * (found.checkpoint + 4096) + found.shelved, **found.facts()}
         return Forecast(sum(found.seconds.values()), sum(found.memory.values()), disk, facts)
 
     def fitting(self, forecast: Forecast, inputs: dict[str, Forecast], machine: Machine, limit: float) -> list:
@@ -175,7 +175,7 @@ class Tune:
             job.fact("float8", float8.convert(model.net))
         with job.graceful(), deterministic(self.deterministic):
             if mode["compile"]:
-                job.fact("compile_seconds", compiled.compile_blocks(model.net, feed, self.loss, job.log, roles))
+                job.fact("compile_seconds", compiled.compile_blocks(model.net, feed, self.loss, job.log, roles, mesh))
             outcome = loop.train(
                 loop.Training(
                     net=model.net,
@@ -201,7 +201,7 @@ class Tune:
         _teacher.told(roles, job)
         compiled.uncompile(model.net.eval())
         float8.restore(model.net)
-        job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured)) if laid.heldout else None)
+        job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured, mesh)) if laid.heldout else None)
         weights = {name: t.cpu() for name, t in mover.weights().items()}
         if not mesh.first:
             return

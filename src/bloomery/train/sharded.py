@@ -243,6 +243,7 @@ def placed(
     of `folder` where on a disk."""
     if mesh.many:
         mesh.shapes = {name: tuple(p.shape) for name, p in net.named_parameters() if p.requires_grad}
+        mesh.still = [name for name, p in net.named_parameters() if not p.requires_grad]
     for one in sorted(mesh.methods, key=lambda one: ("shard" in one.axes, "pipeline" in one.axes)):  # FSDP2 goes around what is left here
         one.place(net, mesh)
     if mesh.cuts:
