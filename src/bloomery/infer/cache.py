@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from bloomery.infer.hiding import Hide, hidden, same
 from bloomery.nn.attention import attend, attend_cached, fused, visible
 from bloomery.nn.config import Config
 from bloomery.nn.rotary import turns, widen
@@ -106,13 +107,22 @@ class Cache:
         mask = torch.zeros(seen.shape, dtype=self.keys.dtype, device=seen.device).masked_fill_(~seen, float("-inf"))[:, None]
         return mask if self._hidden is None else mask + self._hidden[..., :end]
 
+    def _shown(self, hide: Hide, length: int, window: int) -> Tensor:
+        """The mask of new tokens in a layer that hides keys from heads: (B or 1, K, T x G, S)."""
+        end, left = self.used + length, 0 if self.padding is None else self.padding[:, None]
+        own = hidden(hide, self._order[:, self.used : end] - left, self._order[:, :end] - left, self.keys.shape[2], self.keys.dtype)
+        return self._causal(end, window) + own
+
     def attend(
         self, layer: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int = 0, cap: float = 0.0, scale: float | None = None,
-        weigh: Callable[[Tensor], Tensor] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None, hide: Hide | None = None,
     ) -> Tensor:  # fmt: skip
         """Keeps the new keys and values of a layer; its attention, (B, T, H x E): first tokens as in training, others over the slots."""
         self._new_keys[layer].copy_(k_BTKE)
         self._new_values[layer].copy_(v_BTKE)
+        if hide is not None:
+            mask = self._shown(hide, q_BTHE.shape[1], window)
+            return attend_cached(q_BTHE, self._all_keys[layer], self._all_values[layer], mask, cap, scale, weigh or same)
         if self.fresh:
             q_BTHE = q_BTHE if weigh is None and fused(self.documents, cap) else q_BTHE * scale
             return attend(q_BTHE, k_BTKE, v_BTKE, self.documents, True, window, cap, scale, weigh=weigh)
