@@ -1,13 +1,14 @@
 """Quantization beside peers: seconds of GPTQ, and what is left of the model, with every contender in a process of its own.
 
-    make peers-compress                               # environments of llm-compressor and of gptqmodel, once
-    python benchmarks/compress.py [--shape 50M] [--model FOLDER] [--rounds 1] [--json] [--quick] [--peers llmcompressor,gptqmodel]
+    make peers-compress                               # environments of llm-compressor and of gptqmodel, once, in --peers-folder
+    python benchmarks/compress.py [--shape 50M] [--model FOLDER] [--sequences 128] [--rounds 1] [--json] [--quick]
 
 All quantize the same Hugging Face folder to symmetric 4-bit codes in groups of 128 with the columns of largest inputs first, damping 0.01,
 calibrated on the same token sequences (128 of 512), with the same threads. Seconds are those of the call that quantizes, loading and
-saving left out. Contenders take turns, round by round in another order; the median round counts. Every result is read back as dense
-weights and compared with the source by one program, ours: KL and nats of held-out rows in fp32. Without --model the weights are those of
-a model that has been trained here for --steps steps on rows half of which follow a rule, so that there is something to lose.
+saving left out; beside them stand processor seconds, of all threads together, which say more where others use the machine (its load
+before and after is printed). Contenders take turns, round by round in another order; the median round counts. Every result is read back
+as dense weights and compared with the source by one program, ours: KL and nats of held-out rows in fp32. Without --model the weights are
+those of a model that has been trained here for --steps steps on rows half of which follow a rule, so that there is something to lose.
 
 bloomery-bf16 makes calibration passes and products of inputs in bfloat16, bloomery-fp32 all in fp32. --quick: the shape 3M, 16 sequences
 of 128, within a minute. --start only says whether each contender starts.
@@ -47,18 +48,15 @@ class Contender:
 
     name: str
     script: str
-    environment: str = ""  # under PEERS; "" = this one
+    environment: str = ""  # in the peers' folder; "" = this one
     kind: str = ""
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     memory: int = 0
     kl: float = float("nan")
     nats: float = float("nan")
 
-    @property
-    def python(self) -> Path:
-        return PEERS / self.environment / "bin" / "python" if self.environment else Path(sys.executable)
-
-    def run(self, job: Job, folder: Path) -> bool:
+    def run(self, job: Job, folder: Path, peers: Path) -> bool:
         """One turn; False, with what was said on standard error, where it failed."""
         place = folder / self.name
         place.mkdir(exist_ok=True)
@@ -69,7 +67,8 @@ class Contender:
             "TOKENIZERS_PARALLELISM": "false",
             "CUDA_VISIBLE_DEVICES": "",
         }
-        command = [str(self.python), str(HERE / "contenders" / f"{self.script}.py"), str(place / "job.json")]
+        python = peers.absolute() / self.environment / "bin" / "python" if self.environment else Path(sys.executable)
+        command = [str(python), str(HERE / "contenders" / f"{self.script}.py"), str(place / "job.json")]
         try:
             done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
         except OSError as wrong:
@@ -81,6 +80,7 @@ class Contender:
         told = json.loads(done.stdout.strip().splitlines()[-1])
         if not job.start:
             self.seconds.append(told["seconds"])
+            self.processor.append(told["processor"])
             self.memory = told["memory"]
         return True
 
@@ -95,8 +95,8 @@ def contenders() -> list[Contender]:
     ]
 
 
-def begin(shape: str, model: Path | None, steps: int, threads: int, folder: Path) -> tuple[Job, np.ndarray]:
-    """The source, calibration sequences, and the held-out rows."""
+def begin(shape: str, model: Path | None, steps: int, threads: int, folder: Path, rows: int = 0) -> tuple[Job, np.ndarray]:
+    """The source, calibration sequences (as many as the shape has, or `rows`), and the held-out rows."""
     import torch
 
     from bloomery.data.tokenizer import learn
@@ -104,7 +104,8 @@ def begin(shape: str, model: Path | None, steps: int, threads: int, folder: Path
     from bloomery.nn.config import Config
     from bloomery.nn.model import Transformer
 
-    (vocab, width, layers, heads, ffn), context, rows = SHAPES[shape]
+    (vocab, width, layers, heads, ffn), context, usual = SHAPES[shape]
+    rows = rows or usual
     text = folder / "rows.npz"
     cfg = hf.config_of(model) if model else Config(vocab, width, layers, heads, heads, ffn, context, tied=False)
     random_rows(text, cfg.vocab, steps + 2, max(rows, HELD_OUT), context)
@@ -154,16 +155,23 @@ def compared(one: Contender, job: Job, folder: Path, rows: np.ndarray) -> None:
 def report(contest: str, racers: list[Contender], as_json: bool) -> None:
     ours = racers[0]
     if not as_json:
-        print("| contender | seconds | best = 1 | KL | nats a token | memory, GB |\n|---|---|---|---|---|---|")
+        print("| contender | seconds | ratio | processor seconds | ratio | KL | nats a token | memory, GB |\n" + "|---" * 8 + "|")
     for one in racers:
-        seconds = statistics.median(one.seconds)
-        ratio = seconds / statistics.median(ours.seconds)
+        (seconds, ratio), (processor, work) = (compare(kind, one, ours) for kind in ("seconds", "processor"))
         if as_json:
             line = {"contest": contest, "unit": "s", "ours": round(statistics.median(ours.seconds), 2), "peer": one.name}
             line |= {"peer_value": round(seconds, 2), "ratio": round(ratio, 3), "kl": one.kl, "nats": one.nats, "memory": one.memory}
+            line |= {"processor": round(processor, 2), "processor_ratio": round(work, 3)}
             print(json.dumps(line), flush=True)
         else:
-            print(f"| {one.name} | {seconds:.1f} | {ratio:.2f} | {one.kl:.2e} | {one.nats:.4f} | {one.memory / 1e9:.2f} |", flush=True)
+            spent = f"{seconds:.1f} | {ratio:.2f} | {processor:.1f} | {work:.2f}"
+            print(f"| {one.name} | {spent} | {one.kl:.2e} | {one.nats:.4f} | {one.memory / 1e9:.2f} |", flush=True)
+
+
+def compare(kind: str, one: Contender, ours: Contender) -> tuple[float, float]:
+    """The median of a contender's rounds, and its ratio to ours."""
+    value = statistics.median(getattr(one, kind))
+    return value, value / statistics.median(getattr(ours, kind))
 
 
 def main() -> None:
@@ -171,8 +179,10 @@ def main() -> None:
     parser.add_argument("--shape", choices=list(SHAPES), default="")
     parser.add_argument("--model", type=Path, help="a Hugging Face folder with a tokenizer, instead of a model trained here")
     parser.add_argument("--steps", type=int, default=20, help="training steps of the model, of 8 rows each")
+    parser.add_argument("--sequences", type=int, default=0, help="to calibrate on; without it as many as the shape has")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--peers", default="", help="comma-separated names (all without it); none: bloomery alone")
+    parser.add_argument("--peers-folder", type=Path, default=PEERS, help="where `make peers-compress` put them")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--start", action="store_true", help="only whether each contender starts")
     parser.add_argument("--json", action="store_true")
@@ -183,17 +193,19 @@ def main() -> None:
     racers = [one for one in contenders() if not one.environment or one.name.startswith(wanted)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        job, rows = begin(shape, given.model, 0 if given.start else given.steps, given.threads, folder)
+        job, rows = begin(shape, given.model, 0 if given.start else given.steps, given.threads, folder, given.sequences)
+        before = os.getloadavg()[0]
         job = job.told(start=given.start)
         for turn in range(given.rounds):
             at = turn % len(racers)
-            racers = [one for one in racers[at:] + racers[:at] if one.run(job, folder)]
+            racers = [one for one in racers[at:] + racers[:at] if one.run(job, folder, given.peers_folder)]
         if given.start:
             print(f"starting: {', '.join(one.name for one in racers)}")
             return
         racers.sort(key=_place)
         for one in racers:
             compared(one, job, folder, rows)
+    print(f"{given.threads} threads; load of the machine {before:.1f} before, {os.getloadavg()[0]:.1f} after", file=sys.stderr)
     report(f"compress-{shape}", racers, given.json)
 
 

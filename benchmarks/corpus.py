@@ -1,6 +1,7 @@
 """Filtering a corpus beside its peers: each peer's own filter set, rebuilt from signals and `keep` in recipes/filters.
 
     make peers-corpus && python benchmarks/corpus.py [--quick] [--size 16MB] [--peers datatrove,data-juicer] [--rounds 3] [--nasty]
+    python benchmarks/corpus.py --costs [--size 4MB]                # every signal, edit and selection alone: the tables of docs/signals.md
 
 The text of the Python installation (or, with --nasty, odd text made here), the same documents, in turn, with one and with two workers,
 whole documents in memory before the clock starts. Prints a table: MB/s of UTF-8; the same for each second of a core's time, which a busy
@@ -92,29 +93,6 @@ def run(python: str, name: str, parts: list[Path]) -> tuple[float, float, int, l
     return seconds, sum(one["cpu"] for one in told), sum(one["peak"] for one in told), found
 
 
-def costs(texts: list[str]) -> None:
-    """MB/s of one core's time of every signal that asks no model, each from the texts on; what several share is paid by each."""
-    from bloomery.core import catalog
-    from bloomery.data import words
-    from bloomery.seams import Doc
-
-    docs = [Doc("", text) for text in texts]
-    with tempfile.TemporaryDirectory() as folder:
-        some = Path(folder) / "some.jsonl"
-        some.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:200]), encoding="utf-8")
-        for name, entry in catalog.entries("signal").items():
-            cls = entry.load()
-            if not getattr(cls, "needs", ()):
-                method = cls(**{knob: str(some) for knob in getattr(cls, "required", ())})
-                method.columns(docs[:20], None)
-                words.forget()
-                began = time.process_time()
-                method.columns(docs, None)
-                seconds = time.process_time() - began
-                size = sum(len(text.encode("utf-8", "replace")) for text in texts) / 1e6
-                print(f"{name:20} {size / seconds:8.1f} MB/s", file=sys.stderr)
-
-
 def split(texts: list[str], folder: Path, workers: int) -> list[Path]:
     parts = [folder / f"{workers}-{k}.jsonl" for k in range(workers)]
     for k, part in enumerate(parts):
@@ -171,13 +149,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated: " + ", ".join(PEERS))
     parser.add_argument("--peers-folder", type=Path, default=ROOT / ".peers", help="where `make peers-corpus` put them")
-    parser.add_argument("--costs", action="store_true", help="no peers: the speed of every signal alone")
+    parser.add_argument("--costs", action="store_true", help="no peers: what every signal, edit and selection takes alone")
     parser.add_argument("--nasty", action="store_true", help="odd text made here, not the Python installation's")
     given = parser.parse_args()
     size, rounds = ("1MB", 1) if given.quick else (given.size, given.rounds)
     texts = nasty(parse_size(size, "size")) if given.nasty else installation(size)
     if given.costs:
-        costs(texts)
+        from corpus_costs import tables
+
+        print("\n\n".join(tables(texts, rounds)))
         return
     for peer in given.peers.split(","):
         if peer not in PEERS:

@@ -1,10 +1,11 @@
 """The memory that a whole run of curate takes, reading included, on input ten times larger than its `memory`.
 
-    python benchmarks/curate_memory.py [--quick] [--memory 600MB] [--times 10] [--folder /tmp]
+    python benchmarks/curate_memory.py [--quick] [--memory 600MB] [--times 10] [--select dsir,preselect] [--folder /tmp]
 
 JSON lines of which one document in ten is a near copy of the one before and one in 25 has a notice of 60 words, with `substring: 50` and an
-evaluation item, in a new store. Prints one JSON line: the largest resident memory of all processes together, shared pages counted for each,
-sampled every 0.03 s, beside the cap; a ratio above 1 means that the cap was kept.
+evaluation item, in a new store. With `--select` these selections take half of the text instead, one document in 20 being the target, each
+in a run of its own that finds what the first one measured. Prints one JSON line a run: the largest resident memory of all processes
+together, shared pages counted for each, sampled every 0.03 s, beside the cap; a ratio above 1 means that the cap was kept.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ FILE = 50_000_000  # bytes of a file of JSON lines
 EVERY = 0.03  # seconds between samples
 
 
+SELECT = {
+    "random": {},
+    "dsir": {},
+    "preselect": {"column": "length.words"},
+    "metaclip": {"entries": ["wa", "wb", "w1f", "w2e3"]},
+}
+
+
 def write(folder: Path, size: int) -> int:
     """Files of about `size` bytes; returns how many documents they hold."""
     gen = np.random.default_rng(0)
@@ -41,9 +50,10 @@ def write(folder: Path, size: int) -> int:
                     words = np.where(gen.random(len(last)) < 0.01, vocabulary[gen.integers(0, len(vocabulary), len(last))], last)
                 else:
                     words = vocabulary[gen.integers(0, len(vocabulary), gen.integers(300, 900))]
-                text = " ".join(words.tolist()) + (f"\n{notice}" if documents % 25 == 24 else "")
-                held += file.write(json.dumps({"text": text, "package": f"p{documents // 20}"}) + "\n")
-                last, documents = words, documents + 1
+            text = " ".join(words.tolist()) + (f"\n{notice}" if documents % 25 == 24 else "")
+            row = {"text": text, "package": f"p{documents // 20}", "domain": "target" if documents % 20 == 7 else "pool"}
+            held += file.write(json.dumps(row) + "\n")
+            last, documents = words, documents + 1
         written, number = written + held, number + 1
     return documents
 
@@ -59,12 +69,11 @@ def resident(process: psutil.Process) -> int:
     return total
 
 
-def measured(folder: Path, memory: int) -> tuple[int, float]:
+def measured(folder: Path, memory: int, knobs: dict) -> tuple[int, float]:
     """Highest resident memory in bytes, and seconds, of a run. CalledProcessError where it fails."""
-    (folder / "exam.jsonl").write_text(json.dumps({"text": " ".join(f"question{k}" for k in range(30))}) + "\n", encoding="utf-8")
-    knobs = {"signals": ["length"], "substring": 50, "decontaminate": [str(folder / "exam.jsonl")], "heldout": 0.02}
-    source = {"from": str(folder / "in" / "*.jsonl"), "package": "package"}
-    step = {"stage": "curate", "sources": [source], "memory": f"{memory // 10**6}MB", **knobs}
+    source = {"from": str(folder / "in" / "*.jsonl"), "package": "package", "domain": "domain"}
+    about = {"signals": ["length"], "heldout": 0.02, "memory": f"{memory // 10**6}MB"}
+    step = {"stage": "curate", "sources": [source], **about, **knobs}
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"name": "memory", "seed": 0, "steps": {"corpus": step}}), encoding="utf-8")
     command = [sys.executable, "-m", "bloomery", "run", str(folder / "recipe.yaml"), "--store", str(folder / "store")]
     begin, highest = time.perf_counter(), 0
@@ -86,18 +95,24 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="input of a tenth of the memory")
     parser.add_argument("--memory", default="600MB")
     parser.add_argument("--times", type=float, default=10.0, help="bytes of input for one of memory")
+    parser.add_argument("--select", default="", help="comma-separated: " + ", ".join(SELECT))
     parser.add_argument("--folder", default=None, help="where input and store lie meanwhile; four times the input is needed")
     given = parser.parse_args()
-    memory = parse_size(given.memory, "memory")
+    memory, chosen = parse_size(given.memory, "memory"), [one for one in given.select.split(",") if one]
+    if strange := [one for one in chosen if one not in SELECT]:
+        parser.error(f"unknown selection {strange[0]}; known: {', '.join(SELECT)}")
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         (folder / "in").mkdir()
         documents = write(folder / "in", int((0.1 if given.quick else given.times) * memory))
         size = sum(file.stat().st_size for file in (folder / "in").iterdir())
-        peak, seconds = measured(folder, memory)
-    line = {"contest": "curate-memory", "unit": "MB", "ours": round(peak / 1e6, 1), "peer": "memory", "peer_value": memory / 1e6}
-    more = {"ratio": round(memory / max(1, peak), 2), "input": round(size / 1e6, 1), "documents": documents, "seconds": round(seconds, 1)}
-    print(json.dumps(line | more), flush=True)
+        (folder / "exam.jsonl").write_text(json.dumps({"text": " ".join(f"question{k}" for k in range(30))}) + "\n", encoding="utf-8")
+        runs = {f"-{one}": {"select": {one: SELECT[one]}, "budget": f"{size // 2}B"} for one in chosen}
+        for name, knobs in (runs or {"": {"substring": 50, "decontaminate": [str(folder / "exam.jsonl")]}}).items():
+            peak, seconds = measured(folder, memory, knobs)
+            line = {"contest": f"curate-memory{name}", "unit": "MB", "ours": round(peak / 1e6, 1)}
+            line |= {"peer": "memory", "peer_value": memory / 1e6, "ratio": round(memory / max(1, peak), 2), "input": round(size / 1e6, 1)}
+            print(json.dumps(line | {"documents": documents, "seconds": round(seconds, 1)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """What each mesh of processes differs by from one process over 20 steps, and what it sends beside what the papers count.
 
-    python benchmarks/mesh.py [--quick] [--table]
+    python benchmarks/mesh.py [--quick] [--table] [--only NAME,NAME]
 
 One JSON line per mesh of 2 (with --quick) or 2 and 4 gloo processes of this machine: {"mesh", "methods", "model", "loss", "gradients",
 "sent", "formula"}: the largest relative differences of the step's loss and of a gradient of step 1 (norm of the difference over the
 norm), and bytes that rank 0 sends in step 1, counted call by call, beside the formula. The runs are those of tests/train/test_mesh.py.
-With --table they are rows of the table in docs/parallel.md.
+With --table they are rows of the table in docs/parallel.md. --only names cases of tests/train/mesh_run.py, so that a long run can be done
+in pieces.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "train"))
 
 import rank_processes
-from mesh_run import FOUR, TWO, WIDE2, Case, formula
+from mesh_cases import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case
+from mesh_run import formula
 
 from bloomery.core.mesh import written
 
@@ -49,9 +51,12 @@ def drawn(row: dict[str, Any], more: dict[str, Any]) -> str:
         name, knobs = (one, {}) if isinstance(one, str) else next(iter(one.items()))
         methods.append(", ".join([name, *(f"{key} {str(value).lower()}" for key, value in knobs.items())]))
     names = [MODELS.get(row["model"], row["model"])]
-    names += ["LoRA" if key == "adapter" else str(value) for key, value in more.items() if key in ("adapter", "optimizer", "precision")]
+    names += [str(value) for key, value in more.items() if key in ("optimizer", "precision")]
+    names += ["LoRA" if "lora" in more["adapter"] else next(iter(more["adapter"]))] if "adapter" in more else []
+    names += ["compiled"] if "compile" in more else []
     formula = f"{row['formula']:,}" if row["formula"] else ""
-    cells = [f"`{row['mesh']}`", "; ".join(methods), ", ".join(names), f"{row['loss']:.1e}", f"{row['gradients']:.1e}", f"{row['sent']:,}"]
+    sent = f"{row['sent']:,}" if row["sent"] else ""
+    cells = [f"`{row['mesh']}`", "; ".join(methods), ", ".join(names), f"{row['loss']:.1e}", f"{row['gradients']:.1e}", sent]
     return f"| {' | '.join([*cells, formula])} |"
 
 
@@ -59,10 +64,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="meshes of two processes that the suite tries")
     parser.add_argument("--table", action="store_true", help="as rows of a table")
+    parser.add_argument("--only", default="", help="names of cases, with commas")
     told = parser.parse_args()
-    for ranks, cases in ((2, TWO if told.quick else {**TWO, **WIDE2}), (4, {} if told.quick else FOUR)):
-        for begin in range(0, len(cases), HALF):
-            measured(ranks, list(cases.values())[begin : begin + HALF], told.table)
+    two, four = (TWO, {}) if told.quick else ({**TWO, **WIDE2, **ROUGH2, **COMPILED}, {**FOUR, **ROUGH4})
+    wanted = set(filter(None, told.only.split(",")))
+    if strange := wanted - {**two, **four}.keys():
+        parser.error(f"there is no case {', '.join(sorted(strange))}")
+    for ranks, cases in ((2, two), (4, four)):
+        chosen = [case for name, case in cases.items() if not wanted or name in wanted]
+        for begin in range(0, len(chosen), HALF):
+            measured(ranks, chosen[begin : begin + HALF], told.table)
 
 
 if __name__ == "__main__":

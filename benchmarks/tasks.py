@@ -1,6 +1,6 @@
 """What a random model and the reference answers get in every task that reads questions or makes them: the two ends of each scale.
 
-    python benchmarks/tasks.py [--quick] [--json]
+    python benchmarks/tasks.py [--quick] [--tasks machine_text,ifeval] [--json]
 
 Questions are generated in the published forms, 24 of each (--quick: 6), and written as files that are read back as an evaluate step does.
 The model has 0.2M parameters, drawn at random, and answers greedily. Where a task compares likelihoods, the reference is a judge that
@@ -15,7 +15,7 @@ import argparse
 import json
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +119,22 @@ def referred(name: str, item: Item, rows: dict[str, list[dict[str, Any]]]) -> Ep
         return Episode("reference", item.id, told, ended="stop")
     right = item.kind in ("right", "machine") or (name == "chunk_overlap" and json.loads(item.tests)["both"] > 0)
     level = -1.0 if right else -2.0
-    return Episode("reference", item.id, logp=(*([level, level - 0.1] * 40), 0.0) if name == "machine_text" else (level, 0.0))
+    logp = wavering(level) if name == "machine_text" else (level,)
+    drawn = tuple(wavering(-1.5 + shift) for shift in (-0.1, 0.0, 0.1)) if item.draws else ()
+    return Episode("reference", item.id, logp=(*logp, 0.0), drawn=drawn)
 
 
-def figures(count: int, root: Path) -> Iterator[dict[str, Any]]:
-    """A line for each metric of each task."""
+def wavering(level: float) -> tuple[float, ...]:
+    """Log-probabilities about a level; what never changes has no spread."""
+    return (level, level - 0.1) * 40
+
+
+def figures(count: int, root: Path, names: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+    """A line for each metric of each task, or of those named."""
     rows = questions(count)
     source, sandbox = written(root, rows), Sandbox()
     engine = Sampler(Examinee(load(root / "model")), ())
-    for spec in TASKS:
+    for spec in (one for one in TASKS if not names or set(one) & set(names)):
         (name, knobs), task = next(iter(spec.items())), catalog.build_method("task", spec)
         items = list(task.items(source, Rng((3, name))))
         asked: dict[str, Callable[[], list[Episode]]] = {
@@ -147,10 +154,14 @@ def figures(count: int, root: Path) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tasks", default="", help="these alone, with commas between them")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    names = [one for one in given.tasks.split(",") if one]
+    if unknown := sorted(set(names) - {name for one in TASKS for name in one}):
+        parser.error(f"there is no task {unknown[0]!r} here")
     with tempfile.TemporaryDirectory() as folder:
-        for line in figures(6 if given.quick else 24, Path(folder)):
+        for line in figures(6 if given.quick else 24, Path(folder), names):
             if given.json:
                 print(json.dumps(line), flush=True)
             else:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -21,6 +24,9 @@ from nursery import Nursery
 from bloomery.core import catalog, lineage
 from bloomery.core.machine import Machine, has_bf16, threads
 from bloomery.core.store import Store
+
+settings.register_profile("steady", deadline=None)  # a busy machine decides no test
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
@@ -147,16 +153,49 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     found.close()
 
 
+PATIENT = {  # of Ray's processes with each other, and workers that are as quick as other processes
+    "RAY_worker_niceness": "0",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "10",
+}
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
     """The address of a Ray cluster of two workers with one processor each, beside a head that does no work; skipped without Ray."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt 'bloomery[ray]'")
     import ray
-    from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 << 20})
-    for _ in range(2):
-        found.add_node(num_cpus=1, object_store_memory=80 << 20)
+    found = next((one for one in map(_started, range(4)) if one), None)
+    if found is None:
+        pytest.skip("Ray's processes do not come up within the half minute that Ray gives them; this machine is too busy")
     yield found.address
     ray.shutdown()
     found.shutdown()
+
+
+def _ports() -> dict[str, int]:
+    """Of a node's agents, for which it otherwise waits for a quarter of a minute and no longer."""
+    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port", "metrics_export_port")
+    with ExitStack() as free:
+        found = [free.enter_context(socket.create_server(("", 0))) for _ in names]
+        return {name: one.getsockname()[1] for name, one in zip(names, found, strict=True)}
+
+
+def _started(attempt: int) -> object | None:
+    """The cluster; None where Ray has lost patience with a busy machine."""
+    from ray.cluster_utils import Cluster
+
+    os.environ |= PATIENT
+    made = Cluster()
+    try:
+        made.add_node(num_cpus=0, include_dashboard=False, object_store_memory=80 << 20, **_ports())
+        for _ in range(2):
+            made.add_node(num_cpus=1, object_store_memory=80 << 20, **_ports())
+    except Exception:
+        with suppress(Exception):
+            made.shutdown()
+        return None
+    return made

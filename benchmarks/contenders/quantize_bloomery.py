@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
-from quantized import BITS, DAMP, GROUP, begin, tell
+from quantized import BITS, DAMP, GROUP, Clock, begin, tell
 from safetensors.torch import save_file
 
 from bloomery.methods.compress.gptq import GPTQ
@@ -23,13 +22,12 @@ def main() -> None:
     out = Path(job.out)
     method = GPTQ(BITS, GROUP, damp=DAMP, precision=job.kind)
     if job.start:
-        return tell(0.0)
-    began = time.perf_counter()
+        return tell({})
+    clock = Clock()
     parts = Parts(Path(job.folder), out / "work")
     outcome = compress(parts, method, list(torch.from_numpy(job.rows)), precision=getattr(torch, job.kind))
     parts.close(out, outcome.skipped)
-    seconds = time.perf_counter() - began
-    tell(seconds)
+    tell(clock.spent())
     net = load(out)
     save_file({name: t.clone() for name, t in hf.to_theirs(net.cfg, plain(net)).items()}, str(out / "dense.safetensors"))
     return None

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from pathlib import Path
 
 import torch
 from gptqmodel import GPTQModel, QuantizeConfig
-from quantized import BITS, DAMP, GROUP, begin, tell
+from quantized import BITS, DAMP, GROUP, Clock, begin, tell
 from safetensors.torch import load_file, save_file
 
 
@@ -31,18 +30,18 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         model = GPTQModel.load(job.folder, config, device="cpu")
     if job.start:
-        return tell(0.0)
+        return tell({})
     rows = [{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in job.rows]
-    began = time.perf_counter()
+    clock = Clock()
     with contextlib.redirect_stdout(sys.stderr):
         model.quantize(rows, batch_size=8)
-        seconds = time.perf_counter() - began
+        spent = clock.spent()
         model.save(job.out)
     state = {name: t for file in Path(job.out).glob("*.safetensors") for name, t in load_file(file).items()}
     linears = {name.removesuffix(".qweight") for name in state if name.endswith(".qweight")}
     whole = {name: t.float() for name, t in state.items() if name.rsplit(".", 1)[0] not in linears}
     save_file(whole | {f"{name}.weight": dense(state, name) for name in linears}, str(Path(job.out) / "dense.safetensors"))
-    tell(seconds)
+    tell(spent)
     return None
 
 

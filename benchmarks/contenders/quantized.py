@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,22 @@ def begin() -> Job:
     return job
 
 
-def tell(seconds: float) -> None:
+class Clock:
+    """Seconds since it was made: of the wall, and of processors, all threads and finished children of this process together."""
+
+    def __init__(self) -> None:
+        self.wall, self.processor = time.perf_counter(), processor()
+
+    def spent(self) -> dict[str, float]:
+        return {"seconds": time.perf_counter() - self.wall, "processor": processor() - self.processor}
+
+
+def processor() -> float:
+    """Processor seconds so far."""
+    return sum(one.ru_utime + one.ru_stime for one in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+
+def tell(spent: dict[str, float]) -> None:
     """The last line of output."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "memory": memory}), flush=True)
+    print(json.dumps({**spent, "memory": memory}), flush=True)

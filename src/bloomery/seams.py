@@ -202,9 +202,10 @@ class Edit(Protocol):
 class Select(Protocol):
     """Weights per document under a budget; 0 drops a document, 2 writes it twice. `columns` maps names to equally long columns, of which
     "cost" is what each document takes of the budget: bytes, tokens, or any other column's sum. Of `needs = ("embed:encoder:weighted",)`
-    there is a column of that name: a vector for each document, float32 (documents, width)."""
+    there is a column of that name: a vector for each document, float32 (documents, width), read from disk where some are asked for by
+    ascending places."""
 
-    reads: ClassVar[tuple[str, ...]]  # optional: ("text",) asks for the texts too
+    reads: ClassVar[tuple[str, ...]]  # optional: ("text",) asks for the texts too, a sequence that is read from disk as it is gone through
 
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any: ...
 
@@ -300,18 +301,22 @@ class Parallel(Protocol):
     """How a model and a batch are laid over the `axes` of a mesh, a train.mesh.Mesh; `exact = False` says its tolerance in the claim.
 
     `place` changes the model in place before any step, and says on the mesh which parameters have other homes, orders or partial gradients,
-    and what `pipe` runs its stages; `split` gives a rank its part of a micro-batch. `before` is called when micro-batch
-    `number` of `of` begins, and with -1 when a loss looks at the whole step. `unfit` says, before any work, why a model of this config
-    and rows of so many tokens cannot be laid over these sizes, "" where they can.
+    and what `pipe` runs its stages; where it cuts matrices, `adapts = True` says that it cuts the thin ones of an adapter beside them too,
+    and `halves = True` that it needs backward passes in two parts. `split` gives a rank its part of a micro-batch. `before` is called when
+    micro-batch `number` of `of` begins, and with -1 when a loss looks at the whole step. `unfit` says, before any work, why a model of this
+    config and rows of so many tokens cannot be laid over these sizes, "" where they can.
 
     A method without axes goes with those that there are. `pieces` says of the optimizer's flat buffers of so many numbers, as (start, stop,
-    place, worker), where each lies between updates (host, disk) and who makes the update (host, device). With `local = True` ranks move by
+    place, worker), where each lies between updates (host, disk) and who makes the update (host, device); with `resident` the working
+    weights lie there too, those of so many blocks at a time in memory, `together` of which leave at once. With `local = True` ranks move by
     their own gradients: `after` then brings them together, `settled` says after which steps they are the same, and `begin` gives what is
     kept for it, laid out as the masters are.
     """
 
     axes: ClassVar[tuple[str, ...]]
     exact: ClassVar[bool]
+    adapts: ClassVar[bool]  # optional
+    halves: ClassVar[bool]  # optional
     local: ClassVar[bool]  # optional
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module: ...

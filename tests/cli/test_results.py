@@ -21,3 +21,12 @@ def test_tasks_without_items_and_scores_without_training_text_are_told(tmp_path,
     assert "no clean twins" in said and "the folder x" in said and said.rstrip().endswith("needle, p3")
     show_scores(SimpleNamespace(path=lambda name: tmp_path / name, facts={"left_out": []}))
     assert "left out" not in capsys.readouterr().out
+
+
+def test_a_metric_is_told_with_its_task_where_it_could_be_of_another(tmp_path, capsys) -> None:
+    about = {"subject": "model", "value": 0.5, "low": 0.25, "high": 0.75, "n": 3}
+    named = [("lm_eval.quiz", "acc"), ("needle", "found"), ("needle_2", "found"), ("cloze", "cloze_exact")]
+    (tmp_path / "scores.json").write_text(json.dumps({"scores": [{"task": task, "metric": metric, **about} for task, metric in named]}))
+    show_scores(SimpleNamespace(path=lambda name: tmp_path / name, facts={}))
+    told = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert told == ["quiz: acc", "needle: found", "needle_2: found", "cloze_exact"]

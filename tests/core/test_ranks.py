@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.core.ranks import Ranks, explained, here
+from bloomery.core.ranks import Ranks, explained, first_host, here, of_slurm, tasks
 from bloomery.core.team import demand_same, identity, start
 
 CARD = {"address": "a1", "versions": {"torch": "2.13"}, "mode": {"threads": 1}, "sources": {"bloomery.x": "h"}}
@@ -26,7 +26,34 @@ def test_torchrun_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None
         here()
 
 
+SRUN = {
+    "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "20", "SLURM_STEP_NUM_NODES": "3", "SLURM_PROCID": "17",
+    "SLURM_LOCALID": "1", "SLURM_NODEID": "2", "SLURM_STEP_TASKS_PER_NODE": "8(x2),4", "SLURM_STEP_NODELIST": "gpu[003-004,012]",
+}  # fmt: skip
+
+
+def test_srun_says_who_a_process_is() -> None:
+    told = of_slurm(SRUN)
+    assert told["RANK"] == "17" and told["WORLD_SIZE"] == "20" and told["LOCAL_RANK"] == "1" and told["LOCAL_WORLD_SIZE"] == "4"
+    assert told["GROUP_RANK"] == "2" and told["GROUP_WORLD_SIZE"] == "3" and told["MASTER_ADDR"] == "gpu003"
+    assert 15000 <= int(told["MASTER_PORT"]) < 32000 and of_slurm({**SRUN, "SLURM_STEP_ID": "1"})["MASTER_PORT"] != told["MASTER_PORT"]
+    assert of_slurm({**SRUN, "MASTER_ADDR": "x", "MASTER_PORT": "9"}).items() >= {"MASTER_ADDR": "x", "MASTER_PORT": "9"}.items()
+
+
+def test_a_batch_script_and_what_torchrun_starts_below_srun_are_no_tasks() -> None:
+    batch = {name: value for name, value in SRUN.items() if "_STEP_" not in name} | {"SLURM_NTASKS": "20", "SLURM_PROCID": "0"}
+    assert of_slurm(batch) == {} == of_slurm({**SRUN, "WORLD_SIZE": "8", "RANK": "1"}) == of_slurm({**SRUN, "SLURM_STEP_NUM_TASKS": "1"})
+    with pytest.raises(BadInput, match="SLURM_STEP_NODELIST names no machine"):
+        of_slurm({**SRUN, "SLURM_STEP_NODELIST": ""})
+
+
+def test_slurms_lists_are_read() -> None:
+    found = [first_host(one) for one in ("n1", "n1,n2", "gpu[003-010,012],login7", "r[2,4]n[01-16]-ib,x", "")]
+    assert found == ["n1", "n1", "gpu003", "r2n01-ib", ""] and tasks("8(x2),4") == [8, 8, 4] and tasks("2") == [2]
+
+
 def test_a_launch_ends_with_the_code_of_the_first_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explained({0: -9, 1: 2}, 1) == 2  # one that did not end by itself after a refusal
     assert explained({0: 75, 1: 2}, 1) == 2 and explained({0: 75}, 0) == 75 and capsys.readouterr().err == ""
     assert explained({0: 1, 2: -9}, 2) == 1
     assert explained({0: 1, 2: -9, 3: -15}, 0) == 1 and explained({1: -15}, 1) == 1

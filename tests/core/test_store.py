@@ -11,10 +11,10 @@ import pytest
 
 from bloomery.core import index
 from bloomery.core.errors import BadInput
-from bloomery.core.store import Store
+from bloomery.core.store import TAUGHT, Store
 
 
-def put(store: Store, name: str, inputs: dict | None = None):
+def put(store: Store, name: str, inputs: dict | None = None, **card: list[str]):
     """A small artifact whose address begins with `name`."""
     address = (name * 64)[:64]
     with store.making("seed", address) as work:
@@ -23,7 +23,7 @@ def put(store: Store, name: str, inputs: dict | None = None):
         (out / "deep" / "number").write_text(name)
         made = f"2026-01-01T00:00:0{len(list(store.artifacts.iterdir()))}"
         card = {"address": address, "stage": "seed", "kind": "corpus", "step": name, "recipe": "r", "made": made,
-                "inputs": inputs or {}, "knobs": {}, "facts": {}, "checks": [], "cost": {"seconds": 1.5, "disk": 7}}  # fmt: skip
+                "inputs": inputs or {}, "knobs": {}, "facts": {}, "checks": [], "cost": {"seconds": 1.5, "disk": 7}, **card}  # fmt: skip
         made = store.publish("seed", out, card)
         store.leave("seed", address)
     return made
@@ -107,6 +107,25 @@ def test_gc_keeps_what_a_damaged_artifact_came_from(store):
     with pytest.raises(BadInput, match=f"bloomery rm {b.name}"):
         store.collect()
     assert store.find("seed", a.address)
+
+
+def test_gc_keeps_what_teachers_said_as_long_as_a_step_uses_it(store):
+    for name in ("made", "going", "waiting", "superseded", "alone"):
+        (store.teachers / name).mkdir()
+        (store.teachers / name / "1.rows").write_text(name)
+    for digit, name in (("a", "superseded"), ("b", "waiting")):
+        with store.making("seed", digit * 64) as work:
+            (work / TAUGHT).write_text(json.dumps([name]))
+    done = put(store, "c", teachers=["made"])
+    store.record_run("r", {}, {"b": "seed-" + "b" * 16, "c": done.name})
+    with store.making("seed", "d" * 64) as work:
+        (work / TAUGHT).write_text(json.dumps(["going"]))
+        wanted = ["work/seed-" + "a" * 16, "teachers/alone", "teachers/superseded"]
+        assert [name for name, _ in store.collect(dry=True)] == [name for name, _ in store.collect()] == wanted
+    assert {folder.name for folder in store.teachers.iterdir()} == {"made", "going", "waiting"}
+    store.record_run("r", {}, {})
+    store.collect()
+    assert not list(store.teachers.iterdir())
 
 
 def test_gc_keeps_what_a_recorded_run_is_still_to_make(store):

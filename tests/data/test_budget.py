@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.data.budget import filled, targets, texts
+from bloomery.data.budget import blocks, filled, targets, texts
 
 
 def test_what_overflows_is_passed_over():
@@ -15,8 +15,14 @@ def test_what_overflows_is_passed_over():
 
 def test_texts_and_targets():
     given = {"text": ("a", "b"), "kind": np.array(["x", "y"], object)}
-    assert texts(given, "it") == ["a", "b"] and targets(given, "kind", "y", "it").tolist() == [False, True]
+    assert list(texts(given, "it")) == ["a", "b"] and targets(given, "kind", "y", "it").tolist() == [False, True]
     with pytest.raises(BadInput, match="it reads the texts"):
         texts({}, "it")
     with pytest.raises(BadInput, match="no document is of kind 'z'"):
         targets(given, "kind", "z", "it")
+
+
+def test_blocks_hold_all_texts_in_order():
+    some = ["a", "bbbb", "", "cc", "d" * 9, ""]
+    assert list(blocks(iter(some), 4)) == [["a", "bbbb"], ["", "cc", "d" * 9], [""]]
+    assert list(blocks(some)) == [some] and list(blocks([])) == []

@@ -57,11 +57,16 @@ def chunks(store, monkeypatch) -> Chunks:
     return Chunks([Part(read.folder, read.facts, {"_key": values_of(keys), "_signature": values_of(signed)})])
 
 
-def test_rows_columns_and_texts_are_those_of_the_documents(chunks):
+def test_rows_columns_and_texts_are_those_of_the_documents(chunks, tmp_path):
     found = texts()
     assert len(chunks) == 400 and chunks.column("bytes").tolist() == [len(text) for text in found]
     rows = np.array([0, 5, 59, 60, 200, 200, 399])
-    assert chunks.texts(rows) == [found[row] for row in rows] and chunks.ids.among(rows)[:] == [f"d{row}" for row in rows]
+    held = chunks.texts(rows, tmp_path)
+    assert list(held) == list(held) == [found[row] for row in rows] and len(held) == 7 and held.folder == tmp_path
+    assert held[1] == found[5] and held[-1] == found[399] and list(held[2:4]) == [found[59], found[60]]
+    with pytest.raises(IndexError):
+        held[7]
+    assert chunks.ids.among(rows)[:] == [f"d{row}" for row in rows]
     codes, names = chunks.coded("package", rows)
     assert [names[code] for code in codes] == [f"p{row % 5}" for row in rows]
     assert sum(table.num_rows for _, table in chunks.slices(["id", "_key"])) == 400

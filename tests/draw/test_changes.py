@@ -45,6 +45,15 @@ def test_pairs_are_with_the_strongest_before():
     assert not pairs(ROWS[3:]) and pairs(ROWS[:2] + ROWS[3:4])[0].before == "4.20"
 
 
+def test_one_metric_of_two_tasks_is_two_measures():
+    several = [row("acc", "model", 0.5, task=task) for task in ("lm_eval.quiz", "lm_eval.riddles")] + [row("acc", "before", 0.25, task="x")]
+    assert [r["metric"] for r in comparison([("a", several), ("b", several)])["rows"]] == ["quiz: acc", "riddles: acc"]
+    (lone,) = comparison([("a", several[:1]), ("b", several[:1])])["rows"]
+    assert lone["metric"] == "quiz: acc", "no metric of lm-eval tells its task"
+    twice = [dict(one, task=task) for task in ("needle", "needle_2") for one in ROWS]
+    assert len(pairs(twice)) == 2
+
+
 def test_a_chart_for_each_unit():
     found = charts(ROWS)
     assert [c["name"] for c in found] == ["Change in nats/token", "Change in percentage points"]

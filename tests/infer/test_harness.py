@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,6 +137,18 @@ def test_rows_have_intervals_and_clean_twins(model, folder):
             assert row["clean"] == pytest.approx(one.together[row["metric"]](rest))
 
 
+def test_a_share_of_which_all_items_are_alike_is_not_certain(model, folder):
+    (one,) = measured(Harness(load(model)), Wanted(("letters",), folder))
+    for right in (0.0, 1.0):
+        one.values["acc"], one.whole["acc"] = [right] * 12, right
+        (row,) = rows_of(one, {"0"}, Rng((1,)), "model", "")
+        width = 3.8415 / (12 + 3.8415)  # z^2 / (n + z^2), the far end of Wilson's interval
+        assert (row["low"], row["high"]) == pytest.approx((0.0, width) if not right else (1 - width, 1.0), abs=1e-4)
+        assert row["clean_high"] - row["clean_low"] > width
+    (row,) = rows_of(replace(one, values={"acc": [2.0] * 12}, whole={"acc": 2.0}), set(), Rng((1,)), "model", "")
+    assert row["low"] == row["high"] == 2.0, "what is no share keeps lm-eval's own sum"
+
+
 def test_an_unfinished_message_ends_where_the_model_goes_on(model):
     from lm_eval.models.huggingface import HFLM
 
@@ -170,6 +183,11 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(model, folder, tmp_path, 
     (tmp_path / "lost.yaml").write_text((folder / "cloze.yaml").read_text().replace("cloze", "lost"))
     with pytest.raises(BadInput, match="lost cannot be opened"):
         opened(Wanted(("lost",), tmp_path))
+    far = "task: far\ndataset_path: nobody/nothing\noutput_type: loglikelihood\ntest_split: test\ndoc_to_text: ''\ndoc_to_target: ''\n"
+    (tmp_path / "far.yaml").write_text(far)
+    with pytest.raises(BadInput, match=r"data of far is not here and cannot be fetched .*lm_eval_folder") as told:
+        opened(Wanted(("far",), tmp_path))
+    assert "\n" not in str(told.value)
     unsafe = (folder / "cloze.yaml").read_text().replace("task: cloze", "task: unsafe\nunsafe_code: true")
     (folder / "unsafe.yaml").write_text(unsafe)
     with pytest.raises(BadInput, match="sandbox"):

@@ -113,6 +113,7 @@ def test_dropout_keeps_the_mean_varies_and_can_be_repeated():
         assert (mask == 0).float().mean().item() == pytest.approx(0.25, abs=0.007)
         assert (mask == 0).float().mean(0).std().item() == pytest.approx((0.25 * 0.75 / 200) ** 0.5, rel=0.15)
         assert (mask == 0).float().mean(1).std().item() == pytest.approx((0.25 * 0.75 / 500) ** 0.5, rel=0.25)
+    assert torch.equal(dropped(x[:, 130:], seeds[0], 0.25, 130), masks[0][:, 130:])  # a rank's columns of it
     for other in masks[1:]:  # independent: both drop a number with probability 1 / 16
         assert ((masks[0] == 0) & (other == 0)).float().mean().item() == pytest.approx(1 / 16, abs=0.004)
 
@@ -138,6 +139,16 @@ def test_parts_of_every_architecture_are_named_and_cover_the_rows():
     table = parts(Transformer(Config(64, 32, 1, 4, 4, 48, 16, architecture="gpt2", **gpt2, **biases), None))
     assert table["blocks.0.mixer.qkv"] == (("qkv", 96, "transformer.h.0.attn.c_attn"),)
     assert [name for held in table.values() for name, _, _ in held] == ["qkv", "o", "up", "down"]
+
+
+def test_parts_of_experts_are_those_of_a_feed_forward_and_a_shared_one_goes_by_names_of_its_own():
+    mixed = Config(64, 32, 1, 4, 2, 48, 16, architecture="mixtral", experts=2, top=1, shared_ffn=8)
+    table = parts(Transformer(mixed, None))
+    assert table["blocks.0.mlp.experts.1.gate_up"] == (
+        ("gate", 48, "model.layers.0.block_sparse_moe.experts.1.w1"), ("up", 48, "model.layers.0.block_sparse_moe.experts.1.w3"),
+    )  # fmt: skip
+    assert table["blocks.0.mlp.shared.gate_up"] == (("gate", 8, "blocks.0.mlp.shared.gate"), ("up", 8, "blocks.0.mlp.shared.up"))
+    assert len(table) == 8
 
 
 def test_wrong_parts_are_refused():

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import math
+import re
+import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bloomery.num.hashed_ngrams import distribution, divergence, hashed
 
@@ -17,7 +21,24 @@ def test_counts_and_sums_by_hand():
     assert counts[[the, cat, comma]].tolist() == [2, 2, 1] and counts.sum() == 5
     values = np.zeros(1 << 20)
     values[[the, cat]] = 1.0, 10.0
-    assert found.sums(values).tolist() == [12, 0, 10]
+    assert np.diff(found.running(values)).tolist() == [12, 0, 10] and found.running(values, 5.0)[[0, -1]].tolist() == [5, 27]
+
+
+def by_definition(text: str, buckets: int, n: int) -> list[int]:
+    words = re.findall(r"\w+|[^\w\s]+", text.lower())
+    grams = (" ".join(words[k : k + length]) for length in range(1, n + 1) for k in range(len(words) - length + 1))
+    return [zlib.crc32(gram.encode("utf-8", "surrogatepass")) % buckets for gram in grams]
+
+
+@settings(deadline=None)
+@given(
+    texts=st.lists(st.text(st.one_of(st.sampled_from(" \nab_1.,é漢\u0307"), st.characters(codec=None))), max_size=4), n=st.integers(1, 4)
+)
+def test_property_words_and_hashes_are_those_of_the_pattern_and_of_zlib(texts, n):
+    texts = [*texts, "İ ΣΑΣ don't \ud800x\x1cy\x85 10\u00a0km — 日本語、テスト😀😀"]
+    found = hashed(texts, 1 << 33, n)
+    assert found.buckets.tolist() == [bucket for text in texts for bucket in by_definition(text, 1 << 33, n)]
+    assert np.diff(found.starts).tolist() == [len(by_definition(text, 7, n)) for text in texts]
 
 
 def test_longer_features_and_few_buckets():

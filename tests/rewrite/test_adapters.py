@@ -8,9 +8,12 @@ from torch import nn
 
 from bloomery.core.errors import BadInput
 from bloomery.methods.adapter.lora import Lora
+from bloomery.methods.adapter.perp import Perp
+from bloomery.nn import peft
 from bloomery.nn.config import Config
 from bloomery.nn.lora import LoraLinear
 from bloomery.nn.model import Transformer
+from bloomery.nn.sites import sites
 from bloomery.rewrite.adapters import adapted, attach, detach, merge
 from bloomery.seams import Rng
 from bloomery.train.audit import Audit
@@ -139,3 +142,22 @@ def test_bad_wishes_are_refused():
 def test_a_model_with_an_encoder_is_refused():
     with pytest.raises(BadInput, match="without an encoder"):
         attach(make(encoder_layers=1), Lora(rank=2), Rng((1,)))
+
+
+@pytest.mark.parametrize("adapter", [Lora(2), Perp(2)])
+def test_every_linear_of_every_expert_learns_and_is_folded_in(adapter, tmp_path):
+    net = make(architecture="mixtral", experts=2, top=2, shared_ffn=8)
+    before, names = logits(net), attach(net, adapter, Rng((0,)))
+    assert names == [site.name for site, _ in sites(make(architecture="mixtral", experts=2, top=2, shared_ffn=8)) if site.kind == "linear"]
+    assert torch.equal(logits(net), before)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)), alpha=0.1) if p.requires_grad else None
+    learned = logits(net)
+    assert not torch.allclose(learned, before, atol=1e-3)
+    if isinstance(adapter, Lora):
+        peft.save(net, tmp_path, "base")
+        other = make(architecture="mixtral", experts=2, top=2, shared_ffn=8)
+        peft.apply(other, tmp_path)
+        assert torch.equal(logits(other), learned)
+    assert merge(net, adapter) == [] and torch.allclose(logits(net), learned, atol=1e-5)

@@ -154,6 +154,25 @@ def test_other_architectures_and_biases(cfg, tmp_path):
     assert digest(load(tmp_path)) == digest(net)
 
 
+SHAPES = {
+    "untied": {"tied": False}, "norms": {"qk_norm": True}, "bert": {"architecture": "bert", "causal": False, "positions": "learned"},
+    "experts": {"architecture": "mixtral", "experts": 4, "shared_ffn": 16},
+    "encoder and decoder": {"architecture": "t5", "encoder_layers": 1, "positions": "relative"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_matrix_is_compressed_with_an_error_or_named_with_a_reason(name):
+    net = Transformer(Config(**{**vars(CFG), "kv_heads": CFG.heads, **SHAPES[name]}), Rng((1,)))
+    every = {one.rpartition(".")[0] for one, _ in net.named_parameters()}
+    outcome = compress(net, GPTQ(bits=4, group=8), texts())
+    made = {layer.name: layer for layer in outcome.layers}
+    assert every <= made.keys() | outcome.skipped.keys() and not made.keys() & outcome.skipped.keys() and all(outcome.skipped.values())
+    assert all(0 < layer.error < 1 and 0 < layer.weight_error < 1 and layer.rows > 0 for layer in made.values())
+    assert all(len(rows) == 4 and sum(rows) == net.cfg.top * outcome.tokens for rows in outcome.coverage().values())
+    assert bool(outcome.coverage()) == (name == "experts")
+
+
 @pytest.mark.parametrize("runs", [1, 3])
 def test_any_module_of_torch(runs):
     torch.manual_seed(0)

@@ -92,3 +92,17 @@ def killed(data: str, folder: str) -> None:
 def curve(folder: Path) -> list[dict]:
     rows = [json.loads(line) for line in (folder / "out" / "curve.jsonl").read_text().splitlines()]
     return [{key: row[key] for key in row if key not in MEASURED} for row in rows]
+
+
+def renumbered(words: Path, out: Path, more: int = 0) -> tuple[Path, dict[str, int]]:
+    """The same tokenizer with its ids shuffled, and `more` tokens that no text gives."""
+    told = json.loads(words.read_text())
+    names = [*sorted(told["model"]["vocab"], key=told["model"]["vocab"].get), *(f"<unused{i}>" for i in range(more))]
+    order = random.Random(0).sample(range(len(names)), len(names))
+    vocab = dict(zip(names, order, strict=True))
+    told["model"]["vocab"] = dict(sorted(vocab.items(), key=lambda one: one[1]))
+    for one in told["added_tokens"]:
+        one["id"] = vocab[one["content"]]
+    out.write_text(json.dumps(told))
+    Tokenizer.from_file(str(out))
+    return out, vocab

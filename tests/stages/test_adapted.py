@@ -11,11 +11,14 @@ from small_pretrain import job, made, one_thread, stage, tokens  # noqa: F401
 
 from bloomery.core.errors import BadInput
 from bloomery.core.store import Artifact
+from bloomery.methods.compress.gptq import GPTQ
+from bloomery.nn import packed
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import load, save
 from bloomery.seams import Rng
 from bloomery.stages import _adapted
+from bloomery.stages.compress import Compress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,6 +54,24 @@ def test_a_recovered_model_has_learnt_and_its_zeros_are_where_they_were(tokens, 
     assert set(rows) <= set(moved) and "norm.weight" in moved and ("embed.weight" in moved) == ("keep_zeros" in knobs)
     if "adapter" in knobs:
         assert done.facts["trained_parameters"] < 0.5 * done.facts["parameters"] and len(done.facts["adapted"]) == 8
+
+
+def test_a_pruned_and_quantized_model_recovers_and_stays_as_small(tokens, pruned, tmp_path):  # noqa: F811
+    data = Artifact("1" * 64, tokens, json.loads((tokens / "card.json").read_text()))
+    squeezed = job(tmp_path / "squeezed")
+    Compress(pruned, data, GPTQ(4, keep_zeros=True, group=8), samples=30, skip=("blocks.0.mlp.down",)).run(squeezed)
+    coded = Artifact("3" * 64, squeezed.out, {"kind": "model", "facts": squeezed.facts})
+    knobs = {"start": (coded,), "init": "stack", "train_also": ("norms",), "loss": "distill", "roles": {"teacher": pruned}}
+    norms = made(tokens, tmp_path / "norms", adapter={"perp": {"rank": 0}}, **knobs)
+    before, after = packed.read(coded.folder), packed.read(norms.out)
+    assert before.keys() == after.keys() and norms.facts["codes_kept"] == len(before) == 7
+    assert packed.skipped(norms.out) == packed.skipped(coded.folder)
+    assert (norms.out / "model.safetensors").stat().st_size < 1.05 * (coded.folder / "model.safetensors").stat().st_size
+    old, new = load(coded.folder), load(norms.out)
+    moved = {name for name, p in new.named_parameters() if not p.equal(old.get_parameter(name))}
+    assert moved == {name for name, _ in old.named_parameters() if "norm" in name} and norms.facts["zeros"] > 0.4
+    whole = made(tokens, tmp_path / "whole", adapter={"perp": {"rank": 2}}, **knobs)  # moves what the codes say
+    assert not packed.read(whole.out) and "codes_kept" not in whole.facts
 
 
 def test_without_the_knob_zeros_are_lost_and_the_check_sees_it(tokens, pruned, tmp_path):  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from small_pretrain import stage
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
+from bloomery.core.machine import Machine
 from bloomery.core.ranks import Ranks
 from bloomery.num.clusters import Cluster
-from bloomery.stages import _mesh, _planned
+from bloomery.stages import _forecast, _mesh, _planned
+from bloomery.train import timing
 
 ON = Cluster(1, 4, 1e9, 1e9, 8e9, 1e11, 1e10, wait=_planned.WAIT, hides=0.0, reached=1.0)
 WIDE = {"width": 64, "heads": 4, "kv_heads": 4, "ffn": 128, "context": 32, "batch": 256}
@@ -37,10 +40,11 @@ def test_what_the_memory_does_not_hold_is_cut(tokens: Path) -> None:
 
 
 def test_what_the_run_refuses_is_not_chosen(tokens: Path) -> None:
-    """Blocks that are compiled, or computed twice, go with copies alone."""
-    one = stage(tokens, **{**WIDE, "compile": "on"})
-    sizes = chosen(one, replace(ON, memory=0.7 * 18 * one.config(300).parameters()))
-    assert sizes == {"data": 4}
+    """Blocks that are computed twice go with copies alone, compiled ones with what does not cut their products."""
+    for knobs, axes in (({"saved": "recompute"}, {"data"}), ({"compile": "on"}, {"data", "shard", "pipeline"})):
+        one = stage(tokens, **{**WIDE, **knobs})
+        sizes = chosen(one, replace(ON, memory=0.7 * 18 * one.config(300).parameters()))
+        assert sizes.keys() <= axes and math.prod(sizes.values()) == 4
 
 
 def test_rows_that_do_not_divide_leave_copies(tokens: Path) -> None:
@@ -86,7 +90,34 @@ def test_states_on_a_disk_make_the_same_model(tokens: Path, tmp_path: Path, one_
     from small_pretrain import made
 
     plain = made(tokens, tmp_path / "plain")
-    for name in ("zero_infinity", "deep_optimizer_states"):
-        moved = made(tokens, tmp_path / name, parallel=[name])
+    homes = {"zero_infinity": {}, "superpipeline": {"resident": 1, "together": 1}, "deep_optimizer_states": {}}
+    for name, knobs in homes.items():
+        moved = made(tokens, tmp_path / name, parallel=[{name: knobs}])
         assert moved.facts["weights_sha256"] == plain.facts["weights_sha256"]
-        assert list(moved.facts["optimizer_lies"]) == ["disk" if name == "zero_infinity" else "host"]
+        assert list(moved.facts["optimizer_lies"]) == ["host" if name == "deep_optimizer_states" else "disk"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_states_on_a_disk_are_planned_on_the_disk(tokens: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    monkeypatch.setattr(timing, "timed", lambda func, args, kwargs: 1e-6 + timing.traffic((args, kwargs)) / 1e10)
+    monkeypatch.setattr(_forecast, "memory_free", lambda: 1e12)
+    machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11}, effort="usual")
+    knobs = {"precision": precision, "compile": "off"}
+    told = {
+        name: stage(tokens, **knobs, parallel=[name] if name else []).forecast({"data": Forecast(facts={"vocab": 300})}, machine)
+        for name in ("", "zero_infinity", "zero_offload")
+    }
+    plain, disk = told[""].facts, told["zero_infinity"].facts
+    numbers, sixteen = plain["parameters"], precision == "bfloat16"
+    gone = {"optimizer": 8 * numbers, **({"masters": 4 * numbers} if sixteen else {})}
+    assert disk["memory_terms"] == {name: size for name, size in plain["memory_terms"].items() if name not in gone}
+    assert {name: plain["memory_terms"][name] for name in gone} == gone
+    assert disk["work_disk"] - plain["work_disk"] == sum(gone.values())
+    assert told["zero_offload"].facts["memory_terms"] == plain["memory_terms"]
+
+
+def test_blocks_that_come_from_a_disk_are_for_processors(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = stage(tokens, parallel=["superpipeline"])
+    monkeypatch.setattr(type(one), "mode", lambda self: {"device": "cuda", "compile": False, "precision": "bfloat16"})
+    with pytest.raises(BadInput, match="superpipeline brings blocks from a disk to a processor's memory; say `device: cpu`"):
+        one.launch(Forecast(facts={"config": asdict(one.config(300))}))

@@ -121,8 +121,24 @@ def test_a_worse_choice_a_changed_weight_and_a_large_folder_fail(store, given, t
 
 
 def test_where_nothing_fits_the_nearest_is_named(store, given, tmp_path):
-    with pytest.raises(CheckFailed, match="the smallest of 1 has"):
+    with pytest.raises(CheckFailed, match=r"the nearest of 1 is 4 bits with [\d,]+ bytes, \d+\.\d\d times as fast"):
         stage(*given, {"bits": [4]}, size="0.01x").run(job(store, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("target", "nearest"),
+    [
+        ({"size": "0.1x"}, "small"),
+        ({"speed": 9.0}, "fast"),
+        ({"size": "0.25x", "speed": 3.0}, "fast"),
+        ({"size": "0.2x", "speed": 1.2}, "small"),
+    ],
+)
+def test_the_nearest_is_the_one_that_is_least_over_its_target(given, target, nearest):
+    rows = [{"name": "small", "bytes": 300, "speed": 1.0}, {"name": "fast", "bytes": 500, "speed": 2.0}, {"name": "bad", "failed": "no"}]
+    with pytest.raises(CheckFailed, match=f"the nearest of 2 is {nearest} with"):
+        stage(*given, {"bits": [4]}, **{"size": "", **target}).chosen(rows, 1000)
+    assert not any(row.get("fits") for row in rows)
 
 
 def test_a_speed_is_a_target_too(store, given, tmp_path):

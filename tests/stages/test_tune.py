@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_pretrain import methods_of
+from small_pretrain import methods_of, renumbered
 
 from bloomery.core import catalog
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
@@ -29,7 +29,7 @@ from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import save
 from bloomery.seams import Rng
-from bloomery.stages import _forecast, _training
+from bloomery.stages import _forecast, _mesh, _training
 from bloomery.stages.tune import Tune
 from bloomery.train import timing
 
@@ -275,10 +275,89 @@ def test_a_model_to_which_answers_are_given_away_is_refused(world: dict[str, Pat
         load(folder).score([[1, 2, 3]])
 
 
+@pytest.mark.parametrize(
+    ("adapter", "parallel", "said"),
+    [
+        ("lora", [], ""),
+        ("lora", [{"megatron_tensor": {"sequence": True}}], "adapter: megatron_tensor as it is set here does not cut adapters"),
+        ({"perp": {"rank": 2}}, [], "adapter: perp reads whole matrices, and tensor cuts them; shard goes with it"),
+    ],
+)
+def test_adapters_that_tensor_does_not_cut_are_refused(world: dict[str, Path], adapter, parallel: list, said: str) -> None:
+    one = stage(world, adapter=adapter, parallel=parallel)
+    assert _mesh.refused(one, {"tensor": 2})[: len(said) or None] == said
+    assert _mesh.refused(one, {"pipeline": 2}) == _mesh.refused(one, {"shard": 2}) == ""
+
+
+def in_other_numbers(folder: Path, out: Path) -> Path:
+    """The same model with its tokens numbered otherwise, and three more of them."""
+    shutil.copytree(folder, out)
+    _, vocab = renumbered(folder / "tokenizer.json", out / "tokenizer.json", 3)
+    net, own = load(folder).net, json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    other = Transformer(replace(net.cfg, vocab=len(vocab)))
+    rows = torch.zeros(len(vocab), net.cfg.width)
+    rows[[vocab[token] for token in own]] = net.embed.weight.detach()[[*own.values()]]
+    other.load_state_dict({**net.state_dict(), "embed.weight": rows, "head.weight": rows})
+    save(other, out)
+    return out
+
+
+@pytest.mark.parametrize("adapter", [None, {"lora": {"rank": 4, "alpha": 16.0}}])
+def test_a_teacher_teaches_answers_whatever_the_numbers_of_its_tokens(world: dict[str, Path], tmp_path: Path, adapter) -> None:
+    knows = made(stage(world), tmp_path / "knows").out
+    after = {}
+    for name, folder in (("same", knows), ("other", in_other_numbers(knows, tmp_path / "other numbers"))):
+        teacher = Artifact("2" * 64, folder, {"facts": {}})
+        one = stage(world, loss={"distill": {"top": 200}}, roles={"teacher": teacher}, adapter=adapter, epochs=24.0 if adapter else 6.0)
+        facts = made(one, tmp_path / name).facts
+        after[name] = facts["answer_nats_after"]
+        assert after[name] < 0.6 * facts["answer_nats_before"]
+    assert after["other"] == pytest.approx(after["same"], rel=0.1)  # what it thinks of the three more goes to the others
+
+
+def test_a_teacher_that_is_the_model_itself_has_nothing_to_teach_and_is_asked_once(world: dict[str, Path], tmp_path: Path) -> None:
+    itself = Artifact("2" * 64, world["model"], {"facts": {}})
+    knobs = {"loss": {"distill": {"top": 0, "cache": True}}, "roles": {"teacher": itself}, "epochs": 2.0}
+    first = made(stage(world, **knobs), tmp_path / "first")
+    begun = json.loads((first.out / "curve.jsonl").read_text().splitlines()[0])
+    assert begun["step"] == 1 and abs(begun["loss"]) < 1e-3  # later ones are what the optimizer makes of rounding
+    (tmp_path / "second" / "work").mkdir(parents=True)
+    (tmp_path / "first" / "work" / "teachers").rename(tmp_path / "second" / "work" / "teachers")
+    rows = made(stage(world, **knobs, rate=1e-2), tmp_path / "second").facts["teacher_rows"]["teacher"]
+    assert rows["rows"] == rows["known"] > 0 and first.facts["teacher_rows"]["teacher"]["known"] < rows["rows"]
+
+
+def test_roles_that_the_loss_cannot_read_are_refused(world: dict[str, Path], tmp_path: Path) -> None:
+    machine, inputs = Machine("test", 2, 8 << 30, True, {"float32": 1e11}), {"model": Forecast(), "data": Forecast(facts={"bytes": 2e6})}
+    itself = Artifact("2" * 64, world["model"], {"facts": {}})
+    for knobs in ({"loss": "distill"}, {"roles": {"teacher": itself}}):
+        with pytest.raises(BadInput, match=r"roles: the loss .* reads .*, and teacher differ"):
+            stage(world, **knobs).forecast(inputs, machine)
+    with pytest.raises(BadInput, match="Electra trains parts of its own beside the model"):
+        stage(world, loss="electra").run(job(tmp_path / "parts"))
+    shutil.copytree(world["model"], less := tmp_path / "less")
+    told = json.loads((less / "tokenizer.json").read_text())
+    told["model"]["merges"] = told["model"]["merges"][:5]
+    (less / "tokenizer.json").write_text(json.dumps(told))
+    with pytest.raises(BadInput, match="the teacher cuts a text otherwise than the model's tokenizer"):
+        stage(world, loss="distill", roles={"teacher": replace(itself, folder=less)}).run(job(tmp_path / "less words"))
+
+
 @pytest.mark.wide
-@pytest.mark.parametrize(("adapter", "mesh"), [(None, {"data": 2}), ({"lora": {"rank": 2}}, {"shard": 2})])
+@pytest.mark.parametrize(
+    ("adapter", "mesh"),
+    [(None, {"data": 2}), ({"lora": {"rank": 2}}, {"shard": 2}), (None, {"pipeline": 2}), ({"lora": {"rank": 2}}, {"pipeline": 2})],
+)
 def test_processes_share_a_tuning_run(world: dict[str, Path], tmp_path: Path, store: Store, adapter: dict | None, mesh: dict) -> None:
-    knobs = {"stage": "tune", "model": str(world["model"]), "data": str(world["chats"]), **SMALL, "adapter": adapter, "rate": 2e-3}
+    knobs = {
+        "stage": "tune",
+        "model": str(world["model"]),
+        "data": str(world["chats"]),
+        **SMALL,
+        "micro": 1,
+        "adapter": adapter,
+        "rate": 2e-3,
+    }
     told = []
     for size in (mesh, "auto"):
         place = tmp_path / "recipe.yaml"

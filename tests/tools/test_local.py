@@ -110,7 +110,7 @@ def test_programs_run_once_unless_time_ran_out(models, tmp_path, monkeypatch):
     assert late.reason == "time"
     monkeypatch.setattr(Sandbox, "run", lambda *_: late)
     assert tools.run("print(open('a').read())", {"a": b"one"}).ok and not tools.run("print(open('a').read())", {"a": b"two"}).ok
-    assert tools.counts["run"] == {"calls": 4, "hits": 1}
+    assert tools.counts["run"] == {"calls": 4, "hits": 1, "out_of_time": 2}
 
 
 def test_grades_are_the_tasks(models, tmp_path):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,36 @@ def test_the_environment_is_empty_and_the_folder_goes(box, monkeypatch):
     assert said[:2] == ["None", "None"] and (said[2] == "/box" or not Path(said[2]).exists())
 
 
+@pytest.fixture
+def outside(monkeypatch) -> Iterator[Path]:
+    """A file that is none of a program's business, and beside it the folder in which those of programs are made."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        (here / "work").mkdir()
+        (here / "outside").write_text("untouched")
+        for one in (here, here / "work"):
+            one.chmod(0o711)  # whoever a program runs as comes as far as its own folder
+        monkeypatch.setattr(tempfile, "tempdir", str(here / "work"))
+        yield here / "outside"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nfor _ in range(1500):\n    os.mkdir('d'); os.chdir('d')",
+        "import os\nos.mkdir(b'\\xff\\n')\nos.chdir(b'\\xff\\n')\nfor name in ('-rf', 'd'): os.mkdir(name); os.chmod(name, 0)\n"
+        "os.symlink('.', 'loop'); os.symlink('OUTSIDE', 'out')\nos.chdir('..')\nos.chmod(b'\\xff\\n', 0)",
+        "import os, shutil\nhere = os.getcwd()\nos.chdir('/')\ntry: shutil.rmtree(here); os.symlink('OUTSIDE', here)\nexcept OSError: pass",
+        "import os\nhere = os.getcwd()\ntry: os.rename(here, here + '2')\nexcept OSError: pass\nos.chmod('.', 0)",
+    ],
+    ids=["deep", "odd names", "a link in its place", "renamed"],
+)
+def test_a_folder_goes_whatever_a_program_makes_of_it(box, outside, code):
+    ran = box.run(code.replace("OUTSIDE", str(outside)), limit_s=60)
+    assert ran.ok, ran
+    assert os.listdir(outside.parent / "work") == [] and outside.read_text() == "untouched"
+
+
 def test_two_runs_of_a_program_give_the_same(box):
     code = "print({str(i) for i in range(50)})"
     assert box.run(code).stdout == box.run(code).stdout
@@ -133,7 +164,8 @@ def test_the_network_is_gone(shut):
         code = f"import socket; socket.create_connection(('127.0.0.1', {listening.getsockname()[1]}), 2)"
         ran = shut.run(code)
     assert not ran.ok and ran.reason == "network"
-    assert shut.run("import socket; socket.create_connection(('192.0.2.1', 80), 2)").reason == "network"
+    for host in ("192.0.2.1", "2001:db8::1"):
+        assert shut.run(f"import socket; socket.create_connection(({host!r}, 80), 2)").reason == "network"
 
 
 def test_other_files_are_out_of_sight(shut, tmp_path):

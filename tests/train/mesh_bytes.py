@@ -60,7 +60,7 @@ def owners_of(methods: list, size: int) -> list[int]:
 def sent(sizes: dict, methods: list, about: dict, cfg: Config, rows: int, T: int, first: dict[int, list[Batch]]) -> float | None:
     """None where there is no formula: owners that visit whole matrices, and meshes whose axes send other than the sum of their
     parts. `first` are the micro-batches of the ranks that have the other experts, by their places."""
-    if about.get("optimizer", "adamw") != "adamw" or "adapter" in about:
+    if about.get("optimizer", "adamw") != "adamw" or {"adapter", "precision", "compile"} & about.keys():
         return None
     n = {axis: sizes.get(axis, 1) for axis in AXES}
     cut = "vocabulary_parallel" in methods or knob(methods, "megatron_tensor", "sequence", False)

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import mesh_bytes
+import numpy as np
 import torch
 import torch.distributed as dist
+from mesh_cases import FOUR, MODELS, ROWS, STEPS, Case, T
 from small_run import shards
 from torch import Tensor
 
 from bloomery.core import catalog
 from bloomery.core.errors import CheckFailed, Interrupted
 from bloomery.core.log import Log
+from bloomery.core.walk import is_full
 from bloomery.data.shards import Shards
+from bloomery.infer.score import log_probabilities
 from bloomery.methods.backward.autograd import Autograd
 from bloomery.methods.batching.packed import Packed
 from bloomery.methods.loss.cross_entropy import CrossEntropy
 from bloomery.methods.optim.adamw import AdamW
 from bloomery.methods.schedule.wsd import Wsd
 from bloomery.methods.view.causal import Causal
-from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
+from bloomery.nn.pipeline import Asked
 from bloomery.rewrite.adapters import attach
 from bloomery.seams import Clock, Rng, Vocab
 from bloomery.train.audit import Audit
 from bloomery.train.batches import Feed
 from bloomery.train.checkpoint import Checkpoints
+from bloomery.train.compiled import compile_blocks
 from bloomery.train.loop import Training, gradients, train
 from bloomery.train.mesh import ALONE, Mesh
 from bloomery.train.metrics import MEASURED
@@ -41,93 +47,6 @@ from bloomery.train.sharded import placed
 from bloomery.train.traffic import Traffic
 
 VOCAB = Vocab(50, 0, 1, 2)
-MODELS = {
-    "plain": Config(50, 16, 2, 4, 2, 24, 16),
-    "tied": Config(50, 16, 2, 4, 4, 24, 16, tied=True),
-    "windows": Config(50, 16, 2, 4, 2, 24, 16, windows=(5, 0)),
-    "experts": Config(50, 16, 2, 4, 2, 24, 16, experts=4, top=2, architecture="mixtral"),
-    "deep": Config(50, 16, 4, 4, 4, 24, 16, tied=False),
-}
-STEPS, ROWS, T = 20, 4, 16
-Case = tuple[dict, list, dict]  # sizes, methods of the axes, what else is not as usual
-TWO: dict[str, Case] = {
-    "data": ({"data": 2}, ["zero"], {}),
-    "zero3": ({"shard": 2}, ["zero"], {"model": "tied"}),
-    "ulysses": ({"context": 2}, ["ulysses"], {}),
-    "ring": ({"context": 2}, ["ring"], {"model": "windows"}),
-    "vocabulary": ({"tensor": 2}, ["vocabulary_parallel"], {}),
-    "pipeline": ({"pipeline": 2}, ["one_f_one_b"], {}),
-    "expert": ({"expert": 2}, ["expert_parallel"], {"model": "experts"}),
-}
-WIDE2: dict[str, Case] = {
-    "tensor": ({"tensor": 2}, ["megatron_tensor"], {}),
-    "token_ring": ({"context": 2}, ["token_ring"], {}),
-    "zero_bubble": ({"pipeline": 2}, ["zero_bubble"], {"model": "deep"}),
-    "zero1": ({"shard": 2}, [{"zero": {"stage": 1}}], {}),
-    "data_muon": ({"data": 2}, ["zero"], {"optimizer": "muon", "micro": 2}),
-    "data_experts": ({"data": 2}, ["zero"], {"model": "experts"}),
-    "zero2": ({"shard": 2}, [{"zero": {"stage": 2}}], {}),
-    "zero3_muon": ({"shard": 2}, ["zero"], {"optimizer": "muon"}),
-    "zero3_experts": ({"shard": 2}, ["zero"], {"model": "experts"}),
-    "ulysses_windows": ({"context": 2}, ["ulysses"], {"model": "windows"}),
-    "ring_plain": ({"context": 2}, ["ring"], {}),
-    "zero3_lora": ({"shard": 2}, ["zero"], {"adapter": {"lora": {"rank": 2}}, "rate": 1e-3}),
-    "tensor_muon": ({"tensor": 2}, ["megatron_tensor"], {"optimizer": "muon"}),
-    "tensor_tied": ({"tensor": 2}, ["megatron_tensor"], {"model": "tied"}),
-    "sequence": ({"tensor": 2}, [{"megatron_tensor": {"sequence": True}}], {}),
-    "vocabulary_tied": ({"tensor": 2}, ["vocabulary_parallel"], {"model": "tied"}),
-    "vocabulary_muon": ({"tensor": 2}, ["vocabulary_parallel"], {"optimizer": "muon"}),
-    "token_ring_windows": ({"context": 2}, ["token_ring"], {"model": "windows"}),
-    "bytescale_windows": ({"context": 2}, ["bytescale"], {"model": "windows"}),
-    "bytescale": ({"context": 2}, ["bytescale"], {}),
-    "gpipe": ({"pipeline": 2}, ["gpipe"], {}),
-    "gpipe_kept": ({"pipeline": 2}, [{"gpipe": {"again": False}}], {"model": "windows"}),
-    "pipeline_few": ({"pipeline": 2}, ["one_f_one_b"], {"micro": 4}),
-    "pipeline_muon": ({"pipeline": 2}, ["one_f_one_b"], {"optimizer": "muon"}),
-    "interleaved": ({"pipeline": 2}, ["interleaved_pipeline"], {"model": "deep"}),
-    "zero_bubble_1p": ({"pipeline": 2}, [{"zero_bubble": {"order": "interleaved"}}], {"model": "deep"}),
-    "pipeline_experts": ({"pipeline": 2}, ["one_f_one_b"], {"model": "experts"}),
-    "expert_muon": ({"expert": 2}, ["expert_parallel"], {"model": "experts", "optimizer": "muon"}),
-}
-ROUGH: dict[str, Case] = (
-    {  # working weights in bfloat16: digits differ, and losses stay close
-        name: (*case[:2], {**case[2], "precision": "bfloat16"})
-        for name, case in {**TWO, **WIDE2}.items()
-        if name in ("zero3", "zero2", "ring", "ulysses", "pipeline", "zero_bubble", "expert", "gpipe")
-    }
-    | {"tensor": ({"tensor": 2}, ["zero", "megatron_tensor"], {"precision": "bfloat16"})}
-)
-FOUR: dict[str, Case] = {
-    "data4": ({"data": 4}, ["zero"], {}),
-    "shard4": ({"shard": 4}, ["zero"], {}),
-    "data_shard": ({"data": 2, "shard": 2}, ["zero"], {}),
-    "data_shard1": ({"data": 2, "shard": 2}, [{"zero": {"stage": 1}}], {}),
-    "data_shard_muon": ({"data": 2, "shard": 2}, ["zero"], {"optimizer": "muon"}),
-    "data_context": ({"data": 2, "context": 2}, ["zero", "ulysses"], {}),
-    "shard_context": ({"shard": 2, "context": 2}, ["zero", "ring"], {}),
-    "data_tensor": ({"data": 2, "tensor": 2}, ["zero", "megatron_tensor"], {}),
-    "context_tensor": ({"context": 2, "tensor": 2}, ["ring", "megatron_tensor"], {}),
-    "shard_tensor": ({"shard": 2, "tensor": 2}, ["zero", "megatron_tensor"], {}),
-    "ring4": ({"context": 4}, ["ring"], {}),
-    "token_ring4": ({"context": 4}, ["token_ring"], {}),
-    "bytescale4": ({"context": 4}, ["bytescale"], {}),
-    "three_level": ({"shard": 4}, [{"three_level_partition": {"inner": 2}}], {}),
-    "data_sequence": ({"data": 2, "tensor": 2}, ["zero", {"megatron_tensor": {"sequence": True}}], {}),
-    "shard_sequence": ({"shard": 2, "tensor": 2}, ["zero", {"megatron_tensor": {"sequence": True}}], {}),
-    "shard_vocabulary": ({"shard": 2, "tensor": 2}, ["zero", "vocabulary_parallel"], {}),
-    "context_vocabulary": ({"context": 2, "tensor": 2}, ["token_ring", "vocabulary_parallel"], {}),
-    "pipeline4": ({"pipeline": 4}, ["one_f_one_b"], {"model": "deep"}),
-    "pipeline_data": ({"pipeline": 2, "data": 2}, ["one_f_one_b", "zero"], {}),
-    "pipeline_context": ({"pipeline": 2, "context": 2}, ["one_f_one_b", "ulysses"], {}),
-    "pipeline_shard": ({"pipeline": 2, "shard": 2}, ["one_f_one_b", "zero"], {}),
-    "gpipe_shard1": ({"pipeline": 2, "shard": 2}, [{"gpipe": {"again": False}}, {"zero": {"stage": 1}}], {}),
-    "pipeline_tensor": ({"pipeline": 2, "tensor": 2}, ["gpipe", "megatron_tensor"], {}),
-    "interleaved_data": ({"pipeline": 2, "data": 2}, ["interleaved_pipeline", "zero"], {"model": "deep"}),
-    "pipeline_expert": ({"pipeline": 2, "expert": 2}, ["one_f_one_b", "expert_parallel"], {"model": "experts"}),
-    "data_expert": ({"data": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts"}),
-    "context_expert": ({"context": 2, "expert": 2}, ["ulysses", "expert_parallel"], {"model": "experts"}),
-    "expert4": ({"expert": 4}, ["expert_parallel"], {"model": "experts"}),
-}
 
 
 def mesh_of(sizes: dict, methods: list, **more) -> Mesh:
@@ -149,6 +68,8 @@ def laid(
     loss = changes.pop("loss", CrossEntropy(16))
     method, rest = catalog.build_method("optim", optimizer), AdamW()
     mover = placed(net, mesh, method, rng, 0.1, getattr(torch, precision), rest)
+    if changes.pop("compile", False):
+        compile_blocks(net, feed, loss, Log(quiet=True), mesh=mesh)
     own = folder / f"rank-{mesh.rank}"
     own.mkdir(exist_ok=True)
     run = Training(
@@ -159,14 +80,16 @@ def laid(
     return replace(run, **changes)
 
 
-def first_step(run: Training) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Whole gradients of step 1, unclipped, by name, and the bytes that this rank sends in it."""
+def first_step(run: Training, counted: bool = True) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Whole gradients of step 1, unclipped, by name, and the bytes that this rank sends in it: what counts them looks at every
+    operation, which compiled blocks do not have."""
     run.feed.part, run.feed.looks = run.mesh.rows, run.mesh.many and hasattr(run.loss, "look")
     clock = Clock(0, 0, run.batch, float(run.total))
     micros = [run.mesh.own(micro) for micro in run.feed.next(clock)]
     if run.backward.streams:
         run.optimizer.stream()
-    with Traffic() as sent:
+    sent = Traffic()
+    with sent if counted else nullcontext():
         gradients(replace(run, backward=Autograd(clip=0)), clock, micros, Audit(run.net, run.optimizer, {}))
     found = {name: g.clone() for name, g in run.optimizer.gradients().items()}
     with sent:
@@ -181,7 +104,7 @@ def outcome(folder: Path, mesh: Mesh, **about) -> dict:
         shards(folder / "data")
     if mesh.many:
         dist.barrier()
-    grads, sent = first_step(laid(folder, mesh, **about))
+    grads, sent = first_step(laid(folder, mesh, **about), counted=not about.get("compile"))
     run = laid(folder, mesh, **about)
     done = train(run)
     return {
@@ -206,7 +129,7 @@ def formula(case: Case) -> float | None:
             shards(Path(folder) / "data")
             for at in range(experts):
                 run = laid(Path(folder), ALONE, model=about.get("model", "plain"))
-                run.feed.part = (at, sizes.get("data", 1) * experts)
+                run.feed.part = (at, sizes.get("data", 1) * sizes.get("shard", 1) * experts)
                 first[at] = run.feed.next(Clock(0, 0, run.batch, None))
     return mesh_bytes.sent(sizes, methods, about, cfg, ROWS, T, first)
 
@@ -223,9 +146,14 @@ def apart(one: dict, other: dict) -> dict[str, float]:
     return {"loss": curves("loss"), "norm": curves("grad_norm"), "gradients": tensors("gradients"), "weights": tensors("weights")}
 
 
+def alike(about: dict) -> str:
+    """What one process is told of a case: its blocks are never compiled."""
+    return json.dumps({key: value for key, value in about.items() if key != "compile"})
+
+
 def compared(folder: Path, cases: list[Case]) -> list[dict]:
     """Each rank runs all cases; the first tells what differs from one process, of which the ranks have divided the runs."""
-    told, kinds = [], sorted({json.dumps(about) for _, _, about in cases})
+    told, kinds = [], sorted({alike(about) for _, _, about in cases})
     for kind in kinds[dist.get_rank() :: dist.get_world_size()]:
         torch.save(outcome(folder / f"alone-{kinds.index(kind)}", ALONE, **json.loads(kind)), folder / f"alone-{kinds.index(kind)}.pt")
     dist.barrier()
@@ -233,7 +161,7 @@ def compared(folder: Path, cases: list[Case]) -> list[dict]:
         mesh = mesh_of(sizes, methods, precision=getattr(torch, about.get("precision", "float32")))
         found = outcome(folder / str(number), mesh, **about)
         if mesh.first:
-            alone = torch.load(folder / f"alone-{kinds.index(json.dumps(about))}.pt")
+            alone = torch.load(folder / f"alone-{kinds.index(alike(about))}.pt")
             same = [row["tokens"] for row in found["curve"]] == [row["tokens"] for row in alone["curve"]]
             more = {"tokens": same, "audit": found["audit"] == alone["audit"], "sent": found["sent"]}
             told.append({**apart(found, alone), **more})
@@ -310,26 +238,51 @@ def corrupted(folder: Path) -> str:
     return ""
 
 
+def asked() -> float:
+    """How far log-probabilities that ranks of a pipe ask for together are from those of one process: the largest difference."""
+    texts, nets = [[(7 * i + j) % 50 for j in range(20)] for i in range(5)], [Transformer(MODELS["tied"], Rng((0, "init"))) for _ in "12"]
+    mesh = mesh_of({"pipeline": 2}, ["one_f_one_b"])
+    placed(nets[1], mesh, AdamW(), Rng((0,)), 0.0, torch.float32)
+    alone, told = (torch.from_numpy(np.concatenate(log_probabilities(net, texts))) for net in (nets[0], Asked(mesh.pipe)))
+    return float((mesh.ended(told) - alone).abs().max())
+
+
 def everything(folder: str, cases: str, ways: str) -> None:
     """All that is asked of processes in one launch: the first prints it."""
     place = Path(folder)
     told = {"cases": compared(place, json.loads(cases)), "ways": resharded(place, json.loads(ways))}
     if dist.get_world_size() == 2:
         (place / "corrupted").mkdir(exist_ok=True)
-        told["corrupted"] = corrupted(place / "corrupted")
+        told["corrupted"], told["asked"] = corrupted(place / "corrupted"), asked()
     if dist.get_rank() == 0:
         print("TOLD" + json.dumps(told))
 
 
 def struck(folder: str, mesh: str, how: str) -> None:
-    """A run that saves after every step, in which something befalls rank 1 at step 9. It waits for 4 seconds."""
-    run = laid(Path(folder), mesh_of(*USED[mesh], patience=4.0), save_steps=1)
+    """A run that saves after every step, in which something befalls rank 1 at step 9. A broken connection is seen at once; for one that
+    stays silent it waits for 6 seconds."""
+    run = laid(Path(folder), mesh_of(*USED[mesh], patience=60.0 if how == "SIGKILL" else 6.0), save_steps=1)
 
     def before(clock: Clock) -> None:
         if clock.step == 8 and run.mesh.rank == 1:
             time.sleep(15) if how == "slow" else os.kill(os.getpid(), getattr(signal, how))
 
     train(replace(run, before_step=before))
+
+
+def filled(folder: str, mesh: str) -> None:
+    """A run that saves after every step; at step 9 rank 1 may write no longer files than it has. Tells what each rank ends with."""
+    run = laid(Path(folder), mesh_of(*USED[mesh], patience=60.0), save_steps=1)
+
+    def before(clock: Clock) -> None:
+        if clock.step == 8 and run.mesh.rank == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+
+    try:
+        train(replace(run, before_step=before))
+    except Exception as wrong:
+        print("FULL", is_full(wrong, 1 << 40), repr(wrong))
+    os._exit(0)  # without a farewell to the others
 
 
 def going_on(folder: str, mesh: str) -> None:

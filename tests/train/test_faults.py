@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import rank_processes
+import torch.distributed as dist
 from mesh_run import part, undisturbed
 from small_run import shards
+
+from bloomery.train.mesh import Mesh
 
 WIDE = [("shard", "SIGSTOP"), ("data", "SIGSTOP"), ("data", "slow"), ("shard", "SIGKILL"), ("tensor", "SIGSTOP"), ("pipeline", "SIGKILL")]
 
@@ -28,5 +31,26 @@ def test_who_has_gone_is_named_and_the_run_goes_on_to_the_undisturbed_loss(tmp_p
         rank_processes.run("mesh_run", "going_on", 2, tmp_path, str(tmp_path), mesh)
     else:
         part(tmp_path, "alone", 0)  # in this process: what is left may be one
+    found = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text().splitlines()]
+    assert undisturbed(tmp_path, found) < 1e-5
+
+
+def test_a_roll_call_without_the_first_process_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rank 0 itself keeps the store, as under Slurm, nobody can be asked once it has gone."""
+
+    def gone(*told: object) -> None:
+        raise dist.DistNetworkError("Connection reset by peer")
+
+    monkeypatch.setattr(Mesh, "absent", gone)
+    monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", dist.HashStore)
+    assert Mesh().roll_call(9, "Connection reset").startswith("step 9, waiting: rank 0 does not answer; ")
+
+
+@pytest.mark.wide
+def test_a_full_disk_at_a_checkpoint_ends_all_ranks_as_such_and_the_run_goes_on(tmp_path: Path) -> None:
+    shards(tmp_path / "data")
+    for output in rank_processes.run("mesh_run", "filled", 2, tmp_path, str(tmp_path), "shard"):
+        assert "FULL True" in output, output
+    rank_processes.run("mesh_run", "going_on", 2, tmp_path, str(tmp_path), "shard")
     found = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text().splitlines()]
     assert undisturbed(tmp_path, found) < 1e-5

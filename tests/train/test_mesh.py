@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import rank_processes
 import torch
-from mesh_run import FOUR, ROUGH, TWO, WIDE2, Case, apart, figures, formula, laid
+from mesh_cases import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case
+from mesh_run import apart, figures, formula, laid
 from small_run import shards
 
 from bloomery.num.stretches import stretch
@@ -20,9 +21,10 @@ from bloomery.train.mesh import ALONE, Mesh, bits
 WAYS = [["shard", "tensor"], ["tensor", "pipeline"], ["pipeline", "alone"], ["alone", "shard"]]
 
 
-def told(folder: Path, ranks: int, cases: dict[str, Case], ways: Sequence = ()) -> dict:
+def told(folder: Path, ranks: int, cases: dict[str, Case], ways: Sequence = (), seconds: float = 200.0) -> dict:
     """What each case differs by from one process, what runs do that go on on another mesh, and what is said of copies that differ."""
-    output = rank_processes.run("mesh_run", "everything", ranks, folder, str(folder), json.dumps(list(cases.values())), json.dumps(ways))
+    asked = str(folder), json.dumps(list(cases.values())), json.dumps(ways)
+    output = rank_processes.run("mesh_run", "everything", ranks, folder, *asked, seconds=seconds)
     (line,) = [line for line in output[0].splitlines() if line.startswith("TOLD")]
     found = json.loads(line.removeprefix("TOLD"))
     return {**found, "cases": dict(zip(cases, found["cases"], strict=True))}
@@ -68,6 +70,10 @@ def test_ranks_whose_weights_have_come_apart_are_stopped(two: dict) -> None:
     assert "1 parameters differ between ranks after step 10" in two["corrupted"]
 
 
+def test_ranks_of_a_pipe_ask_for_the_probabilities_of_one_process(two: dict) -> None:
+    assert two["asked"] < 1e-5
+
+
 @pytest.mark.wide
 def test_all_meshes_of_two_ranks(tmp_path: Path) -> None:
     demand_all(told(tmp_path, 2, WIDE2)["cases"], WIDE2)
@@ -80,9 +86,17 @@ def test_all_meshes_of_four_ranks(tmp_path: Path, part: int) -> None:
 
 
 @pytest.mark.wide
-def test_working_weights_in_bfloat16(tmp_path: Path) -> None:
+def test_compiled_blocks_of_two_ranks(tmp_path: Path) -> None:
+    """Beside one process whose blocks are not compiled."""
+    for found in told(tmp_path, 2, COMPILED, seconds=600.0)["cases"].values():
+        demand_equal(found)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(("ranks", "cases"), [(2, ROUGH2), (4, ROUGH4)], ids=["two", "four"])
+def test_working_weights_in_bfloat16(tmp_path: Path, ranks: int, cases: dict[str, Case]) -> None:
     """One rounding in 256: sums in another order differ by it, and a step's loss by far less."""
-    for found in told(tmp_path, 2, ROUGH)["cases"].values():
+    for found in told(tmp_path, ranks, cases)["cases"].values():
         assert 0 < found["loss"] < 4e-3 and found["gradients"] < 5e-2 and found["tokens"] and found["audit"], found
 
 

@@ -77,30 +77,19 @@ def test_the_disk_holds_what_memory_does_not(tmp_path: Path) -> None:
     net, most = nn.Linear(2048, 2048, bias=False), []
     moved = OffloadedOptimizer(net, AdamW(), Rng((0,)), home=catalog.build_method("parallel", "zero_infinity"), folder=tmp_path)
     assert moved.state_bytes() == 2 * 4 * 2048 * 2048 == sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert resident(tmp_path) == 0
+    assert moved.shelf.resident() == 0
     plain = moved._advance
 
     def watched(*given) -> None:
         plain(*given)
-        most.append(resident(tmp_path))
+        most.append(moved.shelf.resident())
 
     moved._advance = watched
     net.weight.grad = torch.ones_like(net.weight)
     moved.collect()
     moved.step(1e-2, 1)
-    assert len(most) == 16 and max(most) <= 4 * 4 * optimizer.CHUNK and resident(tmp_path) == 0
+    assert len(most) == 16 and max(most) <= 4 * 4 * optimizer.CHUNK and moved.shelf.resident() == 0
     assert float(moved.states[""]["m"].min()) > 0
-
-
-def resident(folder: Path) -> int:
-    """Bytes of the files of a folder that this process has in memory."""
-    found, inside = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if "-" in line.split(" ")[0] and not line.endswith("kB"):
-            inside = str(folder) in line
-        elif inside and line.startswith("Rss:"):
-            found += int(line.split()[1]) * 1024
-    return found
 
 
 def test_a_shelf_gives_back_what_was_put(tmp_path: Path) -> None:

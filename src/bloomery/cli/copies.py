@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bloomery.cli.tables import show_table
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 HOPS = ("", "hop", "what", "other ids", "KL", "worst KL", "logit", "agreement", "same text", "tokens", "note")
 COPIES = (
     "copy", "step", "of", "size", "bits/weight", "nats/token", "source's", "bits/byte", "KL", "same token", "tokens/s", "source's",
-    "seconds", "by",
+    "seconds", "verdict", "by",
 )  # fmt: skip
 
 
@@ -38,14 +39,32 @@ def hop_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def show_copies(made: Mapping[str, Artifact]) -> None:
-    """Size against quality of every step whose result is a copy of a model; nothing where none is."""
+def show_copies(made: Mapping[str, Artifact], store: Path | None = None) -> None:
+    """Size against quality of every step whose result is a copy of a model, and what the claims of the methods that made them have come
+    to, in a store or as shipped; nothing where there is no copy."""
     steps = {one.name: step for step, one in made.items()}
-    told = {step: one.facts for step, one in made.items() if one.facts.get("copy")}
-    rows = [copy_cells(step, {**facts["copy"], "seconds": facts.get("compress_seconds")}, steps) for step, facts in told.items()]
+    told = {step: one for step, one in made.items() if one.facts.get("copy")}
+    rows = []
+    for step, one in told.items():
+        more = {"seconds": one.facts.get("compress_seconds"), "verdict": verdict(one, store)}
+        rows.append(copy_cells(step, {**one.facts["copy"], **more}, steps))
     if rows:
         print()
         show_table(COPIES, rows, right=COPIES[3:13])
+
+
+def verdict(copy: Artifact, store: Path | None) -> str:
+    """What is known of the method with which a step compressed: its recorded verdict, "not proven", or "no claim"; "" for other steps."""
+    from bloomery.lab import claims, evidence
+
+    if copy.card.get("stage") != "compress":
+        return ""
+    (method,) = copy.card["knobs"]["method"]
+    file = claims.folder() / "compress" / f"{method}.py"
+    if not file.is_file():
+        return "no claim"
+    known = evidence.newest(claims.read(file, "compress"), store)
+    return known.shown if known else "not proven"
 
 
 def copy_cells(step: str, copy: Mapping[str, Any], steps: Mapping[str, str]) -> tuple[str, ...]:
@@ -59,5 +78,6 @@ def copy_cells(step: str, copy: Mapping[str, Any], steps: Mapping[str, str]) -> 
         str(copy.get("label", "")), step, steps.get(copy.get("of", ""), str(copy.get("of", ""))),
         file_size(copy["bytes"]) if copy.get("bytes") else "", told("bits_per_weight", ".2f"), told("nats", ".4f"),
         told("source_nats", ".4f"), told("bits_per_byte", ".4f"), told("kl", ".1e"), agreement, told("decode_tokens_per_second", ",.0f"),
-        told("source_decode_tokens_per_second", ",.0f"), told("seconds", ".1f"), str(copy.get("engine", "")),
+        told("source_decode_tokens_per_second", ",.0f"), told("seconds", ".1f"), told("verdict", ""),
+        str(copy.get("engine", "")),
     )  # fmt: skip

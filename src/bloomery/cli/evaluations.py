@@ -19,8 +19,12 @@ def show_evaluations(names: Sequence[str], store: Path, html: Path | None, as_js
     from bloomery.lab.evaluations import compared
 
     options.writable(html)
+    opened = Store(store, make=False)
     try:
-        found = compared(names, Store(store, make=False))
+        made = [opened.get(name.removeprefix("@")).name for name in names]
+        if twice := next((name for name, one in zip(names, made, strict=True) if made.count(one) > 1), ""):
+            raise BadInput(f"compare: {twice} is named more than once; name different evaluations")
+        found = compared(names, opened)
     except BadInput:
         refuse_methods(names)
         raise

@@ -30,6 +30,7 @@ from bloomery.cli import (
     serve,
     show,
 )
+from bloomery.core import notices
 from bloomery.core.errors import BadInput, CheckFailed, Interrupted
 
 app = typer.Typer(
@@ -66,6 +67,7 @@ for command in (
 
 def main() -> None:
     """Exit codes: 0 complete, 1 failed, 2 bad input before any work, 75 interrupted and resumable."""
+    notices.hush()
     signal.signal(signal.SIGTERM, stopped)  # until a command that is in the midst of work listens by itself
     sys.exit(guarded(sys.argv[1:]))
 

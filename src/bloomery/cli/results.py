@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bloomery.cli.copies import show_copies, show_hops
+from bloomery.cli.copies import show_copies, show_hops, verdict
 from bloomery.cli.tables import show_json, show_table
 from bloomery.draw.numbers import size as file_size
 
@@ -22,7 +22,15 @@ def show_results(planned: list[Planned], store: Path, as_json: bool) -> None:
     made = {entry.step.name: entry.made for entry in planned if entry.made}
     if as_json:
         show_json(
-            {"step": step, "artifact": one.name, "address": one.address, "kind": one.kind, "folder": str(one.folder), **one.facts}
+            {
+                "step": step,
+                "artifact": one.name,
+                "address": one.address,
+                "kind": one.kind,
+                "folder": str(one.folder),
+                **one.facts,
+                **({"verdict": said} if (said := verdict(one, store)) else {}),
+            }
             for step, one in made.items()
         )
         return
@@ -34,7 +42,7 @@ def show_results(planned: list[Planned], store: Path, as_json: bool) -> None:
     for one in made.values():
         if one.kind == "scores":
             show_scores(one)
-    show_copies(made)
+    show_copies(made, store)
     for one in made.values():
         if one.kind == "chain":
             print()
@@ -73,11 +81,15 @@ def checks(artifact: Artifact) -> str:
 
 def show_scores(artifact: Artifact) -> None:
     """The score table with its intervals; clean twins beside them where they differ."""
+    from bloomery.draw.scores import measure
+
     scores = json.loads(artifact.path("scores.json").read_text())["scores"]
     twins = any(one.get("contaminated") and one.get("clean") is not None for one in scores)
     columns = ("score", "of", "value", "95% interval", "n", *(("clean", "clean interval", "clean n") if twins else ()))
     print()
-    show_table(columns, [score_row(one, twins) for one in scores], right=(columns[2], columns[3], *columns[5:]))
+    show_table(
+        columns, [score_row({**one, "metric": measure(one, scores)}, twins) for one in scores], right=(columns[2], columns[3], *columns[5:])
+    )
     if known := artifact.facts.get("training_text"):
         print(sentence(known, twins))
     if idle := artifact.facts.get("left_out"):

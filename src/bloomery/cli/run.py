@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,9 +25,11 @@ def command(
     changes: options.Set = [],  # noqa: B006 - typer copies it
     store: options.Store = options.STORE,
     on: Annotated[
-        str, typer.Option("--on", help="Where work on documents runs: local, local:WORKERS, ray, ray:HOST:PORT, ray://HOST:PORT.")
+        str, typer.Option("--on", help="Where work runs: local, local:WORKERS (for documents), ray, ray:HOST:PORT, ray://HOST:PORT.")
     ] = "local",
-    processes: Annotated[int, typer.Option(min=1, help="Processes of this machine that train together, as torchrun starts them.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=0, help="Processes that train together, of this machine or the Ray cluster; 0: one, on Ray one a GPU.")
+    ] = 0,
     restarts: Annotated[int, typer.Option(min=0, help="How often these are started again after one has failed.")] = 0,
     patience: Annotated[
         float, typer.Option(min=1, help="Seconds that a process waits for another before it names it.", envvar="BLOOMERY_PATIENCE")
@@ -37,7 +40,7 @@ def command(
 ) -> None:
     """Make what a recipe says.
 
-    Steps that the store has are skipped; an interrupted run goes on where it stood. Under torchrun all its processes train together.
+    Steps that the store has are skipped; an interrupted run goes on where it stood. Processes of torchrun or srun train together.
     """
     from bloomery.cli.results import show_results
     from bloomery.core import ranks
@@ -45,13 +48,17 @@ def command(
     from bloomery.core.executors import executor
     from bloomery.core.store import Store
     from bloomery.core.walk import run
+    from bloomery.core.workers import end_with
 
-    here, limit = replace(ranks.here(), patience=patience), options.bytes_of(memory)
-    if processes > 1 and here.size == 1:
-        again = [*(part for change in changes for part in ("--set", change)), "--store", str(store), "--on", on, "--memory", memory]
-        again += ["--patience", str(patience), *(["--quiet"] if quiet else []), *(["--json"] if as_json else [])]
-        raise typer.Exit(ranks.launch(processes, [NAME, str(recipe), *again], restarts))
+    os.environ.update(ranks.of_slurm(os.environ))
+    here, limit, parent = replace(ranks.here(), patience=patience), options.bytes_of(memory), os.environ.pop("BLOOMERY_PARENT", "")
+    if parent:
+        end_with(int(parent))
     read = recipes.read(recipe, tuple(changes))
+    again = [*(part for change in changes for part in ("--set", change)), "--store", str(store), "--memory", memory]
+    again += ["--patience", str(patience), *(["--quiet"] if quiet else []), *(["--json"] if as_json else [])]
+    if here.size == 1 and not parent and (code := launched(on, processes, [NAME, str(recipe), *again], restarts, patience)) is not None:
+        raise typer.Exit(code)
     if here.size == 1:
         show_results(run(read, Store(store), quiet=quiet, executor=executor(on), memory=limit), store, as_json)
         return
@@ -62,6 +69,20 @@ def command(
         raise typer.Exit(following(read, Store(store), team))
     with dismissing(team):
         show_results(run(read, Store(store), quiet=quiet, executor=executor(on), memory=limit, team=team), store, as_json)
+
+
+def launched(on: str, processes: int, arguments: list[str], restarts: int, patience: float) -> int | None:
+    """The exit code of the processes that this one starts; None where it is itself the only one."""
+    from bloomery.core import ranks
+
+    if on.partition(":")[0] != "ray":
+        return ranks.launch(processes, [*arguments, "--on", on], restarts) if processes > 1 else None
+    from bloomery.core import ray_ranks
+    from bloomery.core.executors import executor
+
+    cluster = executor(on)
+    number = processes or ray_ranks.gpus(cluster)
+    return ray_ranks.launch(cluster, number, [*arguments, "--on", f"ray:{cluster.head}"], restarts, patience) if number else None
 
 
 def following(recipe: Recipe, store: Store, team: Team) -> int:
@@ -75,7 +96,8 @@ def following(recipe: Recipe, store: Store, team: Team) -> int:
     except (BadInput, CheckFailed, StepFailed, Interrupted) as wrong:
         if (code := team.dismissed()) is not None:
             return code
-        raise type(wrong)(f"rank {team.ranks.rank}: {wrong}") from wrong
+        who = f"rank {team.ranks.rank}"
+        raise type(wrong)(str(wrong) if str(wrong).startswith(f"{who} ") else f"{who}: {wrong}") from wrong
 
 
 @contextmanager

@@ -35,6 +35,11 @@ class Ray:
                 ) from None
 
     @property
+    def head(self) -> str:
+        """host:port under which processes on the cluster find it."""
+        return self.ray.get_runtime_context().gcs_address
+
+    @property
     def workers(self) -> int:
         """Processors of the cluster."""
         return max(1, int(self.ray.cluster_resources().get("CPU", 1)))
@@ -56,8 +61,7 @@ class Tasks:
 
     def __init__(self, ray: Any, function: Callable[[Any], Any], crashed: Crashed) -> None:
         self.ray, self.crashed = ray, crashed
-        here = os.pathsep.join(filter(None, sys.path))  # methods of one's own are found there as here: the disk is shared
-        self.remote = ray.remote(num_cpus=1, max_retries=0, runtime_env={"env_vars": {"PYTHONPATH": here}})(_applied)
+        self.remote = ray.remote(num_cpus=1, max_retries=0, runtime_env={"env_vars": {"PYTHONPATH": paths()}})(_applied)
         self.function = function
         self.given: dict[Any, tuple[int, Any]] = {}  # reference -> (number, item)
 
@@ -78,7 +82,7 @@ class Tasks:
             except self.ray.exceptions.RayTaskError as wrong:
                 found.append((number, False, wrong.cause if isinstance(wrong.cause, Exception) else wrong))
             except self.ray.exceptions.RayError as wrong:
-                self.give(number, self.crashed(item, _how(wrong)))
+                self.give(number, self.crashed(item, how(wrong)))
         return found
 
     def end(self) -> None:
@@ -90,7 +94,12 @@ def _applied(function: Callable[[Any], Any], item: Any) -> Any:
     return function(item)
 
 
-def _how(wrong: Exception) -> str:
+def paths() -> str:
+    """PYTHONPATH of processes on the cluster: methods of one's own are found there as here, because the disk is shared."""
+    return os.pathsep.join(filter(None, sys.path))
+
+
+def how(wrong: Exception) -> str:
     """How a worker died, in words; Ray does not always say more than that it did."""
     known = {"OutOfMemoryError": "was killed for want of memory", "NodeDiedError": "was lost with its machine"}
     return known.get(type(wrong).__name__, "died")

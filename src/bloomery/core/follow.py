@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput
@@ -15,6 +17,8 @@ from bloomery.core.store import Store
 from bloomery.core.team import END, Team, demand_same, identity
 from bloomery.core.walk import addressed, build, named_troubles
 from bloomery.seams import Rng
+
+SHOWN = 60.0  # seconds that a network disk may take to show what another machine has made
 
 
 def follow(recipe: Recipe, store: Store, team: Team) -> int:
@@ -36,7 +40,9 @@ def take_part(order: dict[str, Any], recipe: Recipe, store: Store, team: Team, s
     entry = planned[order["step"]]
     demand_same(team.ranks.rank, order, identity(entry.card))
     step, stage = entry.step, entry.step.stage.name
-    work = store.work / f"{stage}-{entry.address[:16]}" / f"rank-{team.ranks.rank}"
+    shared = store.work / f"{stage}-{entry.address[:16]}"
+    demand_shared(shared / "out", team.ranks.rank)
+    work = shared / f"rank-{team.ranks.rank}"
     out = work / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -45,3 +51,13 @@ def take_part(order: dict[str, Any], recipe: Recipe, store: Store, team: Team, s
     with named_troubles(step.place, store):
         build(step, planned, store).run(job)
     log.close()
+
+
+def demand_shared(folder: Path, rank: int) -> None:
+    """BadInput where the folder that the first process has just made does not show here, in the time that a network disk may take."""
+    until = time.monotonic() + SHOWN
+    while not folder.is_dir():
+        if time.monotonic() > until:
+            told = f"rank {rank} does not see {folder}, where rank 0 works"
+            raise BadInput(f"{told}; the store must lie on a disk that all machines share: choose --store, then run again")
+        time.sleep(min(0.5, SHOWN))

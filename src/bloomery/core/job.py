@@ -50,6 +50,7 @@ class Job:
     checks: list[dict[str, Any]] = field(default_factory=list)
     resumes: int = 0
     annotations: list[str] = field(default_factory=list)  # names of those that were used, which `gc` keeps with the artifact
+    teachers: list[str] = field(default_factory=list)  # the same of what teachers said
     ranks: Ranks = field(default_factory=Ranks)
 
     @property

@@ -1,12 +1,14 @@
-"""Which of the processes of one launch this is, as torchrun says in the environment, and processes of this machine started like that."""
+"""Which of the processes of one launch this is, as torchrun or Slurm says in the environment, and processes of this machine started like
+torchrun does."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
@@ -14,7 +16,8 @@ from bloomery.core.machine import threads
 
 PATIENCE = 600.0  # seconds that a process waits for another
 SAVING = 30  # seconds that the others get to save and end, once one has failed
-RESUMABLE = 75
+RESUMABLE, REFUSED = 75, 2  # exit codes
+PORTS = 15000, 32000  # of which a step of Slurm takes one; the system itself gives out higher ones
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,39 @@ def here() -> Ranks:
     return Ranks(int(told["RANK"]), int(told["WORLD_SIZE"]), int(told["LOCAL_RANK"] or 0))
 
 
+def of_slurm(told: Mapping[str, str]) -> dict[str, str]:
+    """What torchrun would say to this process, of what srun says to each of its tasks; {} where it is no task of several.
+
+    Only what srun sets for a step counts: a batch script has SLURM_PROCID=0 and the sizes of its job, too, and runs alone.
+    """
+    size, rank = told.get("SLURM_STEP_NUM_TASKS", ""), told.get("SLURM_PROCID", "")
+    if told.get("WORLD_SIZE") or not (size.isdigit() and rank.isdigit()) or int(size) == 1:
+        return {}
+    if not (first := first_host(told.get("SLURM_STEP_NODELIST", ""))):
+        raise BadInput("srun started this process and SLURM_STEP_NODELIST names no machine; set MASTER_ADDR and the like, or use torchrun")
+    here, groups = int(told.get("SLURM_NODEID", "0")), told.get("SLURM_STEP_NUM_NODES", "1")
+    number = int(told.get("SLURM_JOB_ID", "0")) * 7 + int(told.get("SLURM_STEP_ID", "0"))
+    named = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": told.get("SLURM_LOCALID", "0"), "GROUP_RANK": str(here)}
+    named |= {"GROUP_WORLD_SIZE": groups, "LOCAL_WORLD_SIZE": str(tasks(told.get("SLURM_STEP_TASKS_PER_NODE", size))[here])}
+    named |= {"MASTER_ADDR": told.get("MASTER_ADDR", first)}
+    return named | {"MASTER_PORT": told.get("MASTER_PORT", str(PORTS[0] + number % (PORTS[1] - PORTS[0])))}
+
+
+def first_host(hosts: str) -> str:
+    """Of a list as Slurm writes it: gpu[003-010,012],login7 begins with gpu003."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", hosts)
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first[0]) if first else ""
+
+
+def tasks(counts: str) -> list[int]:
+    """Processes of each machine, as Slurm writes them: 8(x2),4 are 8, 8 and 4."""
+    found = []
+    for part in counts.split(","):
+        number, _, times = part.partition("(x")
+        found += [int(number)] * int(times.rstrip(")") or 1)
+    return found
+
+
 def launch(processes: int, arguments: Sequence[str], restarts: int = 0) -> int:
     """Run `bloomery ARGUMENTS` in so many processes of this machine, watched by torch's elastic agent; the exit code of the first that
     failed, 0 where none did. All end where one ends otherwise, and are started again up to `restarts` times."""
@@ -67,7 +103,9 @@ def launch(processes: int, arguments: Sequence[str], restarts: int = 0) -> int:
 
 def explained(codes: dict[int, int], first: int) -> int:
     """The exit code of a launch in which processes have failed: that of the first. One that a signal has killed is named; SIGTERM does not
-    count, which those get that are left."""
+    count, which those get that are left, nor what befalls them after a refusal."""
+    if codes[first] == REFUSED:
+        return REFUSED
     killed = [rank for rank, code in sorted(codes.items()) if code < 0 and -code != signal.SIGTERM]
     if not killed:
         return max(codes[first], 1)

@@ -3,6 +3,7 @@
 store/artifacts/<stage>-<16 digits>/   complete: it appears by one rename, its card.json inside
 store/work/<stage>-<16 digits>/        being made, or interrupted and resumable; a lock file beside it
 store/annotations/<name>-<16 digits>/  what steps made of their sources and later ones find again (`annotations.py`)
+store/teachers/<16 digits>/            what a teacher said of rows, found again by every student that asks it the same
 store/runs/<recipe>.json               the last run of each recipe: what `gc` keeps
 store/index.sqlite                     what `ls` shows, rebuilt from the folders whenever it is missing or damaged (`index.py`)
 """
@@ -25,7 +26,8 @@ from bloomery.core.files import files_below, sha256_file, to_disk, write_json
 CARD = "card.json"
 ON_CARD = {"address": str, "stage": str, "kind": str, "step": str, "recipe": str, "made": str, "knobs": dict, "inputs": dict, "files": dict}
 MARK = "BLOOMERY_STORE"
-ANNOTATED = "annotations.json"  # in the work folder of a step: the names of the annotations that it uses
+ANNOTATED, TAUGHT = "annotations.json", "teachers.json"  # in the work folder of a step: names of what it uses of these two
+NOTES = {"annotations": ANNOTATED, "teachers": TAUGHT}  # by folder of the store and key of a card
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,13 @@ class Store:
         if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / MARK).exists():
             raise BadInput(f"{self.root}: this folder is not empty and not a bloomery store; choose another with --store")
         try:
-            for name in ("artifacts", "work", "runs", "annotations"):
+            for name in ("artifacts", "work", "runs", *NOTES):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             (self.root / MARK).touch()
         except OSError as wrong:
             raise BadInput(f"{self.root}: the store cannot be written ({wrong.strerror}); choose another place with --store") from None
         self.artifacts, self.work, self.runs = (self.root / name for name in ("artifacts", "work", "runs"))
-        self.annotations = self.root / "annotations"
+        self.annotations, self.teachers = (self.root / name for name in NOTES)
 
     # ---- reading
 
@@ -221,25 +223,29 @@ class Store:
         return keep
 
     def collect(self, dry: bool = False) -> list[tuple[str, int]]:
-        """Remove artifacts, unfinished work and annotations that no recorded run needs and no process holds; name and bytes of each."""
+        """Remove artifacts, unfinished work, annotations and what teachers said that no recorded run needs and no process holds; name and
+        bytes of each."""
         keep = self.kept()
-        used = self.annotated(keep)
         gone = [one for folder in sorted(self.artifacts.iterdir()) if folder.name not in keep for one in self._sweep(folder, dry)]
         for folder in sorted(self.work.iterdir()):
             if folder.is_dir() and folder.name not in keep:
                 gone += self._sweep(folder, dry)
-        for folder in sorted(self.annotations.iterdir()):
-            if folder.is_dir() and folder.name not in used:
-                gone += self._sweep(folder, dry)
+        swept = {name for name, _ in gone}
+        users = keep | {folder.name for folder in self.work.iterdir() if folder.is_dir() and f"work/{folder.name}" not in swept}
+        for kind in NOTES:
+            used = self.used(kind, users)
+            for folder in sorted((self.root / kind).iterdir()):
+                if folder.is_dir() and folder.name not in used:
+                    gone += self._sweep(folder, dry)
         return gone
 
-    def annotated(self, names: set[str]) -> set[str]:
-        """The annotations that artifacts of these names use, finished or unfinished."""
+    def used(self, kind: str, names: set[str]) -> set[str]:
+        """The annotations or teachers that artifacts of these names use, finished or unfinished."""
         used: set[str] = set()
         for name in names:
             if (self.artifacts / name).is_dir():
-                used.update(self.read_card(self.artifacts / name).get("annotations", []))
-            elif (notes := self.work / name / ANNOTATED).is_file():
+                used.update(self.read_card(self.artifacts / name).get(kind, []))
+            elif (notes := self.work / name / NOTES[kind]).is_file():
                 used.update(json.loads(notes.read_text(encoding="utf-8")))
         return used
 

@@ -30,13 +30,15 @@ class Team:
         from torch.distributed.rendezvous import rendezvous
 
         self.ranks, self.number = ranks, 0
-        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=ranks.patience)))
-        store = dist.PrefixStore(f"start/{start(store, ranks.size)}", store)
         if torch.cuda.is_available():
             torch.cuda.set_device(ranks.local % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        wait = timedelta(seconds=ranks.patience)
-        dist.init_process_group(backend, store=dist.PrefixStore("ranks", store), rank=ranks.rank, world_size=ranks.size, timeout=wait)
+        backend, wait = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timedelta(seconds=ranks.patience)
+        try:
+            store, _, _ = next(rendezvous("env://", timeout=wait))
+            store = dist.PrefixStore(f"start/{start(store, ranks.size)}", store)
+            dist.init_process_group(backend, store=dist.PrefixStore("ranks", store), rank=ranks.rank, world_size=ranks.size, timeout=wait)
+        except dist.DistError as wrong:
+            raise BadInput(unmet(ranks, str(wrong))) from wrong
         self.store = dist.PrefixStore("team", store)
 
     # ---- the first process
@@ -46,11 +48,14 @@ class Team:
         self.number += 1
         self.store.set(f"order/{self.number}", json.dumps({"step": step, **identity(card)}))
 
-    def finished(self) -> None:
-        """Until the others have done their part of it."""
-        for rank in range(1, self.ranks.size):
-            while not self._there(f"done/{self.number}/{rank}"):
-                pass
+    def finished(self) -> list[int]:
+        """Waits until the others have done their part of it; the ranks that have not within the launch's patience."""
+        left = {rank: f"done/{self.number}/{rank}" for rank in range(1, self.ranks.size)}
+        until = time.monotonic() + self.ranks.patience
+        while not self._there(*left.values()):
+            if time.monotonic() > until:
+                return [rank for rank, key in left.items() if not self._there(key)]
+        return []
 
     def dismiss(self, code: int) -> None:
         """There is no further step; the others end with this exit code."""
@@ -103,6 +108,13 @@ class Team:
         if not found:
             time.sleep(POLL)
         return found
+
+
+def unmet(ranks: Ranks, said: str) -> str:
+    """What is said where the processes of a launch do not find each other."""
+    place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    told = f"rank {ranks.rank}: the {ranks.size} processes of this launch have not met at {place} within {ranks.patience:.0f} s"
+    return f"{told} ({said.splitlines()[0][:120] if said else 'no answer'}); start all of them, or see what the others said"
 
 
 def start(store: Any, size: int) -> int:

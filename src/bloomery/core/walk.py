@@ -23,7 +23,7 @@ from bloomery.core.log import Log
 from bloomery.core.machine import Machine, memory_free, remembered
 from bloomery.core.recipe import Recipe, Step
 from bloomery.core.signals import Signals
-from bloomery.core.store import Artifact, Store
+from bloomery.core.store import NOTES, Artifact, Store
 from bloomery.core.team import Team
 from bloomery.seams import Rng
 
@@ -280,8 +280,9 @@ def make(
                 job.ranks = shared.ranks
                 shared.call(step.name, entry.card)
             stage.run(job)
-            if shared:
-                shared.finished()
+            if shared and (silent := shared.finished()):
+                who = ", ".join(map(str, silent))
+                raise StepFailed(f"{step.place}: rank {who} has not ended its part of it within {job.ranks.patience:.0f} s; run again")
             stage.check(out, job)
         job.demand()
         if signals.stopping:
@@ -302,7 +303,7 @@ def finished(entry: Planned, job: Job, meter: Meter, store: Store) -> dict[str, 
         "format": 1,
         **entry.card,
         "facts": job.facts,
-        **({"annotations": job.annotations} if job.annotations else {}),
+        **{kind: names for kind in NOTES if (names := getattr(job, kind))},
         "checks": job.checks,
         "cost": {"seconds": meter.seconds, "cpu_seconds": meter.cpu, "peak_memory": meter.peak, "disk": disk, "resumed": job.resumes},
         "forecast": asdict(entry.forecast),

@@ -132,6 +132,11 @@ def _begin(parent: int) -> None:
     """A worker leaves Ctrl-C, which reaches the whole group, to the parent, and ends when the parent has ended, even by SIGKILL."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """From now on this process ends when that one has, however it does."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bloomery.core.errors import BadInput
+
+BLOCK = 1 << 20  # characters of texts that are worked on together
 
 
 def costs(columns: Mapping[str, Any]) -> np.ndarray:
@@ -25,11 +27,26 @@ def filled(order: Iterable[int], sizes: np.ndarray, budget: float) -> np.ndarray
     return weights
 
 
-def texts(columns: Mapping[str, Any], who: str) -> list[str]:
-    """The documents' texts. BadInput, in the name of the method `who`, where it is not given them."""
+def texts(columns: Mapping[str, Any], who: str) -> Sequence[str]:
+    """The documents' texts, which may lie on disk: to be gone through in order, and not to be made a list of. BadInput, in the name of
+    the method `who`, where it is not given them."""
     if "text" not in columns:
         raise BadInput(f"select: {who} reads the texts of documents, and is given only their numbers here")
-    return list(columns["text"])
+    return columns["text"]
+
+
+def blocks(texts: Iterable[str], most: int | None = None) -> Iterator[list[str]]:
+    """All texts in order, so many at a time that they have about `most` characters, BLOCK where it is not said."""
+    most, held = most or BLOCK, []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size >= most:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 def marked(columns: Mapping[str, Any], column: str, value: str, who: str, what: str) -> np.ndarray:

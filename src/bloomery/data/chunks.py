@@ -76,6 +76,10 @@ class Chunks:
         """The ids as the sources have them."""
         return Strings(self.arrow("id").combine_chunks())
 
+    def forget(self) -> None:
+        """Let go of what was read whole; it is read again when it is asked for."""
+        self.__dict__.pop("ids", None)
+
     def columns(self, names: Sequence[str], rows: np.ndarray, also: Mapping[str, str]) -> Mapping[str, np.ndarray]:
         """Columns of some rows by name, each read when it is asked for; `also` gives some of them a second name."""
         return Lazy(self, {**{name: name for name in names}, **also}, rows)
@@ -131,9 +135,9 @@ class Chunks:
                 yield begin + start, self._cut(table, np.arange(begin + start, begin + stop))
             begin += part.rows
 
-    def texts(self, rows: Sequence[int]) -> list[str]:
-        """The texts of ascending rows."""
-        return [text for part in self.parts(rows, ["text"]) for text in part.column("text").to_pylist()]
+    def texts(self, rows: np.ndarray, folder: Path) -> Texts:
+        """The texts of ascending rows, read each time they are gone through; `folder` is for what a reader must put aside."""
+        return Texts(self, rows, folder)
 
     def text_column(self, rows: Sequence[int]) -> Any:
         """The texts of ascending rows as an Arrow array in pieces, which takes less than half of what Python's strings take."""
@@ -200,20 +204,9 @@ class Chunks:
             if len(signed):
                 yield there, np.frombuffer(signed.buffers()[1], np.uint32).reshape(-1, PERMUTATIONS)[signed.offset :][: len(signed)]
 
-    def vectors(self, name: str, rows: np.ndarray, most: int) -> np.ndarray:
-        """A column of vectors, of some ascending rows: float32 (rows, width). BadInput where they take more than `most` bytes."""
-        found = np.zeros((0, 0), np.float32)
-        for low, table in self._chosen(name, rows):
-            column = table.column(name).combine_chunks()
-            width = column.type.byte_width // 4
-            if not len(found):
-                if (size := 4 * width * len(rows)) > most:
-                    least = f"{size / 1e6:.0f} MB, and {most / 1e6:.0f} MB are left of `memory`"
-                    raise BadInput(f"select: the vectors of {len(rows)} documents take {least}; raise memory, or keep fewer documents")
-                found = np.empty((len(rows), width), np.float32)
-            numbers = np.frombuffer(column.buffers()[1], np.float32).reshape(-1, width)
-            found[low : low + len(column)] = numbers[column.offset : column.offset + len(column)]
-        return found
+    def vectors(self, name: str, rows: np.ndarray, most: int) -> Vectors:
+        """A column of vectors, of some ascending rows, read when some of them are asked for."""
+        return Vectors(self, name, rows, most)
 
     def _chosen(self, column: str, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
         """The values of some ascending rows, as tables, each with its place among them."""
@@ -241,6 +234,58 @@ class Lazy(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+@dataclass(frozen=True)
+class Texts(Sequence[str]):
+    """Texts of ascending rows, of which one file's at a time are in memory: in order they are read once, one by itself with its file."""
+
+    chunks: Chunks
+    rows: np.ndarray
+    folder: Path  # of the step, for what is put aside
+
+    def __iter__(self) -> Iterator[str]:
+        for part in self.chunks.parts(self.rows, ["text"]):
+            yield from part.column("text").to_pylist()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        some = Texts(self.chunks, self.rows[place if isinstance(place, slice) else [place]], self.folder)
+        return some if isinstance(place, slice) else next(iter(some))
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A column of vectors of some rows, on disk until an array or slice of ascending places asks for theirs, float32 (places, width)."""
+
+    chunks: Chunks
+    name: str
+    rows: np.ndarray
+    most: int  # bytes that may be asked for together
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, places: Any) -> np.ndarray:
+        """BadInput where they take more memory than there is."""
+        rows, found, begin = self.rows[places], [], 0
+        for part in self.chunks.sources:
+            some = rows[slice(*np.searchsorted(rows, [begin, begin + part.rows]))] - begin
+            reader = Slices(part.place(self.name), [self.name]) if len(some) else None
+            while len(some):
+                stop = min(int(some[0]) + AT_ONCE, part.rows)
+                column = reader.rows(int(some[0]), stop).column(self.name).combine_chunks()
+                width, here = column.type.byte_width // 4, np.searchsorted(some, stop)
+                if (size := 4 * width * len(rows)) > self.most:
+                    least = f"{size / 1e6:.0f} MB, and {self.most / 1e6:.0f} MB are left of `memory`"
+                    raise BadInput(f"select: the vectors of {len(rows)} documents take {least}; raise memory, or name a smaller target")
+                numbers = np.frombuffer(column.buffers()[1], np.float32).reshape(-1, width)[column.offset :]
+                found.append(numbers[some[:here] - some[0]])
+                some = some[here:]
+            begin += part.rows
+        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ of them: the answer is the same in whatever version of Unicode the engine was bu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from bloomery.data.compiled import compiled
+from bloomery.data.word_hashes import packed
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 MARKS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -165,3 +166,26 @@ def marks_end(codes: Any, i: int, end: int, table: Any, digits: int) -> int:
         j = run_of(codes, after if kind != OTHER else i, end, OTHER, table, end)
         return j if j < 0 else run_of(codes, j, end, NEWLINE, table, end)
     return blank_end(codes, i, end, table, True)
+
+
+@compiled
+def _pieces(codes: Any, offsets: Any, table: Any, counts: Any) -> bool:
+    """How many pieces GPT2 cuts each text into; False where the kind of a character is unknown."""
+    for d in range(len(counts)):
+        i, end, n = offsets[d], offsets[d + 1], 0
+        while i < end:
+            i = gpt2_end(codes, i, end, table)
+            if i < 0:
+                return False
+            n += 1
+        counts[d] = n
+    return True
+
+
+def pieces(texts: Sequence[str]) -> np.ndarray:
+    """How many pieces GPT2 cuts each text into: int64 (texts,)."""
+    codes, offsets = packed(texts)
+    counts = np.zeros(len(texts), np.int64)
+    while not _pieces(codes, offsets, kinds(), counts):
+        learn_kinds(texts)
+    return counts

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bloomery.core.machine import release
+from bloomery.data.budget import blocks
 from bloomery.data.chunks import Chunks
 from bloomery.data.crossing import largest_crossing, nearest
 from bloomery.data.parallel import MOST
@@ -45,25 +46,11 @@ def _runs(sizes: np.ndarray, most: int) -> Iterator[slice]:
 def largest_crossing_streamed(held: Path, others: Path, threshold: float, room: int) -> tuple[float, int]:
     """crossing.largest_crossing of two corpus files, for as many held-out documents at a time as have room."""
     best, pairs = 0.0, 0
-    for texts in _texts_by(held, min(MOST, room // LARGEST)):
+    for texts in blocks((text for some in texts_of(held) for text in some.to_pylist()), min(MOST, room // LARGEST)):
         value, count = largest_crossing(texts, texts_of(others), threshold)
         best, pairs = max(best, value), pairs + count
         release()
     return best, pairs
-
-
-def _texts_by(path: Path, most: int) -> Iterator[list[str]]:
-    held: list[str] = []
-    size = 0
-    for texts in texts_of(path):
-        for text in texts.to_pylist():
-            held.append(text)
-            size += len(text)
-            if size >= most:
-                yield held
-                held, size = [], 0
-    if held:
-        yield held
 
 
 def texts_of(path: Path) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from bloomery.draw.cards import real
 from bloomery.draw.intervals import Change, interval_chart, verdict
 from bloomery.draw.numbers import DASH, signed
 from bloomery.draw.page import markup
-from bloomery.draw.scores import CHANGE, Contest, clean_words, points, shown, shown_change
+from bloomery.draw.scores import CHANGE, Contest, clean_words, measure, points, shown, shown_change
 
 Row = Mapping[str, Any]
 
@@ -64,11 +64,12 @@ def pair(change: Row, rows: Sequence[Row]) -> Pair | None:
 
 def pairs(rows: Sequence[Row]) -> list[Pair]:
     """Both sides of every measure that has them, against the better of several befores, so that none is a straw man."""
-    best: dict[str, Pair] = {}
-    for one in (found for change in differences(rows) if (found := pair(change, rows))):
-        known = best.get(one.metric)
-        if known is None or (one.start < known.start if one.better == "lower" else one.start > known.start):
-            best[one.metric] = one
+    best: dict[tuple[str, str], Pair] = {}
+    for change in differences(rows):
+        if one := pair(change, rows):
+            known = best.get(key := (str(change.get("task")), one.metric))
+            if known is None or (one.start < known.start if one.better == "lower" else one.start > known.start):
+                best[key] = one
     return list(best.values())
 
 
@@ -142,7 +143,8 @@ def comparison(evaluations: Sequence[tuple[str, Sequence[Row]]]) -> dict[str, An
         cells = [_cell(table.get((task, metric))) for table in tables]
         some = next(table[task, metric] for table in tables if (task, metric) in table)
         better = Contest("", metric, (some,)).better
-        rows.append({"metric": metric.replace("_", " "), "better": better, "cells": cells})
+        named = measure(some, [row for table in tables for row in table.values()]).replace("_", " ")
+        rows.append({"metric": named, "better": better, "cells": cells})
     return {"heads": [name for name, _ in evaluations], "rows": rows}
 
 

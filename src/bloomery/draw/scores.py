@@ -90,6 +90,13 @@ def contests(rows: Sequence[Row]) -> list[Contest]:
     return found
 
 
+def measure(row: Row, rows: Sequence[Row]) -> str:
+    """A metric's name, after its task's where it does not tell whose it is: of a task of lm-eval, or of several tasks in `rows`."""
+    metric, task = str(row.get("metric", "")), str(row.get("task") or "")
+    alone = len({str(one.get("task") or "") for one in rows if one.get("metric") == metric}) == 1
+    return metric if alone and not task.startswith("lm_eval.") else f"{task.removeprefix('lm_eval.')}: {metric}"
+
+
 def headline_contest(found: Sequence[Contest]) -> Contest | None:
     """The contest in bits per byte with the most rivals and a model in it."""
     bits = [c for c in found if re.search(r"bits.?per.?byte|bpb", c.metric) and c.best(main=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from bloomery.core.recipe import texts_in
 from bloomery.infer.harness import WRITTEN, Harness
 from bloomery.infer.harness_index import manager
 from bloomery.infer.scores import NONE, Twin, row, twin_of
-from bloomery.num.statistics import Interval, bootstrap
+from bloomery.num.statistics import Interval, bootstrap, wilson
 from bloomery.seams import Rng
 
 SEED = 1234  # that draws examples, as lm-eval's own command has it
@@ -64,13 +65,20 @@ class Measured:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, lm-eval says only what is wrong."""
-    logger, before = logging.getLogger("lm_eval"), logging.getLogger("lm_eval").level
-    logger.setLevel(logging.ERROR)
+    """Inside, lm-eval says only what is wrong, and draws no bars of its own; nor is every vain look at a hub told."""
+    from lm_eval.api import task
+
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "huggingface_hub")]
+    levels, bar = [one.level for one in loggers], task.tqdm
+    task.tqdm = lambda rows, **_: rows
+    for one in loggers:
+        one.setLevel(logging.CRITICAL if one.name == "huggingface_hub" else logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        task.tqdm = bar
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def opened(wanted: Wanted) -> dict[str, Any]:
@@ -92,8 +100,12 @@ def opened(wanted: Wanted) -> dict[str, Any]:
         except Exception as error:  # a task is somebody's program, which may fail in any way
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             names = ", ".join(wanted.names)
-            kind = NotHere if isinstance(error, ConnectionError | DatasetNotFoundError) else BadInput
-            raise kind(f"lm_eval: {names} cannot be opened ({type(error).__name__}: {said[:200]}); mend the task or its data") from error
+            if isinstance(error, ConnectionError | DatasetNotFoundError):
+                mend = "run once where it can, or name tasks whose data lies in `lm_eval_folder`"
+                raise NotHere(f"lm_eval: data of {names} is not here and cannot be fetched ({said[:200]}); {mend}") from error
+            raise BadInput(
+                f"lm_eval: {names} cannot be opened ({type(error).__name__}: {said[:200]}); mend the task or its data"
+            ) from error
     for name, task in found["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
             raise BadInput(f"lm_eval: {name} runs what the model writes outside a sandbox; use the tasks humaneval and mbpp of bloomery")
@@ -264,7 +276,7 @@ def change_rows(mine: Measured, other: Measured, seen: AbstractSet[str], rng: Rn
 
 
 def _interval(mine: Measured, other: Measured | None, metric: str, places: Sequence[int], rng: Rng) -> Interval:
-    """The metric over some items, or how far it is above the other's."""
+    """The metric over some items, or how far it is above the other's; of a share by `wilson` where all items are right, or all wrong."""
 
     def value(of: Measured, chosen: Sequence[int]) -> float:
         try:
@@ -272,5 +284,8 @@ def _interval(mine: Measured, other: Measured | None, metric: str, places: Seque
         except (ValueError, ZeroDivisionError, OverflowError):  # a draw on which the metric means nothing
             return float("nan")
 
-    groups = [list(mine.items)[i] for i in places]
+    groups, values = [list(mine.items)[i] for i in places], [mine.values[metric][i] for i in places]
+    alike = {float(one) if isinstance(one, int | float) else math.nan for one in values}
+    if other is None and len(groups) > 1 and alike in ({0.0}, {1.0}) and {value(mine, range(len(groups)))} == alike:
+        return wilson([one == 1 for one in values], groups)
     return bootstrap(lambda chosen: value(mine, chosen) - (value(other, chosen) if other else 0.0), groups, rng)

@@ -5,7 +5,8 @@ Hu et al. 2021, LoRA, arXiv 2106.09685. Shapes: N tokens, I inputs, O outputs, R
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,8 @@ ROLES = {  # native linear -> its parts by number, in the order of rows
     "mixer.qkv": {3: ("q", "k", "v"), 1: ("qkv",)}, "mixer.out": {1: ("o",)}, "mlp.gate_up": {2: ("gate", "up")},
     "mlp.up": {1: ("up",)}, "mlp.down": {1: ("down",)},
 }  # fmt: skip
+MEMBER = re.compile(r"mlp\.experts\.\d+\.")  # an expert's linears are those of a feed-forward
+SHARED = re.compile(r"\.mlp\.shared\.\w+$")
 MASK, HALF = 0xFFFFFFFF, 1 << 31
 
 
@@ -46,7 +49,14 @@ class LoraLinear(nn.Module):
     `a[part]` is (r, I), `b[part]` is (P, r). A is uniform within 1 / sqrt(I), as PEFT draws it (Kaiming with a = sqrt(5)), B is zero,
     so nothing changes before the first step; without `rng` A is zero too, to be filled. There is no `.weight`: code that would take
     the base alone for the layer must fail. All A make one product: apart they cost twice the time (measured).
+
+    Where several ranks have parts of the matrices, `own` gives what this rank has of one, `across` what lies between A and B as all
+    need it, and `begin` is the first of its inputs.
     """
+
+    own: Callable[[Tensor], Tensor] | None = None
+    across: Callable[[Tensor], Tensor] | None = None
+    begin = 0
 
     def __init__(self, base: nn.Linear, parts: Sequence[Part], dropout: float = 0.0, rng: Rng | None = None) -> None:
         super().__init__()
@@ -77,12 +87,13 @@ class LoraLinear(nn.Module):
         x_NI = x.reshape(-1, self.in_features)
         y_NO = self.base(x_NI)
         if self.dropout and self.training:
-            x_NI = dropped(x_NI, self.seed, self.dropout)
+            x_NI = dropped(x_NI, self.seed, self.dropout, self.begin)
             if not torch.compiler.is_compiling():  # a compiled backward pass may compute the mask once more, from the seed as it is then
                 self.seed.add_(1)
-        a_RI = (torch.cat(list(self.a.values())) if len(self.ranks) > 1 else next(iter(self.a.values()))).to(x.dtype)
-        inner = iter(F.linear(x_NI, a_RI).split(self.ranks, dim=-1))
-        outer = iter(self.b.values())
+        a, b = (list(one.values()) if self.own is None else [self.own(p) for p in one.values()] for one in (self.a, self.b))
+        h_NR = F.linear(x_NI, (torch.cat(a) if len(a) > 1 else a[0]).to(x.dtype))
+        inner = iter((h_NR if self.across is None else self.across(h_NR)).split(self.ranks, dim=-1))
+        outer = iter(b)
         pieces = [
             torch.addmm(y_NP, next(inner), next(outer).to(x.dtype).t(), alpha=part.scale) if part.rank else y_NP
             for part, y_NP in zip(self.parts, y_NO.split(self.rows, dim=-1))
@@ -126,21 +137,22 @@ def reseed(net: nn.Module, rng: Rng) -> None:
             unit.seed.fill_(number(rng.child(name)))
 
 
-def dropped(x_NI: Tensor, seed: Tensor, share: float) -> Tensor:
-    """`x` with about `share` of its numbers zero and the others scaled up; which ones depends on place and `seed` alone.
+def dropped(x_NI: Tensor, seed: Tensor, share: float, start: int = 0) -> Tensor:
+    """`x` with about `share` of its numbers zero and the others scaled up; which ones depends on place and `seed` alone. Its first column
+    is number `start`.
 
     A hash instead of a generator: torch.compile takes it in, and no generator that others draw from is moved. Each row and each
     column gets 32 random bits; the upper bits of their product are as good as drawn, at two operations for each number.
     """
     begin = _mix(seed & MASK)
-    row_N1, column_I = (_bits(begin + side, n, x_NI.device) for side, n in zip((0, 1), x_NI.shape, strict=True))
+    row_N1, column_I = (_bits(begin + side, at, n, x_NI.device) for side, at, n in zip((0, 1), (0, start), x_NI.shape, strict=True))
     kept_NI = row_N1[:, None] * column_I >= int(share * (MASK + 1)) - HALF  # int32, of which the product wraps around
     return torch.where(kept_NI, x_NI * (1 / (1 - share)), 0)
 
 
-def _bits(seed: Tensor, n: int, device: torch.device) -> Tensor:
-    """`n` odd numbers of 32 random bits, int32."""
-    return (_mix(torch.arange(n, device=device) ^ _mix(seed)) - HALF).to(torch.int32) | 1
+def _bits(seed: Tensor, start: int, n: int, device: torch.device) -> Tensor:
+    """`n` odd numbers of 32 random bits, int32, those of places from `start` on."""
+    return (_mix(torch.arange(start, start + n, device=device) ^ _mix(seed)) - HALF).to(torch.int32) | 1
 
 
 def _mix(h: Tensor) -> Tensor:
@@ -151,14 +163,22 @@ def _mix(h: Tensor) -> Tensor:
 
 
 def parts(net: Transformer) -> dict[str, tuple[tuple[str, int, str], ...]]:
-    """Native linear -> (name, rows, Hugging Face module) of each matrix that it holds; the head is not listed."""
+    """Native linear -> (name, rows, Hugging Face module) of each matrix that it holds; the head is not listed.
+
+    Those of a shared expert have no module there: they go by native names.
+    """
     found = {}
     for ours, held in tensors(net.cfg).items():
         module = ours.removesuffix(".weight")
-        kind = ".".join(module.split(".")[2:])
+        kind = MEMBER.sub("mlp.", ".".join(module.split(".")[2:]))
         if kind in ROLES and ours.endswith(".weight"):
             roles = ROLES[kind][len(held.names)]
             rows = held.rows or (net.get_submodule(module).out_features,)
             theirs = [name.removesuffix(".weight") for name in held.names]
             found[module] = tuple(zip(roles, rows, theirs, strict=True))
+    for name, unit in net.named_modules():
+        if SHARED.search(name) and name not in found:
+            place, _, last = name.rpartition(".")
+            roles = next(iter(ROLES[f"mlp.{last}"].values()))
+            found[name] = tuple((role, unit.out_features // len(roles), f"{place}.{role}") for role in roles)
     return found

@@ -55,7 +55,6 @@ class Pipe:
         self.made: tuple[Any, Any] | None = None  # the newest schedule, and of what micro-batches
         self.micros: Sequence[Batch] = ()
         self.value: Callable[..., Any] = lambda net, micro: torch.zeros(())
-        self.before: Callable[[int], None] = lambda number: None
         mesh.homes |= {name: {**mesh.homes.get(name, {}), "pipeline": self.home(name)} for name in mesh.shapes}
         ends = (owners[0], owners[-1])
         self.tied = TIED if net.cfg.tied and len(set(ends)) == 2 and self.place in ends else ""  # a parameter that another rank has too
@@ -134,10 +133,9 @@ class Pipe:
 
     # ---- a step
 
-    def run(self, micros: Sequence[Batch], value: Callable[..., Any], mesh: Any) -> float:
+    def run(self, micros: Sequence[Batch], value: Callable[..., Any]) -> float:
         """Forward and backward of all micro-batches; their loss where the pipe ends, 0 elsewhere."""
         self.micros, self.value = micros, value
-        self.before = lambda number: mesh.before(self.net, number, len(micros))
         about, losses = (len(micros), micros[0].inputs.shape), []
         if self.made is None or self.made[1] != about:
             self.made = self.schedule([self.torch_stage(number) for number in self.own], len(micros), self.loss), about
@@ -172,7 +170,7 @@ class Piece(nn.Module):
     def forward(self, x: Tensor, number: Tensor) -> Tensor:
         """`x` (B, T, D), or anything for the first stage; `number` (1) of the micro-batch."""
         (pipe,), at = self.pipe, int(number)
-        micro, begin = pipe.micros[at], pipe.before
+        micro, begin = pipe.micros[at], pipe.value.begin
         begin(at)
         one = partial(pipe.net, micro.inputs, micro.positions, micro.documents, stage=self.stage)
         entering = x if self.stage else None
@@ -195,3 +193,18 @@ class Ended:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._net, name)
+
+
+class Asked:
+    """A model in stages, to be asked for log-probabilities by all its ranks together: what they get means something where the pipe ends."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.net, self.cfg, self.pipe = pipe.net, pipe.net.cfg, pipe
+        self.embed = nn.Embedding(1, 1, device=next(pipe.net.parameters()).device)  # a reader asks it for the device
+
+    def __call__(self, *args: Any, **named: Any) -> Tensor:
+        return self.net(*args, **named)
+
+    def logits(self, hidden_ND: Tensor) -> Tensor:
+        """(N, V); zeros, which take no memory, elsewhere."""
+        return self.net.logits(hidden_ND) if self.pipe.ends else hidden_ND.new_zeros(1, 1).float().expand(len(hidden_ND), self.cfg.vocab)

@@ -5,6 +5,9 @@ Legend: Q queries, T takers (groups of queries), N vectors of the pool, K neighb
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 BLOCK = 4096  # vectors of the pool compared at a time
@@ -16,7 +19,21 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def nearest(queries_QD: np.ndarray, pool_ND: np.ndarray, groups_Q: np.ndarray, count: int) -> np.ndarray:
+@dataclass(frozen=True)
+class Some:
+    """Some rows of vectors, which may lie on disk, by slices."""
+
+    vectors: Any
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.vectors[self.rows[part]]
+
+
+def nearest(queries_QD: np.ndarray, pool_ND: np.ndarray | Some, groups_Q: np.ndarray, count: int) -> np.ndarray:
     """The `count` rows of the pool that are most like each group of queries, the likest first: (T, K) int64.
 
     A vector is as like a group as it is like that query of the group which it is most like; of equally like rows the first comes first.

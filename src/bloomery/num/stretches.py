@@ -5,13 +5,16 @@ Shapes: B rows, T tokens of a row, t = T / n of them in a stretch, K key heads, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from bloomery.nn.attention import attend
 from bloomery.seams import Batch
 
 
@@ -26,8 +29,26 @@ def gathered(documents_Bt: Tensor, group: Any) -> Tensor:
     return side_by_side(documents_Bt, group)
 
 
-def indivisible(cfg: Any, row: int, n: int) -> str:
-    """Why rows of so many tokens of a model cannot be cut into `n` stretches, "" where they can; 0 tokens are not known yet."""
+def crossing(net: nn.Module, mesh: Any, across: Callable[..., Tensor]) -> nn.Module:
+    """Let the attention of every block go through `across(q, k, v, documents, *more, group)` while a step is divided over `context`."""
+    if mesh.sizes["context"] > 1:
+        for block in net.blocks:
+            block.mixer.across = partial(_crossing, across=across, mesh=mesh)
+    return net
+
+
+def _crossing(q: Tensor, k: Tensor, v: Tensor, documents: Tensor | None, *more: Any, across: Callable[..., Tensor], mesh: Any) -> Tensor:
+    """Outside of a step rows are whole."""
+    if not mesh.dividing:
+        return attend(q, k, v, documents, *more)
+    return across(q, k, v, documents, *more, group=mesh.device_mesh.get_group("context"))
+
+
+def indivisible(cfg: Any, row: int, n: int, plain: bool = False) -> str:
+    """Why rows of so many tokens of a model cannot be cut into `n` stretches, "" where they can; 0 tokens are not known yet. `plain` is
+    for methods that make the scores themselves."""
+    if plain and cfg.score_cap:
+        return "context goes here with plain scores, and this model caps them; ulysses leaves scores as they are"
     if row % n:
         return f"context {n} does not divide rows of {row} tokens"
     if cfg.encoder_layers or cfg.positions in ("alibi", "relative"):

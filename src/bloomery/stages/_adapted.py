@@ -47,6 +47,25 @@ def merged(net: Transformer, stage: Any, weights: Mapping[str, Tensor], rng: Rng
     return net.eval()
 
 
+def written(net: Transformer, before: Path, job: Any) -> None:
+    """The model in `job.out`. Linears that are still what the codes of the one in `before` stand for stay these codes, and the other
+    matrices of such a model lie in float16 where that holds their numbers, so that a small model stays small."""
+    import torch
+
+    from bloomery.nn import packed
+    from bloomery.nn.saving import save
+
+    named = dict(net.named_modules())
+    same = {name: one for name, one in packed.read(before).items() if named[name].weight.equal(one.dense())}
+    for name, one in same.items():
+        net.set_submodule(name, packed.Quantized(one, named[name].bias))
+    others = [p for name, p in net.named_parameters() if p.dim() > 1 and name.removesuffix(".weight") not in same]
+    narrow = bool(same) and all(p.half().float().equal(p) for p in others)
+    save(net, job.out, packed.skipped(before) if same else None, torch.float16 if narrow else None)
+    if same:
+        job.fact("codes_kept", len(same))
+
+
 def check_zeros(stage: Any, before: Path, made: Path, job: Any) -> None:
     """Every weight of the blocks' matrices that was zero in the model in `before` is zero in the one in `made`; nothing is looked at where
     neither the stage nor its adapter was to keep zeros."""

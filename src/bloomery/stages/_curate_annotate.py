@@ -254,7 +254,8 @@ def _pass(stage: Curate, job: Job, passes: Sequence[Pass], tally: Tally, label: 
     """One way through the chunks of all sources on all workers."""
     from bloomery.data.annotate import Deaths, annotate
 
-    preload("bloomery.data.annotate", "bloomery.data.marks", "bloomery.data.sources")
+    if stage.workers(job) > 1:  # one worker alone takes less without a server that holds the same
+        preload("bloomery.data.annotate", "bloomery.data.marks", "bloomery.data.sources")
     counts = [0] * len(passes)
     made: list[dict[str, int]] = [{} for _ in passes]
 

@@ -46,6 +46,8 @@ def cut(stage: Curate, funnel: Funnel, chunks: Chunks, job: Job) -> None:
     note = f"cut from {len(left)} documents: {length} tokens or more that stand in an earlier document, or earlier in the same one"
     funnel.shrink("repeated passages", left, sizes[sizes > 0], note)
     if len(left):
+        chunks.forget()
+        release()
         values = _measured_again(stage, [path for path, _ in files], job)
         chunks.cuts = Cuts(left, sizes[sizes > 0], files, {column: path for columns, path in values.values() for column in columns})
         _failed_again(funnel, left, {name: path for name, (_, path) in values.items()})

@@ -32,6 +32,7 @@ class Needs:
     rows: int  # of a step
     micro: int  # of a micro-batch
     without: str  # what could not be rehearsed, or counts otherwise
+    shelved: int = 0  # bytes of the optimizer on a disk
 
     def facts(self) -> dict[str, Any]:
         """For the plan and the card."""
@@ -56,7 +57,8 @@ def needs(load: Load, machine: Machine) -> Needs:
     speeds, free = machine.speeds(), memory_free()
     ample = ROOM * sum(terms(load, step, USUAL[load.compiled], saves=True).values()) < free
     alone = base(load.stage, load.compiled, speeds, usual=ample and machine.effort == "usual")
-    seen, untried = trial(load, step, speeds, machine.effort == "tried", sum(terms(load, step, alone, saves=True).values()) < free)
+    tried = sum(terms(load, step, alone, saves=True).values()) + shelved(load, step)  # a trial has all of it in memory
+    seen, untried = trial(load, step, speeds, machine.effort == "tried", tried < free)
     made = kernels(step, load.micros, load.steps, alone)
     if seen:
         micro, once = {"the trial": seen.micro}, seen.rest
@@ -77,7 +79,7 @@ def needs(load: Load, machine: Machine) -> Needs:
         memory["beyond the rehearsal"] = max(0.0, seen.grown - rehearsed_growth(step, alone, seen.passes))
     other = f"the {load.device} device: bytes and seconds are those of the processor" if load.device != "cpu" else ""
     without = "; ".join(filter(None, (without, untried, other)))
-    return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without)
+    return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without, shelved(load, step))
 
 
 def trial(load: Load, step: Any, speeds: Any, wished: bool, fits: bool) -> tuple[_trial.Tried | None, str]:
@@ -142,6 +144,11 @@ def shape_of(model: Any, facts: dict[str, Any]) -> Config:
     return Config(vocab, width, layers, width // 64, width // 64, 8 * width // 3, 1024)
 
 
+def shelved(load: Load, step: Any) -> int:
+    """Bytes of the optimizer that lie on a disk between two pieces of an update; in float32 masters are the working weights, and stay."""
+    return (step.states + (step.masters if step.weights else 0)) if load.shelved else 0
+
+
 def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[str, float]:
     """What is held at the moment that most is: while blocks are compiled, in a step, while a checkpoint is copied, or when the model is
     read back.
@@ -174,9 +181,9 @@ def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[s
         "text": load.text,
         "frozen weights": step.frozen,
         "weights": step.weights,
-        "masters": step.masters,
+        "masters": 0 if load.shelved and step.weights else step.masters,
         "gradients": step.gradients,
-        "optimizer": step.states,
+        "optimizer": 0 if load.shelved else step.states,
         **inside,
         "between blocks": step.unused,
         "checkpoint writer": WRITER * step.checkpoint,

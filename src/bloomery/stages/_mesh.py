@@ -36,6 +36,11 @@ def methods(stage: Any) -> tuple[Any, ...]:
     return (*found, *(catalog.build_method("parallel", name) for name in missing))
 
 
+def shelved(stage: Any) -> bool:
+    """Whether a method of the recipe keeps the optimizer's masters and states on a disk."""
+    return any(where == "disk" for one in stage.parallel if hasattr(one, "pieces") for _, _, where, _ in one.pieces(1))
+
+
 def unfit(stage: Any, cfg: Any, row: int) -> Callable[[Mapping[str, int]], str]:
     """Says why the model or the run cannot lie on a mesh, "" where they can."""
     able = methods(stage)
@@ -56,6 +61,8 @@ def launch(stage: Any, forecast: Forecast) -> None:
     able, wish = unfit(stage, cfg, stage.context), stage.mesh
     _planned.demand(stage)
     paced(stage)
+    if any(hasattr(one, "resident") for one in stage.parallel) and "device" in stage.mode():
+        raise BadInput("parallel: superpipeline brings blocks from a disk to a processor's memory; say `device: cpu`, or take zero_offload")
     if wish == "auto" and size > 1:
         wish, _ = _planned.chosen(stage, cfg, row, able, _planned.cluster(stage.mode()), {})
     arranged(wish, size, able)
@@ -88,22 +95,33 @@ def refused(stage: Any, wish: Mapping[str, int]) -> str:
         return f"parallel: {next(iter(catalog.spec(home)))} keeps the states of whole parameters, and {cut[0]} cuts the model"
     if knob := next((one for one in ("saved", "modules", "after", "keep_state", "keep_zeros") if getattr(stage, one, None)), ""):
         return f"{knob}: it goes with copies of the whole model, and {cut[0]} cuts it"
-    if getattr(stage, "adapter", None) is not None and (axis := next((one for one in cut if one in ("tensor", "pipeline", "expert")), "")):
-        return f"adapter: adapted matrices are not laid out by {axis} yet; shard does that"
+    if getattr(stage, "adapter", None) is not None and "tensor" in cut:
+        names = {seam: next(iter(catalog.spec(one))) for seam, one in (("adapter", stage.adapter), ("by", by_axis(stage, "tensor")))}
+        if catalog.attribute("adapter", stage.adapter, "whole"):
+            return f"adapter: {names['adapter']} reads whole matrices, and tensor cuts them; shard goes with it"
+        if not getattr(by_axis(stage, "tensor"), "adapts", False):
+            return f"adapter: {names['by']} as it is set here does not cut adapters; megatron_tensor without sequence does"
     if getattr(stage.backward, "opens", False) or getattr(stage.loss, "opens", False):
         return f"{named['backward']} and {named['loss']} look inside the model, which {cut[0]} cuts"
+    if getattr(stage, "roles", None) and (axis := next((axis for axis in cut if axis != "shard"), "")):
+        return f"roles: a further model reads whole rows with weights of its own, and {axis} cuts them; shard goes with it"
     if hasattr(stage.loss, "parts"):
         return f"loss: {named['loss']} has parts of its own, and {cut[0]} cuts the model alone"
-    if "pipeline" in cut and hasattr(stage, "measured"):
-        return "tune measures its answers with the whole model, and pipeline cuts it; shard goes with it"
     if "pipeline" in cut and hasattr(stage.loss, "look"):
         return f"loss: {named['loss']} looks at the whole model, and pipeline cuts it"
     if "context" in cut and hasattr(stage.loss, "look"):
         return f"loss: {named['loss']} looks at whole rows, and context cuts them"
     mode = stage.mode()
-    if mode["compile"]:
-        return f"compile: compiled blocks go with copies of the whole model, and {cut[0]} cuts it; `compile: off` goes with it"
+    if mode["compile"] and (axis := next((axis for axis in cut if axis not in ("pipeline", "shard")), "")):
+        return f"compile: with {axis} ranks ask each other within a block, which is then no one graph; `compile: off` goes with it"
+    if mode["compile"] and "pipeline" in cut and getattr(by_axis(stage, "pipeline"), "halves", False):
+        return "compile: zero_bubble cuts backward passes in two, and those of compiled blocks are one; one_f_one_b goes with it"
     return f"precision: float8 goes with copies of the whole model, and {cut[0]} cuts it" if mode["precision"] == "float8" else ""
+
+
+def by_axis(stage: Any, axis: str) -> Any:
+    """The method that lays out an axis."""
+    return next(one for one in methods(stage) if axis in one.axes)
 
 
 def mesh(stage: Any, cfg: Any, row: int, job: Any) -> Any:

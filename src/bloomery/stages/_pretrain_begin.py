@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.seams import Clock, Rng, Source
+from bloomery.stages import _teacher
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
@@ -63,7 +64,6 @@ def begin(stage: Any, cfg: Config, job: Job) -> Begun:
     from torch import nn
 
     from bloomery.nn.saving import load
-    from bloomery.stages._teacher import role
 
     if stage.modules:
         from bloomery.nn.modules import buffers, fit
@@ -83,11 +83,8 @@ def begin(stage: Any, cfg: Config, job: Job) -> Begun:
     parts = stage.loss.parts(net, job.rng.child("parts")) if hasattr(stage.loss, "parts") else {}
     if parts:
         net.add_module(PARTS, nn.ModuleDict(parts))
-    read = {name: role(name, one, stage, net.cfg.vocab, job) for name, one in (stage.roles or {}).items()}
-    wanted = set(stage.loss.roles) - {"net", *parts}
-    if odd := sorted(wanted ^ read.keys()):
-        named = type(stage.loss).__name__
-        raise BadInput(f"roles: the loss {named} reads {', '.join(sorted(wanted)) or 'no further model'}, and {', '.join(odd)} differ")
+    _teacher.bound(stage, parts)
+    read = _teacher.further(stage, net.cfg, stage.context, stage.data.path("tokenizer.json"), lambda: _teacher.texts(stage.data), job)
     earlier = earlier_run(stage.after.folder) if stage.after is not None else None
     if stage.saved is None:
         return Begun(net, fitted, {**parts, **read}, earlier, nullcontext, rates)
@@ -138,15 +135,11 @@ def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, A
     parts = stage.loss.parts(net, rng) if hasattr(stage.loss, "parts") else {}
     if parts:
         net.add_module(PARTS, nn.ModuleDict(parts))
-    read = {name: Transformer(shape_of(one, cfg)).requires_grad_(False) for name, one in (stage.roles or {}).items()}
-    return net, {**parts, **read}, Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest, rates)
-
-
-def shape_of(model: Any, like: Config) -> Config:
-    """The shape of a model, where its folder is there."""
-    from bloomery.nn.config import Config
-
-    return Config.read(model.folder / "model.json") if model is not None and (model.folder / "model.json").is_file() else like
+    return (
+        net,
+        {**parts, **_teacher.outlines(stage, cfg)},
+        Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest, rates),
+    )
 
 
 def source(net: Any, data: Any) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from bloomery.stages import _training
+from bloomery.stages import _adapted, _training
 from bloomery.train.record import hash_weights, typical_speed
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ def write(stage: Any, cfg: Config, weights: dict, outcome: Any, job: Job) -> Non
     weights = {name: weight for name, weight in weights.items() if not name.startswith(f"{PARTS}.")}
     job.fact("trained_parameters", sum(weight.numel() for weight in weights.values() if weight.is_floating_point()))
     net = finished(stage, cfg, weights, job)
-    save(net, job.out)
-    if stage.adapter is not None:
+    if stage.adapter is None:
+        save(net, job.out)
+    else:
+        _adapted.written(net, stage.start[0].folder, job)
         weights = plain(net)
     Tokenizer.load(stage.data.folder).save(job.out)  # a folder from outside may lack the second of the two files
     for name in TOKENIZER_FILES:
@@ -55,7 +57,6 @@ def finished(stage: Any, cfg: Config, weights: dict, job: Job) -> Any:
     import torch
 
     from bloomery.nn.saving import assemble
-    from bloomery.stages import _adapted
     from bloomery.stages._pretrain_begin import beginning
 
     if stage.adapter is None:

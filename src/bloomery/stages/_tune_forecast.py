@@ -8,6 +8,7 @@ from typing import Any
 from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
 from bloomery.seams import Rng
+from bloomery.stages import _mesh
 from bloomery.stages._load import Load
 from bloomery.stages._training import device_of
 
@@ -45,6 +46,7 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         threads=mode["threads"],
         save_seconds=stage.checkpoint_seconds,
         save_steps=stage.checkpoint_steps,
+        shelved=_mesh.shelved(stage),
     )
 
 
@@ -55,14 +57,22 @@ def answering(cfg: Config) -> None:
         raise BadInput(f"model: a {cfg.architecture} model {why}; tune a causal one")
 
 
+def whole(loss: Any, net: Any) -> None:
+    """BadInput for a loss that trains parts of its own beside the model, for which tuning has no place."""
+    if hasattr(loss, "parts") and loss.parts(net, Rng((0, "parts"))):
+        raise BadInput(f"loss: {type(loss).__name__} trains parts of its own beside the model, which pretrain does and tune does not")
+
+
 def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, Any], Any]:
-    """The model and what moves it, as the run makes them, without their numbers."""
+    """The model, those of its loss and what moves it, as the run makes them, without their numbers."""
     from bloomery.nn.model import Transformer
     from bloomery.rewrite.adapters import attach
+    from bloomery.stages._teacher import outlines
     from bloomery.train import precision as formats
     from bloomery.train.optimizer import Optimizer
 
     net, rng = Transformer(cfg), Rng((0, "rehearsal"))
+    whole(stage.loss, net)
     if stage.adapter is not None:
         attach(net, stage.adapter, rng, also=stage.train_also)
-    return net, {}, Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest)
+    return net, outlines(stage, cfg), Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest)

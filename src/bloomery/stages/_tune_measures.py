@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bloomery.core.job import Job
@@ -17,13 +17,20 @@ def mean_nats(told: list[tuple[float, float]]) -> float:
     return sum(each for each, _ in told) / sum(tokens for _, tokens in told)
 
 
-def nats(model: Model, laid: Conversations, most: int) -> list[tuple[float, float]]:
-    """(nats, tokens) of the answers of each of `most` held-out conversations, in the precision of the model."""
-    from bloomery.infer.score import log_probabilities
-    from bloomery.train.conversations import sums
+def nats(model: Model, laid: Conversations, most: int, mesh: Any = None) -> list[tuple[float, float]]:
+    """(nats, tokens) of the answers of each of `most` held-out conversations, in the precision of the model; the ranks of the mesh that it
+    lies on ask together."""
+    import torch
 
-    chosen = laid.measured(most)
-    return sums(log_probabilities(model.net, [ids for _, (ids, _) in chosen], context=laid.context), chosen)
+    from bloomery.infer.score import log_probabilities
+    from bloomery.nn.pipeline import Asked
+    from bloomery.train.conversations import sums
+    from bloomery.train.mesh import ALONE
+
+    chosen, mesh = laid.measured(most), mesh or ALONE
+    net = model.net if mesh.pipe is None else Asked(mesh.pipe)
+    told = sums(log_probabilities(net, [ids for _, (ids, _) in chosen], context=laid.context), chosen)
+    return [(each, tokens) for each, tokens in mesh.ended(torch.tensor(told, dtype=torch.float64)).tolist()]
 
 
 def copy_words(source: Path, out: Path, template: ChatTemplate) -> None:

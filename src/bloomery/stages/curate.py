@@ -226,10 +226,10 @@ class Curate:
         return max(LEAST, self.cap() - resident() - SPARE)
 
     def workers(self, job: Job) -> int:
-        """How many workers the memory allows; those of a cluster have their own."""
+        """How many workers the memory allows beside what this process holds by now; those of a cluster have their own."""
         if not job.executor.shares_memory:
             return job.executor.workers
-        return max(1, min(job.executor.workers, (self.cap() - MAIN) // WORKER))
+        return max(1, min(job.executor.workers, (self.cap() - max(MAIN, resident())) // WORKER))
 
     def _condition(self) -> Any:
         """The parsed `keep`, against the columns that the signals make and what is known of every document."""
@@ -308,7 +308,7 @@ class Curate:
         budget, counted = parse_budget(self.budget, self._columns(), "budget")
         columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows, {"cost": counted})
         if "text" in getattr(self.select, "reads", ()):
-            columns = ChainMap({"text": chunks.texts(rows)}, columns)
+            columns = ChainMap({"text": chunks.texts(rows, job.work)}, columns)
         for need in self.vectors():
             columns = ChainMap({need: chunks.vectors(need, rows, self.room())}, columns)
         chosen = np.asarray(self.select.weigh(columns, budget, job.rng.child("select")), np.float64)

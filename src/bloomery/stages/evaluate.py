@@ -134,6 +134,8 @@ class Evaluate:
             job.log.say(trained.note())
         if tools.counts:
             job.fact("tools", tools.counts)
+        if late := tools.counts.get("run", {}).get("out_of_time"):
+            job.log.say(f"{late} programs met their time limit and count as failed; a machine that was busy then may be to blame")
         self._write(job, asked, told, harness, seen, scores + speed + self._sizes())
 
     def _seats(self) -> dict[str, Examinee]:

@@ -138,6 +138,7 @@ class Pretrain:
 
         demand(self.report_to)
         enough(self.view, inputs["data"].facts.get("spare"))
+        _teacher.bound(self)
         cfg = self.config(int(inputs["data"].facts.get("vocab") or self.words()))
         load = self.load(cfg, inputs)
         found = _forecast.needs(load, machine)
@@ -146,7 +147,7 @@ class Pretrain:
         facts |= {"flops": steps * step * cfg.flops_per_token(self.context), **found.facts()}
         checkpoint = found.checkpoint + 4096
         copies = steps // self.weights_every if self.weights_every else 0
-        facts["work_disk"] = (self.checkpoints_kept + 1) * checkpoint + 4 * parameters * copies  # one more is being written
+        facts["work_disk"] = (self.checkpoints_kept + 1) * checkpoint + 4 * parameters * copies + found.shelved  # one more is being written
         disk = 4 * parameters * (1 + copies) + TOKENIZER_BYTES * cfg.vocab + CURVE_BYTES * steps + 20e3
         return Forecast(sum(found.seconds.values()), sum(found.memory.values()), disk, facts)
 
@@ -194,6 +195,7 @@ class Pretrain:
             threads=mode["threads"],
             save_seconds=self.checkpoint_seconds,
             save_steps=self.checkpoint_steps,
+            shelved=_mesh.shelved(self),
         )
 
     def run(self, job: Job) -> None:
@@ -219,7 +221,7 @@ class Pretrain:
         run = self.training(begun, mover, feed, mesh, job)
         with job.graceful(), deterministic(self.deterministic):
             if mode["compile"]:
-                job.fact("compile_seconds", compiled.compile_blocks(begun.net, feed, self.loss, job.log, begun.roles))
+                job.fact("compile_seconds", compiled.compile_blocks(begun.net, feed, self.loss, job.log, begun.roles, mesh=mesh))
             outcome = loop.train(run)
         if outcome.resumed:
             job.log.event("resumed")

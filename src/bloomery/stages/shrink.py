@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,22 +115,24 @@ class Shrink:
         steps_made = {entry.step.name: entry.made.name for entry in planned}
         return {"address": last.address, "steps": steps_made, "seconds": seconds, **ruler.figures(last)}
 
-    def fits(self, row: Mapping[str, Any], source_bytes: int) -> bool:
-        """Whether a trial's model keeps to the target."""
-        small = not self.size or row["bytes"] <= limit(self.size, source_bytes)
-        return small and (not self.speed or (row["speed"] or 0.0) >= self.speed)
+    def over(self, row: Mapping[str, Any], source_bytes: int) -> float:
+        """How many times the target a trial's model takes, of size or of speed the worse: 1 or less keeps to it."""
+        size = row["bytes"] / limit(self.size, source_bytes) if self.size else 0.0
+        slow = self.speed / row["speed"] if row["speed"] else math.inf
+        return max(size, slow if self.speed else 0.0)
 
     def chosen(self, rows: list[dict[str, Any]], source_bytes: int) -> dict[str, Any]:
         """The best model that fits; CheckFailed where none does, which names the nearest. Every row is told whether it fits."""
         made = [row for row in rows if "failed" not in row]
         for row in made:
-            row["fits"], row["best"] = self.fits(row, source_bytes), False
+            row["fits"], row["best"] = self.over(row, source_bytes) <= 1, False
         if not made:
             raise CheckFailed(f"no trial came to an end; the first: {rows[0]['failed'] if rows else 'nothing was proposed'}")
         fitting = [row for row in made if row["fits"]]
         if not fitting:
-            least, fastest = min(row["bytes"] for row in made), max(row["speed"] or 0.0 for row in made)
-            said = f"the smallest of {len(made)} has {least:,} bytes, the fastest is {fastest:.2f} times as fast as the source"
+            near = min(made, key=lambda row: self.over(row, source_bytes))
+            pace = "" if near["speed"] is None else f", {near['speed']:.2f} times as fast as the source"
+            said = f"the nearest of {len(made)} is {near['name']} with {near['bytes']:,} bytes{pace}"
             raise CheckFailed(f"no trial keeps to size {self.size or 'any'} and speed {self.speed:g}: {said}; try fewer bits or layers")
         best = min(fitting, key=_shrink_measure.loss)
         best["best"] = True

@@ -12,8 +12,8 @@ from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast, Job
 from bloomery.core.machine import Machine
 from bloomery.seams import Adapter, Backward, Batching, Clock, Loss, Optim, Parallel, Planner, Rng, Schedule, View, Vocab
-from bloomery.stages import _adapted, _mesh, _training
-from bloomery.stages._tune_forecast import LONGEST, answering
+from bloomery.stages import _adapted, _mesh, _teacher, _training
+from bloomery.stages._tune_forecast import LONGEST, answering, whole
 from bloomery.stages._tune_measures import compare, copy_words, mean_nats, nats
 from bloomery.train.record import check_audit, hash_weights, typical_speed
 
@@ -52,6 +52,7 @@ class Tune:
     schedule: Schedule = "wsd"  # share of the rate over the run
     backward: Backward = "autograd"  # forward and backward pass
     loss: Loss = "cross_entropy"  # what is minimised
+    roles: Annotated[dict[str, Artifact] | None, "model"] = None  # further models of the loss, such as {teacher: $big}
     view: View = "causal"  # what a conversation trains on
     batching: Batching = "whole"  # which conversation comes when
     heldout: float = 0.05  # share of the conversations kept for measuring, where the data hold none out
@@ -110,6 +111,7 @@ class Tune:
         from bloomery.train.trackers import demand
 
         demand(self.report_to)
+        _teacher.bound(self)
         self.demand()
         model, data = inputs["model"].facts, inputs["data"].facts
         cfg = _forecast.shape_of(self.model, model)
@@ -119,7 +121,7 @@ class Tune:
         parameters = float(model.get("parameters") or (model["bytes"] / 4 if "bytes" in model and self.model is None else cfg.parameters()))
         disk = (4 * parameters if _adapted.whole(self) else found.checkpoint / 3) + size + 1e6
         facts = {"parameters": parameters, "tokens": load.steps * load.rows * load.context, "steps": load.steps, "config": asdict(cfg)}
-        facts |= {"work_disk": (self.checkpoints_kept + 1) * (found.checkpoint + 4096), **found.facts()}
+        facts |= {"work_disk": (self.checkpoints_kept + 1) * (found.checkpoint + 4096) + found.shelved, **found.facts()}
         return Forecast(sum(found.seconds.values()), sum(found.memory.values()), disk, facts)
 
     def fitting(self, forecast: Forecast, inputs: dict[str, Forecast], machine: Machine, limit: float) -> list:
@@ -162,6 +164,7 @@ class Tune:
         feed = self.sound_feed(laid, model, job.rng.child("batches"))
         before = nats(model, laid, self.measured)
         model.net.to(_training.device_of(mode))
+        roles = self.further(model, laid, job)
         mesh = _mesh.mesh(self, model.net.cfg, laid.context, job)
         mover, alone = self.mover(model, mesh, job)
         rows, total = self.rows(laid), max(1, round(self.epochs * laid.trained))
@@ -172,7 +175,7 @@ class Tune:
             job.fact("float8", float8.convert(model.net))
         with job.graceful(), deterministic(self.deterministic):
             if mode["compile"]:
-                job.fact("compile_seconds", compiled.compile_blocks(model.net, feed, self.loss, job.log))
+                job.fact("compile_seconds", compiled.compile_blocks(model.net, feed, self.loss, job.log, roles, mesh))
             outcome = loop.train(
                 loop.Training(
                     net=model.net,
@@ -187,6 +190,7 @@ class Tune:
                     rng=job.rng.child("train"),
                     evaluate=_training.answers(model, sizes, scored, mode["compile"], mesh) if scored else None,
                     evaluate_every=self.evaluate_every or max(1, steps // 6),
+                    roles=roles,
                     sizes=None if sizes is None else sizes.to(_training.device_of(mode)),
                     **_training.kept(self, job, mode, _training.flops(alone, laid.context), mesh),
                 )
@@ -194,9 +198,10 @@ class Tune:
         if outcome.resumed:
             job.log.event("resumed")
         job.fact("compiled", mode["compile"])
+        _teacher.told(roles, job)
         compiled.uncompile(model.net.eval())
         float8.restore(model.net)
-        job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured)) if laid.heldout else None)
+        job.fact("answer_nats_trained", mean_nats(nats(model, laid, self.measured, mesh)) if laid.heldout else None)
         weights = {name: t.cpu() for name, t in mover.weights().items()}
         if not mesh.first:
             return
@@ -212,6 +217,15 @@ class Tune:
             job.log.say(f"left out: {count} ({reason})")
         job.log.say(f"format {laid.facts['data_format']}: {len(laid.train)} conversations to train on, {len(laid.heldout)} held out")
         return laid
+
+    def further(self, model: Model, laid: Conversations, job: Job) -> dict[str, Any]:
+        """The models of the roles, where this run trains; BadInput for those that the loss lacks, does not know or cannot compare."""
+        _teacher.bound(self)
+        whole(self.loss, model.net)
+        some = [ids for _, (ids, _) in laid.train[: _teacher.SAMPLED]]
+        words = self.model.path("tokenizer.json")
+        read = _teacher.further(self, model.net.cfg, laid.context, words, lambda: [model.tokenizer.decode(ids) for ids in some], job)
+        return {name: one.to(_training.device_of(self.mode())) for name, one in read.items()}
 
     def mover(self, model: Model, mesh: Any, job: Job) -> tuple[Any, Any]:
         """What moves the trained parameters, all or the adapter's and those of `train_also`; and the model as it is in one process."""
@@ -239,7 +253,7 @@ class Tune:
             save(assemble(net.cfg, {**weights}, torch.float32, job.out), job.out)
         elif _adapted.whole(self):
             folded = _adapted.merged(load(self.model.folder).net, self, weights, job.rng.child("adapter"))
-            save(folded, job.out)
+            _adapted.written(folded, self.model.folder, job)
             held = plain(folded)
         else:
             peft.save(filled(net, weights), job.out, str(self.model.folder.resolve()))

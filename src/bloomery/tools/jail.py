@@ -262,7 +262,9 @@ def bounded(order: Order) -> None:
         call("prctl", SUBREAPER, 1, 0, 0, 0)
         call("prctl", DEATH_SIGNAL, int(signal.SIGTERM), 0, 0, 0)
         call("prctl", DUMPABLE, 0, 0, 0, 0)  # the program, of the same user, may not look into this process
-    box, owner = order["folder"], NOBODY if ROOT else os.getuid()
+    box, owner = os.path.join(order["folder"], "box"), NOBODY if ROOT else os.getuid()
+    os.mkdir(box)
+    os.chmod(order["folder"], 0o711)  # to pass through; what stands there is not the program's to replace
     order.lay_out(box, owner)
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     program = os.fork()

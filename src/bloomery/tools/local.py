@@ -39,7 +39,8 @@ class Reply:
 
 
 class LocalTools:
-    """seams.Tools over models' folders by role. `counts` holds, by verb and role, the calls and how many were answered from `cache`.
+    """seams.Tools over models' folders by role. `counts` holds, by verb and role, the calls and how many were answered from `cache`;
+    of programs also how many ran out of time.
 
     A reply belongs to the model's content, the question and the sampling. Batches are cut before looking up what is known, so that a
     run that was killed computes the same batches, and with them the same last digits, when it goes on.
@@ -95,7 +96,9 @@ class LocalTools:
         if known:
             return Ran(**known[key])
         ran = self.sandbox.run(code, files, limit_s)
-        if ran.reason != "time":
+        if ran.reason == "time":
+            self.counts["run"]["out_of_time"] = self.counts["run"].get("out_of_time", 0) + 1
+        else:
             self.replies.add({key: asdict(ran)})
         return ran
 

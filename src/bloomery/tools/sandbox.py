@@ -12,7 +12,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -29,7 +30,7 @@ SIGNS = (  # what the last line of a traceback says of the limit that was met
     ("memory", re.compile(r"MemoryError|Errno 12\]|cannot allocate memory", re.IGNORECASE)),
     ("processes", re.compile(r"BlockingIOError|Errno 11\]|can't start new thread|Resource temporarily unavailable")),
     ("files", re.compile(r"Errno (?:24|27|28)\]")),
-    ("network", re.compile(r"Errno (?:100|101|-2|-3)\]|Network is unreachable|gaierror")),
+    ("network", re.compile(r"Errno (?:99|100|101|-2|-3)\]|Network is unreachable|gaierror")),
 )
 
 
@@ -141,14 +142,45 @@ def _run(files: Mapping[str, bytes], limit_s: float, limits: Limits, mode: Mode)
         keeper = warm.keeper(python, mode, _seen(python))
     except warm.Refused as why:
         return _Told({"failed": str(why)})
-    with tempfile.TemporaryDirectory(prefix="bloomery-", ignore_cleanup_errors=True) as folder:
+    with working_folder() as folder:
         order = {
-            "folder": os.path.realpath(folder), "files": {name: bytes(data).hex() for name, data in files.items()},
+            "folder": folder, "files": {name: bytes(data).hex() for name, data in files.items()},
             "limits": {**asdict(limits), "cpu": math.ceil(limit_s) + 1},
         }  # fmt: skip
         with warm.jail(keeper) as jail:
             jail.ask(json.dumps(order).encode())
             return _watched(jail, limit_s, limits.output)
+
+
+@contextmanager
+def working_folder() -> Iterator[str]:
+    """A new folder in which a program has its own; it goes with whatever the program has made of it."""
+    folder = os.path.realpath(tempfile.mkdtemp(prefix="bloomery-"))
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            clear(folder)
+
+
+def clear(folder: str) -> None:
+    """Remove a folder of which every process has ended: links are not followed, closed folders are opened, and nested ones are first
+    moved side by side, since no path and no recursion reaches the bottom of some thousands."""
+    beside = tempfile.mkdtemp(prefix="bloomery-")  # a name that the program could not know
+    waiting, number = [folder], 0
+    while waiting:
+        here = waiting.pop()
+        os.chmod(here, 0o700)
+        for entry in list(os.scandir(here)):
+            if entry.is_dir(follow_symlinks=False):
+                os.chmod(entry.path, 0o700)  # or it could not be moved
+                number += 1
+                waiting.append(os.path.join(beside, str(number)))
+                os.rename(entry.path, waiting[-1])
+            else:
+                os.unlink(entry.path)
+        os.rmdir(here)
+    os.rmdir(beside)
 
 
 def _seen(python: str) -> list[str]:

@@ -52,8 +52,9 @@ class Audit:
             return
         now, names = self.optimizer.masters(), [one.name for one in self.optimizer.every]
         changed = self._any({name: not torch.equal(p, now[name]) for name, p in self.before.items()}, names)
-        other = self._any({name: not torch.equal(p, old) for name, (p, old) in self.frozen.items()}, list(self.frozen))
+        still = self.mesh.still if self.mesh.many else list(self.frozen)
+        other = self._any({name: not torch.equal(p, old) for name, (p, old) in self.frozen.items()}, still)
         unmoved = [name for name in names if name not in changed]
-        moved = [name for name in self.frozen if name in other]
+        moved = [name for name in still if name in other]
         self.verdict = {"trained": len(self.optimizer.every), "silent": sorted(self.silent), "unmoved": unmoved, "moved": moved}
         del self.before, self.frozen

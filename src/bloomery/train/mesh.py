@@ -46,6 +46,7 @@ class Mesh:
         self.homes: dict[str, dict[str, int]] = {}  # by parameter: the place along an axis, where only the ranks of that place have it
         self.partial: set[str] = set()  # parameters of which every rank along `tensor` has a part of the gradient
         self.shapes: dict[str, tuple[int, ...]] = {}  # of all trained parameters of the model, before any was laid elsewhere
+        self.still: list[str] = []  # parameters of the whole model that are not trained
         self.pipe: Any = None  # the stages of the model that lie here, an nn.pipeline.Pipe
         self.dividing = False  # whether what is read is each rank's part of its rows, as a step's is
         self.local = any(getattr(one, "local", False) for one in self.methods)  # whether ranks move by gradients of their own
@@ -141,6 +142,13 @@ class Mesh:
         total = torch.tensor([number], dtype=torch.float64)
         dist.all_reduce(total, group=self.along([axis]))
         return float(total)
+
+    def ended(self, t: Tensor) -> Tensor:
+        """A tensor as the rank knows it that has the head; the same shape on all."""
+        if self.pipe is not None:
+            t = t * self.ends
+            dist.all_reduce(t, group=self.along(["pipeline"]))
+        return t
 
     def any(self, flags: Sequence[bool], lap: bool = False) -> list[bool]:
         """Whether each flag is set on any rank. With `lap` ranks tell each other, too, how long their step took them."""
@@ -253,7 +261,7 @@ class Mesh:
         """Forward and backward pass of a step: those of `backward`, or of the method that has laid the blocks over stages."""
         if self.pipe is None:
             return backward.backward(net, micros, value, rng)
-        return {"loss": self.pipe.run(micros, value, self)}
+        return {"loss": self.pipe.run(micros, value)}
 
     def own(self, micro: Batch) -> Batch:
         """This rank's part of a micro-batch."""
@@ -311,15 +319,21 @@ class Mesh:
 
     def roll_call(self, step: int, said: str) -> str:
         """Which ranks do not answer, in a sentence."""
-        store, size = dist.PrefixStore(f"roll/{step}", dist.distributed_c10d._get_default_store()), dist.get_world_size()
-        keys, until = [str(rank) for rank in range(size)], time.monotonic() + ANSWER
-        store.set(str(self.rank), "")
-        while time.monotonic() < until and not store.check(keys):
-            time.sleep(0.1)
-        silent = [rank for rank in keys if not store.check([rank])]
+        try:
+            silent = self.absent(dist.PrefixStore(f"roll/{step}", dist.distributed_c10d._get_default_store()))
+        except dist.DistError:  # where rank 0 keeps the names, as under Slurm, they end with it
+            silent = ["0"]
         slow = f"a process was too slow or its connection broke ({first_line(said)})"
         who = f"rank {', '.join(silent)} does not answer" if silent else slow
         return f"step {step}, {self.what}: {who}; end what is left of the run, and the same command goes on from the last checkpoint"
+
+    def absent(self, store: Any) -> list[str]:
+        """The ranks that have not written their names there within some seconds."""
+        keys, until = [str(rank) for rank in range(dist.get_world_size())], time.monotonic() + ANSWER
+        store.set(str(self.rank), "")
+        while time.monotonic() < until and not store.check(keys):
+            time.sleep(0.1)
+        return [rank for rank in keys if not store.check([rank])]
 
 
 def together(shape: tuple[int, ...], axes: Sequence[str], backend: str | None) -> Any:

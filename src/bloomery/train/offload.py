@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bloomery.seams import Rng
 from bloomery.train.optimizer import Optimizer
+from bloomery.train.window import Window, layer, ranges
 
 PAGE = mmap.ALLOCATIONGRANULARITY
 
@@ -47,11 +48,28 @@ class Shelf:
 
     def drop(self, name: str, start: int = 0, stop: int | None = None) -> None:
         """Numbers `start` to `stop` need not be in memory any more; the system writes what has changed."""
+        self._advise(mmap.MADV_DONTNEED, name, start, stop)
+
+    def read_ahead(self, name: str, start: int, stop: int) -> None:
+        """Numbers `start` to `stop` are needed soon."""
+        self._advise(mmap.MADV_WILLNEED, name, start, stop)
+
+    def resident(self) -> int:
+        """Bytes of its files that this process has in memory, as Linux tells."""
+        found, inside = 0, False
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            if "-" in line.split(" ")[0] and not line.endswith("kB"):
+                inside = str(self.folder) in line
+            elif inside and line.startswith("Rss:"):
+                found += int(line.split()[1]) * 1024
+        return found
+
+    def _advise(self, what: int, name: str, start: int, stop: int | None) -> None:
         mapped, each = self.maps[name]
         begin = start * each // PAGE * PAGE
         end = len(mapped) if stop is None else min(len(mapped), -(-stop * each // PAGE) * PAGE)
         if begin < end:
-            mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+            mapped.madvise(what, begin, end - begin)
 
 
 class OffloadedOptimizer(Optimizer):
@@ -70,13 +88,28 @@ class OffloadedOptimizer(Optimizer):
             else:
                 self.master = self.master.to("cpu")
         self.factors = None if self.factors is None else self.factors.to(self.master.device)
-        if self.shelf is not None and self.master is not self.work:
+        resident = getattr(home, "resident", 0)
+        if self.shelf is not None and (resident or self.master is not self.work):
+            alone = self.work is self.master
             self.master = self.shelf.put("master", self.master)
+            if resident:
+                self.work = self.master if alone else self.shelf.put("work", self.work)
         self.kept: dict[str, Tensor] = {}  # states by name, where they lie
         for owner, state in self.states.items():
             for key, s in state.items():
                 name = f"{owner}|{key}"
                 self.kept[name] = state[key] = self.shelf.put(name, s) if self.shelf is not None else s.to(self.master.device)
+        self.window = self._window(resident, home.together) if resident else None
+
+    def _window(self, resident: int, together: int) -> Window:
+        """Blocks on the shelf, of which so many are in memory."""
+        still = {name: p for name, p in self.net.named_parameters() if layer(name) is not None and not p.requires_grad}
+        for name, p in still.items():
+            p.data = self.shelf.put(name, p.data)
+        for one in self.claims:
+            self.parameters[one.name].data = self._view(self.work, one)
+        lies = ranges(self.claims, still, len(self.net.blocks), "master" if self.work is self.master else "work")
+        return Window(self.net.blocks, lies, self.shelf, resident, together)
 
     def _any(self, place: str) -> bool:
         return any(where == place for _, _, where, _ in self.pieces)
@@ -85,10 +118,12 @@ class OffloadedOptimizer(Optimizer):
         return any(who == worker for _, _, _, who in self.pieces)
 
     def places(self) -> dict[str, int]:
-        """Bytes of masters and states, by where they lie between two updates; in float32 the masters of a processor are the weights."""
-        where = "disk" if self.shelf is not None else "host"
-        masters = 0 if self.master is self.work else self.master.numel() * self.master.element_size()
-        return {where: masters + self.state_bytes()}
+        """Bytes of masters and states, by where they lie between two updates; in float32 the masters of a processor are the weights, which
+        count where they lie on the disk, too."""
+        where, held = "disk" if self.shelf is not None else "host", {id(t): t for t in (self.master, self.work)}
+        if self.window is None:
+            del held[id(self.work)]
+        return {where: sum(t.numel() * t.element_size() for t in held.values()) + self.state_bytes()}
 
     @torch.no_grad()
     def step(self, rate: float, t: int) -> None:
@@ -102,7 +137,9 @@ class OffloadedOptimizer(Optimizer):
                 if s is not (kept := self.kept[f"{owner}|{key}"]):  # a method may replace its state instead of writing into it
                     state[key] = kept.copy_(s)
         if self.shelf is not None:
-            self._drop(("master", *self.kept))
+            self._drop(("master", "work", *self.kept))
+        if self.window is not None:
+            self.window.empty()
 
     def _advance(self, start: int, stop: int, state: dict[str, Tensor], rate: float, t: int, rng: Rng) -> None:
         worker = next(who for begin, end, _, who in self.pieces if begin <= start < end)
@@ -111,13 +148,13 @@ class OffloadedOptimizer(Optimizer):
             return
         super()._advance(start, stop, state, rate, t, rng)
         if self.shelf is not None:
-            self._drop(("master", *(f"|{key}" for key in state)), start, stop)
+            self._drop(("master", "work", *(f"|{key}" for key in state)), start, stop)
 
     def _drop(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> None:
         """Of the element-wise part; states begin where that does."""
         for name in names:
             if name in self.shelf.maps:
-                before = 0 if name == "master" or stop is None else self.loose
+                before = 0 if name in ("master", "work") or stop is None else self.loose
                 self.shelf.drop(name, start - before, None if stop is None else stop - before)
 
     @torch.no_grad()

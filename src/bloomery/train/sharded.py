@@ -243,6 +243,7 @@ def placed(
     of `folder` where on a disk."""
     if mesh.many:
         mesh.shapes = {name: tuple(p.shape) for name, p in net.named_parameters() if p.requires_grad}
+        mesh.still = [name for name, p in net.named_parameters() if not p.requires_grad]
     for one in sorted(mesh.methods, key=lambda one: ("shard" in one.axes, "pipeline" in one.axes)):  # FSDP2 goes around what is left here
         one.place(net, mesh)
     if mesh.cuts:
@@ -269,10 +270,13 @@ def balance(claims: list[Claim], ranks: int) -> dict[str, int]:
 
 def mesh_group(named: list[tuple[str, nn.Parameter]]) -> dist.ProcessGroup:
     """The process group that all parameters are cut over, by rows; ValueError where they are not."""
+    found: dict[tuple[int, ...], dist.ProcessGroup] = {}
     for name, p in named:
-        cut = [one for one in p.placements if one.is_shard()] if isinstance(p, DTensor) else []
-        if cut != [Shard(0)]:
+        cut = [i for i, one in enumerate(p.placements) if one.is_shard()] if isinstance(p, DTensor) else []
+        if len(cut) != 1 or p.placements[cut[0]] != Shard(0):
             raise ValueError(f"{name} is not cut by rows over one axis of a mesh; give a model made by fully_shard")
-        if (p.device_mesh, p.placements) != (named[0][1].device_mesh, named[0][1].placements):
+        group = p.device_mesh.get_group(cut[0])
+        found.setdefault(tuple(dist.get_process_group_ranks(group)), group)
+        if len(found) > 1:
             raise ValueError(f"{name} lies on another mesh than {named[0][0]}")
-    return named[0][1].device_mesh.get_group(named[0][1].placements.index(Shard(0)))
+    return next(iter(found.values()))

@@ -20,7 +20,8 @@ def shares(
 
     `roles` hold the model as "net", parts of the loss and further models; the loss looks at all micro-batches together first. What it
     saw is `value.seen`, for a backward pass that must know whether rows depend on each other. On a `mesh` the denominators are those of
-    all ranks, so that their values and gradients add up, and a loss that looks is shown the `whole` step.
+    all ranks, so that their values and gradients add up, and a loss that looks is shown the `whole` step. `value.begin(number)` is called
+    where stages of a pipe begin a micro-batch by themselves.
     """
     weights: dict[str, float] = {}
     for micro in micros:
@@ -32,15 +33,18 @@ def shares(
         seen = loss.look(roles, join(whole or micros), rng.child("look"))
     place = {id(micro): i for i, micro in enumerate(micros)}
 
+    def begins(at: int) -> None:
+        mesh.before(roles["net"], at, len(micros))
+        reseed(roles["net"], rng.child("dropout", begin + at if at >= 0 else at))
+
     def value(net: nn.Module, micro: Batch) -> Tensor:
         at = place.get(id(micro), -1)
-        if mesh.pipe is None:  # otherwise stages begin by themselves
-            mesh.before(roles["net"], at, len(micros))
-        reseed(roles["net"], rng.child("dropout", begin + at if at >= 0 else at))
+        if mesh.pipe is None:
+            begins(at)
         terms = loss.terms({**roles, "net": net}, micro, seen, rng.child("loss", begin + at if at >= 0 else at))
         return sum(term / (weights[name] or 1.0) for name, term in terms.items())
 
-    value.seen = seen
+    value.seen, value.begin = seen, begins
     return value
 
 

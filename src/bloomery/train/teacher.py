@@ -130,6 +130,16 @@ class Aligned(nn.Module):
         """As long as the student's vocabulary, and empty."""
         return torch.empty(len(self.ids), 0)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The teacher's own, for a loss that looks inside it."""
+        return self.net.blocks
+
+    @property
+    def cfg(self) -> Any:
+        """The teacher's own."""
+        return self.net.cfg
+
     def forward(self, inputs_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None) -> Tensor:
         return self.net(self.ids[inputs_BT], positions_BT, documents_BT)
 

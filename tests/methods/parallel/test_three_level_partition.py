@@ -17,7 +17,7 @@ ONE = {"data": 1, "pipeline": 1, "expert": 1, "tensor": 1}
         (2, {"shard": 2}, "three_level_partition keeps weights over 2 of 2 ranks along shard"),
         (3, {"shard": 4}, "three_level_partition keeps weights over 3 of 4 ranks along shard"),
         (2, {"shard": 4, "tensor": 2}, "three_level_partition does not go with tensor; zero does"),
-        (2, {"shard": 4, "expert": 2}, "shard does not go with expert"),
+        (2, {"shard": 4, "expert": 2}, "three_level_partition does not go with expert; zero does"),
     ],
 )
 def test_neighbours_must_be_some_of_the_ranks(inner: int, sizes: dict, said: str) -> None:

@@ -14,21 +14,24 @@ ENTRIES = ("cat", "dog", "owl")
 
 def test_exact_matches_and_chances_by_hand():
     has = matches(["cat", "cat and owl", "x"], ENTRIES)
-    assert has.tolist() == [[True, False, False], [True, False, True], [False] * 3]
+    assert np.concatenate(list(has.parts())).tolist() == [[True, False, False], [True, False, True], [False] * 3]
     full = matches(TEXTS, ENTRIES)
-    chance = expected(full, 16)
+    counts = full.counts()
+    assert counts.tolist() == [64, 30, 10]
+    chance = expected(full, counts, 16)
     assert chance[0] == pytest.approx(16 / 64) and chance[60] == pytest.approx(16 / 30) and chance[90] == 1
     assert chance[96] == 1 and chance[-1] == 0
-    assert expected(full, 5)[96] == pytest.approx(1 - (1 - 5 / 64) * (1 - 5 / 10))
-    cap = fitting(full, np.full(len(TEXTS), 10), 400)
-    assert expected(full, cap).sum() * 10 == pytest.approx(400)
-    assert fitting(full, np.full(len(TEXTS), 10), 1e9) == 64
+    assert expected(full, counts, 5)[96] == pytest.approx(1 - (1 - 5 / 64) * (1 - 5 / 10))
+    cap = fitting(full, counts, np.full(len(TEXTS), 10), 400)
+    assert expected(full, counts, cap).sum() * 10 == pytest.approx(400)
+    assert fitting(full, counts, np.full(len(TEXTS), 10), 1e9) == 64
 
 
 def test_property_kept_concepts_are_capped_and_rare_ones_are_whole():
+    has = matches(TEXTS, ENTRIES)
     kept = np.array([Metaclip(ENTRIES, cap=16).weigh(GIVEN, 1e9, Rng((seed,))) for seed in range(400)])
-    assert kept.mean(0) == pytest.approx(expected(matches(TEXTS, ENTRIES), 16), abs=0.1)
-    histogram = kept @ matches(TEXTS, ENTRIES)
+    assert kept.mean(0) == pytest.approx(expected(has, has.counts(), 16), abs=0.1)
+    histogram = kept @ np.concatenate(list(has.parts()))
     assert histogram.mean(0)[1] == pytest.approx(16, abs=1) and (histogram[:, 2] == 10).all() and not kept[:, 100:].any()
     uniform = 10 / len(TEXTS) * kept.sum(1).mean()
     assert histogram[:, 2].mean() > 1.5 * uniform, "more of the tail than a plain sample of as many documents"

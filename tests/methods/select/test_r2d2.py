@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import csv
 import random
+from collections import Counter
 from functools import partial
 
 import numpy as np
 import pytest
 
 from bloomery.core.errors import BadInput
+from bloomery.methods.select import r2d2 as module
 from bloomery.methods.select.r2d2 import R2d2, funnel, read
 from bloomery.seams import Rng
 
@@ -54,6 +56,33 @@ def test_property_planted_subsets_are_found_with_few_comparisons_of_rows():
 def test_property_every_dropped_table_can_be_made_again():
     weights = np.array(weigh(*["a,b\n1,2\n"] * 4))
     assert weights.tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("held", [0, 5, 1 << 18])
+def test_property_few_rows_in_memory_and_long_cells_change_nothing(held, monkeypatch):
+    """Cells that are alike in what ranges look at, and pairs that are compared again and again."""
+    monkeypatch.setattr(module, "HELD", held)
+    draw, cells = random.Random(held), ["", "1", "é", "x" * 15 + "é1", "x" * 15 + "é2", "x" * 16 + "\x01"]
+    for _ in range(60):
+        tables = []
+        for _ in range(draw.randrange(2, 12)):
+            names = draw.sample("abcd", draw.randrange(2, 5))
+            tables.append((tuple(names), [tuple(draw.choice(cells) for _ in names) for _ in range(draw.randrange(1, 5))]))
+        texts = ["\n".join([",".join(names), *map(",".join, rows)]) for names, rows in tables]
+        tables = [read(text, ",", 2) for text in texts]
+        inner = {
+            a for a, one in enumerate(tables) for b, other in enumerate(tables) if one and other and a != b and within(a, one, b, other)
+        }
+        assert weigh(*texts) == [0.0 if k in inner else 1.0 for k in range(len(texts))]
+        assert {a for a, _ in funnel(tables)[-1]} == inner
+
+
+def within(a, one, b, other) -> bool:
+    """Whether all rows of a table stand in another one as often, and it is the later one if they are the same."""
+    if not set(one[0]) <= set(other[0]):
+        return False
+    mine, theirs = (Counter(tuple(row[table[0].index(name)] for name in one[0]) for row in table[1]) for table in (one, other))
+    return mine <= theirs and (mine != theirs or len(one[0]) < len(other[0]) or a > b)
 
 
 @pytest.mark.parametrize("limit", [1 << 17, 1 << 40])

@@ -2,15 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed._functional_collectives import all_to_all_single
 
-from bloomery.nn.attention import attend
-from bloomery.num.stretches import Seen, gathered, indivisible, masked_scores, stretch
+from bloomery.num.stretches import Seen, crossing, gathered, indivisible, masked_scores, stretch
 from bloomery.seams import Batch
 
 # Shapes: B rows, t tokens of a stretch, K key heads, G query heads that share one, E head width, M keys that come from other ranks.
@@ -31,10 +29,7 @@ class Bytescale:
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Attention of every block asks others for what it sees there while a step is divided."""
-        if mesh.sizes["context"] > 1:
-            for block in net.blocks:
-                block.mixer.across = partial(asked, mesh=mesh)
-        return net
+        return crossing(net, mesh, asked)
 
     def split(self, batch: Batch, mesh: Any) -> Batch:
         """This rank's stretch of every row."""
@@ -42,15 +37,13 @@ class Bytescale:
 
     def unfit(self, cfg: Any, row: int, sizes: Mapping[str, int]) -> str:
         """Tokens must divide evenly, and scores must be plain."""
-        capped = "bytescale asks for keys with plain scores, and this model caps them"
-        return capped if cfg.score_cap else indivisible(cfg, row, sizes["context"])
+        return indivisible(cfg, row, sizes["context"], plain=True)
 
 
-def asked(q_BtHE: Tensor, k_BtKE: Tensor, v_BtKE: Tensor, documents_Bt: Tensor, causal: bool, window: int, *more: Any, mesh: Any) -> Tensor:
-    """`attend` over whole rows with queries that are scaled already, (B, t, H x E); outside a step rows are whole already."""
-    if not mesh.dividing:
-        return attend(q_BtHE, k_BtKE, v_BtKE, documents_Bt, causal, window, *more)
-    group = mesh.device_mesh.get_group("context")
+def asked(
+    q_BtHE: Tensor, k_BtKE: Tensor, v_BtKE: Tensor, documents_Bt: Tensor, causal: bool, window: int, *more: Any, group: Any
+) -> Tensor:
+    """`attend` over whole rows with queries that are scaled already, (B, t, H x E)."""
     B, t, H, E = q_BtHE.shape
     K, n, own = k_BtKE.shape[2], group.size(), group.rank()
     seen = Seen(gathered(documents_Bt, group), t, own, causal, window)

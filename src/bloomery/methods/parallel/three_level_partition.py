@@ -44,5 +44,5 @@ class ThreeLevelPartition:
         if n > 1 and (n % self.inner or n == self.inner):
             return f"three_level_partition keeps weights over {self.inner} of {n} ranks along shard; `inner` must divide them and be less"
         if other := next((axis for axis in ("pipeline", "expert", "tensor") if min(n, sizes[axis]) > 1), ""):
-            return f"three_level_partition does not go with {other}; zero does" if other != "expert" else "shard does not go with expert"
+            return f"three_level_partition does not go with {other}; zero does"
         return ""

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed._functional_collectives import all_to_all_single
 
 from bloomery.nn.attention import attend
-from bloomery.num.stretches import gathered, indivisible, stretch
+from bloomery.num.stretches import crossing, gathered, indivisible, stretch
 from bloomery.seams import Batch
 
 # Shapes: B rows, T tokens of a row, t = T / n of them on a rank, H heads, h = H / n of them on a rank, E head width.
@@ -30,10 +29,7 @@ class Ulysses:
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Attention of every block goes through the exchange while a step is divided."""
-        if mesh.sizes["context"] > 1:
-            for block in net.blocks:
-                block.mixer.across = partial(exchanged, mesh=mesh)
-        return net
+        return crossing(net, mesh, exchanged)
 
     def split(self, batch: Batch, mesh: Any) -> Batch:
         """This rank's stretch of every row."""
@@ -46,11 +42,8 @@ class Ulysses:
         return uneven if cfg.heads % n or cfg.kv_heads % n else indivisible(cfg, row, n)
 
 
-def exchanged(q_BtHE: Tensor, k_BtHE: Tensor, v_BtHE: Tensor, documents_Bt: Tensor | None, *more: Any, mesh: Any) -> Tensor:
-    """`attend` over whole rows, (B, t, H x E); outside a step rows are whole already."""
-    if not mesh.dividing:
-        return attend(q_BtHE, k_BtHE, v_BtHE, documents_Bt, *more)
-    group = mesh.device_mesh.get_group("context")
+def exchanged(q_BtHE: Tensor, k_BtHE: Tensor, v_BtHE: Tensor, documents_Bt: Tensor | None, *more: Any, group: Any) -> Tensor:
+    """`attend` over whole rows, (B, t, H x E)."""
     q, k, v = (to_heads(z, group) for z in (q_BtHE, k_BtHE, v_BtHE))
     documents = None if documents_Bt is None else gathered(documents_Bt, group)
     out_BTX = attend(q, k, v, documents, *more)

@@ -25,6 +25,11 @@ class VocabularyParallel:
     axes = ("tensor",)
     exact = True
 
+    @property
+    def adapts(self) -> bool:
+        """As `inner` does."""
+        return getattr(self.inner, "adapts", False)
+
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Cut the two tables by rows, and say so to the loss; a tied head stays tied."""
         from torch.distributed.tensor import Replicate

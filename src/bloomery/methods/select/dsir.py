@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bloomery.core.rng import numpy_rng
-from bloomery.data.budget import costs, filled, targets, texts
+from bloomery.data.budget import blocks, costs, filled, targets, texts
 from bloomery.num.hashed_ngrams import distribution, hashed
 from bloomery.seams import Rng
 
@@ -21,7 +21,7 @@ class Dsir:
     P326 Xie et al. 2023, arXiv 2302.03169
     Differs: the target's sample is those documents of the sources whose `column` says so, which are not chosen themselves; both bags are
     smoothed by a fixed count; a document that would overflow the budget is passed over.
-    Costs: two passes over the texts, some microseconds a word, and eight bytes of memory for each word and pair.
+    Costs: two passes over the texts, at 75 MB/s of one core each; a number for each bucket and document is held.
     """
 
     target: str = "target"  # what `column` says of the documents that show what is wanted
@@ -44,8 +44,16 @@ class Dsir:
         order = np.argsort(-np.where(wanted, -np.inf, weights + noise), kind="stable")
         return filled(order[: int((~wanted).sum())], costs(columns), budget)
 
-    def log_weights(self, texts: list[str], wanted: np.ndarray) -> np.ndarray:
+    def log_weights(self, texts: Sequence[str], wanted: np.ndarray) -> np.ndarray:
         """log p(target) - log p(pool) of each text, summed over its n-grams; the pool is all that is not the target."""
-        features = hashed(texts, self.buckets, self.ngrams)
-        target, pool = (distribution(features.counts(rows), self.smoothing) for rows in (wanted, ~wanted))
-        return features.sums(np.log(target) - np.log(pool))
+        target, pool, begin = np.zeros(self.buckets), np.zeros(self.buckets), 0
+        for some in blocks(texts):
+            features, rows = hashed(some, self.buckets, self.ngrams), wanted[begin : begin + len(some)]
+            target += features.counts(rows)
+            pool += features.counts(~rows)
+            begin += len(some)
+        values = np.log(distribution(target, self.smoothing)) - np.log(distribution(pool, self.smoothing))
+        totals = [np.zeros(1)]
+        for some in blocks(texts):
+            totals.append(hashed(some, self.buckets, self.ngrams).running(values, float(totals[-1][-1]))[1:])
+        return np.diff(np.concatenate(totals))

@@ -11,7 +11,7 @@ import numpy as np
 from bloomery.core.errors import BadInput
 from bloomery.core.rng import numpy_rng
 from bloomery.data.budget import costs, filled, marked, targets
-from bloomery.num.nearest import BLOCK, unit
+from bloomery.num.nearest import BLOCK, Some, unit
 from bloomery.num.transport import potentials, soft_minimum, squared
 from bloomery.seams import Rng
 
@@ -52,11 +52,11 @@ class GotD:
             raise BadInput("select: got_d: all documents are of the target or of the base; the sources must hold candidates too")
         draw, vectors = numpy_rng(rng), columns[self.needs[0]]
         sides = [unit(vectors[_some(np.flatnonzero(side), self.sample, draw)]) for side in (based, wanted)]
-        slopes = gradients(*sides, vectors[candidates], self.epsilon)
+        slopes = gradients(*sides, Some(vectors, candidates), self.epsilon)
         return filled(candidates[np.argsort(slopes, kind="stable")], costs(columns), budget)
 
 
-def gradients(base_ND: np.ndarray, target_MD: np.ndarray, candidates_KD: np.ndarray, epsilon: float) -> np.ndarray:
+def gradients(base_ND: np.ndarray, target_MD: np.ndarray, candidates_KD: np.ndarray | Some, epsilon: float) -> np.ndarray:
     """Change of the transport cost from base to target (unit vectors) with the mass of each candidate, (K,), the others' mean taken off:
     what is below 0 brings the base nearer to the target."""
     cost = squared(base_ND, target_MD)

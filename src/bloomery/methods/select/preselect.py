@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from bloomery.core.errors import BadInput, near
 from bloomery.core.rng import numpy_rng
-from bloomery.data.budget import costs, filled, texts
-from bloomery.data.linear import logits, trained
+from bloomery.data.budget import blocks, costs, filled, texts
+from bloomery.data.linear import Hashes, learned, logits
 from bloomery.seams import Rng
 
 
@@ -23,7 +23,7 @@ class Preselect:
     Differs: the strength is a column, by default that of the signal `preselect`; the classifier is a linear one over hashed words and
         pairs, as the signal `classifier` has it, instead of fastText. Documents of equal strength come in random order; how many are
         taken is the budget's, where the paper keeps a tenth.
-    Costs: ten passes over the words of the documents that it learns from, one over all.
+    Costs: ten passes over the words of the documents that it learns from, whose hashes wait in a file, two over all texts.
     """
 
     column: str = "preselect.strength"  # a signal's column, of which some documents may have none
@@ -42,9 +42,19 @@ class Preselect:
         if self.column not in columns:
             raise BadInput(f"select: preselect: there is no column {self.column!r}; {near(self.column, list(columns))}")
         read, draw = texts(columns, "preselect"), numpy_rng(rng)
-        low, high = self.extremes(np.asarray(columns[self.column], np.float64), draw)
-        scores = logits(read, trained([read[k] for k in high], [read[k] for k in low], self.buckets))
+        scores = logits(read, self.classifier(read, *self.extremes(np.asarray(columns[self.column], np.float64), draw)))
         return filled(np.lexsort((draw.random(len(read)), -scores)), costs(columns), budget)
+
+    def classifier(self, read: Sequence[str], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Weights that tell the texts `high` from the texts `low`; texts are gone through once."""
+        wanted, begin = np.zeros(len(read), bool), 0
+        wanted[low] = wanted[high] = True
+        places = np.cumsum(wanted) - 1
+        with Hashes(getattr(read, "folder", None)) as held:
+            for some in blocks(read):
+                held.add([some[k] for k in np.flatnonzero(wanted[begin : begin + len(some)])])
+                begin += len(some)
+            return learned(held, places[high], places[low], self.buckets)
 
     def extremes(self, strengths: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the lowest and of the highest strengths. BadInput where all are the same, or fewer than two are known."""

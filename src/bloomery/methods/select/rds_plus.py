@@ -10,7 +10,7 @@ import numpy as np
 
 from bloomery.core.errors import BadInput, near
 from bloomery.data.budget import costs, targets
-from bloomery.num.nearest import nearest
+from bloomery.num.nearest import Some, nearest
 from bloomery.seams import Rng
 
 MORE = 4  # times as many neighbours as turns would need that never meet
@@ -24,7 +24,7 @@ class RdsPlus:
     Differs: documents instead of conversations, read whole, in pieces of the model's context, instead of 2048 tokens. The target's are
         those of the sources whose `column` says so; they are not chosen themselves. The first document that would overflow the budget
         ends the turns, and none that is larger than it by itself takes part.
-    Costs: one forward pass of the model over all texts; products of the vectors of target and pool; their memory.
+    Costs: one forward pass of the model over all texts; products of the vectors of target and pool, of which those of the target are held.
     """
 
     target: str = "target"  # what `column` says of the documents that show what is wanted
@@ -48,11 +48,11 @@ class RdsPlus:
         vectors, sizes, weights = columns[self.needs[0]], costs(columns), np.zeros(len(wanted))
         pool = np.flatnonzero(~wanted & (sizes <= budget))
         if len(pool):
-            weights[pool[chosen(vectors[wanted], vectors[pool], groups, sizes[pool], budget)]] = 1.0
+            weights[pool[chosen(vectors[wanted], Some(vectors, pool), groups, sizes[pool], budget)]] = 1.0
         return weights
 
 
-def chosen(queries: np.ndarray, pool: np.ndarray, groups: np.ndarray, sizes: np.ndarray, budget: float) -> list[int]:
+def chosen(queries: np.ndarray, pool: np.ndarray | Some, groups: np.ndarray, sizes: np.ndarray, budget: float) -> list[int]:
     """Rows of the pool as turns take them. So many neighbours are looked up as these turns, which are the same for more, come to."""
     fit = int(np.searchsorted(np.cumsum(np.sort(sizes)), budget, side="right"))  # documents at most
     count = MORE * (2 + fit // (int(groups.max()) + 1))
