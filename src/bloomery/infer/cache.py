@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from bloomery.infer.hiding import Hide, hidden
 from bloomery.infer.pages import PAGE, Lease
 from bloomery.nn.attention import attend, attend_cached, fused, visible
 from bloomery.nn.config import Config
@@ -111,17 +112,21 @@ class Step:
         table = slots.table[:rows, : self.pages]
         memory.place(table.gather(1, self.positions // PAGE), self.positions % PAGE, table)
         away_BTS = self.positions[:, :, None] - order[: self.pages * PAGE]
+        self._places = (self.positions, order[None, : self.pages * PAGE])
         self.positions = self.positions.clamp(max=memory.last)
         self.masks = {window: memory.hidden((away_BTS >= 0) & (away_BTS < (window or FAR))) for window in {0, *memory.cfg.windows}}
         yield
 
     def attend(
         self, layer: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int = 0, cap: float = 0.0, scale: float | None = None,
-        weigh: Callable[[Tensor], Tensor] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None, hide: Hide | None = None,
     ) -> Tensor:  # fmt: skip
         """Keeps the new keys and values of a layer; the attention of its rows over their pages, (B, T, H x E)."""
         keys, values = self.memory.write(layer, k_BTKE, v_BTKE)
-        return attend_cached(q_BTHE, keys, values, self.masks[window], cap, scale, weigh)
+        mask = self.masks[window]
+        if hide is not None:
+            mask = mask + hidden(hide, *self._places, k_BTKE.shape[2], mask.dtype)
+        return attend_cached(q_BTHE, keys, values, mask, cap, scale, weigh)
 
 
 class Reading:
@@ -154,31 +159,38 @@ class Reading:
         self.positions = torch.tensor([position], device=device)
         self.cos, self.sin = memory.turned(self.positions)
         memory.place(torch.tensor([page], device=device), self.positions % PAGE, None)
-        windows = {0, *memory.cfg.windows}
-        self.masks = [
-            {window: memory.hidden(visible(None, start, stop, device, window)) for window in windows} if start else {}
-            for _, start, stop in self.parts
-        ]
+        self._masks: dict[tuple[int, int, int], Tensor] = {}
         yield
+
+    def _mask(self, start: int, stop: int, window: int, hide: Hide | None, kv_heads: int) -> Tensor:
+        """What is added to the scores of a part: made once for all layers, but for what is hidden from heads."""
+        which, device = (start, stop, window), self.slots.table.device
+        if which not in self._masks:
+            self._masks[which] = self.memory.hidden(visible(None, start, stop, device, window))
+        if hide is None:
+            return self._masks[which]
+        order = torch.arange(stop, device=device)[None]
+        return self._masks[which] + hidden(hide, order[:, start:], order, kv_heads, self.memory.dtype)
 
     def attend(
         self, layer: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int = 0, cap: float = 0.0, scale: float | None = None,
-        weigh: Callable[[Tensor], Tensor] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None, hide: Hide | None = None,
     ) -> Tensor:  # fmt: skip
         """Keeps the new keys and values of a layer; the attention of every part, (1, T, H x E)."""
         self.memory.put(layer, k_BTKE, v_BTKE)
         at, out = 0, []
-        for (lease, start, stop), masks in zip(self.parts, self.masks, strict=True):
+        for lease, start, stop in self.parts:
             q, k, v = (one[:, at : at + stop - start] for one in (q_BTHE, k_BTKE, v_BTKE))
             at += stop - start
-            if self.prefill is not None and self.prefill.wants(stop) and not window and weigh is None:
+            if self.prefill is not None and self.prefill.wants(stop) and not window and weigh is None and hide is None:
                 keys, values = self.memory.gathered(layer, lease.pages[: -(-stop // PAGE)])
                 own = (q[0], keys[0, :, :stop], values[0, :, :stop])
                 out.append(self.prefill.attend(layer, *own, q.shape[-1] ** -0.5 if scale is None else scale, cap)[None])
-            elif start == 0:
+            elif start == 0 and hide is None:
                 q = q if weigh is None and fused(None, cap) else q * scale
                 out.append(attend(q, k, v, None, True, window, cap, scale, weigh=weigh))
             else:
                 keys, values = self.memory.gathered(layer, lease.pages[: -(-stop // PAGE)])
-                out.append(attend_cached(q, keys[:, :, :stop], values[:, :, :stop], masks[window], cap, scale, weigh))
+                mask = self._mask(start, stop, window, hide, k.shape[2])
+                out.append(attend_cached(q, keys[:, :, :stop], values[:, :, :stop], mask, cap, scale, weigh))
         return out[0] if len(out) == 1 else torch.cat(out, dim=1)

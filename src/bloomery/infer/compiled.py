@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import compiler
 from bloomery.infer.cache import FAR, Memory
+from bloomery.infer.hiding import Hide
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
 from bloomery.infer.weights import Half
@@ -121,13 +122,13 @@ class Traced:
         places = first_B[:, None] + torch.arange(length)
         self.page, self.slot = table_BN.gather(1, places // PAGE), places % PAGE
         order = torch.arange(PAGE) + PAGE * torch.arange(table_BN.shape[1])[:, None]
-        self.away_BTNP = places[:, :, None, None] - order
+        self.away_BTNP, self.places, self.order = places[:, :, None, None] - order, places, order
         self.positions = places.clamp(max=last)
         self.cos, self.sin = (None, None) if turns is None else turns[self.positions].unbind(2)
 
     def attend(
         self, layer: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int = 0, cap: float = 0.0, scale: float | None = None,
-        weigh: Callable[[Tensor], Tensor] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None, hide: Hide | None = None,
     ) -> Tensor:  # fmt: skip
         """Keeps the new keys and values of a layer; the attention of its rows over their pages, (B, T, H x E)."""
         B, T, H, E = q_BTHE.shape
@@ -141,7 +142,11 @@ class Traced:
         if cap:
             scores = cap * torch.tanh(scores / cap)
         seen = (self.away_BTNP >= 0) & (self.away_BTNP < (window or FAR))
-        scores = torch.where(seen[:, :, None, None], scores, float("-inf")).flatten(-2)
+        seen = seen[:, :, None, None]
+        if hide is not None:
+            own = hide(self.places, self.order.flatten()[None]).view(B, K, H // K, T, -1, PAGE)
+            seen = seen & own.permute(0, 3, 1, 2, 4, 5)
+        scores = torch.where(seen, scores, float("-inf")).flatten(-2)
         raised = (scores - scores.amax(-1, keepdim=True)).exp()
         weight = raised / raised.sum(-1, keepdim=True)
         weight = (weight if weigh is None else weigh(weight)).unflatten(-1, (-1, PAGE))  # (B, T, K, G, N, P)
