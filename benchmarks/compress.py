@@ -66,6 +66,7 @@ class Contender:
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "CUDA_VISIBLE_DEVICES": "",
+            "GPTQMODEL_CPU_WORKERS": str(max(2, job.threads)),  # by itself it counts half the cores, and refuses to work with one
         }
         python = peers.absolute() / self.environment / "bin" / "python" if self.environment else Path(sys.executable)
         command = [str(python), str(HERE / "contenders" / f"{self.script}.py"), str(place / "job.json")]

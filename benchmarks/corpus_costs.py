@@ -36,10 +36,15 @@ def tables(texts: list[str], rounds: int) -> Iterator[str]:
             rows = []
             for method, work in works:
                 took = min(seconds(work) for _ in range(rounds + 1))  # the first one may compile, or learn
-                rows.append((took, f"| `{method}` | {size / took:.3g} | {1e6 * took / len(texts):.3g} |"))
+                rows.append((took, f"| `{method}` | {told(size / took)} | {told(1e6 * took / len(texts))} |"))
             rows.sort(reverse=True)
             about = f"{len(texts):,} documents of {1e3 * size / len(texts):.1f} kB"
             yield "\n".join([f"| {seam} | MB/s | µs a document ({about}) |", "|---|---|---|", *(row for _, row in rows)])
+
+
+def told(number: float) -> str:
+    """Three digits that count."""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -9,7 +9,8 @@ processor, and gives the logits of 4 rows of 128 tokens that it was not calibrat
 stand for. Exit code 1 where a reader that is here refused a folder, or missed tensors or had too many.
 
 --json: one line per folder, {"contest", "unit", "ours", "peer", "peer_value", ...}: the largest difference of a logit, and beside it the
-largest logit, the share of tokens with the same likeliest next token, the kind of linear that the reader chose, and its versions.
+one to our logits with weights rounded to fp16 (as gptqmodel's plain kernel unpacks them), the largest logit, the share of tokens with the
+same likeliest next token, the kind of linear that the reader chose, and its versions.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ from contenders.quantized import Job
 
 HERE = Path(__file__).parent
 READERS = {"compressed-tensors": "llmcompressor", "gptq": "gptqmodel"}
+KERNEL = "gptq_torch"  # of gptqmodel: those that it would choose compute in bfloat16, and are compiled first
 ROWS = 4
+COLUMNS = (
+    "format", "codes", "opened by", "linears", "largest difference of a logit", "to weights in fp16", "largest logit", "same next token",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ CASES = (
 )  # fmt: skip
 
 
-def written(case: Case, job: Job, folder: Path, rows: np.ndarray) -> np.ndarray:
-    """The folder in the format, and the logits of what its codes stand for."""
+def written(case: Case, job: Job, folder: Path, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The folder in the format, and the logits of what its codes stand for: in fp32, and with these weights rounded to fp16."""
     import torch
 
     from bloomery.methods.compress.gptq import GPTQ
@@ -75,28 +80,34 @@ def written(case: Case, job: Job, folder: Path, rows: np.ndarray) -> np.ndarray:
     net = load(small).eval()
     kind = {one.KIND: one for one in (compressed_tensors, gptq_layout)}[case.format]
     kind.write(net, packed.read(small), Path(job.folder), out)
-    with torch.inference_mode():
-        return net.logits(net(torch.from_numpy(rows))).numpy()
+    tokens = torch.from_numpy(rows)
+    with torch.no_grad():
+        ours = net.logits(net(tokens)).numpy()
+        for name in packed.linears(small):
+            unit = net.get_submodule(name)
+            unit.weight = torch.nn.Parameter(unit.weight.float().half().float(), requires_grad=False)
+        return ours, net.logits(net(tokens)).numpy()
 
 
 def opened(case: Case, job: Job, python: Path, folder: Path) -> dict[str, Any] | str:
     """What the reader says of the folder; its last word on standard error where it refused."""
-    kind = "" if case.symmetric or case.format == "gptq" else "dequantize"
+    kind = KERNEL if case.format == "gptq" else "" if case.symmetric else "dequantize"
     job.told(folder=str(folder / "export"), text=str(folder / "rows.npz"), out=str(folder), kind=kind).write(folder / "job.json")
     command = [str(python), str(HERE / "contenders" / "open_folder.py"), str(folder / "job.json")]
-    settings = {"OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    settings = {"OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
     return {**json.loads(done.stdout.strip().splitlines()[-1]), "logits": np.load(folder / "logits.npy")}
 
 
-def line(case: Case, ours: np.ndarray, theirs: dict[str, Any]) -> dict[str, Any]:
+def line(case: Case, ours: np.ndarray, halved: np.ndarray, theirs: dict[str, Any]) -> dict[str, Any]:
     """One result."""
     same = float((ours.argmax(-1) == theirs["logits"].argmax(-1)).mean())
+    away, fp16 = (float(np.abs(one - theirs["logits"]).max()) for one in (ours, halved))
     return {
         "contest": f"formats: {case.format}, {case.label}", "unit": "largest difference of a logit", "ours": 0.0, "peer": case.reader,
-        "peer_value": float(np.abs(ours - theirs["logits"]).max()), "largest": float(np.abs(ours).max()), "same_token": same,
+        "peer_value": away, "fp16": fp16, "largest": float(np.abs(ours).max()), "same_token": same,
         "odd": theirs["odd"], "linears": theirs["linears"], "versions": theirs["versions"],
     }  # fmt: skip
 
@@ -113,11 +124,7 @@ def main() -> int:
         parser.error(f"unknown peer {min(odd)}; known: {', '.join(READERS.values())}")
     refused = 0
     if not given.json:
-        print(
-            "| format | codes | opened by | linears | largest difference of a logit | largest logit | same next token |\n"
-            + "|---" * 7
-            + "|"
-        )
+        print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
     with tempfile.TemporaryDirectory() as name:
         job, held = begin("3M", None, 20, given.threads, Path(name))
         for number, case in enumerate(case for case in CASES if case.reader in wanted):
@@ -127,25 +134,18 @@ def main() -> int:
                 continue
             folder.mkdir()
             np.savez(folder / "rows.npz", rows=held[:ROWS])
-            ours = written(case, job, folder, held[:ROWS])
+            ours, halved = written(case, job, folder, held[:ROWS])
             theirs = opened(case, job, python, folder)
             if isinstance(theirs, str):
                 refused += 1
                 print(f"{case.format}, {case.label}: {case.reader} refused: {theirs}", file=sys.stderr)
                 continue
-            told = line(case, ours, theirs)
+            told = line(case, ours, halved, theirs)
             if told["odd"]:
                 refused += 1
                 print(f"{case.format}, {case.label}: {case.reader} missed or did not expect {', '.join(told['odd'][:3])}", file=sys.stderr)
-            table = [
-                case.format,
-                case.label,
-                case.reader,
-                ", ".join(told["linears"]),
-                f"{told['peer_value']:.1e}",
-                f"{told['largest']:.1f}",
-            ]
-            row = f"| {' | '.join([*table, format(told['same_token'], '.1%')])} |"
+            numbers = f"{told['peer_value']:.1e} | {told['fp16']:.1e} | {told['largest']:.1f} | {told['same_token']:.1%}"
+            row = f"| {case.format} | {case.label} | {case.reader} | {', '.join(told['linears'])} | {numbers} |"
             print(json.dumps(told) if given.json else row, flush=True)
     return int(refused > 0)
 

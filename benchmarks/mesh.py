@@ -5,8 +5,8 @@
 One JSON line per mesh of 2 (with --quick) or 2 and 4 gloo processes of this machine: {"mesh", "methods", "model", "loss", "gradients",
 "sent", "formula"}: the largest relative differences of the step's loss and of a gradient of step 1 (norm of the difference over the
 norm), and bytes that rank 0 sends in step 1, counted call by call, beside the formula. The runs are those of tests/train/test_mesh.py.
-With --table they are rows of the table in docs/parallel.md. --only names cases of tests/train/mesh_run.py, so that a long run can be done
-in pieces.
+With --table they are rows of the table in docs/parallel.md. --only names cases of tests/train/mesh_cases.py, so that a long run can be
+done in pieces.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def drawn(row: dict[str, Any], more: dict[str, Any]) -> str:
     names += [str(value) for key, value in more.items() if key in ("optimizer", "precision")]
     names += ["LoRA" if "lora" in more["adapter"] else next(iter(more["adapter"]))] if "adapter" in more else []
     names += ["compiled"] if "compile" in more else []
+    names += [f"micro {more['micro']}"] if "micro" in more else []
     formula = f"{row['formula']:,}" if row["formula"] else ""
     sent = f"{row['sent']:,}" if row["sent"] else ""
     cells = [f"`{row['mesh']}`", "; ".join(methods), ", ".join(names), f"{row['loss']:.1e}", f"{row['gradients']:.1e}", sent]

@@ -4,7 +4,8 @@
 
 Questions are generated in the published forms, 24 of each (--quick: 6), and written as files that are read back as an evaluate step does.
 The model has 0.2M parameters, drawn at random, and answers greedily. Where a task compares likelihoods, the reference is a judge that
-finds what is right likelier. Peers have other names for the same data; there is none that asks all of these forms offline.
+finds what is right likelier. Peers have other names for the same data; there is none that asks all of these
+forms offline. A task whose package is missing is skipped by name.
 
 --json: one line per figure, {"task", "metric", "unit", "better", "random", "reference", "n"}.
 """
@@ -14,8 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +38,12 @@ from bloomery.tools.sandbox import Sandbox
 
 TASKS: tuple[dict[str, dict[str, Any]], ...] = (
     {"multiple_choice": {}}, {"cloze": {}}, {"humaneval": {"limit": 48}}, {"mbpp": {"limit": 48}}, {"p3": {"limit": 48}},
-    {"functions": {"limit": 48}}, {"programs": {"limit": 48}}, {"text_to_sql": {"limit": 32}}, {"api_changes": {"limit": 24}},
-    {"ifeval": {"limit": 48}}, {"longbench": {"tokens": 700}}, {"needle": {}}, {"needle": {"keys": 4}}, {"variable_tracking": {}},
-    {"planning_graphs": {"limit": 48}}, {"retrieval": {}}, {"chunk_overlap": {}}, {"machine_text": {}}, {"group_bias": {}},
+    {"math_answers": {"limit": 32}}, {"functions": {"limit": 48}}, {"programs": {"limit": 48}}, {"text_to_sql": {"limit": 32}},
+    {"api_changes": {"limit": 24}}, {"ifeval": {"limit": 48}}, {"longbench": {"tokens": 700}}, {"needle": {}}, {"needle": {"keys": 4}},
+    {"variable_tracking": {}}, {"planning_graphs": {"limit": 48}}, {"retrieval": {}}, {"chunk_overlap": {}}, {"machine_text": {}},
+    {"group_bias": {}},
 )  # fmt: skip
+PACKAGES = {"math_answers": ("math_verify",)}
 PEOPLE = ("millers", "weavers", "clerks")
 
 
@@ -64,6 +69,7 @@ def questions(count: int) -> dict[str, list[dict[str, Any]]]:
             {"name": f"Sum{i}:0", "sat": f"def sat(x: int):\n    return x + {n} == 100", "ans_type": "int", "sol_header": "def sol():",
              "sol_docstring": "", "sol_bodies": [f"    return 100 - {n}"]} for i, n in enumerate(numbers)
         ],
+        "sums": [{"problem": f"What is {n} + 1?", "answer": str(n + 1)} for n in numbers],
         "examples": [
             {"entry_point": "h", "code": f"def h(x):\n    return x * {n}", "examples": [[f"h({x})", str(x * n)] for x in range(5)],
              "tests": [["h(9)", str(9 * n)]]} for n in numbers
@@ -136,6 +142,9 @@ def figures(count: int, root: Path, names: Collection[str] = ()) -> Iterator[dic
     engine = Sampler(Examinee(load(root / "model")), ())
     for spec in (one for one in TASKS if not names or set(one) & set(names)):
         (name, knobs), task = next(iter(spec.items())), catalog.build_method("task", spec)
+        if lacking := [one for one in PACKAGES.get(name, ()) if find_spec(one) is None]:
+            print(f"skipped: {name} needs {lacking[0]}", file=sys.stderr)
+            continue
         items = list(task.items(source, Rng((3, name))))
         asked: dict[str, Callable[[], list[Episode]]] = {
             "random": lambda items=items: [found[0] for found in engine.sample(items, 1, Rng((4, "random")))],
@@ -148,7 +157,8 @@ def figures(count: int, root: Path, names: Collection[str] = ()) -> Iterator[dic
         for metric in (one for one in found["random"] if not one.endswith((".low", ".high", ".n"))):
             unit, better = task.metrics[metric.partition("@")[0]]
             about = {"random": found["random"][metric], "reference": found["reference"].get(metric), "n": found["random"][f"{metric}.n"]}
-            yield {"task": f"{name} {knobs}" if "keys" in knobs else name, "metric": metric, "unit": unit, "better": better, **about}
+            label = f"{name}, {knobs['keys']} keys" if "keys" in knobs else name
+            yield {"task": label, "metric": metric, "unit": unit, "better": better, **about}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A folder with codes as transformers opens it in a peer's environment: logits (rows, tokens, vocabulary) into `logits.npy`, and versions.
 
-Kinds: "" as the folder says, "dequantize" where transformers opens codes with zeros only so.
+Kinds: "" as the folder says; "dequantize" where transformers opens codes with zeros only so; else the kernel of gptqmodel that computes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ PACKAGES = ("transformers", "torch", "compressed-tensors", "llmcompressor", "gpt
 def main() -> None:
     job = begin()
     more = {}
+    told = json.loads((Path(job.folder) / "config.json").read_text())["quantization_config"]
     if job.kind == "dequantize":
         from transformers import CompressedTensorsConfig
 
         more = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
+    elif job.kind:
+        from transformers import GPTQConfig
+
+        more = {"quantization_config": GPTQConfig(bits=told["bits"], backend=job.kind)}
     if job.start:
         return print(json.dumps(versions()))
     said, sys.stdout = sys.stdout, sys.stderr  # libraries talk there

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from gptqmodel import GPTQModel, QuantizeConfig
+from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 from quantized import BITS, DAMP, GROUP, Clock, begin, tell
 from safetensors.torch import load_file, save_file
 
@@ -34,7 +34,7 @@ def main() -> None:
     rows = [{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in job.rows]
     clock = Clock()
     with contextlib.redirect_stdout(sys.stderr):
-        model.quantize(rows, batch_size=8)
+        model.quantize(rows, batch_size=8, backend=BACKEND.GPTQ_TORCH)  # the best of the machine would be compiled within the seconds
         spent = clock.spent()
         model.save(job.out)
     state = {name: t for file in Path(job.out).glob("*.safetensors") for name, t in load_file(file).items()}

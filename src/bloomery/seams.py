@@ -203,9 +203,9 @@ class Select(Protocol):
     """Weights per document under a budget; 0 drops a document, 2 writes it twice. `columns` maps names to equally long columns, of which
     "cost" is what each document takes of the budget: bytes, tokens, or any other column's sum. Of `needs = ("embed:encoder:weighted",)`
     there is a column of that name: a vector for each document, float32 (documents, width), read from disk where some are asked for by
-    ascending places."""
+    ascending places; texts are a sequence that is read from disk as it is gone through."""
 
-    reads: ClassVar[tuple[str, ...]]  # optional: ("text",) asks for the texts too, a sequence that is read from disk as it is gone through
+    reads: ClassVar[tuple[str, ...]]  # optional: ("text",) asks for the texts too
 
     def weigh(self, columns: Mapping[str, Any], budget: float, rng: Rng) -> Any: ...
 
@@ -302,7 +302,7 @@ class Parallel(Protocol):
 
     `place` changes the model in place before any step, and says on the mesh which parameters have other homes, orders or partial gradients,
     and what `pipe` runs its stages; where it cuts matrices, `adapts = True` says that it cuts the thin ones of an adapter beside them too,
-    and `halves = True` that it needs backward passes in two parts. `split` gives a rank its part of a micro-batch. `before` is called when
+    and `eager = True` that blocks cannot be compiled with it. `split` gives a rank its part of a micro-batch. `before` is called when
     micro-batch `number` of `of` begins, and with -1 when a loss looks at the whole step. `unfit` says, before any work, why a model of this
     config and rows of so many tokens cannot be laid over these sizes, "" where they can.
 
@@ -316,7 +316,7 @@ class Parallel(Protocol):
     axes: ClassVar[tuple[str, ...]]
     exact: ClassVar[bool]
     adapts: ClassVar[bool]  # optional
-    halves: ClassVar[bool]  # optional
+    eager: ClassVar[bool]  # optional
     local: ClassVar[bool]  # optional
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module: ...

@@ -67,7 +67,7 @@ def test_every_command_about_evaluations_speaks_to_people_and_to_programs(made, 
     (gap,) = (one for one in lines if one["kind"] == "difference" and one["metric"] == "choice_accuracy")
     assert gap["value"] == pytest.approx(values["choice_accuracy"][1] - values["choice_accuracy"][0]) and gap["n"] == 6
     page = tmp_path / "page.html"
-    assert "multiple_choice" in said("compare", "a", "b", "--html", str(page)) and "multiple_choice" in page.read_text()
-    assert "choice_accuracy" in next(store.artifacts.glob("report-*/report.html")).read_text()
+    assert "choice accuracy" in said("compare", "a", "b", "--html", str(page)) and "choice accuracy" in page.read_text()
+    assert "choice accuracy" in next(store.artifacts.glob("report-*/report.html")).read_text()
     assert "named more than once" in said("compare", "a", "b", "a", code=2)
     assert "--seam task" in said("compare", "cloze", "a", code=2)

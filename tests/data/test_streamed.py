@@ -67,6 +67,8 @@ def test_rows_columns_and_texts_are_those_of_the_documents(chunks, tmp_path):
     with pytest.raises(IndexError):
         held[7]
     assert chunks.ids.among(rows)[:] == [f"d{row}" for row in rows]
+    chunks.forget()
+    assert chunks.ids[3] == "d3"
     codes, names = chunks.coded("package", rows)
     assert [names[code] for code in codes] == [f"p{row % 5}" for row in rows]
     assert sum(table.num_rows for _, table in chunks.slices(["id", "_key"])) == 400

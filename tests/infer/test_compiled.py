@@ -15,12 +15,12 @@ torch.set_num_threads(1)
 
 def test_compiling_is_left_where_it_does_not_pay(monkeypatch):
     net = make()
-    assert not worthwhile(None, net) and not worthwhile(False, net)
-    monkeypatch.setattr(compiled, "PAYS_FROM", 1e3)
     monkeypatch.setattr(compiled, "compiler", lambda: "g++")
-    assert worthwhile(None, net) and worthwhile(True, net)
+    assert not worthwhile(None, net)[0] and "it pays from 20M" in worthwhile(None, net)[1]
+    monkeypatch.setattr(compiled, "PAYS_FROM", 1e3)
+    assert worthwhile(None, net)[0] and worthwhile(True, net) == (True, "as asked") and worthwhile(False, net) == (False, "as asked")
     monkeypatch.setattr(compiled, "compiler", lambda: None)
-    assert not worthwhile(None, net)
+    assert worthwhile(None, net) == (False, "there is no C++ compiler")
     with pytest.raises(BadInput, match="no C\\+\\+ compiler"):
         worthwhile(True, net)
     assert fitting(1, (8, 1)) == 1 and fitting(2, (8, 1)) == 8

@@ -12,10 +12,12 @@ from bloomery.core.errors import BadInput
 from bloomery.data.tokenizer import learn
 from bloomery.infer import engines, vllm_engine
 from bloomery.infer.asks import Ask, End
-from bloomery.infer.engines import adapted, open_engine, opened, with_adapters
+from bloomery.infer.cache import page_bytes
+from bloomery.infer.engines import Native, adapted, open_engine, opened, with_adapters
 from bloomery.infer.guide import Guide
 from bloomery.infer.model import load, sampling
 from bloomery.infer.serving import told
+from bloomery.infer.weights import Codes
 from bloomery.nn import lora, peft
 from bloomery.nn.config import Config
 from bloomery.nn.hf import to_hf
@@ -193,13 +195,40 @@ def test_pieces_of_one_answer(folders):
 
 
 def test_weights_are_the_native_engines_alone(folders, adapters, vllm):
-    found = open_engine(folders / "native", weights="int8")
+    found = open_engine(folders / "native", native=Native(weights="int8"))
     with found.start(1, 0, False) as engine:
         assert "bfloat16" in engine.told and "".join(told(engine, Ask((1, 5, 6), 30)))
     with pytest.raises(BadInput, match="adapters need the weights that they were trained beside"):
         with_adapters(found, adapters)
     with pytest.raises(BadInput, match=r"--weights is for the native engine, and .*theirs is run by vllm"):
-        open_engine(folders / "theirs", "vllm", weights="int8")
+        open_engine(folders / "theirs", "vllm", native=Native(weights="int8"))
+    with pytest.raises(BadInput, match=r"--guess is for the native engine"):
+        open_engine(folders / "theirs", "vllm", native=Native(guess="lookup"))
+
+
+def test_a_dense_copy_beside_packed_weights(folders):
+    found = open_engine(folders / "native", native=Native(weights="int8", wide=True))
+    packed = [unit for unit in found.model.net.modules() if isinstance(unit, Codes)]
+    assert packed and all(unit.wide.equal(unit.weight) for unit in packed)
+    with pytest.raises(BadInput, match="wide: no linear is packed"):
+        open_engine(folders / "native", native=Native(wide=True))
+
+
+def test_guesses_and_a_small_cache_change_no_greedy_text(folders):
+    place, asked = folders / "native", Ask((1, 5, 6), 30)
+    plain = open_engine(place)
+    with plain.start(1, 0, False) as engine:
+        want = "".join(told(engine, asked))
+        assert "eager steps (as asked), 1 slots" in engine.told and not engine.preparing
+    size = page_bytes(plain.model.net.cfg, torch.float32)
+    for guess, nets, says in (("lookup", 1, "guessed from the text itself"), (place, 2, "drafted by a model of")):
+        found = open_engine(place, native=Native(guess=guess, ahead=2, cache=10 * nets * size + 1))
+        with found.start(2, 0, True) as engine:
+            assert says in engine.told and "".join(told(engine, asked)) == want
+            assert engine.counts()["guessed"] >= engine.counts()["stood"] >= nets - 1
+            assert engine.counts()["pages"] == 10
+    with pytest.raises(BadInput, match=r"cache: one request of [\d,]+ tokens takes .* MB"):
+        open_engine(place, native=Native(cache=5 * size)).start(2, 0, True)
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 import torch
+from paged import in_portions
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.cache import Cache
 from bloomery.infer.fetching import Fetcher, Shelf
 from bloomery.methods.module.moe import MoE
 from bloomery.methods.module.pregated import PreGated
@@ -33,8 +33,7 @@ def made(way, tmp_path):
 @torch.inference_mode()
 def decoded(net):
     """Hidden states of a prompt, then token after token."""
-    cache = Cache(net.cfg, 12, [0], torch.float32)
-    return [net(IDS[:, :6], cache=cache), *(net(IDS[:, i : i + 1], cache=cache) for i in range(6, 12))]
+    return in_portions(net, IDS, [6] + [1] * 6)[0]
 
 
 @pytest.mark.parametrize("way", list(WAYS))

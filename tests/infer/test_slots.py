@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bloomery.infer.memory import Reading, Step
+from bloomery.infer.cache import Reading, Step
 from bloomery.infer.pages import NOTHING, PAGE, SCRATCH
 from bloomery.infer.slots import CHUNK, Slots
 from bloomery.nn.config import Config

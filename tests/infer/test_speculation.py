@@ -8,8 +8,8 @@ from small_engine import SEED, WARM, WORDS, Listener, ask, asks_of, idle, make, 
 
 from bloomery.core.errors import BadInput
 from bloomery.infer.asks import Ask
-from bloomery.infer.decoder import filtered
 from bloomery.infer.engine import Engine
+from bloomery.infer.filters import filtered
 from bloomery.infer.model import sampling
 from bloomery.infer.speculation import Draft, Lookup, PromptLookup, judge
 from bloomery.methods.filter.eft import EFT

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from paged import in_portions
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.cache import Cache
 from bloomery.infer.windowed import DATA, FORM, Windowed, write
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
@@ -24,8 +24,7 @@ def made(gated=False, **changes):
 @torch.inference_mode()
 def decoded(net):
     """Hidden states of a prompt, then token after token."""
-    cache = Cache(net.cfg, 14, [0], torch.float32)
-    return torch.cat([net(IDS[:, :6], cache=cache), *(net(IDS[:, i : i + 1], cache=cache) for i in range(6, 14))], 1)
+    return in_portions(net, IDS, [6] + [1] * 8)[0]
 
 
 def active(net):

@@ -83,7 +83,8 @@ def test_a_signal_lets_the_running_finish(folder, model, patient):
             assert lines[-1], lines
         url = re.search(r"http://[\d.:]+/v1", "".join(lines))[0]
         assert "serving tiny at" in lines[0] and "KEY" in lines[2]
-        assert "engine: native (no other engine reads this folder): float32, 8 slots of 128 tokens" in lines[1]
+        assert "engine: native (no other engine reads this folder): float32, eager steps (" in lines[1]
+        assert "8 slots of 128 tokens" in lines[1]
         with openai.OpenAI(base_url=url, api_key="s3cret", max_retries=0) as client:
             stream = iter(client.completions.create(model="tiny", prompt="some", max_tokens=60, temperature=0, stream=True))
             text = [next(stream).choices[0].text]
@@ -97,7 +98,7 @@ def test_a_signal_lets_the_running_finish(folder, model, patient):
             else:
                 with pytest.raises(openai.APIError, match="the server stops"):
                     list(stream)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0  # a bound for what hangs
         said = "".join(lines) + process.stdout.read()
         assert said.rstrip().endswith("stopped") and "s3cret" not in said and "/v1/completions 200" in said and "Traceback" not in said
     finally:

@@ -232,4 +232,8 @@ def test_prometheus_reads_what_happened(client, host):
     assert grew("bloomery_http_requests_total", ("path", "other"), ("status", "404")) == 1
     assert after["bloomery_slots", able] == 4 and after["bloomery_places", able] == 34 and after["bloomery_alive",] == 1
     assert after["bloomery_requests_active", able] == after["bloomery_requests_waiting", able] == 0 and after["bloomery_connections",] >= 1
+    engine = host.service.models["able"].engine
+    assert after["bloomery_engine_info", ("engine", "native"), ("how", engine.told), able] == 1
+    assert after["bloomery_cache_pages", able] == engine.slots.book.count - 2 and after["bloomery_cache_pages_held", able] == 0
+    assert after["bloomery_guessed_tokens_total", able] == after["bloomery_compile_seconds", able] == 0
     assert after["process_open_fds",] > 0 and after["process_resident_memory_bytes",] > 1e6

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pyarrow.parquet as pq
@@ -16,9 +17,10 @@ import pytest
 from bloomery.cli.main import guarded
 from bloomery.core import recipe as recipes
 from bloomery.core.errors import BadInput
-from bloomery.core.executors import Here
+from bloomery.core.executors import Here, Local
 from bloomery.core.walk import StepFailed, run
 from bloomery.data.sizes import parse_budget
+from bloomery.stages import curate
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,13 @@ def test_memory_changes_no_byte_and_too_little_is_refused(store, raw):
     assert made(store, raw, memory="700MB").address == made(store, raw).address
     with pytest.raises(BadInput, match="memory must be at least 600MB"):
         made(store, raw, memory="100MB")
+
+
+def test_workers_have_room_beside_what_the_process_holds(raw, monkeypatch):
+    stage, job = curate.Curate([str(raw)], memory="2GB"), SimpleNamespace(executor=Local(8))
+    for held, workers in ((10**8, 6), (1_400_000_000, 2), (1_900_000_000, 1), (5 * 10**9, 1)):
+        monkeypatch.setattr(curate, "resident", lambda held=held: held)
+        assert stage.workers(job) == workers
 
 
 def test_all_processes_together_keep_to_the_memory(raw, store):

@@ -102,11 +102,11 @@ def test_a_mesh_that_does_not_fit_the_launch_is_refused_once_before_any_work(tok
         (2, {"mesh": {"expert": 2}}, "expert divides experts, and this model has none; say `mesh: {data: 2}`"),
         (3, {"mesh": {"pipeline": 3}}, "pipeline 3 makes 3 stages of 2 layers; say `mesh: {data: 3}`"),
         (2, {"mesh": {"shard": 2}, "saved": "recompute"}, "saved: it goes with copies of the whole model, and shard cuts it"),
-        (2, {"mesh": {"context": 2}, "compile": "on"}, "compile: with context ranks ask each other within a block"),
+        (2, {"mesh": {"context": 2}, "compile": "on"}, "compile: ulysses does not go with compiled blocks"),
         (
             2,
             {"mesh": {"pipeline": 2}, "layers": 4, "compile": "on", "parallel": ["zero_bubble"]},
-            "compile: zero_bubble cuts backward passes",
+            "compile: zero_bubble does not go with compiled blocks",
         ),
         (2, {"mesh": {"context": 2}, "parallel": ["ring", "ulysses"]}, "ring and ulysses both lay out the axis context"),
         (

@@ -40,8 +40,8 @@ def test_what_the_memory_does_not_hold_is_cut(tokens: Path) -> None:
 
 
 def test_what_the_run_refuses_is_not_chosen(tokens: Path) -> None:
-    """Blocks that are computed twice go with copies alone, compiled ones with what does not cut their products."""
-    for knobs, axes in (({"saved": "recompute"}, {"data"}), ({"compile": "on"}, {"data", "shard", "pipeline"})):
+    """Blocks that are computed twice go with copies alone, compiled ones with all but `context` here."""
+    for knobs, axes in (({"saved": "recompute"}, {"data"}), ({"compile": "on"}, {"data", "shard", "pipeline", "tensor"})):
         one = stage(tokens, **{**WIDE, **knobs})
         sizes = chosen(one, replace(ON, memory=0.7 * 18 * one.config(300).parameters()))
         assert sizes.keys() <= axes and math.prod(sizes.values()) == 4

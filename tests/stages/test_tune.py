@@ -286,7 +286,9 @@ def test_a_model_to_which_answers_are_given_away_is_refused(world: dict[str, Pat
 def test_adapters_that_tensor_does_not_cut_are_refused(world: dict[str, Path], adapter, parallel: list, said: str) -> None:
     one = stage(world, adapter=adapter, parallel=parallel)
     assert _mesh.refused(one, {"tensor": 2})[: len(said) or None] == said
-    assert _mesh.refused(one, {"pipeline": 2}) == _mesh.refused(one, {"shard": 2}) == ""
+    assert _mesh.refused(one, {"pipeline": 2}) == _mesh.refused(one, {"shard": 2}) == _mesh.refused(one, {"expert": 2}) == ""
+    dropping = stage(world, adapter={"lora": {"dropout": 0.1}})
+    assert "dropout goes by the order of an expert's tokens" in _mesh.refused(dropping, {"expert": 2})
 
 
 def in_other_numbers(folder: Path, out: Path) -> Path:

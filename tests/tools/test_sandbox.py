@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,11 @@ def test_each_limit_ends_a_program_and_is_told(box, reason, code):
     assert not ran.ok and ran.reason == reason, ran
     assert len(ran.stdout) <= SMALL.output and len(ran.stderr) <= SMALL.output
     assert time.monotonic() - start < 60
+
+
+def test_memory_that_does_not_suffice_to_begin_is_told(box):
+    ran = Sandbox(replace(SMALL, memory=1 << 20), box.mode).run("print(1)")
+    assert (ran.ok, ran.stdout, ran.reason) == (False, "", "memory"), ran
 
 
 def test_nothing_outlives_the_program(box):
@@ -222,6 +228,9 @@ def test_names_that_lead_outside_are_refused():
     for name in ("../x", "/etc/x", "a/../../x", "", "main.py", "a\0b"):
         with pytest.raises(BadInput, match="cannot be named"):
             Sandbox().run("", {name: b""})
+    for names in (("a", "a/b"), ("main.py/a",)):
+        with pytest.raises(BadInput, match=r"cannot be named .*below another file"):
+            Sandbox().run("", dict.fromkeys(names, b""))
     with pytest.raises(BadInput, match="seconds"):
         Sandbox().run("", limit_s=0)
 

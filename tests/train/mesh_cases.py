@@ -40,6 +40,7 @@ WIDE2: dict[str, Case] = {
     "vocabulary_lora": ({"tensor": 2}, ["vocabulary_parallel"], {"model": "tied", "adapter": LORA, "rate": 1e-3}),
     "pipeline_lora": ({"pipeline": 2}, ["one_f_one_b"], {"adapter": LORA, "rate": 1e-3}),
     "pipeline_perp": ({"pipeline": 2}, ["one_f_one_b"], {"adapter": {"perp": {"rank": 2}}, "rate": 1e-3}),
+    "expert_lora": ({"expert": 2}, ["expert_parallel"], {"model": "experts", "adapter": {"lora": {"rank": 2}}, "rate": 1e-3}),
     "tensor_muon": ({"tensor": 2}, ["megatron_tensor"], {"optimizer": "muon"}),
     "tensor_tied": ({"tensor": 2}, ["megatron_tensor"], {"model": "tied"}),
     "sequence": ({"tensor": 2}, [{"megatron_tensor": {"sequence": True}}], {}),
@@ -62,7 +63,6 @@ COMPILED: dict[str, Case] = {
     for name, sizes, methods in (
         ("compiled_shard", {"shard": 2}, ["zero"]),
         ("compiled_tensor", {"tensor": 2}, ["megatron_tensor"]),
-        ("compiled_vocabulary", {"tensor": 2}, ["vocabulary_parallel"]),
         ("compiled_sequence", {"tensor": 2}, [{"megatron_tensor": {"sequence": True}}]),
         ("compiled_pipeline", {"pipeline": 2}, ["one_f_one_b"]),
     )
@@ -109,6 +109,11 @@ FOUR: dict[str, Case] = {
     "shard_expert": ({"shard": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts"}),
     "shard_expert_muon": ({"shard": 2, "expert": 2}, ["zero", "expert_parallel"], {"model": "experts", "optimizer": "muon"}),
     "shard1_expert": ({"shard": 2, "expert": 2}, [{"zero": {"stage": 1}}, "expert_parallel"], {"model": "experts"}),
+    "shard_expert_lora": (
+        {"shard": 2, "expert": 2},
+        ["zero", "expert_parallel"],
+        {"model": "experts", "adapter": {"lora": {"rank": 2}}, "rate": 1e-3},
+    ),
     "expert4": ({"expert": 4}, ["expert_parallel"], {"model": "experts"}),
 }
 ROUGH4: dict[str, Case] = {

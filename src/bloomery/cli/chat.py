@@ -25,6 +25,9 @@ def command(
     plain: Annotated[bool, typer.Option("--plain", help="Go on with the text, without the chat template.")] = False,
     engine: options.Engine = "auto",
     weights: options.Weights = "",
+    compiled: options.Compile = False,
+    guess: options.Guess = "",
+    ahead: options.Ahead = 4,
     schema: Annotated[Path | None, typer.Option(help="A JSON schema that every answer follows.")] = None,
     grammar: Annotated[Path | None, typer.Option(help="A grammar (Lark, as llguidance reads it) that every answer follows.")] = None,
     store: options.Store = options.STORE,
@@ -37,7 +40,7 @@ def command(
     follow = guide_of(schema, grammar)
     from bloomery.cli.models import open_model
 
-    opened = open_model(model, store, engine, weights)
+    opened = open_model(model, store, engine, weights=weights, compiled=compiled, guess=guess, ahead=ahead)
     answers = opened.template is not None and tuned(opened.folder) and not plain
     with opened.start(1, 0, False) as running:
         if follow is not None:
@@ -103,7 +106,7 @@ class Speaker:
 
         self.opened, self.engine, self.tokens, self.guide = opened, engine, tokens, guide
         self.filters = sampling(temperature, None, top_p)
-        self.room = max(1, opened.context - min(tokens, -(-opened.context // 2)))
+        self.room = max(1, engine.context - min(tokens, -(-engine.context // 2)))
 
     def say(self, ids: list[int], seed: int) -> str:
         """Prints the answer as it is made; returns the whole."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
 
@@ -25,12 +25,13 @@ def model_place(name: str, store: Path) -> str | Path:
     return found.folder
 
 
-def open_model(name: str, store: Path, engine: str = "auto", weights: str = "") -> Opened:
-    """The model, open for the engine that is asked for."""
+def open_model(name: str, store: Path, engine: str = "auto", *, guess: str = "", **native: Any) -> Opened:
+    """The model, open for the engine that is asked for; `guess` and `native` are how the native one runs it."""
     place = model_place(name, store)
-    from bloomery.infer.engines import open_engine
+    drafted = model_place(guess, store) if guess not in ("", "lookup") else guess
+    from bloomery.infer.engines import Native, open_engine
 
-    return open_engine(place, engine, weights)
+    return open_engine(place, engine, Native(guess=drafted, **native))
 
 
 def adapters_of(named: list[str], store: Path) -> dict[str, Path]:

@@ -17,15 +17,22 @@ Memory = Annotated[str, typer.Option(help="Memory that steps may take, such as 2
 Engine = Annotated[
     str, typer.Option(help="auto, native, llama.cpp (GGUF files) or vllm (folders in Hugging Face's format, where it is installed).")
 ]
-Weights = Annotated[str, typer.Option(help="How the native engine keeps weights: bf16, int8, int4 or stored; empty = fp32.")]
+Weights = Annotated[str, typer.Option(help="How the native engine keeps weights: bf16, int8, w8a8, int4 or stored; empty = fp32.")]
+Compile = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="Compile the native engine's steps at the start; neither = where it pays.")
+]
+Guess = Annotated[
+    str, typer.Option(help="Guess ahead: lookup (the text repeats itself), or a small model of the same tokens; empty = no guesses.")
+]
+Ahead = Annotated[int, typer.Option(min=1, max=15, help="Tokens that are guessed at a time.")]
 STORE = Path("store")
 
 
-def bytes_of(memory: str) -> int:
+def bytes_of(memory: str, option: str = "--memory") -> int:
     """A limit in bytes; 0 where none is given."""
     from bloomery.data.sizes import parse_size
 
-    return parse_size(memory, "--memory") if memory else 0
+    return parse_size(memory, option) if memory else 0
 
 
 def writable(html: Path | None) -> None:

@@ -16,7 +16,7 @@ def command(
     model: Annotated[str, typer.Argument(help="A step or artifact of the store, a folder with a model, a GGUF file, or a hub id.")],
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a key is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
-    slots: Annotated[int, typer.Option(min=1, help="Requests answered at a time; each holds a cache of one context.")] = 8,
+    slots: Annotated[int, typer.Option(min=1, help="Requests answered at a time.")] = 8,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; more get the status 429.")] = 32,
     api_key: Annotated[str, typer.Option(envvar="BLOOMERY_API_KEY", help="Clients must send it.", show_default=False)] = "",
     name: Annotated[str, typer.Option(help="What clients call the model; by default its name here.")] = "",
@@ -25,6 +25,13 @@ def command(
     ] = True,
     engine: options.Engine = "auto",
     weights: options.Weights = "",
+    wide: Annotated[bool, typer.Option(help="Keep a dense copy of packed weights too: steps of 8 rows and more are faster.")] = False,
+    compiled: options.Compile = None,
+    guess: options.Guess = "",
+    ahead: options.Ahead = 4,
+    cache: Annotated[
+        str, typer.Option(help="Memory for keys and values, such as 2GB; requests wait for room in it. Empty = what all slots may need.")
+    ] = "",
     adapter: Annotated[
         list[str] | None, typer.Option(help="NAME=MODEL: an adapter of the model, under a name of its own; may be said several times.")
     ] = None,
@@ -39,12 +46,14 @@ def command(
     from bloomery.serve.options import Options
 
     named = name or (Path(model).resolve().name if Path(model).is_dir() else model)
-    log = Log()
+    log, bytes_of_cache = Log(), options.bytes_of(cache, "--cache")
     chosen = Options(host, port, slots, queue, api_key, named, exact, drain_seconds=drain, log=log)
 
     from bloomery.cli.models import adapters_of, open_model
 
-    folders, found = adapters_of(adapter or [], store), open_model(model, store, engine, weights)
+    folders = adapters_of(adapter or [], store)
+    native = {"weights": weights, "wide": wide, "compiled": compiled, "guess": guess, "ahead": ahead, "cache": bytes_of_cache}
+    found = open_model(model, store, engine, **native)
     from bloomery.infer.engines import with_adapters
     from bloomery.serve.running import serve
 

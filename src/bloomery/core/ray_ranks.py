@@ -175,7 +175,8 @@ class Start:
                 if code is None:
                     looks[self.seats[rank].look.remote()] = rank
                 else:
-                    self.codes[rank] = code
+                    ours = killed is not None and code == -signal.SIGKILL  # it did not end when it was told to
+                    self.codes[rank] = -signal.SIGTERM if ours else code
                     first = rank if code and first is None else first
             now = time.monotonic()
             if asked is None and (first is not None or self.signals.stopping):

@@ -19,7 +19,7 @@ from bloomery.data.parallel import batches
 from bloomery.data.word_hashes import folded, words
 
 PASSES, RATE, DECAY = 10, 0.5, 1e-6
-HELD = 1 << 25  # bytes of hashes in memory
+HELD = 1 << 23  # bytes of hashes in memory
 
 
 @compiled

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.decoder import SEED
 from bloomery.infer.guide import Guide, Guided
 from bloomery.infer.spelling import Spelling
 from bloomery.seams import Filter, Rng
@@ -22,6 +21,8 @@ from bloomery.seams import Filter, Rng
 if TYPE_CHECKING:
     from bloomery.infer.pages import Lease
     from bloomery.infer.speculation import Lookup
+
+SEED = Rng((0, "decode"))
 
 
 class Full(Exception):
@@ -44,7 +45,7 @@ class TooLong(BadInput):
 
 @dataclass(frozen=True)
 class Ask:
-    """One prompt and what is wanted of it. Filters see the logits alone."""
+    """One prompt and what is wanted of it."""
 
     prompt: tuple[int, ...]
     limit: int = 128  # new tokens at most, cut to the room that the prompt leaves; 0 only reads the prompt
@@ -56,7 +57,13 @@ class Ask:
     echo: bool = False  # log-probabilities of the prompt too
     live: bool = False  # pieces as they come, not the end alone
     guide: Guide | None = None  # what the answer must look like
+    thought: str = ""  # what ends a reasoning trace, which is no part of the answer
     without: tuple[int, ...] = ()  # a second prompt that the same tokens follow, for filters that read "logits:without"
+
+    @property
+    def spelled(self) -> bool:
+        """Whether the text is looked at while tokens come."""
+        return bool(self.live or self.stop or self.thought or self.logprobs is not None)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ Shapes: B rows, T new tokens of each row, N places (a row and one of its new tok
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,10 +15,11 @@ from torch import Tensor
 
 from bloomery.core.rng import torch_rng
 from bloomery.infer.asks import Ask, Job, Token, scored
+from bloomery.infer.cache import Memory, Reading, Step
 from bloomery.infer.choosing import choose, inverted, number, probabilities
 from bloomery.infer.compiled import Compiled, fitting
 from bloomery.infer.delivery import Delivery
-from bloomery.infer.memory import Memory, Reading, Step
+from bloomery.infer.filters import reads_tokens
 from bloomery.infer.minference import Patterns, SparsePrefill
 from bloomery.infer.pages import FIRST, PAGE
 from bloomery.infer.pairs import begun, beside, members
@@ -34,18 +34,20 @@ class Batch:
     """Rows of one network, with further `others` by role for the filters that read them, each over the same pages.
 
     `guess` speculates (infer/speculation.py); with `patterns` the network reads prompts sparsely (infer/minference.py). With `exact`
-    prompts are read one by one, cut at fixed places, and steps keep one shape.
+    prompts are read one by one, cut at fixed places, and steps keep one shape. `context` are the tokens that a row holds at most (0: as
+    many as the models see).
     """
 
     def __init__(
         self, net: Transformer, delivery: Delivery, slots: int, exact: bool, pages: int = 0, share: bool = True,
         guess: PromptLookup | Draft | None = None, others: Mapping[str, Transformer] | None = None, patterns: Patterns | None = None,
+        context: int = 0,
     ) -> None:  # fmt: skip
         self.net, self.guess, self.others = net, guess, dict(others or {})
         self.prefill = None if patterns is None else SparsePrefill(patterns)
         self.ahead = guess.ahead if guess else 0
         further = [*self.others.values(), *([guess.net] if isinstance(guess, Draft) else [])]
-        self.context = min(one.cfg.context for one in (net, *further))
+        self.context = min(context or net.cfg.context, *(one.cfg.context for one in (net, *further)))
         self.slots = Slots(
             net.cfg, slots, self.context + self.ahead, net.embed.weight.dtype, net.embed.weight.device, exact, pages, share,
             [(one.cfg, one.embed.weight.dtype) for one in further],
@@ -70,7 +72,27 @@ class Batch:
             self.compiled[i].prepare(self.graphs, (1,) if draft else widths)
         return sum(one.seconds for one in self.compiled.values())
 
+    @property
+    def busy(self) -> bool:
+        """Whether anyone is being served."""
+        return bool(self.rows or self.reading)
+
+    def turn(self, prompts: Callable[[], bool]) -> None:
+        """One round for all: some prompts are read, and a step. `prompts` takes in who waits and says whether there are any to read."""
+        self.drop()
+        read = 0
+        while read < PORTION and prompts():
+            read += self.read()
+        if self.rows:
+            self.step()
+
     # ---- prompts ------------------------------------------------------------------------------------------------------------
+
+    def fill(self, line: deque[Job]) -> bool:
+        """Takes in the first of a line for whom there is room; whether there are prompts to read."""
+        while line and self.admit(line[0]):
+            line.popleft()
+        return bool(self.reading)
 
     def admit(self, job: Job) -> bool:
         """Whether there is a row and pages for a job and its shadow, which are then read."""
@@ -112,7 +134,7 @@ class Batch:
         return sum(stop - start for _, start, stop in parts)
 
     def _broken(self, job: Job, error: Exception) -> None:
-        traceback.print_exception(error, file=sys.stderr)
+        self.delivery.broken(job, error)
         self._close(job, f"{type(error).__name__} while reading the prompt")
 
     def _parts(self) -> list[tuple[Job, int, int]]:
@@ -229,7 +251,8 @@ class Batch:
                 job.guessed, job.stood = job.guessed + len(guess), job.stood + len(found) - 1
                 self.guessed, self.stood = self.guessed + len(guess), self.stood + len(found) - 1
         for row, job in enumerate(self.rows):
-            self.slots.back(row, width - given[id(members(job)[0])])
+            if spare := width - given[id(members(job)[0])]:
+                self.slots.back(row, spare)
         for row in reversed(range(rows)):
             if members(self.rows[row])[0].ended:
                 self.leave(row)
@@ -238,9 +261,11 @@ class Batch:
         self.seconds = 0.9 * self.seconds + 0.1 * took if self.seconds else took
 
     def _most(self, job: Job) -> int:
-        """Guesses that a job has room for, by itself alone: its company must not change what it draws. Guides and pairs look one
-        token ahead."""
-        return 0 if job.guided is not None or len(members(job)) > 1 else max(0, min(self.ahead, job.limit - len(job.ids) - 1))
+        """Guesses that a job has room for, by itself alone: its company must not change what it draws. Guides, pairs, and filters that
+        look at the tokens so far look one token ahead."""
+        if job.guided is not None or len(members(job)) > 1 or reads_tokens(job.ask.filters):
+            return 0
+        return max(0, min(self.ahead, job.limit - len(job.ids) - 1))
 
     def _deliver(self, job: Job, found: Sequence[tuple[Token, str]]) -> int:
         """Gives a job its tokens until one ends it; returns how many."""
@@ -273,9 +298,12 @@ class Batch:
         """Each row's tokens where guesses were fixed: those chosen as ever, up to the first that is not as guessed. Of shadows none."""
         leading = [(row, guess) for row, (job, guess) in enumerate(zip(self.rows, guesses, strict=True)) if job.leads is None]
         which = [(row, i) for row, guess in leading for i in range(len(guess) + 1)]
-        rows, places = torch.tensor(which).unbind(1)
-        seen = {name: one[rows, places].float() for name, one in seen.items()}
-        found = iter(choose([(self.rows[row], i) for row, i in which], logits_BTV[rows, places], seen))
+        if logits_BTV.shape[:2] == (len(which), 1):
+            logits_NV, seen = logits_BTV[:, 0], {name: one[:, 0].float() for name, one in seen.items()}
+        else:
+            rows, places = torch.tensor(which).unbind(1)
+            logits_NV, seen = logits_BTV[rows, places], {name: one[rows, places].float() for name, one in seen.items()}
+        found = iter(choose([(self.rows[row], i) for row, i in which], logits_NV, seen))
         taken: list[list[tuple[Token, str]]] = []
         for job, guess in zip(self.rows, guesses, strict=True):
             if job.leads is not None:

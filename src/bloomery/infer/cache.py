@@ -1,127 +1,184 @@
-"""The key-value cache: everything is allocated once, and a step writes one slot per row.
+"""The tensors behind a paged key-value cache, and what a network sees of them in a step and while it reads prompts.
 
-Shapes: L layers, B rows, K key heads, S slots, E head width, G query heads per key head. Rows of unequal length are padded on
-the left, so that all rows write the same slot; a row's position is its slot minus its padding.
+Shapes: B rows, T new tokens of each row, H query heads, K key heads, G query heads per key head, E head width, P tokens of a page, N pages
+of the longest row, S = N x P. Keys and values are one tensor (pages, K, P, E) a layer. A tensor's memory comes into being as its pages
+are first written, so a cache takes only what its texts fill.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from bloomery.infer.pages import PAGE, Lease
 from bloomery.nn.attention import attend, attend_cached, fused, visible
 from bloomery.nn.config import Config
 from bloomery.nn.rotary import turns, widen
 
+if TYPE_CHECKING:
+    from bloomery.infer.minference import SparsePrefill
+    from bloomery.infer.slots import Slots
 
-class Cache:
-    """Keys and values of up to `slots` tokens in each row; `padding` counts the slots at the left of each row that hold nothing."""
+FAR = 1 << 60  # a window that everything is within
 
-    def __init__(self, cfg: Config, slots: int, padding: Sequence[int], dtype: torch.dtype, device: str | torch.device = "cpu") -> None:
-        shape = (cfg.layers, len(padding), cfg.kv_heads, slots, cfg.head_width)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.slots, self.used, self.group = slots, 0, cfg.heads // cfg.kv_heads
-        self.padding = torch.tensor(padding, device=device) if any(padding) else None
-        self.learned = cfg.context if cfg.positions == "learned" else 0  # rows of the table of positions; 0: tokens are rotated
-        self._order = torch.arange(slots, device=device)[None]
-        self._table = (None, None) if cfg.positions != "rotary" else widen(*turns(cfg, self._order))
-        self.cos = self.sin = self._table[0]
-        self.positions: Tensor | None = None  # of the new tokens, (B or 1, T), where positions are learned
-        self.documents: Tensor | None = None  # of the first tokens: 0, and -1 where a row is padded
-        self.mask: Tensor | None = None
-        self.masks: dict[int, Tensor | None] = {}  # of layers that see a window, by its length
-        self._windows = set(cfg.windows) - {0}
-        self.fresh = False
-        self._hide()
 
-    def _hide(self) -> None:
-        """What is added to a step's scores: minus infinity at the padding; (B, 1, 1, S)."""
-        self._hidden = None
-        if self.padding is not None:
-            slot = torch.arange(self.slots, device=self.padding.device)
-            hidden = torch.zeros(len(self.padding), self.slots, dtype=self.keys.dtype, device=self.padding.device)
-            self._hidden = hidden.masked_fill_(slot < self.padding[:, None], float("-inf"))[:, None, None]
+def page_bytes(cfg: Config, dtype: torch.dtype) -> int:
+    """Bytes of a page with the keys and values of all layers."""
+    return 2 * cfg.layers * cfg.kv_heads * PAGE * cfg.head_width * dtype.itemsize
+
+
+class Memory:
+    """The pages of one network, as many as `count`, for sequences of up to `slots` tokens."""
+
+    def __init__(self, cfg: Config, count: int, slots: int, dtype: torch.dtype, device: Any = "cpu") -> None:
+        shape = (count, cfg.kv_heads, PAGE, cfg.head_width)
+        self.keys, self.values = ([torch.empty(shape, dtype=dtype, device=device) for _ in range(cfg.layers)] for _ in range(2))
+        self.cfg, self.dtype, self.heads = cfg, dtype, torch.arange(cfg.kv_heads, device=device)
+        table = None if cfg.positions != "rotary" else widen(*turns(cfg, torch.arange(slots, device=device)[None]))
+        self.turns = table and torch.stack([one[0] for one in table], dim=1)  # (slots, 2, 1, E): a step looks both up at once
+        self.page_bytes = page_bytes(cfg, dtype)
+        self.last = cfg.context - 1 if cfg.positions == "learned" else slots - 1  # positions after it are asked for by no one who counts
+
+    def turned(self, positions_BT: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Cosine and sine of positions, (B, T, 1, E) each; None where nothing is rotated."""
+        return (None, None) if self.turns is None else self.turns[positions_BT].unbind(2)
+
+    def hidden(self, seen: Tensor) -> Tensor:
+        """(B, T, S) bool as what is added to scores, (B, 1, T x G, S)."""
+        group = self.cfg.heads // self.cfg.kv_heads
+        hidden = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
+        return (hidden if seen.shape[1] == 1 else hidden.repeat_interleave(group, dim=1))[:, None]
+
+    def wipe(self, pages: list[int]) -> None:
+        """Zeros in pages."""
+        which = torch.tensor(pages, device=self.heads.device)
+        for one in (*self.keys, *self.values):
+            one.index_fill_(0, which, 0.0)
+
+    def place(self, page_BT: Tensor, slot_BT: Tensor, table_BN: Tensor | None) -> None:
+        """Where the next `write` puts tokens, and which pages it returns."""
+        K = len(self.heads)
+        self._at = ((page_BT[..., None] * K + self.heads) * PAGE + slot_BT[..., None]).flatten()
+        if table_BN is not None:
+            self._shape = (len(table_BN), K, -1)
+            self._read = (table_BN[:, None] * K + self.heads[:, None]).flatten()
+
+    def put(self, layer: int, k_BTKE: Tensor, v_BTKE: Tensor) -> None:
+        """Keys and values into their places."""
+        for whole, new in ((self.keys[layer], k_BTKE), (self.values[layer], v_BTKE)):
+            flat = whole.view(-1, whole.shape[-1])
+            flat.index_copy_(0, self._at, new.reshape(-1, flat.shape[1]))
+
+    def write(self, layer: int, k_BTKE: Tensor, v_BTKE: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and all of every row so far, (B, K, S, E) each."""
+        self.put(layer, k_BTKE, v_BTKE)
+        return tuple(self._gathered(whole, self._read, self._shape) for whole in (self.keys[layer], self.values[layer]))
+
+    def _gathered(self, whole: Tensor, read: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        E = whole.shape[-1]
+        return whole.view(-1, PAGE * E).index_select(0, read).view(*shape, E)
+
+    def gathered(self, layer: int, pages: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """All tokens of a sequence's pages, (1, K, S, E) each."""
+        K = len(self.heads)
+        read = (torch.tensor(pages, device=self.heads.device)[None] * K + self.heads[:, None]).flatten()
+        return tuple(self._gathered(whole, read, (1, K, -1)) for whole in (self.keys[layer], self.values[layer]))
+
+
+class Step:
+    """The cache of a step that `Slots.begin` has made room for, of `length` new tokens in every row, as one network sees it.
+
+    The first of them is `offset` tokens after the newest that count.
+    """
+
+    def __init__(self, slots: Slots, memory: Memory, pages: int, length: int = 1, offset: int = 0) -> None:
+        self.slots, self.memory, self.pages, self.length, self.offset = slots, memory, pages, length, offset
+        self.cos = self.sin = self.positions = None
 
     @contextmanager
     def opened(self, length: int) -> Iterator[None]:
-        """Makes ready for `length` new tokens in every row: positions, mask, place; ValueError if they do not fit."""
-        end = self.used + length
-        if end > self.slots:
-            raise ValueError(f"{end} tokens do not fit into a cache of {self.slots} slots")
-        self.fresh = self.used == 0 and length > 1
-        self._place(end)
-        if self.fresh:
-            self.documents = None if self.padding is None else self._documents(length)
-        elif length == 1:
-            self.mask = None if self._hidden is None else self._hidden[..., :end]
-        else:
-            self.mask = self._causal(end)
-        if self._windows and not self.fresh:
-            self.masks = {window: self._within(window, length, end) for window in self._windows}
-        # views of every layer at once: a step of a small model is mostly the making of views
-        self._all_keys, self._all_values = (whole[..., :end, :].unbind() for whole in (self.keys, self.values))
-        self._new_keys, self._new_values = (whole[..., self.used : end, :].transpose(2, 3).unbind() for whole in (self.keys, self.values))
+        """Positions, places and masks; ValueError for another number of tokens."""
+        if length != self.length:
+            raise ValueError(f"a step of {self.length} tokens for each row, not {length}")
+        slots, memory, rows = self.slots, self.memory, self.slots.stepping
+        order = torch.arange(max(self.pages * PAGE, length), device=slots.table.device)
+        self.positions = slots.next[:rows, None] + order[:length] + self.offset
+        self.cos, self.sin = memory.turned(self.positions)
+        table = slots.table[:rows, : self.pages]
+        memory.place(table.gather(1, self.positions // PAGE), self.positions % PAGE, table)
+        away_BTS = self.positions[:, :, None] - order[: self.pages * PAGE]
+        self.positions = self.positions.clamp(max=memory.last)
+        self.masks = {window: memory.hidden((away_BTS >= 0) & (away_BTS < (window or FAR))) for window in {0, *memory.cfg.windows}}
         yield
-        self.used = end
-
-    def _place(self, end: int) -> None:
-        """Where the new tokens stand: cosine and sine, or positions to look up."""
-        new = slice(self.used, end)
-        position = self._order[:, new]
-        if self.padding is not None:
-            position = (position - self.padding[:, None]).clamp_(min=0)
-        if self.learned:
-            last = int(position[:, -1].min())
-            if last >= self.learned:
-                raise ValueError(f"position {last} is past the {self.learned} positions that the model has learned")
-            self.positions = position.clamp(max=self.learned - 1)  # of rows that have ended beside a longer one: no one reads them
-        elif self._table[0] is None:
-            return
-        elif self.padding is None:
-            self.cos, self.sin = (table[:, new] for table in self._table)
-        else:
-            self.cos, self.sin = (table[0][position] for table in self._table)
-
-    def _documents(self, length: int) -> Tensor:
-        slot = torch.arange(length, device=self.keys.device)
-        return (slot >= self.padding[:, None]).to(torch.int32) - 1
-
-    def _within(self, window: int, length: int, end: int) -> Tensor | None:
-        """The mask of layers that see a window; all slots are kept, whether or not a later token sees them."""
-        if end <= window:
-            return self.mask
-        if length > 1:
-            return self._causal(end, window)
-        far = self._order[:, :end] <= self.used - window
-        mask = torch.zeros(far.shape, dtype=self.keys.dtype, device=far.device).masked_fill_(far, float("-inf"))[:, None, None]
-        return mask if self._hidden is None else mask + self._hidden[..., :end]
-
-    def _causal(self, end: int, window: int = 0) -> Tensor:
-        """The mask of several new tokens after earlier ones: (B or 1, 1, T x G, S)."""
-        seen = visible(None, self.used, end, self.keys.device, window).repeat_interleave(self.group, dim=1)
-        mask = torch.zeros(seen.shape, dtype=self.keys.dtype, device=seen.device).masked_fill_(~seen, float("-inf"))[:, None]
-        return mask if self._hidden is None else mask + self._hidden[..., :end]
 
     def attend(
         self, layer: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int = 0, cap: float = 0.0, scale: float | None = None,
         weigh: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:  # fmt: skip
-        """Keeps the new keys and values of a layer; its attention, (B, T, H x E): first tokens as in training, others over the slots."""
-        self._new_keys[layer].copy_(k_BTKE)
-        self._new_values[layer].copy_(v_BTKE)
-        if self.fresh:
-            q_BTHE = q_BTHE if weigh is None and fused(self.documents, cap) else q_BTHE * scale
-            return attend(q_BTHE, k_BTKE, v_BTKE, self.documents, True, window, cap, scale, weigh=weigh)
-        mask = self.masks[window] if window else self.mask
-        return attend_cached(q_BTHE, self._all_keys[layer], self._all_values[layer], mask, cap, scale, weigh)
+        """Keeps the new keys and values of a layer; the attention of its rows over their pages, (B, T, H x E)."""
+        keys, values = self.memory.write(layer, k_BTKE, v_BTKE)
+        return attend_cached(q_BTHE, keys, values, self.masks[window], cap, scale, weigh)
 
-    def keep(self, rows: Tensor) -> None:
-        """Drops all other rows: finished ones cost nothing more."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        if self.padding is not None:
-            self.padding = self.padding[rows]
-            self._hide()
+
+class Reading:
+    """The next tokens of some prompts, all in one row (P118 Zhao et al. 2024, arXiv 2404.09529): a cache for `net(tokens_1T, cache=...)`.
+
+    A part is (lease, start, stop), tokens start..stop of its prompt; what comes before `start` has been read. Each part attends by itself,
+    so nothing is padded and no part sees another. `prefill` attends in layers that see all of a text, where a part is long enough for it.
+    """
+
+    def __init__(
+        self, slots: Slots, parts: Sequence[tuple[Lease, int, int]], memory: Memory | None = None, prefill: SparsePrefill | None = None
+    ) -> None:
+        self.slots, self.memory, self.parts, self.prefill = slots, memory or slots.memory, parts, prefill
+        self.cos = self.sin = self.positions = None
+        self.length = sum(stop - start for _, start, stop in parts)
+
+    @contextmanager
+    def opened(self, length: int) -> Iterator[None]:
+        """Makes ready for all tokens of the parts; ValueError for another number of them."""
+        if length != self.length:
+            raise ValueError(f"{length} tokens for parts of {self.length} in all")
+        slots, memory, device = self.slots, self.memory, self.slots.table.device
+        page, position = [], []
+        for lease, start, stop in self.parts:
+            slots.book.take(lease, stop)
+            if slots.reach:
+                slots.book.shed(lease, start + 1 - slots.reach)
+            position += range(start, stop)
+            page += [lease.pages[at // PAGE] for at in range(start, stop)]
+        self.positions = torch.tensor([position], device=device)
+        self.cos, self.sin = memory.turned(self.positions)
+        memory.place(torch.tensor([page], device=device), self.positions % PAGE, None)
+        windows = {0, *memory.cfg.windows}
+        self.masks = [
+            {window: memory.hidden(visible(None, start, stop, device, window)) for window in windows} if start else {}
+            for _, start, stop in self.parts
+        ]
+        yield
+
+    def attend(
+        self, layer: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int = 0, cap: float = 0.0, scale: float | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Keeps the new keys and values of a layer; the attention of every part, (1, T, H x E)."""
+        self.memory.put(layer, k_BTKE, v_BTKE)
+        at, out = 0, []
+        for (lease, start, stop), masks in zip(self.parts, self.masks, strict=True):
+            q, k, v = (one[:, at : at + stop - start] for one in (q_BTHE, k_BTKE, v_BTKE))
+            at += stop - start
+            if self.prefill is not None and self.prefill.wants(stop) and not window and weigh is None:
+                keys, values = self.memory.gathered(layer, lease.pages[: -(-stop // PAGE)])
+                own = (q[0], keys[0, :, :stop], values[0, :, :stop])
+                out.append(self.prefill.attend(layer, *own, q.shape[-1] ** -0.5 if scale is None else scale, cap)[None])
+            elif start == 0:
+                q = q if weigh is None and fused(None, cap) else q * scale
+                out.append(attend(q, k, v, None, True, window, cap, scale, weigh=weigh))
+            else:
+                keys, values = self.memory.gathered(layer, lease.pages[: -(-stop // PAGE)])
+                out.append(attend_cached(q, keys[:, :, :stop], values[:, :, :stop], masks[window], cap, scale, weigh))
+        return out[0] if len(out) == 1 else torch.cat(out, dim=1)

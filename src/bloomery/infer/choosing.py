@@ -5,14 +5,14 @@ Shapes: N places (a job, and how many tokens after its newest), V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from bloomery.core.rng import torch_rng
 from bloomery.infer.asks import Job, Token, scored
-from bloomery.infer.decoder import draw_tokens, filtered
+from bloomery.infer.filters import draw_tokens, filtered, reads_tokens
 from bloomery.seams import Filter
 
 Place = tuple[Job, int]
@@ -24,20 +24,28 @@ def choose(places: Sequence[Place], logits_NV: Tensor, seen: Mapping[str, Tensor
     Log-probabilities are told as the model gave them, before guides and filters.
     """
     given_NV, logits_NV = logits_NV, allowed(places, logits_NV)
-    best_N = logits_NV.argmax(-1)
+    best_N = likeliest(logits_NV)
     wrong = ["" if fine else "the model gave no number" for fine in logits_NV.gather(-1, best_N[:, None])[:, 0].isfinite().tolist()]
     chosen = best_N.tolist()
-    for filters, rows in grouped(places, wrong).items():
+    for filters, rows, so_far in grouped(places, wrong):
         try:
             draws = torch.tensor([[number(*places[i])] for i in rows], dtype=torch.float64)
             own, others = at(rows, len(places), logits_NV, seen)
-            for i, token in zip(rows, draw_tokens(own, None, filters, draws, others).tolist(), strict=True):
+            for i, token in zip(rows, draw_tokens(own, so_far, filters, draws, others).tolist(), strict=True):
                 chosen[i] = token
         except Exception as error:
             for i in rows:
                 wrong[i] = f"{type(error).__name__} in the filters"
     told = logged(places, given_NV, chosen)
     return [(told.get(i) or Token(chosen[i]), wrong[i]) for i in range(len(places))]
+
+
+def likeliest(logits_NV: Tensor) -> Tensor:
+    """The place of each row's largest number, or of its first that is none, (N,). numpy's search takes a fifth of the time of torch's, and
+    a twentieth in bfloat16."""
+    if logits_NV.device.type != "cpu":
+        return logits_NV.argmax(-1)
+    return torch.from_numpy(logits_NV.detach().float().numpy().argmax(-1))
 
 
 def allowed(places: Sequence[Place], logits_NV: Tensor) -> Tensor:
@@ -53,13 +61,20 @@ def allowed(places: Sequence[Place], logits_NV: Tensor) -> Tensor:
     return logits_NV
 
 
-def grouped(places: Sequence[Place], wrong: Sequence[str]) -> dict[tuple[Filter, ...], list[int]]:
-    """Places of jobs that are sampled, by their filters."""
+def grouped(places: Sequence[Place], wrong: Sequence[str]) -> Iterator[tuple[tuple[Filter, ...], list[int], Tensor | None]]:
+    """Filters, and the places of the jobs that are sampled with them; of those that look at the tokens so far one place each, with its
+    tokens (1, T): a job's newest place."""
     groups: dict[tuple[Filter, ...], list[int]] = {}
     for i, (job, _) in enumerate(places):
         if job.ask.filters and not wrong[i]:
             groups.setdefault(job.ask.filters, []).append(i)
-    return groups
+    for filters, rows in groups.items():
+        if not reads_tokens(filters):
+            yield filters, rows, None
+            continue
+        for i in rows:
+            job = places[i][0]
+            yield filters, [i], torch.tensor([[*job.ask.prompt, *job.ids]])
 
 
 def at(rows: list[int], of: int, logits_NV: Tensor, seen: Mapping[str, Tensor] | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -82,15 +97,15 @@ def probabilities(places: Sequence[Place], logits_NV: Tensor, seen: Mapping[str,
     """What guide and filters of each place leave of its distribution, (N, V) fp64; of a greedy job, all on its likeliest token."""
     logits_NV = allowed(places, logits_NV)
     found = torch.zeros(logits_NV.shape, dtype=torch.float64, device=logits_NV.device)
-    found.scatter_(1, logits_NV.argmax(-1, keepdim=True), 1.0)
-    for filters, rows in grouped(places, [""] * len(places)).items():
+    found.scatter_(1, likeliest(logits_NV)[:, None], 1.0)
+    for filters, rows, so_far in grouped(places, [""] * len(places)):
         own, others = at(rows, len(places), logits_NV, seen)
-        found[rows] = filtered(own, None, filters, others).softmax(-1).double()
+        found[rows] = filtered(own, so_far, filters, others).softmax(-1).double()
     return found
 
 
 def number(job: Job, ahead: int = 0) -> float:
-    """The uniform number for a job's token after next; all are drawn at once, as the decoder does."""
+    """The uniform number for a job's token after next; all are drawn at once."""
     if not job.draws:
         job.draws = torch.rand(job.limit, dtype=torch.float64, generator=torch_rng(job.ask.rng)).tolist()
     return job.draws[len(job.ids) + ahead]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import compiler
-from bloomery.infer.memory import FAR, Memory
+from bloomery.infer.cache import FAR, Memory
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
 from bloomery.infer.weights import Half
@@ -30,16 +30,21 @@ BACKEND = "inductor"
 GRAPHS = 64  # of one process at most: every engine has a few
 
 
-def worthwhile(wish: bool | None, net: Transformer) -> bool:
-    """Whether steps are compiled: as wished; without a wish, where there is a compiler and the model is large enough.
+def worthwhile(wish: bool | None, net: Transformer) -> tuple[bool, str]:
+    """Whether steps are compiled, and why: as wished; without a wish, where there is a compiler and the model is large enough.
 
     BadInput where it is wished and there is no compiler.
     """
     if wish and compiler() is None:
-        raise BadInput("compiled: there is no C++ compiler on PATH; install one, or leave steps eager (compiled: false)")
+        raise BadInput("compiled: there is no C++ compiler on PATH; install one, or leave steps eager")
     if wish is not None:
-        return wish
-    return net.embed.weight.device.type == "cpu" and compiler() is not None and net.cfg.matmul_parameters() >= PAYS_FROM
+        return wish, "as asked"
+    if net.embed.weight.device.type != "cpu":
+        return False, "not on a processor"
+    if compiler() is None:
+        return False, "there is no C++ compiler"
+    large = net.cfg.matmul_parameters() >= PAYS_FROM
+    return large, f"{net.cfg.matmul_parameters() / 1e6:,.1f}M matmul parameters, it pays from {PAYS_FROM / 1e6:.0f}M"
 
 
 class Compiled:
@@ -107,7 +112,7 @@ class Whole(nn.Module):
 
 
 class Traced:
-    """The cache of a step as a compiler sees it: what `memory.Step` is to an eager one."""
+    """The cache of a step as a compiler sees it: what `cache.Step` is to an eager one."""
 
     def __init__(
         self, keys: list[Tensor], values: list[Tensor], turns: Tensor | None, last: int, table_BN: Tensor, first_B: Tensor, length: int

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from typing import Any, Literal
 
 from bloomery.infer.asks import End, Job, Piece, Token
@@ -23,7 +25,7 @@ class Delivery:
             ask, spelling = job.ask, job.spelling
             job.ids.append(token.id)
             job.first = job.first or time.perf_counter()
-            if ask.live or ask.stop or ask.logprobs is not None:
+            if ask.spelled:
                 spelling.add(token.id)
             if ask.logprobs is not None:
                 job.tokens.append(Token(token.id, spelling.starts[-1], token.logp, token.top[: ask.logprobs]))
@@ -39,9 +41,9 @@ class Delivery:
     def end(self, job: Job, reason: Literal["stop", "limit"]) -> None:
         """The whole of a job that is done."""
         ask, spelling = job.ask, job.spelling
-        if ask.live or ask.stop or ask.logprobs is not None:
+        if ask.spelled:
             spelling.end()
-            text = spelling.text
+            text = spelling.answer
         else:
             text = self.tokenizer.decode(job.ids, skip_special_tokens=True)
         if ask.live:
@@ -60,6 +62,10 @@ class Delivery:
             job.sink(End("failed", "", tuple(job.ids), error=error))
         except Exception:  # whoever listened is gone
             job.cancelled = True
+
+    def broken(self, job: Job, error: Exception) -> None:
+        """What is not the job's fault: a bug, of which the log learns."""
+        traceback.print_exception(error, file=sys.stderr)
 
     def _tell(self, job: Job, upto: int) -> None:
         """Delivers text up to a character, with the tokens that begin in it."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.decoder import filtered, named
+from bloomery.infer.filters import filtered, named
 from bloomery.infer.score import HEAD_ROWS, ROW_TOKENS, laid
 from bloomery.nn.model import Transformer
 from bloomery.seams import Filter

@@ -1,7 +1,7 @@
 """The native engine: many requests share one network, joining and leaving the running batch between steps.
 
 A request's tokens do not depend on its batch mates: rows never see each other, prompts are read in portions that depend on their
-own length alone, and every request draws from its own stream of random numbers, the same as the decoder's.
+own length alone, and every request draws from its own stream of random numbers, the same as in `Decoder`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from bloomery.infer.batch import Batch
 from bloomery.infer.compiled import worthwhile
 from bloomery.infer.guide import Guides
 from bloomery.infer.minference import Patterns
-from bloomery.infer.pages import PAGE
+from bloomery.infer.pages import FIRST, PAGE
 from bloomery.infer.serving import ServingEngine
-from bloomery.infer.slots import PORTION, Slots
+from bloomery.infer.slots import Slots
 from bloomery.infer.speculation import Draft, PromptLookup
+from bloomery.infer.weights import stored
 from bloomery.nn.model import Transformer
 
 
@@ -53,11 +54,11 @@ class Engine(ServingEngine):
         least = -(-(self.context + self.batch.ahead) // PAGE)
         if pages and pages < least:
             raise BadInput(f"pages must be at least {least}, so that one request of {self.context} tokens fits, got {pages}")
-        self._wish = worthwhile(compiled, net)
+        self.compiles, self._why = worthwhile(compiled, net)
         self.compile_seconds = 0.0
 
     def __enter__(self) -> Self:
-        if self._wish:
+        if self.compiles:
             self.compile_seconds = self.batch.compile()
         return super().__enter__()
 
@@ -67,8 +68,20 @@ class Engine(ServingEngine):
 
     @property
     def told(self) -> str:
-        held = self.slots.memory.page_bytes * self.slots.book.count / 1e6
-        return f"{str(self.net.embed.weight.dtype).removeprefix('torch.')}, {super().told} (up to {held:,.1f} MB)"
+        steps = f"steps compiled in {self.compile_seconds:.0f} s" if self.compiles else "eager steps"
+        guess = f", {self.batch.guess.told}" if self.batch.guess else ""
+        held = self.slots.most / 1e6
+        return f"{stored(self.net)}, {steps} ({self._why}){guess}, {super().told} (up to {held:,.1f} MB)"
+
+    @property
+    def preparing(self) -> str:
+        return f"compiling the steps of {self.rows} rows" if self.compiles else ""
+
+    def counts(self) -> dict[str, float]:
+        book, batch = self.slots.book, self.batch
+        pages = {"pages": book.count - FIRST, "pages_held": book.held, "pages_kept": book.kept}
+        told = {"shared": book.reused, "guessed": batch.guessed, "stood": batch.stood, "compile_seconds": self.compile_seconds}
+        return {**pages, **told}
 
     def _running(self) -> list[Job]:
         return [*list(self.batch.rows), *list(self.batch.reading)]
@@ -89,17 +102,9 @@ class Engine(ServingEngine):
 
     def _turn(self) -> None:
         batch = self.batch
-        batch.drop()
-        read = 0
-        while read < PORTION and self._next():
-            read += batch.read()
-        if batch.rows:
-            batch.step()
-            self.generated, self.step_seconds = batch.generated, batch.seconds
+        batch.turn(self._next)
+        self.generated, self.step_seconds = batch.generated, batch.seconds
 
     def _next(self) -> bool:
-        """Whether there are prompts to read: those begun, and the first of the line for which there is room."""
         with self._lock:
-            while self._waiting and self.batch.admit(self._waiting[0]):
-                self._waiting.popleft()
-            return bool(self.batch.reading)
+            return self.batch.fill(self._waiting)

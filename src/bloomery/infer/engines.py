@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,77 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.infer import vllm_engine
+from bloomery.infer.cache import page_bytes
 from bloomery.infer.engine import Engine
 from bloomery.infer.guide import Guides, Vocabulary
 from bloomery.infer.llama_engine import LlamaCppEngine
 from bloomery.infer.llama_words import GgufModel
 from bloomery.infer.model import Model, load, read_tokenizer, special_tokens
+from bloomery.infer.pages import PAGE
 from bloomery.infer.serving import ServingEngine
+from bloomery.infer.speculation import Draft, PromptLookup
 from bloomery.infer.spelling import Pieces
+from bloomery.infer.weights import Codes
 from bloomery.nn import lora, peft
+from bloomery.nn.model import Transformer
 
 KINDS = ("auto", "native", "llama.cpp", "vllm")
+
+
+@dataclass(frozen=True)
+class Native:
+    """How the native engine runs a model; the others do not know these."""
+
+    weights: str = ""  # how linears are stored, as `load` takes it; "": fp32
+    wide: bool = False  # a dense copy of packed linears besides, for steps of many rows
+    compiled: bool | None = False  # whole steps, when the engine starts; None: where it pays
+    guess: str | Path | PromptLookup | Draft | None = None  # "lookup", or a small model of the same tokens
+    ahead: int = 4  # tokens guessed at a time
+    cache: int = 0  # bytes that keys and values take at most; 0: what all slots may need
+
+    @property
+    def asked(self) -> str:
+        """The first knob that says something, as commands call it; "" where none does."""
+        said = {"weights": self.weights, "wide": self.wide, "compile": self.compiled, "guess": self.guess, "cache": self.cache}
+        return next((name for name, value in said.items() if value), "")
+
+    def ready(self, model: Model) -> Native:
+        """The same with the guesses that a model takes, whose linears are widened; BadInput for a draft of other tokens, and where there is
+        nothing to widen."""
+        packed = [unit for unit in model.net.modules() if isinstance(unit, Codes)] if self.wide else []
+        if self.wide and not packed:
+            raise BadInput("wide: no linear is packed; say in which form, such as weights int4, or leave it out")
+        for unit in packed:
+            unit.widen()
+        if not isinstance(self.guess, str | Path):
+            return self
+        if self.guess in ("", "lookup"):
+            return replace(self, guess=PromptLookup(self.ahead) if self.guess else None)
+        draft = load(self.guess, weights="bf16" if self.weights else "")
+        if draft.tokenizer.get_vocab() != model.tokenizer.get_vocab():
+            raise BadInput(f"guess: {self.guess} has other tokens than {model.folder.name}; name a model of the same tokenizer")
+        return replace(self, guess=Draft(draft.net, self.ahead))
+
+    def pages(self, net: Transformer, slots: int) -> int:
+        """Pages of the cache, 0 for as many as all slots may need; BadInput where one request does not fit."""
+        draft = [self.guess.net] if isinstance(self.guess, Draft) else []
+        size = sum(page_bytes(one.cfg, one.embed.weight.dtype) for one in (net, *draft))
+        context = min(one.cfg.context for one in (net, *draft))
+        least = -(-(context + (self.ahead if self.guess else 0)) // PAGE)
+        if self.cache and self.cache < least * size:
+            raise BadInput(f"cache: one request of {context:,} tokens takes {least * size / 1e6:,.1f} MB; give it that much at least")
+        return 0 if self.cache >= slots * least * size else self.cache // size
+
+
+PLAIN = Native()
 
 
 @dataclass
 class Opened:
     """A model that an engine can be started for: its words, and `start(slots, queue, exact)`.
 
-    `engine` says which one, `why` in words. `model` is there where the native engine runs it: hidden states and adapters need one.
+    `engine` says which one, `why` in words. `model` is there where the native engine runs it, `native` says how: hidden states and
+    adapters need one.
     `close` frees what is not Python's, after the engine has ended.
     """
 
@@ -53,6 +107,7 @@ class Opened:
     model: Model | None = None
     adapters: dict[str, Opened] = field(default_factory=dict)
     close: Callable[[], None] = lambda: None
+    native: Native = PLAIN
 
     def question(self, messages: Any) -> list[int]:
         """Ids of a conversation up to where the answer begins; BadInput where there is no chat template."""
@@ -61,22 +116,23 @@ class Opened:
         return self.template.prompt(messages)
 
 
-def open_engine(where: str | Path, engine: str = "auto", weights: str = "") -> Opened:
+def open_engine(where: str | Path, engine: str = "auto", native: Native = PLAIN) -> Opened:
     """The model in a folder, a GGUF file or under a hub id, for the engine that is asked for, or that fits best where it is `auto`.
 
-    `weights` is the form in which the native engine keeps the linears, as `load` takes it; "" is fp32. BadInput in one sentence where
-    the engine is not there or does not run what the folder holds.
+    BadInput in one sentence where the engine is not there, does not run what the folder holds, or does not know what is asked of the
+    native one.
     """
     if engine not in KINDS:
         raise BadInput(f"there is no engine {engine!r}; choose one of {', '.join(KINDS)}")
     chosen, why = choice(Path(where), engine)
-    if weights and chosen != "native":
-        raise BadInput(f"--weights is for the native engine, and {where} is run by {chosen}; export the model in the form that you want")
+    if native.asked and chosen != "native":
+        raise BadInput(f"--{native.asked} is for the native engine, and {where} is run by {chosen}; leave it out, or say --engine native")
     if chosen == "llama.cpp":
         return opened_gguf(gguf_file(Path(where)), why)
     if chosen == "vllm":
         return opened_vllm(Path(where), why)
-    return opened(load(where, weights=weights), why)
+    model = load(where, weights=native.weights)
+    return opened(model, why, native.ready(model))
 
 
 def choice(where: Path, wanted: str) -> tuple[str, str]:
@@ -121,17 +177,20 @@ def gguf_file(where: Path) -> Path | None:
     return files[0] if files else None
 
 
-def opened(model: Model, why: str = "asked for") -> Opened:
-    """A model that is loaded already, for the native engine."""
+def opened(model: Model, why: str = "asked for", native: Native = PLAIN) -> Opened:
+    """A model that is loaded already, for the native engine; `native` is `ready`."""
     pieces = Pieces(model.tokenizer)
-    start, special = partial(_native, model), special_tokens(model.tokenizer)
+    start, special = partial(_native, model, native), special_tokens(model.tokenizer)
     stops = frozenset(model.decoder.stop_ids)
     name, context = model.folder.name, model.net.cfg.context
-    return Opened("native", why, name, model.folder, context, model.tokenizer, model.template, stops, pieces, special, start, model)
+    return Opened(
+        "native", why, name, model.folder, context, model.tokenizer, model.template, stops, pieces, special, start, model, native=native
+    )
 
 
-def _native(model: Model, slots: int, queue: int, exact: bool) -> Engine:
-    return Engine(model.net, model.tokenizer, slots, queue, exact, guides=model.guides)
+def _native(model: Model, native: Native, slots: int, queue: int, exact: bool) -> Engine:
+    pages, how = native.pages(model.net, slots), {"compiled": native.compiled, "guess": native.guess, "guides": model.guides}
+    return Engine(model.net, model.tokenizer, slots, queue, exact, pages, **how)
 
 
 def opened_gguf(path: Path, why: str) -> Opened:
@@ -184,7 +243,7 @@ def with_adapters(base: Opened, folders: Mapping[str, Path]) -> Opened:
     for name, folder in folders.items():
         if not peft.is_adapter(folder):
             raise BadInput(f"{folder} holds no adapter ({peft.CONFIG}); name a folder that a tune step with an adapter, or peft, wrote")
-        base.adapters[name] = opened(adapted(base.model, folder), "adapters are run by the native engine alone")
+        base.adapters[name] = opened(adapted(base.model, folder), "adapters are run by the native engine alone", base.native)
     return base
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.memory import Reading
+from bloomery.infer.cache import Reading
 from bloomery.infer.slots import Slots
 from bloomery.nn.model import Transformer
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.decoder import filtered, named
+from bloomery.infer.filters import filtered, named, reads_tokens
 from bloomery.nn.model import Transformer
 from bloomery.seams import Filter
 
@@ -33,7 +33,7 @@ def log_probabilities(
     `others` serve the filters that read them. BadInput for a filter that looks at the tokens before, which many positions at a time
     do not have, and for a model that sees more than those.
     """
-    if strange := [type(one).__name__ for one in filters if "tokens" in one.reads]:
+    if strange := [type(one).__name__ for one in filters if reads_tokens([one])]:
         raise BadInput(f"{strange[0]} looks at the tokens before each token, so no text can be scored under it; leave it out")
     read = named(filters, others or {})
     if not all(one.cfg.predicts_next for one in (net, *read.values())):

@@ -18,8 +18,8 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.infer.asks import Ask, End, Full, Job, Piece, TooLong
-from bloomery.infer.decoder import named, roles_of
 from bloomery.infer.delivery import Delivery
+from bloomery.infer.filters import named, roles_of
 from bloomery.infer.guide import Guide, Guided, Guides
 from bloomery.infer.pairs import ROLE, plain, shadowed
 from bloomery.infer.spelling import Spelling
@@ -53,6 +53,15 @@ class ServingEngine:
     def told(self) -> str:
         """What computes, in words."""
         return f"{self.rows} slots of {self.context:,} tokens"
+
+    @property
+    def preparing(self) -> str:
+        """What takes a while when the engine starts; "" for nothing."""
+        return ""
+
+    def counts(self) -> dict[str, float]:
+        """What an engine counts besides, by the names of serve/metrics.py."""
+        return {}
 
     def _turn(self) -> None:
         raise AssertionError("an engine says what a round is")
@@ -143,7 +152,7 @@ class ServingEngine:
                 raise BadInput("a second prompt needs a filter that reads it, such as guidance")
             length, others = max(length, self._look(plain(ask))), {**others, ROLE: None}
         named(ask.filters, others)  # a filter that reads the logits of a network which is not here is refused
-        job = Job(ask, min(ask.limit, self.context - length), sink, Spelling(self.tokenizer, ask.stop))
+        job = Job(ask, min(ask.limit, self.context - length), sink, Spelling(self.tokenizer, ask.stop, ask.thought))
         job.guided = None if ask.guide is None else self.guided(ask.guide)
         return shadowed(job)
 

@@ -1,6 +1,6 @@
 """The key-value cache of a running batch, in pages: rows of unequal length that come and go between steps.
 
-The rows in use are always the first ones; a row that leaves is replaced by the last one. The tensors are those of infer/memory.py.
+The rows in use are always the first ones; a row that leaves is replaced by the last one. The tensors are those of infer/cache.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bloomery.infer.memory import Memory
+from bloomery.infer.cache import Memory
 from bloomery.infer.pages import FIRST, NOTHING, PAGE, SCRATCH, Lease, Pages
 from bloomery.nn.config import Config
 
@@ -64,6 +64,11 @@ class Slots:
     def nbytes(self) -> int:
         """Bytes of the pages that were ever used."""
         return sum(one.page_bytes for one in self.memories) * self.book.touched
+
+    @property
+    def most(self) -> int:
+        """Bytes of all pages."""
+        return sum(one.page_bytes for one in self.memories) * self.book.count
 
     @property
     def room(self) -> int:

@@ -33,6 +33,10 @@ class PromptLookup:
     longest: int = 4  # newest tokens that must have occurred; fewer are tried next
     shortest: int = 2
 
+    @property
+    def told(self) -> str:
+        return f"up to {self.ahead} tokens ahead guessed from the text itself"
+
     def __post_init__(self) -> None:
         bounded(self.ahead)
         if not 1 <= self.shortest <= self.longest:
@@ -45,6 +49,10 @@ class Draft:
 
     net: Transformer
     ahead: int = 4  # tokens that it writes before they are judged
+
+    @property
+    def told(self) -> str:
+        return f"{self.ahead} tokens ahead drafted by a model of {self.net.cfg.matmul_parameters() / 1e6:,.1f}M matmul parameters"
 
     def __post_init__(self) -> None:
         bounded(self.ahead)

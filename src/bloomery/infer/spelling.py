@@ -13,11 +13,15 @@ class Spelling:
     """The text of one completion as its tokens arrive; what `decode` makes of all tokens at once.
 
     `text` holds whole characters; `starts` says for each token how many of them came before it. Each step decodes the few tokens
-    since the last whole character but one, so the work does not grow with the text.
+    since the last whole character but one, so the work does not grow with the text. Where `thought` is given, it ends a reasoning
+    trace: the answer begins after its last occurrence, and no stop string counts before the first.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        self.tokenizer, self.stop = tokenizer, tuple(stop)
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), thought: str = "") -> None:
+        self.tokenizer, self.stop, self.thought = tokenizer, tuple(stop), thought
+        self.traced = 0  # tokens of the trace
+        self._mark = tokenizer.token_to_id(thought) if thought else None  # which no text shows, where it is a special token
+        self._answer = 0  # where the answer begins
         self.ids: list[int] = []
         self.starts: list[int] = []
         self.text = ""
@@ -32,19 +36,33 @@ class Spelling:
         piece = self._decode(self.ids[self._from :])
         if len(piece) > len(self._known) and not piece.endswith("\ufffd"):
             self._grow(piece)
+        if token == self._mark:
+            self._answer, self.traced = len(self.text), len(self.ids)
 
     def end(self) -> None:
-        """Takes in what is left: half a character at the end becomes the replacement character."""
+        """Takes in what is left: half a character at the end becomes the replacement character. Without a trace the text ends before
+        the first stop string after all."""
         piece = self._decode(self.ids[self._from :])
         if len(piece) > len(self._known) and not self.stopped:
             self._grow(piece)
+        if self.thought and not self.traced:
+            self.text = self.text[: min((at for word in self.stop if (at := self.text.find(word)) >= 0), default=None)]
+
+    @property
+    def answer(self) -> str:
+        """The text, or what of it comes after the trace."""
+        return self.text[self._answer :].lstrip() if self.traced else self.text
 
     def _grow(self, piece: str) -> None:
         before = len(self.text)
         self.text += piece[len(self._known) :]
         self._from, self._read = self._read, len(self.ids)
         self._known = self._decode(self.ids[self._from : self._read])
-        at = [found for word in self.stop if (found := self.text.find(word, max(0, before - len(word) + 1))) >= 0]
+        if self.thought and (ends := self.text.rfind(self.thought, max(0, before - len(self.thought) + 1))) >= 0:
+            self._answer, self.traced = ends + len(self.thought), len(self.ids)
+        if self.thought and not self.traced:
+            return
+        at = [found for word in self.stop if (found := self.text.find(word, max(self._answer, before - len(word) + 1))) >= 0]
         if at:
             self.text, self.stopped = self.text[: min(at)], True
 

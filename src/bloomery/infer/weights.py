@@ -8,6 +8,7 @@ Shapes: O outputs, I inputs, G groups of inputs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -177,6 +178,16 @@ class Int4(Codes):
         return "" if rows % 64 == 0 else "4-bit products take multiples of 64 rows"
 
 
+KINDS = {Half: "bf16", Int8: "int8", Int8Inputs: "w8a8", Int4: "int4"}
+
+
+def stored(net: nn.Module) -> str:
+    """How the weights of a network are stored, in words."""
+    count = Counter(KINDS[type(unit)] for unit in net.modules() if type(unit) in KINDS)
+    dtype = str(net.embed.weight.dtype).removeprefix("torch.")
+    return f"{dtype} with {', '.join(f'{many} linears in {kind}' for kind, many in count.most_common())}" if count else dtype
+
+
 @dataclass
 class Report:
     """How the linears of a model are stored for decoding: bytes by kind, and why some are not as asked."""
@@ -186,7 +197,7 @@ class Report:
     dense: dict[str, str] = field(default_factory=dict)
 
     def add(self, unit: nn.Module) -> None:
-        kind = {Int8: "int8", Int8Inputs: "w8a8", Int4: "int4"}.get(type(unit), "bf16")
+        kind = KINDS.get(type(unit), "bf16")
         size = sum(t.nbytes for t in (*unit.parameters(), *unit.buffers()))
         size += 2 * unit.in_features * unit.out_features if isinstance(unit, Half) else 0
         self.bytes[kind] = self.bytes.get(kind, 0) + size

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from bloomery.infer.asks import End, Job
 
@@ -21,6 +21,18 @@ LOAD = {  # gauge -> what it says, and what an engine calls it
     "bloomery_requests_waiting": ("Requests that wait for a slot", "waiting"),
     "bloomery_slots": ("Requests that can be answered at a time", "rows"),
     "bloomery_places": ("Requests that can be in slots or wait", "places"),
+}
+
+GAUGES = {  # what an engine counts (`counts`) -> gauge, what it says
+    "pages": ("bloomery_cache_pages", "Pages of the cache"),
+    "pages_held": ("bloomery_cache_pages_held", "Pages that requests hold"),
+    "pages_kept": ("bloomery_cache_pages_kept", "Pages that nobody holds, kept for texts that begin alike"),
+    "compile_seconds": ("bloomery_compile_seconds", "What compiling steps took"),
+}
+COUNTERS = {
+    "shared": ("bloomery_shared_tokens", "Tokens of prompts that were not read again"),
+    "guessed": ("bloomery_guessed_tokens", "Tokens that were guessed ahead"),
+    "stood": ("bloomery_guesses_stood", "Tokens guessed ahead that stood"),
 }
 
 
@@ -81,6 +93,23 @@ class Load:
             for one in self.service.models.values():
                 gauge.add_metric([one.name], getattr(one.engine, source))
             yield gauge
+        yield from self.counted()
         yield GaugeMetricFamily("bloomery_connections", "Open connections", value=self.metrics.connections())
         yield GaugeMetricFamily("bloomery_draining", "1 while the server is about to stop", value=float(self.service.draining))
         yield GaugeMetricFamily("bloomery_alive", "1 while all engines run", value=float(self.service.alive))
+
+    def counted(self) -> Iterable[Metric]:
+        """What engines are, and what they count besides; one that does not count a thing is left out there."""
+        models = list(self.service.models.values())
+        info = InfoMetricFamily("bloomery_engine", "What computes", labels=["model"])
+        for one in models:
+            info.add_metric([one.name], {"engine": one.engine.kind, "how": one.engine.told})
+        yield info
+        counts = {one.name: one.engine.counts() for one in models}
+        for kind, told in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+            for source, (name, says) in told.items():
+                family = kind(name, says, labels=["model"])
+                for model, found in counts.items():
+                    if source in found:
+                        family.add_metric([model], found[source])
+                yield family

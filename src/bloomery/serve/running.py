@@ -75,7 +75,10 @@ def models_of(found: Opened, options: Options) -> Iterator[dict[str, Served]]:
         stack.callback(found.close)
         models = {}
         for title, one in {name: found, **found.adapters}.items():
-            engine = stack.enter_context(one.start(options.slots, options.queue, options.exact))
+            engine = one.start(options.slots, options.queue, options.exact)
+            if engine.preparing and options.log:
+                options.log(f"{title}: {engine.preparing}")
+            stack.enter_context(engine)
             models[title] = Served(title, one, engine, None if one is found else name)
         yield models
 

@@ -65,7 +65,7 @@ class Service:
         engines = [one.engine for one in self.models.values()]
         state = "the engine does not run" if not self.alive else "draining" if self.draining else "ok"
         counts = {name: sum(getattr(one, source) for one in engines) for name, source in COUNTS.items()}
-        return {"status": state, "model": self.name, "engine": self.engine.kind, **counts}
+        return {"status": state, "model": self.name, "engine": self.engine.kind, "how": self.engine.told, **counts}
 
 
 COUNTS = {"active": "active", "waiting": "waiting", "slots": "rows"}  # what is told -> what an engine calls it

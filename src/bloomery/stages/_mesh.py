@@ -101,6 +101,8 @@ def refused(stage: Any, wish: Mapping[str, int]) -> str:
             return f"adapter: {names['adapter']} reads whole matrices, and tensor cuts them; shard goes with it"
         if not getattr(by_axis(stage, "tensor"), "adapts", False):
             return f"adapter: {names['by']} as it is set here does not cut adapters; megatron_tensor without sequence does"
+    if "expert" in cut and getattr(getattr(stage, "adapter", None), "dropout", 0):
+        return "adapter: dropout goes by the order of an expert's tokens, which expert changes; say `dropout: 0`"
     if getattr(stage.backward, "opens", False) or getattr(stage.loss, "opens", False):
         return f"{named['backward']} and {named['loss']} look inside the model, which {cut[0]} cuts"
     if getattr(stage, "roles", None) and (axis := next((axis for axis in cut if axis != "shard"), "")):
@@ -112,10 +114,9 @@ def refused(stage: Any, wish: Mapping[str, int]) -> str:
     if "context" in cut and hasattr(stage.loss, "look"):
         return f"loss: {named['loss']} looks at whole rows, and context cuts them"
     mode = stage.mode()
-    if mode["compile"] and (axis := next((axis for axis in cut if axis not in ("pipeline", "shard")), "")):
-        return f"compile: with {axis} ranks ask each other within a block, which is then no one graph; `compile: off` goes with it"
-    if mode["compile"] and "pipeline" in cut and getattr(by_axis(stage, "pipeline"), "halves", False):
-        return "compile: zero_bubble cuts backward passes in two, and those of compiled blocks are one; one_f_one_b goes with it"
+    asking = (next(iter(catalog.spec(one))) for one in methods(stage) if getattr(one, "eager", False) and set(one.axes) & set(cut))
+    if mode["compile"] and (name := next(asking, "")):
+        return f"compile: {name} does not go with compiled blocks; `compile: off` does"
     return f"precision: float8 goes with copies of the whole model, and {cut[0]} cuts it" if mode["precision"] == "float8" else ""
 
 

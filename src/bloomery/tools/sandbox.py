@@ -80,8 +80,10 @@ class Sandbox:
             raise BadInput(f"a program may run for more than 0 and at most 3600 seconds, got {limit_s}")
         for name in files:
             path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name or name == "main.py":
-                raise BadInput(f"a program's file cannot be named {name!r}; give a relative name within its folder, other than main.py")
+            below = {str(one) for one in path.parents} & {"main.py", *files}
+            if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name or name == "main.py" or below:
+                mend = "give a relative name within its folder, other than main.py and not below another file"
+                raise BadInput(f"a program's file cannot be named {name!r}; {mend}")
         mode = self.mode or strongest()
         try:
             source = code.encode()

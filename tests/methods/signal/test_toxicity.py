@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bloomery.core.errors import BadInput
+from bloomery.methods.signal import toxicity
 from bloomery.methods.signal.toxicity import Toxicity
 from bloomery.seams import Doc
 
@@ -19,3 +20,21 @@ def test_property_plain_words_are_not_counted():
     text = "The class passes Scunthorpe's assessment in Essex; a cockpit, a title."
     assert Toxicity().columns([Doc("", text)], None)["count"] == [0]
     assert Toxicity().columns([Doc("", "what bullshit, bullshitter")], None)["count"] == [2]
+
+
+def test_property_searches_alone_tell_what_a_pass_over_the_words_does(monkeypatch):
+    texts = [
+        "Matsushita sat on it",
+        "clean",
+        "Piss\n OFF",
+        "piss-poor offers",
+        "a WHORE’S_whore shits",
+        "gas of the",
+        "Gas the",
+        "",
+        "ﬁn pornİ porn",
+    ]
+    docs = [Doc("", text) for text in texts]
+    found = Toxicity().columns(docs, None)
+    monkeypatch.setattr(toxicity, "FEW", 0)
+    assert Toxicity().columns(docs, None) == found and sum(found["count"]) >= 4

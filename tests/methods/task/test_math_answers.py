@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import time
+
 import pytest
 
 pytest.importorskip("math_verify", reason="math-verify is not installed: pip install -c constraints.txt 'bloomery[math]'")
 
 from bloomery.core.errors import BadInput
-from bloomery.methods.task.math_answers import MathAnswers, final
+from bloomery.methods.task import math_answers
+from bloomery.methods.task.math_answers import Late, MathAnswers, equal, final, within
 from bloomery.seams import Episode, Rng, Source
 
 RNG = Rng((0, "task"))
@@ -58,3 +62,20 @@ def test_amounts_are_numbers_and_expressions_are_whole(wanted, said, score):
     task = MathAnswers()
     item = next(task.items(Source(questions={"q": [{"problem": "?", "answer": wanted}]}), RNG))
     assert task.grade(item, Episode("a", item.id, said), None).score == score
+
+
+def test_time_is_that_of_the_processor_and_what_takes_longer_is_not_equal(monkeypatch):
+    with within(0.2):
+        time.sleep(0.3)
+    with pytest.raises(Late), within(0.05):
+        while True:
+            pass
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0) and equal("$1$", "$1$")
+
+    def endless(*_, **__):
+        while True:
+            pass
+
+    monkeypatch.setattr(math_answers, "LIMIT_S", 0.05)
+    monkeypatch.setattr("math_verify.verify", endless)
+    assert not equal("$1$", "$1$")

@@ -26,6 +26,7 @@ class Bytescale:
 
     axes = ("context",)
     exact = True
+    eager = True
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Attention of every block asks others for what it sees there while a step is divided."""

@@ -28,6 +28,7 @@ class ExpertParallel:
 
     axes = ("expert",)
     exact = True
+    eager = True
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Leave this rank's experts; what lies elsewhere keeps its name."""

@@ -28,6 +28,7 @@ class TokenRing:
 
     axes = ("context",)
     exact = True
+    eager = True
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Attention of every block goes round while a step is divided."""

@@ -26,6 +26,7 @@ class Ulysses:
 
     axes = ("context",)
     exact = True
+    eager = True
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Attention of every block goes through the exchange while a step is divided."""

@@ -24,6 +24,7 @@ class VocabularyParallel:
     inner: Parallel = "megatron_tensor"  # what cuts the blocks
     axes = ("tensor",)
     exact = True
+    eager = True
 
     @property
     def adapts(self) -> bool:

@@ -24,7 +24,7 @@ class ZeroBubble:
     order: Literal["v", "interleaved"] = "v"  # v: the last run of blocks lies with the first
     axes = ("pipeline",)
     exact = True
-    halves = True  # of backward passes
+    eager = True
 
     def place(self, net: nn.Module, mesh: Any) -> nn.Module:
         """Leave this rank's two runs of blocks."""

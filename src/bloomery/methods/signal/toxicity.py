@@ -17,6 +17,7 @@ BUILT_IN = (
     "shitty", "slut*", "twat*", "wanker*", "whore*", "blowjob*", "cumshot*", "gangbang*", "handjob*", "hardcore porn*", "masturbat*",
     "porn", "porno*", "pornhub", "xxx video*", "kill yourself", "subhuman*", "white power", "gas the", "ethnic cleansing is good",
 )  # fmt: skip
+FEW = 64  # phrases that are searched for one by one
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 
 
@@ -27,7 +28,7 @@ class Toxicity:
     Source: standard practice; a word list drops pages since Raffel et al. 2020, arXiv 1910.10683 (C4), and is a signal of RedPajama-V2.
     Differs: the built-in list is short and of our own, English only, and no judgement of context: it counts words that are quoted,
         too. For the list that C4 used, name its file.
-    Costs: one pass over the words.
+    Costs: one search for each phrase of a list of 64 or fewer; a pass over the words where one may be there, or for a longer list.
     """
 
     words: str = ""  # a text file with a word or phrase on each line, * at its end for any ending; empty: the built-in list
@@ -35,8 +36,13 @@ class Toxicity:
 
     def columns(self, docs: Sequence[Doc], tools: Tools | None) -> dict[str, Sequence[float]]:
         """count, share (of words)."""
-        listed = _listed(self.words)
-        rows = [_count([word.replace("’", "'") for word in WORD.findall(doc.text.lower())], *listed) for doc in docs]
+        phrases, stems = _listed(self.words)
+        parts = [[word.rstrip("*") for word in phrase] for some in phrases.values() for phrase in some]
+        rows = []
+        for doc in docs:
+            text = doc.text.lower().replace("’", "'")
+            clean = len(parts) <= FEW and not any(all(part in text for part in phrase) for phrase in parts)  # without cutting words
+            rows.append((0, 0) if clean else _count(WORD.findall(text), phrases, stems))
         return {"count": [float(count) for count, _ in rows], "share": [count / max(1, words) for count, words in rows]}
 
 

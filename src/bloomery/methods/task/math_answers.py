@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
@@ -16,6 +18,7 @@ MARK = re.compile(r"####|answer(?:\s+is)?\s*[:=]?\s", re.IGNORECASE)  # what com
 INLINE = re.compile(r"\$(?=\S)([^$\n]*[^\s$])\$(?!\d)")  # $x+1$, and neither "$5 and $7" nor "$5-$7"
 CURRENCY, COMMAND = re.compile(r"\\?\$(?=\d)"), re.compile(r"\\[A-Za-z]+(?:\{[A-Za-z ]*\})?")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+LIMIT_S = 5.0  # seconds of the processor for reading an answer, and for comparing two
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?%?")
 
 
@@ -77,18 +80,47 @@ def final(text: str) -> str:
     return f"${numbers[0 if marks else -1].replace(',', '')}$" if numbers else f"${bare}$" if marks and bare else ""
 
 
+class Late(BaseException):
+    """The time is over. No Exception, so that no part of a computer algebra takes it for an error of its own."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Late after so many seconds of this process's processor: on a machine that others keep busy an answer is worth as much."""
+
+    def over(*_: object) -> None:
+        raise Late
+
+    before = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def read(text: str) -> list:
-    """What math-verify finds in a text; BadInput where the package is missing."""
+    """What math-verify finds in a text within LIMIT_S, else nothing; BadInput where the package is missing."""
     try:
         from math_verify import LatexExtractionConfig, parse
     except ModuleNotFoundError:
         raise BadInput("math_answers needs the package math-verify: pip install -c constraints.txt 'bloomery[math]'") from None
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    return parse(text, [LatexExtractionConfig()], raise_on_error=False)
+    try:
+        with within(LIMIT_S):
+            return parse(text, [LatexExtractionConfig()], parsing_timeout=None, raise_on_error=False)
+    except Late:
+        return []
 
 
 def equal(reference: str, reply: str) -> bool:
-    """Whether two texts hold the same value; what cannot be decided in five seconds is not."""
+    """Whether two texts hold the same value; what cannot be decided within LIMIT_S is not."""
     from math_verify import verify
 
-    return bool(verify(read(reference), read(reply), raise_on_error=False))
+    found = read(reference), read(reply)
+    try:
+        with within(LIMIT_S):
+            return bool(verify(*found, timeout_seconds=None, raise_on_error=False))
+    except Late:
+        return False
