@@ -50,10 +50,10 @@ def write(folder: Path, size: int) -> int:
                     words = np.where(gen.random(len(last)) < 0.01, vocabulary[gen.integers(0, len(vocabulary), len(last))], last)
                 else:
                     words = vocabulary[gen.integers(0, len(vocabulary), gen.integers(300, 900))]
-            text = " ".join(words.tolist()) + (f"\n{notice}" if documents % 25 == 24 else "")
-            row = {"text": text, "package": f"p{documents // 20}", "domain": "target" if documents % 20 == 7 else "pool"}
-            held += file.write(json.dumps(row) + "\n")
-            last, documents = words, documents + 1
+                text = " ".join(words.tolist()) + (f"\n{notice}" if documents % 25 == 24 else "")
+                row = {"text": text, "package": f"p{documents // 20}", "domain": "target" if documents % 20 == 7 else "pool"}
+                held += file.write(json.dumps(row) + "\n")
+                last, documents = words, documents + 1
         written, number = written + held, number + 1
     return documents
 

@@ -35,8 +35,9 @@ def measured(task):
     import torch
 
     from bloomery.data.shards import Shards
-    from bloomery.infer.cache import Cache
+    from bloomery.infer.cache import Reading
     from bloomery.infer.model import load
+    from bloomery.infer.slots import Slots
     from bloomery.infer.windowed import Predictor, Windowed, write
 
     net, shards = load(task[0]).net, Shards(task[1])
@@ -48,8 +49,10 @@ def measured(task):
         """Hidden states token by token, and mean nats."""
         hidden, nats = [], 0.0
         for text in texts:
-            cache = Cache(net.cfg, TOKENS, [0], torch.float32)
-            hidden.append(torch.cat([net(token.view(1, 1), cache=cache) for token in text[:-1]], 1)[0])
+            slots = Slots(net.cfg, 1, TOKENS, torch.float32, exact=False, share=False)
+            lease = slots.open((), TOKENS)
+            caches = (Reading(slots, [(lease, i, i + 1)]) for i in range(TOKENS))
+            hidden.append(torch.cat([net(token.view(1, 1), cache=cache) for token, cache in zip(text, caches, strict=False)], 1)[0])
             nats -= float(net.logits(hidden[-1]).log_softmax(-1).gather(1, text[1:, None]).mean()) / len(texts)
         return torch.stack(hidden), nats
 

@@ -47,16 +47,18 @@ def decoded(folder):
 
     import torch
 
-    from bloomery.infer.cache import Cache
+    from bloomery.infer.cache import Reading
     from bloomery.infer.fetching import Fetcher, Shelf, mixtures
     from bloomery.infer.model import load
+    from bloomery.infer.slots import Slots
 
     net = load(folder).net
 
     def written(ids):
         """Hidden states of tokens that follow one another."""
-        cache = Cache(net.cfg, TOKENS, [0], torch.float32)
-        return torch.cat([net(token.view(1, 1), cache=cache) for token in ids], 1)
+        slots = Slots(net.cfg, 1, TOKENS, torch.float32, exact=False, share=False)
+        lease = slots.open((), TOKENS)
+        return torch.cat([net(token.view(1, 1), cache=Reading(slots, [(lease, i, i + 1)])) for i, token in enumerate(ids)], 1)
 
     with torch.inference_mode():
         ids = torch.arange(TOKENS) + 7

@@ -45,6 +45,7 @@ def test_where_there_are_gpus_each_rank_has_one(monkeypatch: pytest.MonkeyPatch)
     assert threads(nodes, allotted(nodes, 8)) == 3
 
 
+@pytest.mark.timeout(1500)  # two starts of workers, which a busy machine takes minutes for
 @pytest.mark.parametrize(
     ("victim", "said"),
     [

@@ -22,7 +22,7 @@ from small_pretrain import SMALL
 from bloomery.core.store import Store
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.wide
+pytestmark = [pytest.mark.wide, pytest.mark.timeout(3000)]  # whole runs in processes of their own, also on a busy machine
 STEPS = 80
 
 
