@@ -58,7 +58,8 @@ def test_a_killed_rank_is_named_and_all_are_started_again(cluster: str, capfd: p
     assert on.head == cluster and gpus(on) == 0
     assert launch(on, 2, [], restarts=1, program=("-c", STRUCK.format(victim=victim))) == 0
     told = capfd.readouterr()
-    assert sorted(told.out.splitlines()) == ["0 2 0 0 2", "1 2 0 1 2"] and told.err.count("heard") == 2
+    words = [line for line in told.out.splitlines() if "(raylet)" not in line]  # of a lost worker Ray itself prints a notice
+    assert sorted(words) == ["0 2 0 0 2", "1 2 0 1 2"] and told.err.count("heard") == 2
     assert f"{said}; the same command goes on from the last checkpoint" in told.err and "all are started again (1 of 1)" in told.err
 
 
