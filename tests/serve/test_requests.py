@@ -117,6 +117,12 @@ def test_unknown_fields_name_near_ones():
     assert asked.messages[0].text == "x"
 
 
+def test_a_field_of_the_other_kind_that_says_nothing_is_passed_over():
+    assert parse(CompletionRequest, b'{"prompt": "x", "messages": null}').prompt == "x"
+    with pytest.raises(Exception, match="there is no field messages"):
+        parse(CompletionRequest, b'{"prompt": "x", "messages": [{"role": "user", "content": "x"}]}')
+
+
 SCALARS = st.none() | st.booleans() | st.integers(-3, 300) | st.floats(-2, 3) | st.text(max_size=6) | st.sampled_from([1e308, 2**64])
 VALUES = st.recursive(SCALARS, lambda one: st.lists(one, max_size=3) | st.dictionaries(st.text(max_size=3), one, max_size=2), max_leaves=5)
 FIELDS = [*CompletionRequest.model_fields, "messages", "tools", "tool_choice", "response_format", "logit_bias", "user", "content", "role"]

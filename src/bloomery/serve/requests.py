@@ -250,7 +250,7 @@ def parse(kind: type[Asked], body: bytes) -> Asked:
         if name in NEUTRAL:
             raise Refused(400, f"{name} is not supported by this server; leave it out", name, "unsupported_parameter")
         raise Refused(400, f"there is no field {name[:80]}; {near(name[:80], known)}", name[:80], "unknown_parameter")
-    for i, message in enumerate(getattr(asked, "messages", ())):
+    for i, message in enumerate(asked.messages if isinstance(asked, ChatRequest) else ()):
         for name, value in (message.model_extra or {}).items():
             if value not in (None, [], {}):
                 where = f"messages.{i}.{name[:80]}"
