@@ -126,15 +126,13 @@ def kernels(step: Any, micros: int, steps: int, alone: dict[str, float]) -> tupl
 
 def shape_of(model: Any, facts: dict[str, Any]) -> Config:
     """The shape of a model: from its folder, from the step that is to make it, or one of a Llama of as many parameters."""
-    import json
-
     from bloomery.nn.config import Config
-    from bloomery.nn.hf import read_config
+    from bloomery.nn.hf import config_of
 
     if model is not None and (model.folder / "model.json").is_file():
         return Config.read(model.folder / "model.json")
     if model is not None and (model.folder / "config.json").is_file():
-        return read_config(json.loads((model.folder / "config.json").read_text(encoding="utf-8")), model.folder / "config.json")
+        return config_of(model.folder)
     if "config" in facts:
         return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()})
     parameters = float(facts.get("parameters") or (facts.get("bytes") or 2e7) / 4)
