@@ -78,7 +78,8 @@ def needs(load: Load, machine: Machine) -> Needs:
     if seen and not load.compiled:
         memory["beyond the rehearsal"] = max(0.0, seen.grown - rehearsed_growth(step, alone, seen.passes))
     other = f"the {load.device} device: bytes and seconds are those of the processor" if load.device != "cpu" else ""
-    without = "; ".join(filter(None, (without, untried, other)))
+    shared = f"the mesh {load.mesh}: bytes and seconds are those of one process that does the whole step" if load.mesh else ""
+    without = "; ".join(filter(None, (without, untried, other, shared)))
     return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without, shelved(load, step))
 
 
