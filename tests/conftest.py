@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `nursery`
 from nursery import Nursery
 
 from bloomery.core import catalog, lineage
-from bloomery.core.machine import Machine, has_bf16, threads
+from bloomery.core.machine import Machine, has_bf16, processor, threads
 from bloomery.core.store import Store
 
 settings.register_profile("steady", deadline=None, derandomize=True)  # neither a busy machine nor chance decides a test
@@ -39,7 +39,7 @@ def speeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(tmp_path: Path, speeds: Path) -> Iterator[Store]:
     """An empty store whose machine is already measured, so that no test waits for it; nor does one wait for what another has measured."""
     opened = Store(tmp_path / "store")
-    machine = Machine("test", threads(), 8 << 30, has_bf16(), {"float32": 1e11, "bfloat16": 2e11})
+    machine = Machine(processor(), threads(), 8 << 30, has_bf16(), {"float32": 1e11, "bfloat16": 2e11})
     (opened.root / "machine.json").write_text(json.dumps(machine.facts()))
     own = opened.root / "speeds.json"
     if speeds.exists():

@@ -78,7 +78,8 @@ def needs(load: Load, machine: Machine) -> Needs:
     if seen and not load.compiled:
         memory["beyond the rehearsal"] = max(0.0, seen.grown - rehearsed_growth(step, alone, seen.passes))
     other = f"the {load.device} device: bytes and seconds are those of the processor" if load.device != "cpu" else ""
-    without = "; ".join(filter(None, (without, untried, other)))
+    shared = f"the mesh {load.mesh}: bytes and seconds are those of one process that does the whole step" if load.mesh else ""
+    without = "; ".join(filter(None, (without, untried, other, shared)))
     return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without, shelved(load, step))
 
 
@@ -126,15 +127,13 @@ def kernels(step: Any, micros: int, steps: int, alone: dict[str, float]) -> tupl
 
 def shape_of(model: Any, facts: dict[str, Any]) -> Config:
     """The shape of a model: from its folder, from the step that is to make it, or one of a Llama of as many parameters."""
-    import json
-
     from bloomery.nn.config import Config
-    from bloomery.nn.hf import read_config
+    from bloomery.nn.hf import config_of
 
     if model is not None and (model.folder / "model.json").is_file():
         return Config.read(model.folder / "model.json")
     if model is not None and (model.folder / "config.json").is_file():
-        return read_config(json.loads((model.folder / "config.json").read_text(encoding="utf-8")), model.folder / "config.json")
+        return config_of(model.folder)
     if "config" in facts:
         return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()})
     parameters = float(facts.get("parameters") or (facts.get("bytes") or 2e7) / 4)

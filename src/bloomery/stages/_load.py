@@ -30,6 +30,7 @@ class Load:
     save_seconds: float
     save_steps: int
     device: str = "cpu"
+    mesh: str = ""  # how processes share the step, where the recipe says it
     shelved: bool = False  # the optimizer's masters and states lie on a disk
 
     @property

@@ -195,6 +195,7 @@ class Pretrain:
             threads=mode["threads"],
             save_seconds=self.checkpoint_seconds,
             save_steps=self.checkpoint_steps,
+            mesh=_mesh.said(self),
             shelved=_mesh.shelved(self),
         )
 

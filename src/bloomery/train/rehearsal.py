@@ -38,7 +38,7 @@ class Step:
     making: int  # at most alive while the model and its optimizer are made
     frozen: int  # weights that are not trained, further models of the loss included
     weights: int  # trained weights in the format that the passes use, where that is not the master's
-    masters: int  # the same in float32, and the factors of an init on their rates
+    masters: int  # the same in float32, the factors of an init on their rates, and which numbers stay 0
     gradients: int
     states: int  # what the optimizer's methods keep
     audit: int  # the copy of the first weights that the first steps keep
@@ -91,7 +91,7 @@ def rehearse(
             making=making.peak,
             frozen=size(p for one in (net, *roles.values()) for p in one.parameters() if id(p) not in trained),
             weights=size([mover.work]) if mover.work is not mover.master else 0,
-            masters=size(t for t in (mover.master, mover.factors) if t is not None),
+            masters=size(t for t in (mover.master, mover.factors, mover.zeros) if t is not None),
             gradients=size([mover.grad]),
             states=mover.state_bytes(),
             audit=audited.after - audited.before,
