@@ -62,7 +62,7 @@ def test_ready_recipes_are_found_by_their_names_unless_a_file_is_there(tmp_path,
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets/strict.yaml").write_text("steps: {a: {stage: seed, number: 9}}")
     assert parsed("extends: sets/strict.yaml", path=tmp_path).steps["a"].knobs["number"] == 9
-    with pytest.raises(BadInput, match=r"no such recipe, and of the ready ones did you mean sets/strict\.yaml"):
+    with pytest.raises(BadInput, match=r"no such recipe; of the ready ones known: sets/strict\.yaml"):
         parsed("extends: sets/strikt.yaml", path=tmp_path)
 
 

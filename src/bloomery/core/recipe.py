@@ -149,7 +149,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
-        raise BadInput(f"{path}: there is no such recipe, and of the ready ones {near(str(path), _ready())}") from None
+        raise BadInput(f"{path}: there is no such recipe; of the ready ones {near(str(path), _ready())}") from None
     except IsADirectoryError:
         raise BadInput(f"{path} is a folder; a recipe is one YAML file") from None
     except UnicodeDecodeError:

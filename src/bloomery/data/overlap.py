@@ -1,8 +1,9 @@
 """Texts found again in training text by runs of words: how much of a text was seen, and which documents hold evaluation items.
 
 Source: Brown et al. 2020, "Language Models are Few-Shot Learners", arXiv 2005.14165, appendix C (one run of 13 words); Lambert et al.
-2024, "Tulu 3", arXiv 2411.15124, section 3.2 (runs of 8, half of an item). Words are those of `word_hashes.folded`, in
-composed characters, so white space, punctuation, case and accents written apart from their letters do not hide a copy. Runs are compared by 64-bit hashes: a false match has odds of (runs compared) / 2^64.
+2024, "Tulu 3", arXiv 2411.15124, section 3.2 (runs of 8, half of an item). Words are those of `word_hashes.folded`, in composed
+characters, so white space, punctuation, case and accents written apart from their letters do not hide a copy. Runs are compared by
+64-bit hashes: a false match has odds of (runs compared) / 2^64.
 """
 
 from __future__ import annotations
