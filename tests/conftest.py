@@ -168,9 +168,10 @@ def cluster() -> Iterator[str]:
     pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt 'bloomery[ray]'")
     import ray
 
-    found = next((one for one in map(_started, range(4)) if one), None)
+    wrong: list[str] = []
+    found = next((one for one in (_started(wrong) for _ in range(4)) if one), None)
     if found is None:
-        pytest.skip("Ray's processes do not come up within the half minute that Ray gives them; this machine is too busy")
+        pytest.skip(f"Ray's processes did not come up in {len(wrong)} tries, as where the machine is too busy; the last time: {wrong[-1]}")
     yield found.address
     ray.shutdown()
     found.shutdown()
@@ -184,8 +185,8 @@ def _ports() -> dict[str, int]:
         return {name: one.getsockname()[1] for name, one in zip(names, found, strict=True)}
 
 
-def _started(attempt: int) -> object | None:
-    """The cluster; None where Ray has lost patience with a busy machine."""
+def _started(wrong: list[str]) -> object | None:
+    """The cluster; None where Ray could not start it, as where it loses patience with a busy machine, and then why in `wrong`."""
     from ray.cluster_utils import Cluster
 
     os.environ |= PATIENT
@@ -194,7 +195,8 @@ def _started(attempt: int) -> object | None:
         made.add_node(num_cpus=0, include_dashboard=False, object_store_memory=80 << 20, **_ports())
         for _ in range(2):
             made.add_node(num_cpus=1, object_store_memory=80 << 20, **_ports())
-    except Exception:
+    except Exception as error:
+        wrong.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         with suppress(Exception):
             made.shutdown()
         return None

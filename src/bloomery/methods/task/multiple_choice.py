@@ -56,6 +56,8 @@ class MultipleChoice:
         said, choices = row[self.answer], row[self.choices]
         if isinstance(choices, list) and len(choices) > 1:
             if isinstance(said, int) and not isinstance(said, bool) and 0 <= said < len(choices):
+                if said in choices and choices.index(said) != said:
+                    raise BadInput(f"questions: {key}: {self.answer} {said} may be a number from 0 or a choice; write the choices as text")
                 return said
             if said in choices:
                 return choices.index(said)
