@@ -66,7 +66,7 @@ class Local:
 
 
 def executor(where: str) -> Executor:
-    """What `--on` names: local, local:WORKERS, ray, ray:ADDRESS or ray://ADDRESS."""
+    """What `--on` names: local, local:WORKERS, ray, ray:ADDRESS or ray://ADDRESS. BadInput where no cluster answers."""
     kind, _, rest = where.partition(":")
     if kind == "local" and (not rest or (rest.isdigit() and int(rest))):
         return Local(int(rest or 0))
