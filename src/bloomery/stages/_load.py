@@ -31,6 +31,7 @@ class Load:
     save_steps: int
     device: str = "cpu"
     shelved: bool = False  # the optimizer's masters and states lie on a disk
+    resident: int = 0  # blocks whose weights are in memory at a time, where those of all lie on a disk; 0: they lie in memory
 
     @property
     def micros(self) -> int:

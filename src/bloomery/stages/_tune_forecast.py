@@ -47,6 +47,7 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         save_seconds=stage.checkpoint_seconds,
         save_steps=stage.checkpoint_steps,
         shelved=_mesh.shelved(stage),
+        resident=_mesh.resident(stage),
     )
 
 

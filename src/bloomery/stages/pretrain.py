@@ -196,6 +196,7 @@ class Pretrain:
             save_seconds=self.checkpoint_seconds,
             save_steps=self.checkpoint_steps,
             shelved=_mesh.shelved(self),
+            resident=_mesh.resident(self),
         )
 
     def run(self, job: Job) -> None:
