@@ -7,15 +7,15 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import BadInput, Interrupted
 from bloomery.core.executors import AHEAD, Crashed, Result, ends, in_order
+from bloomery.core.ranks import PATIENCE, SAVING
 
 AGAIN = 3  # times that a task is done again whose worker has died
-SAVING = 30.0  # seconds that tasks get to save what they have, before they are killed
-LOOK = 60.0  # seconds that a machine has to say whether it sees a folder
 
 
 class Ray:
@@ -25,16 +25,22 @@ class Ray:
     shares_memory = False  # its workers have memory of their own
 
     def __init__(self, address: str = "") -> None:
-        """Connect. BadInput where Ray is missing or no cluster answers."""
+        """Connect. BadInput where Ray, or what its client needs, is missing, or no cluster answers."""
         try:
             import ray
         except ImportError:
             raise BadInput("--on ray: the package ray is missing: pip install 'bloomery[ray]'") from None
+        client = address.startswith("ray://")
+        if client and find_spec("grpc") is None:
+            mend = "pip install 'bloomery[ray]', or name the cluster's head: --on ray:HOST:6379"
+            raise BadInput(f"--on {address}: Ray's client needs the package grpcio; {mend}")
         self.ray, self.begun, self.ended = ray, set(), False
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if not ray.is_initialized():
             try:
-                ray.init(address=address or None, log_to_driver=False, logging_level="error", configure_logging=False)
+                quiet = {"log_to_driver": False, "logging_level": "error", "configure_logging": False}
+                there = {"runtime_env": environment()} if client else {}  # of the process on the head that works for a client
+                ray.init(address=address or None, **there, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as wrong:
                 cause = (str(wrong).splitlines() or [type(wrong).__name__])[0]
                 raise BadInput(
@@ -88,13 +94,14 @@ class Ray:
         nodes = self._machines()
         mark.touch()
         try:
-            asked = [self.ray.remote(num_cpus=0, max_retries=0, **_place(one))(_exists).remote(str(mark)) for one in nodes]
-            for one, seen in zip(nodes, self.ray.get(asked, timeout=LOOK), strict=True):
+            able = {"num_cpus": 0, "max_retries": 0, "runtime_env": environment()}
+            asked = [self.ray.remote(**able, **_place(one))(_exists).remote(str(mark)) for one in nodes]
+            for one, seen in zip(nodes, self.ray.get(asked, timeout=PATIENCE), strict=True):
                 if not seen:
                     where = f"{one['NodeManagerHostname']} ({one['NodeManagerAddress']})"
                     raise BadInput(f"--on ray: {where} does not see {folder}; name a store on a disk that all machines share")
         except self.ray.exceptions.RayError as wrong:
-            raise BadInput(f"--on ray: a machine of the cluster does not answer within {LOOK:.0f} s; see `ray status`") from wrong
+            raise BadInput(f"--on ray: a machine of the cluster does not answer within {PATIENCE:.0f} s; see `ray status`") from wrong
         finally:
             mark.unlink()
 
@@ -153,7 +160,7 @@ class Tasks:
 
 def remote(ray: Any, **where: Any) -> Callable[[Callable[[Any], Any], Any], Any]:
     """Makes a task, on one processor, of a function and an item; it begins in the folder that this process is in."""
-    able = {"num_cpus": 1, "max_retries": 0, "runtime_env": {"env_vars": {"PYTHONPATH": paths()}}}
+    able = {"num_cpus": 1, "max_retries": 0, "runtime_env": environment()}
     made, folder = ray.remote(**able, **where)(_applied), os.getcwd()
     return lambda function, item: made.remote(folder, function, item)
 
@@ -175,6 +182,11 @@ def _place(node: Any, soft: bool = False) -> dict[str, Any]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=soft)}
+
+
+def environment() -> dict[str, Any]:
+    """The environment of processes on the cluster."""
+    return {"env_vars": {"PYTHONPATH": paths()}}
 
 
 def paths() -> str:

@@ -47,13 +47,12 @@ class Scattered(trials.Bench):
 def bench(store: Store, on: str, workers: int, say: Callable[[str], None]) -> Iterator[trials.Bench]:
     """Where trials run: `on` as executors name it, `workers` of this machine at most. Inside it works; an error ends it at once.
     BadInput where a machine of the cluster does not see the store."""
-    place = executor(on)
+    place = executor(on, store.root)
     if isinstance(place, Local):
         made = trials.Bench(store, min(place.workers, workers or place.workers))
     elif workers:
         raise BadInput(f"--workers {workers}: it goes with --on local; on a cluster as many trials run as it has processors")
     else:
-        place.demand_shared(store.root)
         made = Scattered(store, place, say)
     try:
         yield made
