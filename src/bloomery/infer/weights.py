@@ -123,7 +123,6 @@ class Int8(Codes):
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__(packed, bias, dtype)
         self.blocks: Tensor | None = None
-        self.traced = dtype == torch.bfloat16 and whole_blocks()
         self.register_buffer("codes", packed.codes_OI.contiguous(), persistent=False)
         self.register_buffer("scale", packed.scale_OG[:, 0].to(dtype), persistent=False)
 
@@ -138,14 +137,10 @@ class Int8(Codes):
         return (low.add(high, alpha=128) * scale).to(x.dtype)
 
     def sums(self, whole: Tensor) -> Tensor:
-        """Whole numbers of up to 127 times the codes and their scales, in fp32. The sums are exact in whatever order. A graph of many rows,
-        whose weights are constants, has the codes laid out in oneDNN's blocks by its compiler."""
-        blocks = self.blocks
-        if self.traced and torch.compiler.is_compiling():
-            blocks = in_whole_blocks(self.codes)
-        if blocks is None or len(whole) < WIDE:
+        """Whole numbers of up to 127 times the codes and their scales, in fp32. The sums are exact in whatever order."""
+        if self.blocks is None or len(whole) < WIDE:
             return torch._int_mm(whole.to(torch.int8), self.codes.T) * self.scale.float()
-        return by_whole_blocks(whole, blocks, self.scale.float())
+        return by_whole_blocks(whole, self.blocks, self.scale.float())
 
     def dense(self) -> Tensor:
         return self.codes.to(self.dtype) * self.scale[:, None]
@@ -171,18 +166,16 @@ class Int8Inputs(Int8):
         """Codes once more in blocks, by which steps of many rows take half the time of bfloat16 ones, where this processor has such."""
         self.blocks = in_whole_blocks(self.codes) if whole_blocks() else None
 
+    def plain(self) -> None:
+        """The codes as they are alone, for a compiler, which takes no such blocks."""
+        self.blocks = None
+
     def product(self, x: Tensor) -> Tensor:
         whole, scale = whole_numbers(x, 127)
         return (self.sums(whole) * scale).to(x.dtype)
 
     def dense(self) -> Tensor:
         return (self.codes.float() * self.scale[:, None]).to(self.dtype)
-
-
-@torch.library.register_fake("onednn::qlinear_prepack")
-def _laid_out(codes_OI: Tensor, rows: list[int] | None) -> Tensor:
-    """What a compiler learns of the blocks before it makes them; torch tells it nothing."""
-    return codes_OI.new_empty(codes_OI.shape[::-1])
 
 
 def in_whole_blocks(codes_OI: Tensor) -> Tensor:
