@@ -132,14 +132,14 @@ class Int8(Codes):
         if len(x) < WIDE or x.dtype != torch.bfloat16:
             return torch.ops.aten._weight_int8pack_mm(x, self.codes, self.scale)
         whole, scale = whole_numbers(x, 127 * 128)
-        high = (whole / 128).round_()
+        high = (whole * (1 / 128)).round_()
         high, low = self.sums(torch.cat([high, whole.sub_(high, alpha=128)])).chunk(2)
-        return (low.add(high, alpha=128) * scale).to(x.dtype)
+        return low.add_(high, alpha=128).mul_(scale).to(x.dtype)
 
     def sums(self, whole: Tensor) -> Tensor:
         """Whole numbers of up to 127 times the codes and their scales, in fp32. The sums are exact in whatever order."""
         if self.blocks is None or len(whole) < WIDE:
-            return torch._int_mm(whole.to(torch.int8), self.codes.T) * self.scale.float()
+            return torch._int_mm(whole.to(torch.int8), self.codes.T).float().mul_(self.scale.float())
         return by_whole_blocks(whole, self.blocks, self.scale.float())
 
     def dense(self) -> Tensor:
@@ -172,7 +172,7 @@ class Int8Inputs(Int8):
 
     def product(self, x: Tensor) -> Tensor:
         whole, scale = whole_numbers(x, 127)
-        return (self.sums(whole) * scale).to(x.dtype)
+        return self.sums(whole).mul_(scale).to(x.dtype)
 
     def dense(self) -> Tensor:
         return (self.codes.float() * self.scale[:, None]).to(self.dtype)
