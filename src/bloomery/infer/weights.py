@@ -302,7 +302,7 @@ def pack(
     "bf16", "int8" and "int4" round what is dense now: to nearest, 8 bits with a scale for each output, 4 bits with a scale and a zero for
     each `group`; "w8a8" rounds inputs to 8 bits too, as each is multiplied. "stored" keeps the codes of a compressed folder (`stored`, as
     nn/packed.py reads them) where a product takes them, and the rest in bfloat16. The head has the weights named by `head`; left out,
-    those of the rest but at least 8 bits. `wide` keeps a dense copy of codes besides, for steps of many rows. BadInput for others.
+    those of the rest but at least 8 bits. `wide` keeps a second copy for steps of many rows. BadInput for others.
     """
     if weights not in get_args(Weights) or head not in ("", *get_args(Weights)):
         raise BadInput(f"weights must be one of {', '.join(get_args(Weights))}, got {head or weights!r}")
