@@ -33,7 +33,7 @@ def cut(stage: Curate, funnel: Funnel, chunks: Chunks, job: Job) -> None:
 
     rows, length = funnel.rows, stage.substring
     fetch = lambda part: chunks.text_column(rows[part])  # noqa: E731
-    found = repeated_passages(fetch, funnel.sizes[rows], length, stage.room(), job.work, threads())
+    found = repeated_passages(fetch, funnel.sizes[rows], length, stage.room(len(funnel.sizes)), job.work, threads())
     release()
     found[:, 0], found[:, 3] = rows[found[:, 0]], rows[found[:, 3]]
     changed, first = np.unique(found[:, 0], return_index=True)

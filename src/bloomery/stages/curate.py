@@ -29,7 +29,8 @@ ASKED = 3e5  # bytes a second that a small model reads on two cores
 MAIN = 320_000_000  # bytes of this process without documents, with its libraries and the server that workers come from; measured
 WORKER = 280_000_000  # bytes of one worker with its libraries and a chunk; measured
 KEYS = 400  # bytes of memory for each document whose key may be another's
-SPARE = 80_000_000  # bytes that this process may still need for code and columns; measured on a million documents
+SPARE = 65_000_000  # bytes that this process may still need for code, beside what grows with the documents; measured
+COLUMN = 65  # bytes that each document may still need while a step goes on; measured on 0.3 and 1.1 million documents
 LEAST = 64_000_000  # bytes for documents, however much this process holds already
 PASSAGES = 2  # bytes of files for one byte of text, while repeated passages are looked for
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
@@ -179,7 +180,8 @@ class Curate:
         both = packages["heldout"].filter(pc.is_in(packages["heldout"], packages["train"])).to_pylist()
         job.check("packages on both sides of the split", len(both), 0, note=", ".join(sorted(both)[:3]))
         if self.guard and parts["heldout"].num_rows:
-            value, pairs = largest_crossing_streamed(made / "heldout.parquet", made / "train.parquet", self.guard, self.room())
+            documents = sum(table.num_rows for table in parts.values())
+            value, pairs = largest_crossing_streamed(made / "heldout.parquet", made / "train.parquet", self.guard, self.room(documents))
             note = f"over {pairs} candidate pairs"
             job.check("largest Jaccard similarity across the split", value, self.guard, ok=value < self.guard, note=note)
         if items := self._items(job.seed):
@@ -221,10 +223,11 @@ class Curate:
         """Bytes that all processes of this machine may take together."""
         return parse_size(self.memory, "memory") if self.memory else memory_bytes() // 2
 
-    def room(self) -> int:
-        """Bytes that may be taken now: what the cap leaves beside what this process, with its libraries, and its workers hold."""
+    def room(self, documents: int) -> int:
+        """Bytes that may be taken now: what the cap leaves beside what this process, with its libraries, and its workers hold, and what
+        columns of so many documents still need."""
         release()
-        return max(LEAST, self.cap() - resident() - SPARE)
+        return max(LEAST, self.cap() - resident() - SPARE - COLUMN * documents)
 
     def workers(self, job: Job) -> int:
         """How many workers the memory allows beside what this process holds by now; those of a cluster have their own."""
@@ -278,12 +281,12 @@ class Curate:
         from bloomery.data.duplicates import exact_duplicates, near_duplicates
 
         sizes, found = funnel.sizes, [np.zeros((2, 0), np.int64)]
-        for rows, keys in chunks.repeated(funnel.rows, self.room() // KEYS):
+        for rows, keys in chunks.repeated(funnel.rows, self.room(len(funnel.sizes)) // KEYS):
             found.append(rows[np.stack(exact_duplicates(keys, sizes[rows], chunks.ids.among(rows)[:]))])
         funnel.drop_copies("exact duplicate", *np.concatenate(found, axis=1))
         if self.near:
             rows = funnel.rows
-            told = sizes[rows], chunks.ids.among(rows), self.room(), job.work, threads()
+            told = sizes[rows], chunks.ids.among(rows), self.room(len(funnel.sizes)), job.work, threads()
             copies = near_duplicates(chunks.signed(rows), lambda some: chunks.text_column(rows[some]), self.near, *told)
             note = f"Jaccard similarity {self.near} or more, or joined to it by such pairs"
             funnel.drop_copies("near duplicate", *(rows[side] for side in copies), note)
@@ -312,7 +315,7 @@ class Curate:
         if "text" in getattr(self.select, "reads", ()):
             columns = ChainMap({"text": chunks.texts(rows, job.work)}, columns)
         for need in self.vectors():
-            columns = ChainMap({need: chunks.vectors(need, rows, self.room())}, columns)
+            columns = ChainMap({need: chunks.vectors(need, rows, self.room(len(funnel.sizes)))}, columns)
         chosen = np.asarray(self.select.weigh(columns, budget, job.rng.child("select")), np.float64)
         if chosen.shape != rows.shape or not np.all(chosen >= 0):
             raise BadInput(f"select: {self._select_name()} must give one weight of 0 or more per document")
@@ -356,7 +359,7 @@ class Curate:
         out = np.array([name in chosen for name in names], bool)[packages]
         train, heldout = rows[~out], rows[out]
         if self.guard and len(heldout):
-            best, where = nearest_streamed(chunks, heldout, train, self.guard, self.room())
+            best, where = nearest_streamed(chunks, heldout, train, self.guard, self.room(len(funnel.sizes)))
             ids, copies = chunks.ids, np.flatnonzero(best >= self.guard)
             notes = {int(heldout[k]): f"Jaccard similarity {best[k]:.3f} to {ids[train[where[k]]]}" for k in copies}
             funnel.drop("near-copy of training", notes, f"Jaccard similarity {self.guard} or more")
