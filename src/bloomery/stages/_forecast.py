@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
@@ -57,7 +57,7 @@ def needs(load: Load, machine: Machine) -> Needs:
     speeds, free = machine.speeds(), memory_free()
     ample = ROOM * sum(terms(load, step, USUAL[load.compiled], saves=True).values()) < free
     alone = base(load.stage, load.compiled, speeds, usual=ample and machine.effort == "usual")
-    tried = sum(terms(load, step, alone, saves=True).values()) + shelved(load, step)  # a trial has all of it in memory
+    tried = sum(terms(replace(load, shelved=False, resident=0), step, alone, saves=True).values())  # a trial has all of it in memory
     seen, untried = trial(load, step, speeds, machine.effort == "tried", tried < free)
     made = kernels(step, load.micros, load.steps, alone)
     if seen:
@@ -144,8 +144,17 @@ def shape_of(model: Any, facts: dict[str, Any]) -> Config:
 
 
 def shelved(load: Load, step: Any) -> int:
-    """Bytes of the optimizer that lie on a disk between two pieces of an update; in float32 masters are the working weights, and stay."""
+    """Bytes that lie on a disk between two pieces of an update: the optimizer's, where in float32 masters are the working weights, and
+    stay; with a window of blocks the weights too."""
+    if load.resident:
+        return step.states + step.masters + step.weights + step.frozen_blocks
     return (step.states + (step.masters if step.weights else 0)) if load.shelved else 0
+
+
+def away(load: Load, step: Any) -> tuple[float, float]:
+    """Bytes of frozen and of trained weights that are on a disk while other blocks are computed, of models that are read so."""
+    share = max(0.0, 1 - load.resident / step.layers) if load.resident else 0.0
+    return share * step.frozen_blocks, share * step.trained_blocks
 
 
 def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[str, float]:
@@ -154,7 +163,8 @@ def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[s
 
     The blocks of a step are reused by what comes after it, and what the checkpoint's writer takes lies apart from them.
     """
-    beginning = max(0, step.making - step.standing)
+    frozen, trained = away(load, step)
+    beginning = max(0, step.making - step.standing + frozen + trained)  # which is before anything goes to a disk
     moments = {
         "step": step.passes + (step.checkpoint if saves else step.audit),
         "first step": step.passes + step.audit,
@@ -178,9 +188,9 @@ def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[s
     return {
         "process": alone["bytes"],
         "text": load.text,
-        "frozen weights": step.frozen,
-        "weights": step.weights,
-        "masters": 0 if load.shelved and step.weights else step.masters,
+        "frozen weights": step.frozen - frozen,
+        "weights": step.weights - trained if step.weights else 0,
+        "masters": step.masters - trained if not step.weights else 0 if load.shelved else step.masters,
         "gradients": step.gradients,
         "optimizer": 0 if load.shelved else step.states,
         **inside,

@@ -46,6 +46,11 @@ def said(stage: Any) -> str:
     return written(stage.mesh) if stage.mesh != "auto" and any(size > 1 for size in stage.mesh.values()) else ""
 
 
+def resident(stage: Any) -> int:
+    """Blocks whose weights are in memory at a time, where a method of the recipe keeps those of all on a disk; 0 where none does."""
+    return next((one.resident for one in stage.parallel if hasattr(one, "resident")), 0)
+
+
 def unfit(stage: Any, cfg: Any, row: int) -> Callable[[Mapping[str, int]], str]:
     """Says why the model or the run cannot lie on a mesh, "" where they can."""
     able = methods(stage)
@@ -66,7 +71,7 @@ def launch(stage: Any, forecast: Forecast) -> None:
     able, wish = unfit(stage, cfg, stage.context), stage.mesh
     _planned.demand(stage)
     paced(stage)
-    if any(hasattr(one, "resident") for one in stage.parallel) and "device" in stage.mode():
+    if resident(stage) and "device" in stage.mode():
         raise BadInput("parallel: superpipeline brings blocks from a disk to a processor's memory; say `device: cpu`, or take zero_offload")
     if wish == "auto" and size > 1:
         wish, _ = _planned.chosen(stage, cfg, row, able, _planned.cluster(stage.mode()), {})

@@ -48,6 +48,7 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         save_steps=stage.checkpoint_steps,
         mesh=_mesh.said(stage),
         shelved=_mesh.shelved(stage),
+        resident=_mesh.resident(stage),
     )
 
 

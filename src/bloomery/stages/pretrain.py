@@ -197,6 +197,7 @@ class Pretrain:
             save_steps=self.checkpoint_steps,
             mesh=_mesh.said(self),
             shelved=_mesh.shelved(self),
+            resident=_mesh.resident(self),
         )
 
     def run(self, job: Job) -> None:
