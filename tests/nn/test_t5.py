@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
-from bloomery.nn.hf import from_hf, tensors, to_hf
+from bloomery.nn.hf import from_hf, read_config, tensors, to_hf
 from bloomery.nn.model import Transformer
 from bloomery.nn.relative import alibi, slopes
 from bloomery.nn.saving import assemble, load, plain, save
@@ -126,3 +126,11 @@ def test_slopes_are_those_of_the_paper_and_sink_with_distance():
     torch.testing.assert_close(net(row, documents_BT=documents)[:, 8:], net(row[:, 8:]), rtol=0, atol=1e-6)
     with pytest.raises(BadInput, match="alibi positions is not decoded"):
         net(row, cache=object())
+
+
+def test_an_activation_told_otherwise_a_second_time_is_refused(tmp_path):
+    usual = {"architectures": ["T5ForConditionalGeneration"], **SIZES, "feed_forward_proj": "gated-gelu"}
+    assert read_config({**usual, "dense_act_fn": "gelu_new", "is_gated_act": True}, tmp_path).activation == "gelu_tanh"
+    for changes in ({"dense_act_fn": "silu"}, {"is_gated_act": False}, {"is_gated_act": None}):
+        with pytest.raises(BadInput, match=f"{next(iter(changes))} .* is not supported"):
+            read_config({**usual, "is_encoder_decoder": True, **changes}, tmp_path)

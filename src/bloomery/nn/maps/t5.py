@@ -7,11 +7,12 @@ from typing import Any
 
 from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
-from bloomery.nn.mapping import Tensors, linear
+from bloomery.nn.mapping import Tensors, expect, linear
 
 ARCHITECTURE, MODEL_TYPE, PREFIX = "T5ForConditionalGeneration", "t5", ""
 BUFFERS = (".layer.1.EncDecAttention.relative_attention_bias.weight",)  # which old files hold, and nothing reads
 TIED = {f"{name}.weight": "embed.weight" for name in ("lm_head", "encoder.embed_tokens", "decoder.embed_tokens")}
+NAMES = {"relu": "relu", "gelu_tanh": "gelu_new", "silu": "silu"}  # of `dense_act_fn`, which says it again, and is obeyed
 ACTIVATIONS = {"relu": ("relu", False), "gated-gelu": ("gelu_tanh", True), "gated-silu": ("silu", True)}
 
 
@@ -20,6 +21,7 @@ def read(config: Mapping[str, Any]) -> Config:
     if kind not in ACTIVATIONS:
         raise BadInput(f"feed_forward_proj {kind!r} is not supported, only {' or '.join(ACTIVATIONS)}; choose another model")
     activation, gated = ACTIVATIONS[kind]
+    expect(config, dense_act_fn=(NAMES[activation],), is_gated_act=(gated,))
     tied = config.get("tie_word_embeddings", True) is not False
     return Config(
         vocab=config["vocab_size"], width=config["d_model"], layers=config.get("num_decoder_layers") or layers, heads=heads, kv_heads=heads,
