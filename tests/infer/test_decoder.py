@@ -66,6 +66,28 @@ def test_a_completion_does_not_depend_on_its_neighbours(filters, rows):
     assert DECODER.generate(PROMPTS[:1], 25, filters, stop=["e", "xy"]) == together[:1]
 
 
+def test_where_nothing_may_depend_on_company_the_head_too_reads_as_many_rows_as_the_network(monkeypatch):
+    """A product of fewer rows is summed in another order: of each step's four rows all are given to the head."""
+    net, seen = make(), []
+    logits = net.logits
+    monkeypatch.setattr(net, "logits", lambda hidden: seen.append(hidden.shape[0]) or logits(hidden))
+    Decoder(net, Letters()).generate(["bloom", "x"], 6, rows=1)
+    assert {count for count in seen if count != 1} == {4} and seen.count(4) == 10  # first tokens come of one row each
+    seen.clear()
+    Decoder(net, Letters()).generate(["bloom"], 6)
+    assert set(seen) == {1}
+
+
+@pytest.mark.wide  # true of the kernels seen so far, promised by none
+@pytest.mark.parametrize("length", [60, 130, 362])
+def test_alone_and_in_company_log_probabilities_are_the_same_to_the_last_bit(length):
+    net = make(400)
+    ids = torch.randint(0, net.cfg.vocab, (6, length), generator=torch.Generator().manual_seed(0)).tolist()
+    prompts = [one[: length - 5 * i] for i, one in enumerate(ids)]
+    found = [[one.logp for one in Decoder(net, Letters()).generate(prompts, 30, rows=rows, logp=True)] for rows in (1, 2, 6)]
+    assert found[1] == found[0] and found[2] == found[0]
+
+
 def test_the_seed_decides_a_sample():
     one, same, other = (DECODER.generate(PROMPTS, 25, SAMPLED, rng=Rng((seed,))) for seed in (1, 1, 2))
     assert one == same and one != other

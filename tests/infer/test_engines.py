@@ -209,7 +209,7 @@ def test_weights_are_the_native_engines_alone(folders, adapters, vllm):
 def test_a_dense_copy_beside_packed_weights(folders):
     found = open_engine(folders / "native", native=Native(weights="int8", wide=True))
     packed = [unit for unit in found.model.net.modules() if isinstance(unit, Codes)]
-    assert packed and all(unit.wide.equal(unit.weight) for unit in packed)
+    assert packed and all(unit.wide.weight.equal(unit.weight) for unit in packed)
     with pytest.raises(BadInput, match="wide: no linear is packed"):
         open_engine(folders / "native", native=Native(wide=True))
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.weights import Half, Int4, Int8, Int8Inputs, pack
+from bloomery.infer.weights import Half, Int4, Int8, Int8Inputs, lanes, pack, stored, unpacked, whole_blocks
 from bloomery.nn.config import Config
 from bloomery.nn.inputs import rounded as rounded_inputs
 from bloomery.nn.model import Transformer
@@ -26,7 +26,7 @@ def rounded(rows: int, columns: int, grid: Grid, order: bool = False) -> Packed:
     return Packed(grid.round(w, fitted), *fitted, grid.bits, grid.width(columns), turned)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 16, 40])
+@pytest.mark.parametrize("rows", [1, 3, 16, 40, 100])
 @pytest.mark.parametrize("order", [False, True])
 @pytest.mark.parametrize(
     ("kind", "grid"),
@@ -50,6 +50,39 @@ def test_inputs_of_8_bits_are_those_that_quality_is_measured_with(rows):
     assert torch.equal(unit(x)[:1], unit(x[:1])) and not unit(torch.zeros(1, 256)).any()
 
 
+@pytest.mark.parametrize("rows", [7, 8, 31, 32])
+def test_a_bfloat16_input_in_two_pieces_is_the_whole_input_but_for_rounding(rows):
+    """Codes and scales are exact in bfloat16, so that all that differs from fp64 is the cutting and the output's rounding."""
+    made = torch.Generator().manual_seed(rows)
+    codes, scale = torch.randint(-127, 128, (64, 256), generator=made).to(torch.int8), torch.full((64, 1), 2.0**-7)
+    unit = Int8(Packed(codes, scale, None, 8, 256), None, torch.bfloat16)
+    x = torch.randn(rows, 256, generator=made).bfloat16()
+    x[0], x[1, 3] = 0.0, 100.0
+    want = x.double() @ (codes.double() * 2.0**-7).T
+    bound = 2.0**-8 * want.abs() + 2.0**-15 * x.double().abs().amax(-1, keepdim=True) * (codes.double().abs() * 2.0**-7).sum(-1)
+    assert bool(((unit(x).double() - want).abs() <= bound).all()) and not unit(x)[0].any()
+    x[2, 5] = float("nan")
+    assert unit(x)[2].isnan().all() and not unit(x)[3].isnan().any()
+
+
+@pytest.mark.parametrize("rows", [1, 8, 20, 40])
+def test_blocks_of_codes_give_the_very_numbers_of_the_codes(rows):
+    packed, x = rounded(64, 256, Grid(8, -1)), torch.randn(rows, 256, generator=torch.Generator().manual_seed(5)).bfloat16()
+    unit = Int8Inputs(packed, torch.ones(64), torch.bfloat16)
+    narrow = unit(x)
+    unit.widen()
+    assert (unit.blocks is not None) == whole_blocks() and torch.equal(unit(x), narrow)
+
+
+def test_four_bit_codes_are_read_from_the_bytes_of_the_kernel():
+    if not lanes():
+        pytest.skip("this processor's kernel lays its bytes in another way")
+    packed = rounded(128, 256, Grid(4, 64, symmetric=False))
+    unit = Int4(packed, None, torch.float32)
+    assert torch.equal(unpacked(unit.codes).T, packed.codes_OI.float() + 8)
+    torch.testing.assert_close(unit.weight, packed.dense(), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16")
 def test_blocks_are_the_weight_and_a_wide_copy_is_used_for_many_rows():
     w, x = torch.randn(64, 128).bfloat16(), torch.randn(16, 128).bfloat16()
@@ -64,6 +97,16 @@ def test_blocks_are_the_weight_and_a_wide_copy_is_used_for_many_rows():
     codes.widen()
     assert torch.equal(codes(x[:2]), few) and not torch.equal(codes(x), many)
     torch.testing.assert_close(codes(x), many, rtol=0.05, atol=0.3)
+    assert codes.wide.blocks is not None
+
+
+def test_copies_for_many_rows_are_counted_and_are_no_linears_of_their_own():
+    for weights, more in (("int8", 2), ("w8a8", 1 if whole_blocks() else 0)):
+        net, wide = make(torch.bfloat16), make(torch.bfloat16)
+        small, large = pack(net, weights), pack(wide, weights, wide=True)
+        products = sum(unit.codes.numel() for unit in net.modules() if isinstance(unit, Int8))
+        assert large.bytes[weights] - small.bytes[weights] == more * products and large.count == small.count
+        assert stored(wide) == stored(net) == f"bfloat16 with 9 linears in {weights}"
 
 
 def test_what_products_cannot_take_says_why():

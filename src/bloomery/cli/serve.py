@@ -25,7 +25,9 @@ def command(
     ] = True,
     engine: options.Engine = "auto",
     weights: options.Weights = "",
-    wide: Annotated[bool, typer.Option(help="Keep a dense copy of packed weights too: steps of 8 rows and more are faster.")] = False,
+    wide: Annotated[
+        bool, typer.Option(help="Keep a second copy of packed weights for steps of 8 rows and more, which are then faster.")
+    ] = False,
     compiled: options.Compile = None,
     guess: options.Guess = "",
     ahead: options.Ahead = 4,

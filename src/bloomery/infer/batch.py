@@ -291,7 +291,8 @@ class Batch:
                 found.append(self.compiled[i](given, pages, offset)[:rows])
                 continue
             given = torch.tensor(given, device=self.slots.table.device)
-            found.append(net.logits(net(given, cache=Step(self.slots, memory, pages, width, offset))[:rows]))
+            hidden = net(given, cache=Step(self.slots, memory, pages, width, offset))
+            found.append(net.logits(hidden if self.slots.exact else hidden[:rows])[:rows])  # the head too sums as many rows alone
         return found
 
     def _matched(self, guesses: list[list[int]], logits_BTV: Tensor, seen: Mapping[str, Tensor]) -> list[list[tuple[Token, str]]]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from bloomery.infer.columns import attend_chosen, shown
 from bloomery.infer.hiding import Hide, hidden
 from bloomery.infer.pages import PAGE, Lease
 from bloomery.nn.attention import attend, attend_cached, fused, visible
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from bloomery.infer.slots import Slots
 
 FAR = 1 << 60  # a window that everything is within
+SKIPS = 512  # tokens from which on keys that are hidden from heads are passed over: below, masked scores take less time
 
 
 def page_bytes(cfg: Config, dtype: torch.dtype) -> int:
@@ -186,6 +189,12 @@ class Reading:
                 keys, values = self.memory.gathered(layer, lease.pages[: -(-stop // PAGE)])
                 own = (q[0], keys[0, :, :stop], values[0, :, :stop])
                 out.append(self.prefill.attend(layer, *own, q.shape[-1] ** -0.5 if scale is None else scale, cap)[None])
+            elif hide is not None and weigh is None and stop >= SKIPS:
+                keys, values = self.memory.gathered(layer, lease.pages[: -(-stop // PAGE)])
+                choose = partial(shown, hide, device=q.device)
+                own = (q[0].transpose(0, 1), keys[0, :, :stop], values[0, :, :stop])
+                found = attend_chosen(*own, choose, q.shape[-1] ** -0.5 if scale is None else scale, cap)
+                out.append(found.transpose(0, 1).flatten(1)[None])
             elif start == 0 and hide is None:
                 q = q if weigh is None and fused(None, cap) else q * scale
                 out.append(attend(q, k, v, None, True, window, cap, scale, weigh=weigh))

@@ -23,7 +23,7 @@ from bloomery.infer.cache import FAR, Memory
 from bloomery.infer.hiding import Hide
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
-from bloomery.infer.weights import Half
+from bloomery.infer.weights import Half, Int8Inputs
 from bloomery.nn.model import Transformer
 
 PAYS_FROM = 2e7  # matmul parameters: below this an eager step is short, and compiling takes longer than most servers would gain from it
@@ -54,7 +54,7 @@ class Compiled:
     def __init__(self, net: Transformer, slots: Slots, memory: Memory) -> None:
         self.slots, self.memory, self.seconds = slots, memory, 0.0
         for unit in net.modules():
-            if isinstance(unit, Half):
+            if isinstance(unit, Half | Int8Inputs):
                 unit.plain()
         frozen = net.embed.weight.dtype == torch.bfloat16
         self._one, self._many = (_compiled(net, one) for one in (False, frozen))

@@ -41,7 +41,7 @@ class Native:
     """How the native engine runs a model; the others do not know these."""
 
     weights: str = ""  # how linears are stored, as `load` takes it; "": fp32
-    wide: bool = False  # a dense copy of packed linears besides, for steps of many rows
+    wide: bool = False  # a second copy of packed linears, for steps of many rows
     compiled: bool | None = False  # whole steps, when the engine starts; None: where it pays
     guess: str | Path | PromptLookup | Draft | None = None  # "lookup", or a small model of the same tokens
     ahead: int = 4  # tokens guessed at a time

@@ -7,10 +7,11 @@ P124 Jiang et al. 2024, arXiv 2407.02490 (MInference). A head has one of three p
 - block_sparse: the blocks of keys whose mean fits the mean of a block of queries.
 
 Differs: BLOCK queries share the keys that they read, all of which are computed, and always read their own block, so that no row is empty; a
-prompt is read in pieces, and each piece chooses anew; the error is measured on one text. No kernel: keys are gathered and multiplied.
+prompt is read in pieces, and each piece chooses anew; the error is measured on one text. No kernel: keys are gathered and multiplied
+(infer/columns.py).
 
-Shapes: H query heads, K key heads, T new tokens, S tokens so far (the new ones are the last), E head width, J blocks of queries, N keys
-that a block reads.
+Shapes: H query heads, K key heads, T new tokens, S tokens so far (the new ones are the last), E head width, J blocks of queries and N
+blocks of keys, of BLOCK tokens each.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from bloomery.core.errors import BadInput
 from bloomery.infer.cache import Reading
+from bloomery.infer.columns import BLOCK, attend_chosen
 from bloomery.infer.slots import Slots
 from bloomery.nn.model import Transformer
 
-BLOCK = 64  # queries that read the same keys, and keys of a block
 SINKS = 16  # first keys of a text that an a_shape reads
 SPLITS = (0.25, 0.5, 0.75)  # of a vertical_slash: the share of its keys that are verticals
 HALVINGS = 12  # of the range in which the size of a pattern is sought
@@ -186,25 +187,8 @@ def counted(columns_HJS: Tensor, T: int) -> Tensor:
 
 def attend_columns(q_HTE: Tensor, k_KSE: Tensor, v_KSE: Tensor, columns_HJS: Tensor, scale: float, cap: float = 0.0) -> Tensor:
     """Causal attention in which each block of queries reads its columns alone, (H, T, E); every block reads its own tokens."""
-    H, T = q_HTE.shape[:2]
-    K, S = k_KSE.shape[:2]
-    head = (torch.arange(H, device=q_HTE.device) // (H // K))[:, None]
-    out = torch.empty_like(q_HTE)
-    for j, start in enumerate(range(0, T, BLOCK)):
-        stop = min(start + BLOCK, T)
-        seen = columns_HJS[:, j, : S - T + stop]
-        which, key = seen.nonzero().unbind(1)
-        lengths = seen.sum(1)
-        place = torch.arange(len(key), device=key.device) - (lengths.cumsum(0) - lengths)[which]
-        key_HN = torch.full((H, int(lengths.max())), S, device=key.device)  # S: none
-        key_HN[which, place] = key
-        at = (head, key_HN.clamp(max=S - 1))
-        scores = torch.bmm(q_HTE[:, start:stop], k_KSE[at].transpose(1, 2)).float() * scale
-        scores = cap * torch.tanh(scores / cap) if cap else scores
-        query = torch.arange(S - T + start, S - T + stop, device=key.device)
-        weight = scores.masked_fill_(key_HN[:, None] > query[:, None], float("-inf")).softmax(-1).to(v_KSE.dtype)
-        out[:, start:stop] = torch.bmm(weight, v_KSE[at])
-    return out
+    before = k_KSE.shape[1] - q_HTE.shape[1]
+    return attend_chosen(q_HTE, k_KSE, v_KSE, lambda start, stop: (columns_HJS[:, (start - before) // BLOCK, :stop], None), scale, cap)
 
 
 # ---- the search ---------------------------------------------------------------------------------------------------------

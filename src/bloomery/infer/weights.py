@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -25,8 +26,10 @@ from bloomery.num.grids import Grid
 
 Weights = Literal["bf16", "int8", "w8a8", "int4", "stored"]
 GROUPS = (32, 64, 128, 256)
-MANY = 32  # rows from which on an 8-bit weight is made dense for its product
-WIDE = 8  # rows from which on a bfloat16 product takes less time than one of codes (measured: at 16 rows a half and a quarter)
+WIDE = 8  # rows from which on another product than that of few rows takes less time; constants, not timings of the moment, so that no
+MANY = 32  # number hangs on how busy a machine was: from MANY rows on an 8-bit weight is made dense for its product,
+PANELS = 96  # and from PANELS on a 4-bit one, so many outputs at a time that they stay in a cache:
+PANEL = 512
 HINT = 16  # rows that blocks are laid out for
 
 
@@ -38,8 +41,8 @@ class Half(nn.Module):
         """`shared`: the embedding holds the weight too, so it is not let go."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self.kept = weight.detach() if shared else None
-        self.blocks: Tensor | None = blocked(weight)
+        self.blocks: Tensor | None = blocked(weight) if halves(weight.dtype) else None
+        self.kept = weight.detach() if shared or self.blocks is None else None
         self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
 
     @property
@@ -62,6 +65,11 @@ class Half(nn.Module):
         return y.to(x.dtype).view(*x.shape[:-1], -1)
 
 
+def halves(dtype: torch.dtype) -> bool:
+    """Whether this processor multiplies by blocks of a type."""
+    return dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def blocked(weight_OI: Tensor) -> Tensor:
     """A bfloat16 weight as oneDNN wants it; an opaque tensor."""
     return torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach().contiguous(), HINT)
@@ -77,13 +85,11 @@ class Codes(nn.Module):
 
     bias: Tensor | None
     order: Tensor | None
-    wide: Tensor | None
 
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.out_features, self.in_features = packed.shape
-        self.dtype = dtype
-        self.register_buffer("wide", None, persistent=False)
+        self.dtype, self.wide = dtype, None
         self.register_buffer("order", None if packed.order is None else packed.order.long(), persistent=False)
         self.register_buffer("bias", None if bias is None else bias.detach().to(dtype), persistent=False)
 
@@ -95,29 +101,46 @@ class Codes(nn.Module):
 
     def widen(self) -> None:
         """A dense copy, twice or four times as large, for steps of many rows."""
-        self.wide = self.weight
+        self.wide = Half(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features)
         if self.wide is not None and len(rows) >= WIDE:
-            return F.linear(x, self.wide, self.bias)
+            return self.wide(x)
         y = self.product(rows if self.order is None else rows[:, self.order])
         y = y if self.bias is None else y + self.bias
         return y.view(*x.shape[:-1], self.out_features)
 
 
 class Int8(Codes):
-    """8-bit codes times a scale for each output."""
+    """8-bit codes times a scale for each output.
+
+    torch's product takes the same time for every row. From WIDE rows on a bfloat16 input, whose numbers have 8 bits each, is cut into two
+    pieces of 8 bits under one scale for each token: two products of whole numbers, which the processor makes four at a time. What is lost
+    is at most 2^-15 of a token's largest input, less than a bfloat16 output shows.
+    """
 
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__(packed, bias, dtype)
+        self.blocks: Tensor | None = None
         self.register_buffer("codes", packed.codes_OI.contiguous(), persistent=False)
         self.register_buffer("scale", packed.scale_OG[:, 0].to(dtype), persistent=False)
 
     def product(self, x: Tensor) -> Tensor:
         if len(x) >= MANY:
-            return F.linear(x, self.dense())
-        return torch.ops.aten._weight_int8pack_mm(x, self.codes, self.scale)
+            return F.linear(x, self.codes.to(x.dtype)) * self.scale
+        if len(x) < WIDE or x.dtype != torch.bfloat16:
+            return torch.ops.aten._weight_int8pack_mm(x, self.codes, self.scale)
+        whole, scale = whole_numbers(x, 127 * 128)
+        high = (whole * (1 / 128)).round_()
+        high, low = self.sums(torch.cat([high, whole.sub_(high, alpha=128)])).chunk(2)
+        return low.add_(high, alpha=128).mul_(scale).to(x.dtype)
+
+    def sums(self, whole: Tensor) -> Tensor:
+        """Whole numbers of up to 127 times the codes and their scales, in fp32. The sums are exact in whatever order."""
+        if self.blocks is None or len(whole) < WIDE:
+            return torch._int_mm(whole.to(torch.int8), self.codes.T).float().mul_(self.scale.float())
+        return by_whole_blocks(whole, self.blocks, self.scale.float())
 
     def dense(self) -> Tensor:
         return self.codes.to(self.dtype) * self.scale[:, None]
@@ -133,20 +156,55 @@ class Int8(Codes):
 
 class Int8Inputs(Int8):
     """The same with inputs rounded as well, to 8 bits with a scale for each token, as nn/inputs.py says: sums of whole numbers, which are
-    exact, so that no row depends on another."""
+    exact, so that no row depends on another. `blocks` are a second copy of the codes, as oneDNN multiplies by them: the same sums."""
 
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__(packed, bias, dtype)
         self.scale = packed.scale_OG[:, 0].float()
 
+    def widen(self) -> None:
+        """Codes once more in blocks, by which steps of many rows take half the time of bfloat16 ones, where this processor has such."""
+        self.blocks = in_whole_blocks(self.codes) if whole_blocks() else None
+
+    def plain(self) -> None:
+        """The codes as they are alone, for a compiler, which takes no such blocks."""
+        self.blocks = None
+
     def product(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        scale = (wide.abs().amax(-1, keepdim=True) / 127).clamp_min(1e-30)
-        sums = torch._int_mm((wide / scale).round().to(torch.int8), self.codes.T)
-        return (sums.float() * scale * self.scale).to(x.dtype)
+        whole, scale = whole_numbers(x, 127)
+        return self.sums(whole).mul_(scale).to(x.dtype)
 
     def dense(self) -> Tensor:
         return (self.codes.float() * self.scale[:, None]).to(self.dtype)
+
+
+def in_whole_blocks(codes_OI: Tensor) -> Tensor:
+    """8-bit codes as oneDNN wants them; an opaque tensor."""
+    return torch.ops.onednn.qlinear_prepack(codes_OI, [HINT, codes_OI.shape[1]])
+
+
+def by_whole_blocks(whole: Tensor, blocks: Tensor, scale_O: Tensor) -> Tensor:
+    """Whole numbers from -128 to 127 times blocks of codes and their scales, fp32."""
+    none, how = torch.zeros(len(scale_O), dtype=torch.int64), (1.0, 0, torch.float32, "none", [], "")
+    return torch.ops.onednn.qlinear_pointwise((whole + 128).to(torch.uint8), 1.0, 128, blocks, scale_O, none, None, *how)
+
+
+@cache
+def whole_blocks() -> bool:
+    """Whether this processor multiplies by such blocks exactly: older ones overflow in sums of two products, and beyond x86 it is a
+    slow reference."""
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return False
+    most = torch.tensor([[127.0] * 64, [-127.0] * 64]).repeat(WIDE, 1)
+    found = by_whole_blocks(most, in_whole_blocks(most.to(torch.int8)), torch.ones(len(most)))
+    return torch.equal(found, most @ most.T)
+
+
+def whole_numbers(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Inputs as whole numbers up to `most` and a scale for each token, both fp32."""
+    wide = x.float()
+    scale = (wide.abs().amax(-1, keepdim=True) / most).clamp_min(1e-30)
+    return (wide / scale).round_(), scale
 
 
 class Int4(Codes):
@@ -162,12 +220,24 @@ class Int4(Codes):
         self.register_buffer("scales", torch.stack([scale, zero], -1).transpose(0, 1).contiguous().to(dtype), persistent=False)
 
     def product(self, x: Tensor) -> Tensor:
-        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.codes, self.group, self.scales)
+        if len(x) < PANELS or not lanes():
+            return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.codes, self.group, self.scales)
+        out = x.new_empty(len(x), self.out_features)
+        for at in range(0, self.out_features, PANEL):
+            out[:, at : at + PANEL] = x @ self.panel(at)
+        return out
 
     def dense(self) -> Tensor:
-        """By the product itself: the layout of the bytes is the kernel's own."""
-        one = torch.eye(self.in_features, dtype=self.dtype, device=self.codes.device)
-        return self.product(one).T.contiguous()
+        """By the product itself, where the layout of the bytes is not known."""
+        if lanes():
+            return torch.cat([self.panel(at) for at in range(0, self.out_features, PANEL)], 1).T.contiguous()
+        return self.product(torch.eye(self.in_features, dtype=self.dtype, device=self.codes.device)).T.contiguous()
+
+    def panel(self, at: int) -> Tensor:
+        """Columns of the dense weight's transpose: of the inputs to the outputs from `at` on, (I, up to PANEL)."""
+        scale, zero = self.scales[:, at : at + PANEL].float().unbind(-1)
+        grouped = unpacked(self.codes[at : at + PANEL]).view(len(scale), self.group, -1)
+        return grouped.mul_(scale[:, None]).add_((zero - 8 * scale)[:, None]).view(self.in_features, -1).to(self.dtype)
 
     @staticmethod
     def unfit(packed: Packed) -> str:
@@ -178,12 +248,31 @@ class Int4(Codes):
         return "" if rows % 64 == 0 else "4-bit products take multiples of 64 rows"
 
 
+def unpacked(packed: Tensor, width: int = 0) -> Tensor:
+    """The codes 0 to 15 in the bytes of some outputs' 4-bit weights, (I, O) fp32: `width` outputs lie side by side for every input, the
+    second half of them in the high bits."""
+    width = width or lanes()
+    bytes_ION = packed.view(len(packed) // width, -1, width // 2).transpose(0, 1)
+    codes = torch.empty(*bytes_ION.shape[:2], width, device=packed.device)
+    codes[..., : width // 2], codes[..., width // 2 :] = bytes_ION & 15, bytes_ION >> 4
+    return codes.flatten(1)
+
+
+@cache
+def lanes() -> int:
+    """Outputs that the 4-bit kernel lays side by side on this processor; 0 where it lays them in another way than `unpacked` reads."""
+    codes = torch.arange(64 * 64, dtype=torch.int32).view(64, 64) * 7 // 3 % 16
+    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 2)
+    return next((width for width in (64, 32) if torch.equal(unpacked(packed, width).T, codes.float())), 0)
+
+
 KINDS = {Half: "bf16", Int8: "int8", Int8Inputs: "w8a8", Int4: "int4"}
 
 
 def stored(net: nn.Module) -> str:
     """How the weights of a network are stored, in words."""
-    count = Counter(KINDS[type(unit)] for unit in net.modules() if type(unit) in KINDS)
+    copies = {id(unit.wide) for unit in net.modules() if isinstance(unit, Codes)}
+    count = Counter(KINDS[type(unit)] for unit in net.modules() if type(unit) in KINDS and id(unit) not in copies)
     dtype = str(net.embed.weight.dtype).removeprefix("torch.")
     return f"{dtype} with {', '.join(f'{many} linears in {kind}' for kind, many in count.most_common())}" if count else dtype
 
@@ -199,7 +288,8 @@ class Report:
     def add(self, unit: nn.Module) -> None:
         kind = KINDS.get(type(unit), "bf16")
         size = sum(t.nbytes for t in (*unit.parameters(), *unit.buffers()))
-        size += 2 * unit.in_features * unit.out_features if isinstance(unit, Half) else 0
+        size += sum(2 * one.in_features * one.out_features for one in unit.modules() if isinstance(one, Half))
+        size += unit.codes.nbytes if isinstance(unit, Int8) and unit.blocks is not None else 0
         self.bytes[kind] = self.bytes.get(kind, 0) + size
         self.count[kind] = self.count.get(kind, 0) + 1
 
@@ -212,7 +302,7 @@ def pack(
     "bf16", "int8" and "int4" round what is dense now: to nearest, 8 bits with a scale for each output, 4 bits with a scale and a zero for
     each `group`; "w8a8" rounds inputs to 8 bits too, as each is multiplied. "stored" keeps the codes of a compressed folder (`stored`, as
     nn/packed.py reads them) where a product takes them, and the rest in bfloat16. The head has the weights named by `head`; left out,
-    those of the rest but at least 8 bits. `wide` keeps a dense copy of codes besides, for steps of many rows. BadInput for others.
+    those of the rest but at least 8 bits. `wide` keeps a second copy for steps of many rows. BadInput for others.
     """
     if weights not in get_args(Weights) or head not in ("", *get_args(Weights)):
         raise BadInput(f"weights must be one of {', '.join(get_args(Weights))}, got {head or weights!r}")
@@ -268,8 +358,7 @@ def packed_linear(
 
 def half(unit: nn.Linear, shared: bool) -> nn.Module:
     """A bfloat16 linear in blocks; the linear itself in other types, and where oneDNN has no bfloat16."""
-    fits = unit.weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return Half(unit.weight, unit.bias, shared) if fits else unit
+    return Half(unit.weight, unit.bias, shared) if halves(unit.weight.dtype) else unit
 
 
 def _plain(stored: Packed) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
 from bloomery.data.questions import Row, asked, fields_of, filled, group_of
-from bloomery.num.statistics import paired, share
+from bloomery.num.changes import mean_change
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -90,7 +91,7 @@ class MultipleChoice:
         for metric, part in WAYS.items():
             (mine, groups), (theirs, _) = chosen(rows, part), chosen(others, part)
             if mine:
-                found |= paired(mine, theirs, [1.0] * len(mine), groups, rng).named(metric)
+                found |= mean_change(mine, theirs, groups, rng).named(metric)
         return found
 
 
