@@ -51,6 +51,9 @@ peers-duplicates: $(PEERS)/duplicates/.ready
 peers-serve: $(PEERS)/serve/.ready
 peers-train: $(PEERS)/train/.ready
 
+# litgpt asks for an older huggingface_hub than transformers does, so this list is complete and nothing is resolved.
+$(PEERS)/train/.ready: COMPLETE := --no-deps
+
 # One that runs in the process of ours, beside our packages.
 peers-encoding: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/peers/encoding.txt
@@ -58,7 +61,7 @@ peers-encoding: $(READY)
 $(PEERS)/%/.ready: benchmarks/peers/%.txt
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@echo "setting up $(@D) (once, a few minutes)"
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(COMPLETE) -r $<
 	@touch $@
 
 clean:

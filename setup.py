@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the claims, which lie beside the source, are a folder of the installed package."""
+"""What pyproject.toml cannot say: claims and recipes, which lie beside the source, are folders of the installed package."""
 
 import shutil
 from pathlib import Path
@@ -7,14 +7,15 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 
-class WithClaims(build_py):
-    """Copies claims/ and its results into the wheel."""
+class WithFolders(build_py):
+    """Copies claims/ with its results, and recipes/, into the wheel."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            place = Path(self.build_lib) / "bloomery" / "claims"
-            shutil.copytree("claims", place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+            for name in ("claims", "recipes"):
+                place = Path(self.build_lib) / "bloomery" / name
+                shutil.copytree(name, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-setup(cmdclass={"build_py": WithClaims})
+setup(cmdclass={"build_py": WithFolders})

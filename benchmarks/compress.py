@@ -70,8 +70,8 @@ class Contender:
         }
         python = peers.absolute() / self.environment / "bin" / "python" if self.environment else Path(sys.executable)
         command = [str(python), str(HERE / "contenders" / f"{self.script}.py"), str(place / "job.json")]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
+        try:  # in a folder that goes, for gptqmodel writes logs where it stands
+            done = subprocess.run(command, capture_output=True, text=True, cwd=place, env={**os.environ, **settings})
         except OSError as wrong:
             print(f"{self.name} skipped: {wrong}; say make peers-compress", file=sys.stderr)
             return False
@@ -119,7 +119,7 @@ def begin(shape: str, model: Path | None, steps: int, threads: int, folder: Path
         learn(["def read(path):\n    return path.read_text()\n"] * 20, 280).save(words)
         hf.to_hf(trained(Transformer(cfg), torch.from_numpy(every[:steps])), words, model)
     np.savez(folder / "calibration.npz", rows=every[-1][:rows])
-    return Job(str(model), str(folder / "calibration.npz"), "", "", threads), every[-2][:HELD_OUT]
+    return Job(str(model.absolute()), str(folder / "calibration.npz"), "", "", threads), every[-2][:HELD_OUT]
 
 
 def trained(net: Any, rows_SBT: Any) -> Any:

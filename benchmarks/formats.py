@@ -95,7 +95,7 @@ def opened(case: Case, job: Job, python: Path, folder: Path) -> dict[str, Any] |
     job.told(folder=str(folder / "export"), text=str(folder / "rows.npz"), out=str(folder), kind=kind).write(folder / "job.json")
     command = [str(python), str(HERE / "contenders" / "open_folder.py"), str(folder / "job.json")]
     settings = {"OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={**os.environ, **settings})  # gptqmodel writes logs
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
     return {**json.loads(done.stdout.strip().splitlines()[-1]), "logits": np.load(folder / "logits.npy")}
@@ -128,7 +128,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         job, held = begin("3M", None, 20, given.threads, Path(name))
         for number, case in enumerate(case for case in CASES if case.reader in wanted):
-            python, folder = given.peers_folder / f"compress-{case.reader}" / "bin" / "python", Path(name) / str(number)
+            python, folder = given.peers_folder.absolute() / f"compress-{case.reader}" / "bin" / "python", Path(name) / str(number)
             if not python.is_file():
                 print(f"{case.reader} skipped: there is no {python}; say make peers-compress", file=sys.stderr)
                 continue

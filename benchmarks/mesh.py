@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "train"))
 
 import rank_processes
-from mesh_cases import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case
+from mesh_cases import COMPILED, FOUR, LOCAL2, ROUGH2, ROUGH4, TWO, WIDE2, Case
 from mesh_run import formula
 
 from bloomery.core.mesh import written
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="as rows of a table")
     parser.add_argument("--only", default="", help="names of cases, with commas")
     told = parser.parse_args()
-    two, four = (TWO, {}) if told.quick else ({**TWO, **WIDE2, **ROUGH2, **COMPILED}, {**FOUR, **ROUGH4})
+    two, four = (TWO, {}) if told.quick else ({**TWO, **WIDE2, **LOCAL2, **ROUGH2, **COMPILED}, {**FOUR, **ROUGH4})
     wanted = set(filter(None, told.only.split(",")))
     if strange := wanted - {**two, **four}.keys():
         parser.error(f"there is no case {', '.join(sorted(strange))}")

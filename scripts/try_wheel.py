@@ -36,7 +36,8 @@ def main() -> None:
     assert {"optim/galore", "compress/bitstack"} <= {one["claim"] for one in claims}, claims
     assert len(call(bloomery, "papers", "--json").splitlines()) == 448
     (PLACE / "recipe.yaml").write_text(
-        'steps:\n  corpus: {stage: curate, sources: [{from: "python://", size: 1MB}], signals: [length], keep: length.words >= 5}\n'
+        "extends: filters/c4.yaml\nsteps:\n"
+        '  corpus: {sources: [{from: "python://", size: 1MB}], signals: [length], keep: length.words >= 5}\n'
         "  page: {stage: report, of: [$corpus]}\n"
     )
     made = [json.loads(line) for line in call(bloomery, "run", "recipe.yaml", "--json", "--store", PLACE / "store").splitlines()]

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `nursery`
 from nursery import Nursery
 
 from bloomery.core import catalog, lineage
-from bloomery.core.machine import Machine, has_bf16, threads
+from bloomery.core.machine import Machine, has_bf16, processor, threads
 from bloomery.core.store import Store
 
 settings.register_profile("steady", deadline=None, derandomize=True)  # neither a busy machine nor chance decides a test
@@ -39,7 +40,7 @@ def speeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(tmp_path: Path, speeds: Path) -> Iterator[Store]:
     """An empty store whose machine is already measured, so that no test waits for it; nor does one wait for what another has measured."""
     opened = Store(tmp_path / "store")
-    machine = Machine("test", threads(), 8 << 30, has_bf16(), {"float32": 1e11, "bfloat16": 2e11})
+    machine = Machine(processor(), threads(), 8 << 30, has_bf16(), {"float32": 1e11, "bfloat16": 2e11})
     (opened.root / "machine.json").write_text(json.dumps(machine.facts()))
     own = opened.root / "speeds.json"
     if speeds.exists():
@@ -163,38 +164,55 @@ PATIENT = {  # of Ray's processes with each other, and workers that are as quick
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
-    """The address of a Ray cluster of two workers with one processor each, beside a head that does no work; skipped without Ray."""
+def machines() -> Iterator[object]:
+    """A Ray cluster of two workers with one processor each, beside a head that does no work; skipped without Ray."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt 'bloomery[ray]'")
     import ray
 
-    found = next((one for one in map(_started, range(4)) if one), None)
+    wrong: list[str] = []
+    found = next((one for one in (_started(wrong) for _ in range(4)) if one), None)
     if found is None:
-        pytest.skip("Ray's processes do not come up within the half minute that Ray gives them; this machine is too busy")
-    yield found.address
+        pytest.skip(f"Ray's processes did not come up in {len(wrong)} tries, as where the machine is too busy; the last time: {wrong[-1]}")
+    yield found
     ray.shutdown()
     found.shutdown()
 
 
-def _ports() -> dict[str, int]:
+@pytest.fixture(scope="session")
+def cluster(machines: object) -> str:
+    """The address of its head."""
+    return machines.address
+
+
+@pytest.fixture(scope="session")
+def client(machines: object) -> str:
+    """The address for Ray's clients; skipped without what they need."""
+    pytest.importorskip("grpc", reason="Ray's client needs grpcio: pip install -c constraints.txt 'bloomery[ray]'")
+    return f"ray://127.0.0.1:{machines.client}"
+
+
+def _ports(*more: str) -> dict[str, int]:
     """Of a node's agents, for which it otherwise waits for a quarter of a minute and no longer."""
-    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port", "metrics_export_port")
+    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port", "metrics_export_port", *more)
     with ExitStack() as free:
         found = [free.enter_context(socket.create_server(("", 0))) for _ in names]
         return {name: one.getsockname()[1] for name, one in zip(names, found, strict=True)}
 
 
-def _started(attempt: int) -> object | None:
-    """The cluster; None where Ray has lost patience with a busy machine."""
+def _started(wrong: list[str]) -> object | None:
+    """The cluster; None where Ray could not start it, as where it loses patience with a busy machine, and then why in `wrong`."""
     from ray.cluster_utils import Cluster
 
     os.environ |= PATIENT
     made = Cluster()
     try:
-        made.add_node(num_cpus=0, include_dashboard=False, object_store_memory=80 << 20, **_ports())
+        head = _ports(*(["ray_client_server_port"] if find_spec("grpc") else []))
+        made.client = head.get("ray_client_server_port")
+        made.add_node(num_cpus=0, include_dashboard=False, object_store_memory=80 << 20, **head)
         for _ in range(2):
             made.add_node(num_cpus=1, object_store_memory=80 << 20, **_ports())
-    except Exception:
+    except Exception as error:
+        wrong.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         with suppress(Exception):
             made.shutdown()
         return None

@@ -46,6 +46,19 @@ def test_another_machine_is_measured_again(tmp_path):
         assert machine.remembered(path).cores == machine.threads()
 
 
+def test_speeds_of_another_processor_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        machine, "_measured_apart", lambda: machine.Machine(machine.processor(), machine.threads(), 1, machine.has_bf16(), {}, 1e9)
+    )
+    path, now = tmp_path / "machine.json", (machine.threads(), 1 << 30, machine.has_bf16(), {"float32": 1e11}, 1e10)
+    for name in (machine.processor(), "another"):
+        path.write_text(json.dumps(machine.Machine(name, *now).facts()))
+        (tmp_path / "speeds.json").write_text('{"trial": 1.0}')
+        found = machine.remembered(path)
+        assert found.name == machine.processor() and found.bandwidth == (1e9 if name == "another" else 1e10)
+        assert found.speeds().known == ({} if name == "another" else {"trial": 1.0})
+
+
 def test_files_that_were_read_do_not_count_against_what_a_container_may_take(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "GROUP", tmp_path)
     monkeypatch.setattr(machine, "_available", lambda: 10_000)

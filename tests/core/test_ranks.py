@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.core.ranks import Ranks, explained, first_host, here, of_slurm, tasks
+from bloomery.core.ranks import Ranks, explained, first_host, here, of_slurm, repeated, tasks
 from bloomery.core.team import demand_same, identity, start
 
 CARD = {"address": "a1", "versions": {"torch": "2.13"}, "mode": {"threads": 1}, "sources": {"bloomery.x": "h"}}
@@ -50,6 +50,15 @@ def test_a_batch_script_and_what_torchrun_starts_below_srun_are_no_tasks() -> No
 def test_slurms_lists_are_read() -> None:
     found = [first_host(one) for one in ("n1", "n1,n2", "gpu[003-010,012],login7", "r[2,4]n[01-16]-ib,x", "")]
     assert found == ["n1", "n1", "gpu003", "r2n01-ib", ""] and tasks("8(x2),4") == [8, 8, 4] and tasks("2") == [2]
+
+
+@pytest.mark.parametrize(("codes", "starts"), [([1, 1, 0], 3), ([1, 2], 2), ([2], 1), ([75], 1), ([0], 1), ([1, 1, 1], 3)])
+def test_a_launch_is_started_again_unless_it_was_refused_or_stopped(
+    capsys: pytest.CaptureFixture[str], codes: list[int], starts: int
+) -> None:
+    begun: list[int] = []
+    assert repeated(lambda again: begun.append(again) or codes[again], restarts=2) == codes[-1]
+    assert begun == list(range(starts)) and capsys.readouterr().err.count("all are started again") == starts - 1
 
 
 def test_a_launch_ends_with_the_code_of_the_first_failure(capsys: pytest.CaptureFixture[str]) -> None:

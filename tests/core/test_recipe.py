@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bloomery.core import recipe
+from bloomery.core import catalog, recipe
 from bloomery.core.errors import BadInput
 
 
@@ -50,6 +50,26 @@ def test_a_variant_is_another_recipe(tmp_path, toys):
     (tmp_path / "parent.yaml").write_text("name: parent\n" + GOOD)
     assert parsed("extends: parent.yaml", path=tmp_path).name == "r"
     assert parsed("extends: parent.yaml\nname: mine", path=tmp_path).name == "mine"
+
+
+def test_ready_recipes_are_found_by_their_names_unless_a_file_is_there(tmp_path, toys, monkeypatch):
+    ready = tmp_path / "ready/recipes"
+    (ready / "sets").mkdir(parents=True)
+    (ready / "sets/strict.yaml").write_text("steps: {a: {stage: seed, number: 8}}")
+    monkeypatch.setattr(recipe.catalog, "beside", lambda name: tmp_path / "ready" / name)
+    assert parsed("extends: sets/strict.yaml", path=tmp_path).steps["a"].knobs["number"] == 8
+    assert recipe.read("sets/strict.yaml").steps["a"].knobs["number"] == 8
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets/strict.yaml").write_text("steps: {a: {stage: seed, number: 9}}")
+    assert parsed("extends: sets/strict.yaml", path=tmp_path).steps["a"].knobs["number"] == 9
+    with pytest.raises(BadInput, match=r"no such recipe; of the ready ones known: sets/strict\.yaml"):
+        parsed("extends: sets/strikt.yaml", path=tmp_path)
+
+
+def test_the_package_has_its_recipes_beside_it(monkeypatch, tmp_path):
+    assert (catalog.beside("recipes") / "filters/gopher.yaml").is_file()
+    monkeypatch.setattr(catalog, "ROOT", tmp_path / "site-packages/bloomery")
+    assert catalog.beside("recipes") == tmp_path / "site-packages/bloomery/recipes", "as setup.py puts them into the wheel"
 
 
 def test_extends_in_a_circle_is_refused(tmp_path, toys):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from bloomery.core.errors import BadInput
@@ -37,6 +39,15 @@ def test_copies_are_found_through_white_space_and_case() -> None:
     assert seen_shares([text], [["intro. " + text.upper().replace(" ", ",\n") + " end"]]).tolist() == [1]
     assert seen_shares([text], [[text[: len(text) // 2]]])[0] == pytest.approx(0.4, abs=0.1)
     assert seen_shares([text, "", "short one", "..."], [["other words", "short  one!"]]).tolist() == [0, 0, 1, 0]
+
+
+def test_accents_written_apart_hide_no_copy() -> None:
+    text = " ".join(f"é{i} naïve 가{i} が" for i in range(20))
+    apart = unicodedata.normalize("NFD", text)
+    assert apart != text and seen_shares([apart], [[text]]).tolist() == seen_shares([text], [[apart]]).tolist() == [1]
+    items = Items.of({"exam": [("q", apart)]}, 8)
+    for found in ([text], pa.array([f"before {text}", "plain"]), pa.chunked_array([pa.array([apart])])):
+        assert leaks(items, [found])[0][0] == 1
 
 
 def test_runs_do_not_cross_texts() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bloomery.data import passages as module
 from bloomery.data.passages import repeated_passages, without
+from bloomery.seams import Doc
 
 
 def tokens_of(text: str) -> list[str]:
@@ -97,13 +98,26 @@ def test_equal_hashes_of_unlike_windows_remove_nothing(monkeypatch: pytest.Monke
     assert all(a <= b for a, b in zip(kept, expected, strict=True)) and 0 < sum(map(len, kept)) < sum(map(len, expected))
 
 
-def test_text_without_passages() -> None:
-    text = "one two,\n  three four  five\n"
-    assert without(text, np.array([[2, 4]])) == "one two four  five\n"
-    assert without(text, np.array([[0, 3], [2, 4]])) == " four  five\n"
-    assert without(text, np.array([[5, 6], [0, 2]])) == ",\n  three four\n"
-    assert without(text, np.array([[0, 6]])) == ""
-    assert without("é 日本 x", np.array([[1, 2]])) == "é本 x"
+@pytest.mark.parametrize(
+    ("text", "passages", "left"),
+    [
+        ("one two,\n  three four  five\n", [[2, 4]], "one two four  five\n"),
+        ("one two,\n  three four  five\n", [[0, 3], [2, 4]], " four  five\n"),
+        ("one two,\n  three four  five\n", [[5, 6], [0, 2]], ",\n  three four\n"),
+        ("one two,\n  three four  five\n", [[0, 6]], ""),
+        ("é 日本 x", [[1, 2]], "é本 x"),
+    ],
+)
+def test_text_without_passages(text, passages, left) -> None:
+    doc = Doc("d", text)
+    assert without(doc, np.array(passages)) == Doc("d", left) and doc.text == text
+
+
+def test_marks_stay_on_their_words_when_passages_go() -> None:
+    doc = Doc("d", "web: é\n\né 日本 x", spans=[(8, 14, 1.0)])
+    assert without(doc, np.array([[4, 5]])) == Doc("d", "web: é\n\né本 x", spans=[(8, 12, 1.0)])
+    assert without(doc, np.array([[0, 4]])) == Doc("d", " 日本 x", spans=[(0, 5, 1.0)])
+    assert without(doc, np.array([[3, 7]])) == Doc("d", "web: é", spans=[(0, 6, 0.0)]), "no marks at all would mean all of it"
 
 
 def test_a_repeat_of_one_token_is_refused() -> None:

@@ -6,6 +6,8 @@ import json
 import random
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bloomery.core.errors import BadInput
@@ -299,6 +301,17 @@ def test_a_missing_column_names_those_there_are(tmp_path, name, refused):
     path = {"a.jsonl": write_jsonl, "a.csv": write_csv, "a.parquet": write_parquet}[name](tmp_path / name)
     assert "has no column 'content'; it has text, name, group, other; say `text: NAME`" in refused({"from": str(path), "text": "content"})
     assert "say `package: NAME`" in refused({"from": str(path), "package": "repo"})
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path, refused):
+    """Which of them would be the text?"""
+    (tmp_path / "a.csv").write_text("text,text\none,two\n")
+    table = pa.Table.from_arrays([pa.array(["one"]), pa.array(["two"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    for ending in ("csv", "parquet", "arrow"):
+        assert f"a.{ending} has 2 columns 'text'; give each a name of its own" in refused(str(tmp_path / f"a.{ending}"))
 
 
 def test_addresses_and_options_that_are_wrong(tmp_path, refused):

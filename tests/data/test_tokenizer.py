@@ -43,6 +43,18 @@ def test_much_text_gives_the_ids_of_little(folder, monkeypatch):
     assert tokenizer.encode_batch(TEXTS) == [tokenizer.encode(text) for text in TEXTS]
 
 
+@pytest.mark.parametrize("model", ["byte_bpe", "bpe", "unigram"])
+def test_marks_are_counted_in_tokens(model):
+    tokenizer = learn(TEXTS, 272, model=model)
+    text = f"domain: nové日\n\n{TEXTS[3]}👩‍👩‍👧 é"
+    ids, _ = tokenizer.encode_flat([text], framed=True)
+    start = text.index("def")
+    (whole,) = tokenizer.marked(text, ids, [(start, len(text), 1.0)])
+    assert tokenizer.decode(ids[whole[0] : whole[1]]) == text[start:] + "<|eos|>" and whole[2] == 1.0
+    (inner,) = tokenizer.marked(text, ids, [(text.index("日"), text.index("日") + 1, 0.5)])
+    assert "日" in tokenizer.decode(ids[inner[0] : inner[1]]) and inner[1] < whole[0] and inner[2] == 0.5
+
+
 def test_transformers_loads_the_same(folder, tmp_path):
     transformers = pytest.importorskip("transformers")
     theirs, ours = transformers.AutoTokenizer.from_pretrained(str(folder)), Tokenizer.load(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections import Counter
@@ -17,7 +18,7 @@ from bloomery.core.signals import Signals
 from bloomery.data.journal import Journal
 from bloomery.data.tokenizer import learn
 from bloomery.infer.answers import Examinee
-from bloomery.infer.exam import ask
+from bloomery.infer.exam import ask, worst
 from bloomery.infer.model import load
 from bloomery.infer.sampler import Sampler
 from bloomery.methods.filter.temperature import Temperature
@@ -125,3 +126,7 @@ def test_killed_while_it_writes_no_item_that_was_written_down_is_asked_again(exa
     assert kills == 3 and sorted(rows) == sorted(set(asked)) == sorted(item.id for item in ITEMS)
     assert max(asked.values()) == 1 if cut == 10**9 else max(asked.values()) > 1
     assert told(examinee, ITEMS, 4, (), file) == told(examinee, ITEMS, 4, (), tmp_path / "plain.jsonl")
+
+
+def test_no_number_is_worse_than_any():
+    assert math.isnan(worst(0.0, math.nan)) and math.isnan(worst(math.nan, 0.0)) and worst(0.5, 2.0, 1.0) == 2.0

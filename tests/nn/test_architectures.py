@@ -20,6 +20,7 @@ from bloomery.infer.slots import Slots
 from bloomery.nn import maps
 from bloomery.nn.config import Config
 from bloomery.nn.hf import MAPS, from_hf, tensors, to_hf
+from bloomery.nn.lora import parts
 from bloomery.nn.mapping import ENCODERS
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
@@ -280,6 +281,13 @@ def test_every_parameter_has_one_site_and_one_place_in_the_table(pair):
     assert tensors(net.cfg).keys() == plain(net).keys()
     shapes = {name: net.get_parameter(name).shape[0] for name in tensors(net.cfg)}
     assert all(not held.rows or sum(held.rows) == shapes[name] for name, held in tensors(net.cfg).items())
+
+
+def test_every_linear_of_the_blocks_takes_an_adapter(pair):
+    net = pair[2]
+    linears = {site.name: module.out_features for site, module in sites(net) if site.kind == "linear" and site.name.startswith("blocks.")}
+    found = {name: sum(rows for _, rows, _ in held) for name, held in parts(net).items()}
+    assert found == linears
 
 
 def test_the_native_folder_gives_the_model_back(pair, tmp_path):

@@ -4,44 +4,17 @@ import json
 
 import pytest
 import torch
+from coded import model, packed_of
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from safetensors.torch import load_file
 
 from bloomery.core.errors import BadInput
-from bloomery.data.tokenizer import learn
 from bloomery.nn import compressed_tensors
 from bloomery.nn.config import Config
-from bloomery.nn.model import Transformer
 from bloomery.nn.packed import Packed
-from bloomery.seams import Rng
 
 torch.set_num_threads(1)
 SHAPE = {"vocab": 270, "width": 64, "layers": 1, "heads": 4, "kv_heads": 2, "ffn": 96, "context": 64}
-
-
-def packed_of(rows: int, columns: int, bits: int = 4, group: int = 32, zeros: bool = False, seed: int = 0) -> Packed:
-    draw, edge, groups = torch.Generator().manual_seed(seed), 1 << (bits - 1), -(-columns // group)
-    codes = torch.randint(-edge, edge, (rows, columns), generator=draw).to(torch.int8)
-    zero = torch.randint(-edge, edge, (rows, groups), generator=draw).to(torch.int8) if zeros else None
-    return Packed(codes, torch.rand(rows, groups, generator=draw).half() / (4 * edge), zero, bits, group)
-
-
-def model(cfg: Config, **knobs) -> tuple[Transformer, dict[str, Packed]]:
-    """A random net whose linears are what codes stand for."""
-    net = Transformer(cfg, Rng((7,)))
-    linears = {name: unit for name, unit in net.named_modules() if isinstance(unit, torch.nn.Linear) and name != "head"}
-    packed = {name: packed_of(*unit.weight.shape, seed=i, **knobs) for i, (name, unit) in enumerate(linears.items())}
-    with torch.no_grad():
-        for name, one in packed.items():
-            linears[name].weight.copy_(one.dense())
-    return net.eval(), packed
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("words")
-    learn(["some words and some more words"] * 20, 262).save(folder)
-    return folder
 
 
 @pytest.mark.parametrize(("bits", "zeros"), [(4, False), (8, False), (4, True)])

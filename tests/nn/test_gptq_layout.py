@@ -6,46 +6,18 @@ import re
 import numpy as np
 import pytest
 import torch
+from coded import model, packed_of
 from safetensors.torch import load_file, save_file
 
 from bloomery.core.errors import BadInput
-from bloomery.data.tokenizer import learn
 from bloomery.infer.model import load
 from bloomery.nn import gptq_layout, hf
 from bloomery.nn.config import Config
-from bloomery.nn.model import Transformer
-from bloomery.nn.packed import Packed
 from bloomery.nn.parts import Source
 from bloomery.nn.saving import plain
-from bloomery.seams import Rng
 
 torch.set_num_threads(1)
 SHAPE = {"vocab": 270, "width": 64, "layers": 1, "heads": 4, "kv_heads": 2, "ffn": 96, "context": 64}
-
-
-def packed_of(rows: int, columns: int, bits: int = 4, group: int = 32, zeros: bool = False, seed: int = 0) -> Packed:
-    draw, edge, groups = torch.Generator().manual_seed(seed), 1 << (bits - 1), -(-columns // group)
-    codes = torch.randint(-edge, edge, (rows, columns), generator=draw).to(torch.int8)
-    zero = torch.randint(-edge, edge, (rows, groups), generator=draw).to(torch.int8) if zeros else None
-    return Packed(codes, ((torch.rand(rows, groups, generator=draw) - 0.4) / edge).half(), zero, bits, group)
-
-
-def model(cfg: Config, **knobs) -> tuple[Transformer, dict[str, Packed]]:
-    """A random net whose linears are what codes stand for."""
-    net = Transformer(cfg, Rng((7,)))
-    linears = {name: unit for name, unit in net.named_modules() if isinstance(unit, torch.nn.Linear) and name != "head"}
-    packed = {name: packed_of(*unit.weight.shape, seed=i, **knobs) for i, (name, unit) in enumerate(linears.items())}
-    with torch.no_grad():
-        for name, one in packed.items():
-            linears[name].weight.copy_(one.dense())
-    return net.eval(), packed
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("words")
-    learn(["some words and some more words"] * 20, 262).save(folder)
-    return folder
 
 
 def by_the_letter(state: dict, name: str, bits: int, less: int) -> np.ndarray:
@@ -67,7 +39,7 @@ def by_the_letter(state: dict, name: str, bits: int, less: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("bits", "zeros"), [(2, False), (3, False), (4, False), (8, False), (4, True), (3, True)])
 def test_every_number_is_where_the_layout_says(tmp_path, words, bits, zeros):
-    net, packed = model(Config(**SHAPE), bits=bits, zeros=zeros)
+    net, packed = model(Config(**SHAPE), bits=bits, zeros=zeros, signed=True)
     gptq_layout.write(net, packed, words, tmp_path)
     state, told = load_file(tmp_path / "model.safetensors"), hf.codes_of(tmp_path)
     assert (told["bits"], told["group_size"], told["sym"], told["desc_act"]) == (bits, 32, not zeros, False)
@@ -81,7 +53,7 @@ def test_every_number_is_where_the_layout_says(tmp_path, words, bits, zeros):
 
 
 def test_a_folder_is_loaded_and_continued_but_not_read_in_parts(tmp_path, words):
-    net, packed = model(Config(**SHAPE))
+    net, packed = model(Config(**SHAPE), signed=True)
     gptq_layout.write(net, packed, words, tmp_path)
     ids = torch.arange(20)[None]
     assert load(tmp_path).net(ids).equal(net(ids))
@@ -90,8 +62,8 @@ def test_a_folder_is_loaded_and_continued_but_not_read_in_parts(tmp_path, words)
 
 
 def test_other_kinds_and_dense_linears_are_named(tmp_path, words):
-    net, packed = model(Config(**SHAPE, architecture="qwen2", qkv_bias=True, tied=False))
-    packed["blocks.0.mlp.down"] = packed_of(64, 96, 8, 96)
+    net, packed = model(Config(**SHAPE, architecture="qwen2", qkv_bias=True, tied=False), signed=True)
+    packed["blocks.0.mlp.down"] = packed_of(64, 96, 8, 96, signed=True)
     del packed["blocks.0.mixer.out"]
     with torch.no_grad():
         net.blocks[0].mlp.down.weight.copy_(packed["blocks.0.mlp.down"].dense())
@@ -104,7 +76,7 @@ def test_other_kinds_and_dense_linears_are_named(tmp_path, words):
 
 
 def test_zeros_that_were_stored_as_they_are_under_the_first_name_are_known(tmp_path, words):
-    net, packed = model(Config(**SHAPE))
+    net, packed = model(Config(**SHAPE), signed=True)
     gptq_layout.write(net, packed, words, tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     for name in [name for name in state if name.endswith(".qzeros")]:
@@ -114,11 +86,11 @@ def test_zeros_that_were_stored_as_they_are_under_the_first_name_are_known(tmp_p
 
 
 def test_what_cannot_be_said_or_read_is_refused(tmp_path, words):
-    net, packed = model(Config(**SHAPE))
+    net, packed = model(Config(**SHAPE), signed=True)
     with pytest.raises(BadInput, match="gptq has 2, 3, 4, 8"):
-        gptq_layout.refuse(net, packed | {"blocks.0.mlp.down": packed_of(64, 96, 5)})
+        gptq_layout.refuse(net, packed | {"blocks.0.mlp.down": packed_of(64, 96, 5, signed=True)})
     with pytest.raises(BadInput, match="fill no int32 exactly"):
-        gptq_layout.refuse(net, packed | {"blocks.0.mlp.down": packed_of(64, 100, 4, 100)})
+        gptq_layout.refuse(net, packed | {"blocks.0.mlp.down": packed_of(64, 100, 4, 100, signed=True)})
     with pytest.raises(BadInput, match="is not compressed, and gptq holds codes"):
         gptq_layout.refuse(net, {})
     gptq_layout.write(net, packed, words, tmp_path)

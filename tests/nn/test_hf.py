@@ -8,6 +8,7 @@ from bloomery.core.errors import BadInput
 from bloomery.nn.config import Config
 from bloomery.nn.hf import copy_words, end_ids, from_hf, read_config, to_hf
 from bloomery.nn.model import Transformer
+from bloomery.nn.parts import Source
 from bloomery.nn.saving import assemble, plain
 from bloomery.seams import Rng
 
@@ -110,6 +111,12 @@ REFUSED = [
     (GPT2, {"add_cross_attention": True}, "add_cross_attention"),
     (GPT2, {"activation_function": "relu"}, "activation_function 'relu' is not supported, only 'gelu_new' or 'gelu_pytorch_tanh'"),
     (GPT2, {"n_embd": 33}, "multiple of heads"),
+    (LLAMA, {"architectures": "LlamaForCausalLM"}, "architectures must be a list"),
+    (LLAMA, {"num_attention_heads": 4.0}, "heads must be a whole number, got 4.0"),
+    (LLAMA, {"num_key_value_heads": True}, "kv_heads must be a whole number, got True"),
+    (LLAMA, {"rms_norm_eps": None}, "norm_eps must be a number, got None"),
+    (QWEN3, {"architectures": ["Qwen3MoeForCausalLM"], "decoder_sparse_step": 0}, "does not describe a Qwen3Moe"),
+    (LLAMA, {"architectures": ["GraniteForCausalLM"], "attention_multiplier": 0.0}, "does not describe a Granite"),
 ]
 
 
@@ -220,6 +227,35 @@ def test_bad_folders_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(BadInput, match="unpickled"):
         from_hf(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": "x", "b": [1]}}'])
+def test_an_index_that_is_none_is_refused_in_a_sentence(tmp_path, text):
+    to_hf(make(), None, tmp_path, shard=30_000)
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(BadInput, match="does not say which file holds which tensor"):
+        from_hf(tmp_path)
+    with pytest.raises(BadInput, match="does not say which file holds which tensor"):
+        Source(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", "3", "{"])
+def test_a_config_that_is_none_is_refused_in_a_sentence(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BadInput, match=r"no readable config\.json"):
+        from_hf(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int32])
+def test_whole_numbers_are_no_weights(tmp_path, kind):
+    to_hf(make(), None, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    save_file({**weights, name: torch.ones_like(weights[name]).to(kind)}, tmp_path / "model.safetensors")
+    with pytest.raises(BadInput, match=f"{name} holds whole numbers"):
+        from_hf(tmp_path)
+    with pytest.raises(BadInput, match=f"{name} holds whole numbers"):
+        Source(tmp_path).read(["blocks.1.mlp.down.weight"])
 
 
 def test_no_pickle_reader_is_reachable():

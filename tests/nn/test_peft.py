@@ -20,7 +20,18 @@ TOKENS = torch.randint(0, 61, (2, 24), generator=torch.Generator().manual_seed(0
 
 def small(kind: str, tied: bool = False):
     """A small transformers model with random weights, large enough that every part matters to the logits."""
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        GPTNeoXConfig,
+        GPTNeoXForCausalLM,
+        LlamaConfig,
+        LlamaForCausalLM,
+        Phi3Config,
+        Phi3ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+    )
 
     torch.manual_seed(0)
     shape = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -29,6 +40,11 @@ def small(kind: str, tied: bool = False):
         return LlamaForCausalLM(LlamaConfig(**shape)).eval()
     if kind == "qwen3":
         return Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=16)).eval()
+    if kind == "phi3":
+        return Phi3ForCausalLM(Phi3Config(**shape, pad_token_id=None)).eval()
+    if kind == "gpt_neox":
+        del shape["num_key_value_heads"]
+        return GPTNeoXForCausalLM(GPTNeoXConfig(**shape)).eval()
     size = {"vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 32, "initializer_range": 0.1}
     size |= dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.0)
     return GPT2LMHeadModel(GPT2Config(**size, tie_word_embeddings=True)).eval()
@@ -76,6 +92,10 @@ CASES = [
     ("llama", {"target_modules": ["model.layers.0.self_attn.v_proj", "down_proj"], "rank_pattern": {"v_proj": 7}, "lora_alpha": 5}),
     ("qwen3", {"target_modules": ["q_proj", "k_proj", "gate_proj", "down_proj"], "rank_pattern": {"layers.1.mlp.gate_proj": 2},
                "alpha_pattern": {"k_proj": 3, r".*\.0\.self_attn\.q_proj": 11}, "r": 6}),
+    ("phi3", {"target_modules": ["qkv_proj", "gate_up_proj"], "r": 4}),
+    ("phi3", {"target_modules": "all-linear", "r": 3}),
+    ("gpt_neox", {"target_modules": ["query_key_value"], "r": 4}),
+    ("gpt_neox", {"target_modules": ["query_key_value", "dense", "dense_4h_to_h"], "r": 3, "use_rslora": True}),
     ("gpt2", {"target_modules": ["c_attn"], "r": 4, "fan_in_fan_out": True}),
     ("gpt2", {"target_modules": ["c_attn", "c_proj", "c_fc"], "r": 4, "rank_pattern": {"attn.c_proj": 2}, "fan_in_fan_out": True}),
     ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "norm"]}),

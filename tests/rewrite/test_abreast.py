@@ -6,31 +6,16 @@ import threading
 
 import pytest
 import torch
+from loud import CFG, model, texts
 
 from bloomery.methods.compress.gptq import GPTQ
-from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import digest
 from bloomery.rewrite import passing, walk
 from bloomery.rewrite.abreast import abreast
 from bloomery.rewrite.compress import compress
-from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-CFG = Config(vocab=61, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=24)
-
-
-def model() -> Transformer:
-    net = Transformer(CFG, Rng((0,))).eval()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.mul_(6.0) if p.dim() > 1 else None
-    return net
-
-
-def texts(count: int = 12) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return [torch.randint(0, 61, (int(torch.randint(2, 25, (1,), generator=g)),), generator=g) for _ in range(count)]
 
 
 def test_passes_stop_together_and_keep_what_is_theirs():

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from loud import CFG, model, texts
 from torch import nn
 
 from bloomery.core.errors import BadInput
@@ -22,26 +23,12 @@ from bloomery.rewrite.compress import compress, compress_linears
 from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-CFG = Config(vocab=61, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=24)
 QWEN = dataclasses.replace(CFG, architecture="qwen3", qk_norm=True, head_width=16)
 BIASES = {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
 GPT = dataclasses.replace(
     CFG, architecture="gpt2", norm="layer", positions="learned", gated=False, activation="gelu_tanh", kv_heads=4, **BIASES
 )
 LINEARS = [f"blocks.{i}.{name}" for i in range(2) for name in ("mixer.qkv", "mixer.out", "mlp.gate_up", "mlp.down")]
-
-
-def model(cfg: Config = CFG, seed: int = 0) -> Transformer:
-    net = Transformer(cfg, Rng((seed,))).eval()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.mul_(6.0) if p.dim() > 1 else None
-    return net
-
-
-def texts(count: int = 12, ragged: bool = True) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return [torch.randint(0, 61, (int(torch.randint(2, 25, (1,), generator=g)) if ragged else 24,), generator=g) for _ in range(count)]
 
 
 def by_hand(net: Transformer, method, sequences) -> Transformer:
@@ -61,7 +48,7 @@ def by_hand(net: Transformer, method, sequences) -> Transformer:
 @pytest.mark.parametrize("working", [2 << 30, 1 << 16], ids=["one batch", "several"])
 def test_inputs_are_those_of_the_smaller_model_before_it(monkeypatch, working, ragged):
     monkeypatch.setattr(passing, "WORKING", working)
-    sequences = texts(ragged=ragged)
+    sequences = texts(shortest=2 if ragged else 24)
     method = GPTQ(bits=8, group=16)
     seen = []
     monkeypatch.setattr(GPTQ, "solve", lambda self, unit, acc, *rest, _solve=GPTQ.solve: seen.append(acc) or _solve(self, unit, acc, *rest))

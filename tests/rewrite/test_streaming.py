@@ -5,38 +5,24 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import loud
 import pytest
 import torch
 from live import Live
+from loud import model, texts
 
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.rtn import RTN
 from bloomery.nn import hf, packed
-from bloomery.nn.config import Config
-from bloomery.nn.model import Transformer
 from bloomery.nn.parts import Parts, digest
 from bloomery.nn.saving import digest as digest_of_net
 from bloomery.nn.saving import load, save
 from bloomery.rewrite.compress import compress
 from bloomery.rewrite.passing import hidden
-from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-CFG = Config(vocab=61, width=32, layers=3, heads=4, kv_heads=2, ffn=48, context=24)
+CFG = dataclasses.replace(loud.CFG, layers=3)
 MIXED = dataclasses.replace(CFG, architecture="mixtral", experts=4, top=2)
-
-
-def model(cfg: Config = CFG, seed: int = 0) -> Transformer:
-    net = Transformer(cfg, Rng((seed,))).eval()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.mul_(6.0) if p.dim() > 1 else None
-    return net
-
-
-def texts(count: int = 6, length: int = 24) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return [torch.randint(0, 61, (length,), generator=g) for _ in range(count)]
 
 
 BIASED = dataclasses.replace(CFG, tied=False, qkv_bias=True)
@@ -49,9 +35,9 @@ def test_the_folder_is_what_compressing_in_memory_would_have_written(tmp_path, c
     net = model(cfg)
     save(net, tmp_path / "source")
     parts = Parts(tmp_path / "source", tmp_path / "work", torch.float16)
-    streamed = compress(parts, method, texts(), skip=("blocks.1.*out",), rest=torch.float16)
+    streamed = compress(parts, method, texts(6, 24), skip=("blocks.1.*out",), rest=torch.float16)
     sha256 = parts.close(tmp_path / "out", streamed.skipped)
-    whole = compress(net, method, texts(), skip=("blocks.1.*out",), rest=torch.float16)
+    whole = compress(net, method, texts(6, 24), skip=("blocks.1.*out",), rest=torch.float16)
     save(net, tmp_path / "whole", whole.skipped, torch.float16)
     assert streamed == whole and not any((tmp_path / "work").iterdir())
     assert sha256 == digest_of_net(net) == digest(tmp_path / "out") == digest_of_net(load(tmp_path / "out"))
@@ -64,13 +50,13 @@ def test_the_folder_is_what_compressing_in_memory_would_have_written(tmp_path, c
 
 
 def test_a_folder_of_hugging_face_is_read_part_by_part(tmp_path):
-    net = model()
+    net = model(CFG)
     hf.to_hf(net, None, tmp_path, shard=20_000)
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
     assert digest(tmp_path) == digest_of_net(net)
-    found = hidden(Parts(tmp_path), texts())
+    found = hidden(Parts(tmp_path), texts(6, 24))
     with torch.no_grad():
-        assert all(one.equal(net(ids[None])[0]) for one, ids in zip(found, texts(), strict=True))
+        assert all(one.equal(net(ids[None])[0]) for one, ids in zip(found, texts(6, 24), strict=True))
 
 
 def peak(folder: Path, work: Path, method, sequences) -> int:
@@ -81,7 +67,7 @@ def peak(folder: Path, work: Path, method, sequences) -> int:
 
 
 def test_the_peak_is_two_blocks_and_the_activations_however_many_layers_there_are(tmp_path):
-    peaks, sequences = {}, texts(2, 16)
+    peaks, sequences = {}, texts(2, 16, 16)
     wide = dataclasses.replace(CFG, width=96, ffn=256, heads=4, kv_heads=4)
     for layers in (2, 9):
         net = model(dataclasses.replace(wide, layers=layers))
@@ -99,8 +85,8 @@ def test_the_peak_is_two_blocks_and_the_activations_however_many_layers_there_ar
 
 
 def test_bfloat16_passes_need_a_copy_of_a_block_and_half_the_activations(tmp_path):
-    sequences = texts(40)
-    save(model(), tmp_path)
+    sequences = texts(40, 24)
+    save(model(CFG), tmp_path)
     fp32, bf16 = (Live(), Live())
     outcomes = []
     for live, precision in ((fp32, torch.float32), (bf16, torch.bfloat16)):

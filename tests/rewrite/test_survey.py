@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from loud import model, texts
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -14,30 +15,14 @@ from bloomery.core.errors import BadInput
 from bloomery.methods.compress.bitstack import BitStack
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.rtn import RTN
-from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import digest
 from bloomery.rewrite import survey as looking
 from bloomery.rewrite.compress import compress, compress_linears
 from bloomery.rewrite.survey import measuring, survey
-from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-CFG = Config(vocab=61, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=24)
 LINEARS = [f"blocks.{i}.{name}" for i in range(2) for name in ("mixer.qkv", "mixer.out", "mlp.gate_up", "mlp.down")]
-
-
-def model() -> Transformer:
-    net = Transformer(CFG, Rng((0,))).eval()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.mul_(6.0) if p.dim() > 1 else None
-    return net
-
-
-def texts(count: int = 12) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return [torch.randint(0, 61, (int(torch.randint(2, 25, (1,), generator=g)),), generator=g) for _ in range(count)]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 import torch
+from loud import CFG, model, texts
 from torch import nn
 
 from bloomery.infer.parity import parity
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.rtn import RTN
-from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.packed import Quantized
 from bloomery.nn.saving import digest
@@ -19,24 +19,9 @@ from bloomery.nn.sites import sites
 from bloomery.rewrite import passing
 from bloomery.rewrite.compress import compress
 from bloomery.rewrite.survey import halves
-from bloomery.seams import Rng
 
 torch.set_num_threads(1)
-PLAIN = Config(vocab=61, width=32, layers=2, heads=4, kv_heads=2, ffn=48, context=24)
-MIXED = dataclasses.replace(PLAIN, architecture="mixtral", experts=4, top=2)
-
-
-def model(cfg: Config, seed: int = 0) -> Transformer:
-    net = Transformer(cfg, Rng((seed,))).eval()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.mul_(6.0) if p.dim() > 1 else None
-    return net
-
-
-def texts(count: int = 12, ragged: bool = False) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return [torch.randint(0, 61, (int(torch.randint(4, 25, (1,), generator=g)) if ragged else 24,), generator=g) for _ in range(count)]
+MIXED = dataclasses.replace(CFG, architecture="mixtral", experts=4, top=2)
 
 
 def by_hand(net: Transformer, method, sequences) -> dict[str, int]:
@@ -70,7 +55,7 @@ def run(net: Transformer, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("working", [2 << 30, 1 << 16], ids=["one batch", "several"])
 def test_every_expert_is_calibrated_on_the_tokens_that_chose_it(monkeypatch, working, ragged):
     monkeypatch.setattr(passing, "WORKING", working)
-    net, wanted, method, sequences = model(MIXED), model(MIXED), GPTQ(bits=8, group=16), texts(ragged=ragged)
+    net, wanted, method, sequences = model(MIXED), model(MIXED), GPTQ(bits=8, group=16), texts(shortest=4 if ragged else 24)
     outcome = compress(net, method, sequences)
     rows = by_hand(wanted, method, sequences)
     found = {layer.name: layer.rows for layer in outcome.layers}
@@ -99,7 +84,7 @@ def test_an_expert_that_no_token_chose_is_calibrated_on_its_layer_and_named(monk
 
     monkeypatch.setattr(GPTQ, "solve", watched)
     unit = net.blocks[0].mlp.experts[1].gate_up
-    outcome = compress(net, GPTQ(8, 16), texts())
+    outcome = compress(net, GPTQ(8, 16), texts(shortest=24))
     coverage = outcome.coverage()["blocks.0.mlp"]
     assert coverage[1] == 0 and sum(coverage) == 12 * 24
     small = net.blocks[0].mlp.experts[1]
@@ -112,8 +97,8 @@ def test_an_expert_that_no_token_chose_is_calibrated_on_its_layer_and_named(monk
 @pytest.mark.parametrize("working", [2 << 30, 1 << 16], ids=["one batch", "several"])
 def test_an_encoder_comes_before_its_decoder(monkeypatch, working):
     monkeypatch.setattr(passing, "WORKING", working)
-    cfg = dataclasses.replace(PLAIN, kv_heads=4, architecture="t5", encoder_layers=2, positions="relative")
-    net, wanted, method, sequences = model(cfg), model(cfg), GPTQ(bits=8, group=16), texts(ragged=True)
+    cfg = dataclasses.replace(CFG, kv_heads=4, architecture="t5", encoder_layers=2, positions="relative")
+    net, wanted, method, sequences = model(cfg), model(cfg), GPTQ(bits=8, group=16), texts(shortest=4)
     outcome = compress(net, method, sequences)
     by_hand(wanted, method, sequences)
     names = [layer.name for layer in outcome.layers]
@@ -124,8 +109,8 @@ def test_an_encoder_comes_before_its_decoder(monkeypatch, working):
 
 
 def test_an_encoder_alone_sees_no_padding():
-    cfg = dataclasses.replace(PLAIN, causal=False, architecture="bert", kv_heads=4)
-    net, wanted, sequences = model(cfg), model(cfg), texts(ragged=True)
+    cfg = dataclasses.replace(CFG, causal=False, architecture="bert", kv_heads=4)
+    net, wanted, sequences = model(cfg), model(cfg), texts(shortest=4)
     compress(net, RTN(8), sequences)
     by_hand(wanted, RTN(8), sequences)
     assert digest(net) == digest(wanted)
@@ -134,8 +119,8 @@ def test_an_encoder_alone_sees_no_padding():
 
 
 def test_blocks_with_a_window_get_their_own_positions():
-    cfg = dataclasses.replace(PLAIN, causal=False, architecture="modernbert", kv_heads=4, windows=(0, 8), local_rope_base=100.0)
-    net, wanted, sequences = model(cfg), model(cfg), texts()
+    cfg = dataclasses.replace(CFG, causal=False, architecture="modernbert", kv_heads=4, windows=(0, 8), local_rope_base=100.0)
+    net, wanted, sequences = model(cfg), model(cfg), texts(shortest=24)
     compress(net, GPTQ(8, 16), sequences)
     by_hand(wanted, GPTQ(8, 16), sequences)
     ours, theirs = (torch.cat([run(one, ids) for ids in sequences]).detach() for one in (net, wanted))

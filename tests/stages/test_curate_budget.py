@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -44,12 +46,23 @@ def test_a_budget_counts_what_it_says(store, raw):
     corpus = made(store, raw, select="random", budget="1k length.words", heldout=0.2)
     rows = [row for name in ("train", "heldout") for row in pq.read_table(corpus.path(f"{name}.parquet")).to_pylist()]
     assert 990 < sum(row["length.words"] for row in rows) <= 1000
+    corpus = made(store, raw, select="random", budget="100 length.mean_word_length", heldout=0.2)
+    rows = [row for name in ("train", "heldout") for row in pq.read_table(corpus.path(f"{name}.parquet")).to_pylist()]
+    assert 80 < sum(row["length.mean_word_length"] for row in rows) <= 100, "parts of one count too"
     columns = ["length.words", "tokens.count"]
     assert parse_budget("10M tokens", columns, "budget") == (1e7, "tokens.count")
     assert parse_budget("10MB", columns, "budget") == (10**7, "bytes") and parse_budget("7 kb", columns, "budget") == (7000, "bytes")
     for text, said in (("10M tokens", "add the signal `tokens`"), ("1k length.wrds", "did you mean length.words"), ("x", "not a size")):
         with pytest.raises(BadInput, match=said):
             parse_budget(text, ["length.words"], "budget")
+
+
+@pytest.mark.parametrize("odd", [math.nan, -1.0])
+def test_a_budget_counts_no_column_without_numbers(odd):
+    """A document that takes less than nothing would make room for any number of others."""
+    with pytest.raises(BadInput, match=r"1 of 3 documents have no number, or one below 0"):
+        curate._costs(np.array([1.0, odd, 2.5]), "3 a.b")
+    assert curate._costs(np.array([1.0, 0.0, 2.5]), "3 a.b").tolist() == [1, 0, 3]
 
 
 def test_a_mixture_repeats_small_domains_and_the_funnel_adds_up(store, raw):

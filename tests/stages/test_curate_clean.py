@@ -218,3 +218,21 @@ def test_killed_in_the_midst_and_resumed_the_bytes_are_the_same(raw, tmp_path):
     assert (
         found["near duplicate"]["documents"] >= 1 and found["repeated passages"]["bytes"] > 0 and found["in an evaluation set"]["documents"]
     )
+
+
+def test_what_edits_mark_is_written_beside_the_text(tmp_path):
+    """A prefix is not to be trained on; what stands twice is cut, and the marks stay on what is left."""
+    draw, notice = random.Random(3), " ".join(f"n{k}" for k in range(20))
+    texts = [" ".join(f"é{draw.randrange(999)}" for _ in range(40)) for _ in range(12)]
+    path = tmp_path / "raw.jsonl"
+    path.write_text("\n".join(json.dumps({"text": f"{text[:50]} {notice} {text[50:]}", "kind": "news"}) for text in texts))
+    edits = ["normalize", {"metadata_prefix": {"fields": ["domain"], "share": 0.75}}, {"pieces": {"longest": 170}}]
+    stage = built(sources=[{"from": str(path), "domain": "kind"}], edits=edits, keep="length.words > 1", substring=20, heldout=0.2)
+    made(tmp_path / "run", stage)
+    found = rows(tmp_path / "run", "train", "heldout")
+    begun = [row for row in found if row["text"].startswith("domain: news\n\n")]
+    assert 3 < len(begun) < 12 < len(found) and sum("n7" in row["text"] for row in found) == 1
+    assert [row["spans"] for row in begun] == [[{"start": 14, "stop": len(row["text"]), "weight": 1.0}] for row in begun]
+    rest = {(span["start"], span["stop"] == len(row["text"])) for row in found if row not in begun for span in row["spans"]}
+    assert rest == {(0, True)}, "pieces behind the first are trained on whole"
+    assert "spans" not in pq.read_table(tmp_path / "run/out/dropped.parquet").column_names

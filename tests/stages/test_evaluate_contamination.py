@@ -14,8 +14,7 @@ from bloomery.core.store import Artifact
 from bloomery.methods.task.min_k import MinK
 from bloomery.methods.task.multiple_choice import MultipleChoice
 from bloomery.seams import Item
-from bloomery.stages._evaluate_sources import Trained, contaminated, trained_on
-from bloomery.stages.evaluate import Evaluate
+from bloomery.stages._evaluate_sources import Trained, contaminated, judged, short_items, trained_on
 
 LONG, OTHER = (" ".join(f"{word}{i}" for i in range(40)) for word in ("word", "other"))
 
@@ -91,16 +90,32 @@ def test_a_form_around_a_question_hides_no_copy(make):
 
 
 def test_scores_say_why_they_have_no_twin():
-    stage = object.__new__(Evaluate)
     score = {"task": "min_k", "clean": 1.0, "clean_low": 0.9, "clean_high": 1.1, "clean_n": 3, "note": "fp32"}
     asked = {"min_k": (MinK(), []), "multiple_choice": (MultipleChoice(), [])}
-    told = stage._judged(score, asked, Trained(("x",), ()))
+    told = judged(score, asked, Trained(("x",), ()), {})
     assert told["clean"] is None and told["clean_n"] is None and "asks about training text" in told["note"]
     other = {**score, "task": "multiple_choice"}
-    assert stage._judged(other, asked, Trained(("x",), ())) == other
-    assert stage._judged(other, asked, Trained((), ("x",)))["clean"] is None
-    part = stage._judged(other, asked, Trained(("x",), ("base is from outside",)))
+    assert judged(other, asked, Trained(("x",), ()), {}) == other
+    assert judged(other, asked, Trained((), ("x",)), {})["clean"] is None
+    part = judged(other, asked, Trained(("x",), ("base is from outside",)), {})
     assert part["clean"] == 1.0 and part["note"] == "fp32; training text known in part: base is from outside"
+
+
+def test_items_too_short_to_be_looked_for_are_counted():
+    """A leak of them would not be seen: their score must not pass for a clean one without a word."""
+    items = [
+        Item(str(k), f"Here is a question that all of them begin with: {text}", "generate", "yes")
+        for k, text in enumerate((LONG, "Who?", "Why?"))
+    ]
+    asked = {"quiz": (MultipleChoice(), items), "long": (MultipleChoice(), [Item("a", LONG, "score", "x"), Item("b", OTHER, "score", "x")])}
+    short = short_items(asked, {"lm_eval.t": {"0": [LONG], "1": ["short"]}})
+    assert {name: said[:26] for name, said in short.items()} == {
+        "quiz": "2 of 3 items have fewer th",
+        "lm_eval.t": "1 of 2 items have fewer th",
+    }
+    score = {"task": "quiz", "clean": 1.0, "note": "greedy"}
+    assert judged(score, asked, Trained(("x",), ()), short)["note"] == f"greedy; {short['quiz']}"
+    assert judged({**score, "task": "long"}, asked, Trained(("x",), ()), short)["note"] == "greedy"
 
 
 def test_the_table_shows_twins_where_they_differ():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
+from safetensors.torch import load_file, save_file
 from small_evaluate import asked_world, job, scores_of
 
-from bloomery.core.errors import BadInput
+from bloomery.core.errors import BadInput, CheckFailed
 from bloomery.core.job import Forecast
 from bloomery.core.machine import Machine
 from bloomery.core.store import Artifact
@@ -55,6 +57,18 @@ def test_a_model_against_another_is_paired_by_question(world, tmp_path):
     assert rows["choice_accuracy_negative_flips"]["value"] == 0 and rows["choice_accuracy_negative_flips"]["n"] == 6
     for metric in ("choice_accuracy_change", "cloze_exact_change"):
         assert (rows[metric]["value"], rows[metric]["low"], rows[metric]["high"]) == (0.0, 0.0, 0.0)
+
+
+def test_a_model_without_numbers_is_not_published(tmp_path):
+    world = asked_world(tmp_path, {"choices.jsonl": ROWS["choices"]}, 320)
+    (file,) = (tmp_path / "model").glob("*.safetensors")
+    save_file({name: tensor * math.nan for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    todo = job(tmp_path)
+    stage = Evaluate(**world, tasks=TASKS[:1], rivals=(), batch=0, rollout=Single())
+    stage.run(todo)
+    stage.check(todo.out, todo)
+    with pytest.raises(CheckFailed, match=r"alone against in a batch, nats per token is nan.*plain forward pass against in a batch"):
+        todo.demand()
 
 
 def test_a_second_task_of_a_kind_has_facts_of_its_own(world, tmp_path):

@@ -36,7 +36,8 @@ def recipe(folder: Path, data: Path, **knobs) -> Path:
 
 def started(place: Path, store: Store, *more: str, by: Sequence[str] = (), **told: str) -> subprocess.Popen:
     """`bloomery run`, by torchrun with the options `by`, where there are any; `told` is added to the environment."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), **told}
+    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **told}
     torchrun = ["-m", "torch.distributed.run", *by] if by else []
     command = [sys.executable, *torchrun, "-m", "bloomery", "run", str(place), "--store", str(store.root)]
     command += ["--quiet", "--json", "--memory", "4GB", "--patience", "60", *more]
@@ -107,6 +108,12 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_undisturbed(
     assert code == 0, said
     demand_same(told(output), undisturbed)
     assert "goes on after step" in (Path(told(output)["folder"]) / "log.jsonl").read_text()
+
+
+def test_a_refusal_is_not_started_again(tokens: Path, tmp_path: Path, store: Store) -> None:
+    """A mesh of three on two processes is refused by the first one, and is no better the second time."""
+    code, _, said = ended(started(recipe(tmp_path, tokens, mesh={"data": 3}), store, "--processes", "2", "--restarts", "3"))
+    assert code == 2 and said.count("2 were started") == 1 and "started again" not in said, said
 
 
 def test_two_machines_of_torchrun_start_again_together(tokens: Path, tmp_path: Path, store: Store, undisturbed: dict) -> None:
@@ -183,12 +190,16 @@ def whole(folder: Path) -> Path:
     return place
 
 
-def test_a_recipe_on_ray_ends_as_here_though_a_rank_is_killed(cluster: str, tmp_path: Path, store: Store) -> None:
-    place = whole(tmp_path)
+@pytest.mark.parametrize("by", ["cluster", "client"])
+def test_a_recipe_on_ray_ends_as_here_though_a_rank_is_killed(
+    request: pytest.FixtureRequest, tmp_path: Path, store: Store, by: str
+) -> None:
+    place, address = whole(tmp_path), request.getfixturevalue(by)
     code, output, said = ended(started(place, Store(tmp_path / "here"), "--processes", "2"))
     assert code == 0, said
     wanted = told(output)
-    one = started(place, store, "--processes", "2", "--restarts", "1", "--on", f"ray:{cluster}")
+    on = address if by == "client" else f"ray:{address}"
+    one = started(place, store, "--processes", "2", "--restarts", "1", "--on", on)
     reached(one, store, 20)
     ranks_of(store)["1"].kill()
     code, output, said = ended(one)

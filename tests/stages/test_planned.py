@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.machine import Machine
 from bloomery.core.ranks import Ranks
+from bloomery.nn.model import Transformer
 from bloomery.num.clusters import Cluster
 from bloomery.stages import _forecast, _mesh, _planned
 from bloomery.train import timing
@@ -97,23 +99,45 @@ def test_states_on_a_disk_make_the_same_model(tokens: Path, tmp_path: Path, one_
         assert list(moved.facts["optimizer_lies"]) == ["host" if name == "deep_optimizer_states" else "disk"]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_states_on_a_disk_are_planned_on_the_disk(tokens: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+@pytest.fixture
+def planned(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+    """The facts of a forecast, with or without a method that says where states lie."""
     monkeypatch.setattr(timing, "timed", lambda func, args, kwargs: 1e-6 + timing.traffic((args, kwargs)) / 1e10)
     monkeypatch.setattr(_forecast, "memory_free", lambda: 1e12)
     machine = Machine("test", 2, 8 << 30, True, {"float32": 1e11, "bfloat16": 4e11}, effort="usual")
-    knobs = {"precision": precision, "compile": "off"}
-    told = {
-        name: stage(tokens, **knobs, parallel=[name] if name else []).forecast({"data": Forecast(facts={"vocab": 300})}, machine)
-        for name in ("", "zero_infinity", "zero_offload")
-    }
-    plain, disk = told[""].facts, told["zero_infinity"].facts
+
+    def facts(*parallel, **knobs) -> dict:
+        one = stage(tokens, compile="off", parallel=list(parallel), **knobs)
+        return one.forecast({"data": Forecast(facts={"vocab": 300})}, machine).facts
+
+    return facts
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_states_on_a_disk_are_planned_on_the_disk(planned: Callable[..., dict], precision: str) -> None:
+    plain, disk, host = (planned(*home, precision=precision) for home in ((), ("zero_infinity",), ("zero_offload",)))
     numbers, sixteen = plain["parameters"], precision == "bfloat16"
     gone = {"optimizer": 8 * numbers, **({"masters": 4 * numbers} if sixteen else {})}
     assert disk["memory_terms"] == {name: size for name, size in plain["memory_terms"].items() if name not in gone}
     assert {name: plain["memory_terms"][name] for name in gone} == gone
     assert disk["work_disk"] - plain["work_disk"] == sum(gone.values())
-    assert told["zero_offload"].facts["memory_terms"] == plain["memory_terms"]
+    assert host["memory_terms"] == plain["memory_terms"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_blocks_on_a_disk_are_planned_there_but_for_those_that_stay(tokens: Path, planned: Callable[..., dict], precision: str) -> None:
+    """One of four blocks is in memory at a time."""
+    plain, disk = (planned(*home, precision=precision, layers=4) for home in ((), ({"superpipeline": {"resident": 1, "together": 1}},)))
+    blocks = sum(p.numel() for p in Transformer(stage(tokens, layers=4).config(300), None).blocks.parameters())
+    weights, each = ("weights", 2) if precision == "bfloat16" else ("masters", 4)
+    assert plain["memory_terms"][weights] - disk["memory_terms"][weights] == pytest.approx(3 / 4 * each * blocks, abs=1)
+    assert not ({"optimizer", "masters"} - {weights}) & disk["memory_terms"].keys()
+    assert disk["work_disk"] - plain["work_disk"] == plain["parameters"] * (8 + 4 + (2 if precision == "bfloat16" else 0))
+
+
+def test_a_window_of_all_blocks_spares_no_weights(planned: Callable[..., dict]) -> None:
+    whole, disk = (planned({"superpipeline": {"resident": resident}}, layers=3) for resident in (3, 9))
+    assert whole["memory_terms"] == disk["memory_terms"]
 
 
 def test_blocks_that_come_from_a_disk_are_for_processors(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:

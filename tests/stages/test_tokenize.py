@@ -17,6 +17,7 @@ from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact
 from bloomery.data.shards import Shards
 from bloomery.data.tokenizer import Tokenizer
+from bloomery.data.trained_spans import listed
 from bloomery.seams import Rng
 from bloomery.stages.tokenize import NASTY, Tokenize
 
@@ -71,6 +72,25 @@ def test_shards_hold_every_document_between_begin_and_end(tokens):
             assert ids[0] == 1 and ids[-1] == 2 and ids[1:-1].min(initial=6) >= 6 and tokenizer.decode(ids[1:-1]) == text
     assert job.facts["vocab"] == 320 and 1 < job.facts["bytes_per_token"] < 10
     assert Shards(folder / "out" / "heldout").table().column("id").to_pylist()[:2] == ["heldout0", "heldout1"]
+
+
+def test_what_is_not_to_be_trained_is_marked_in_tokens(tmp_path):
+    prefixed = [f"domain: code\n\n{text}" if k % 2 else text for k, text in enumerate(TRAIN)]
+    corpus = corpus_in(tmp_path / "corpus", prefixed, HELDOUT)
+    marks = {"train": [[(14, len(text), 1.0)] if k % 2 else [] for k, text in enumerate(prefixed)], "heldout": [[] for _ in HELDOUT]}
+    for part, spans in marks.items():
+        path = corpus.path(f"{part}.parquet")
+        pq.write_table(pq.read_table(path).append_column("spans", listed(spans)), path)
+    job = job_in(tmp_path)
+    stage = Tokenize(corpus, vocab=320)
+    stage.run(job)
+    stage.check(job.out, job)
+    job.demand()
+    tokenizer, shards = Tokenizer.load(job.out), Shards(job.out / "train")
+    for k, text in enumerate(TRAIN):
+        ids, spans = shards.document(k), shards.spans(k)
+        assert [tokenizer.decode(ids[a:b]) for a, b, _ in spans] == ([f"{text}<|eos|>"] if k % 2 else [])
+    assert all(Shards(job.out / "heldout").spans(k) == [] for k in range(len(HELDOUT)))
 
 
 def test_the_same_every_time_but_for_another_seed_with_a_small_sample(tokens, tmp_path):

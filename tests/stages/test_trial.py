@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from bloomery.core.machine import Machine, remembered
@@ -71,6 +76,39 @@ def test_a_trial_that_fails_says_why(load):
     assert _trial.ended_by(-9) == "its process ended by SIGKILL" and "code 1" in _trial.ended_by(1)
 
 
+def endless(folder: str):
+    """Never made; says which process it is to be made in."""
+    (Path(folder) / "aside").write_text(str(os.getpid()))
+    os.replace(Path(folder) / "aside", Path(folder) / "pid")
+    time.sleep(3600)
+
+
+def never_done(folder: str) -> None:
+    """A planner whose trial does not end."""
+    beside = {"rows": 1, "micro": 1, "context": 1, "steps": 1, "scored": 0, "text": 0, "reread": 0, "save_seconds": 1.0, "save_steps": 0}
+    how = {"loss": CrossEntropy(), "backward": Autograd(), "saved": None, "compiled": False, "threads": 1, "precision": "float32"}
+    _trial.tried(Load(stage="pretrain", make=functools.partial(endless, folder), **how, **beside), uneven=False)
+
+
+def test_a_trial_ends_with_the_planner(tmp_path, nursery):
+    planner = nursery.start("test_trial:never_done", str(tmp_path))
+    while not (tmp_path / "pid").exists():
+        assert planner.poll() is None, planner.communicate()
+        time.sleep(0.02)
+    trial = psutil.Process(int((tmp_path / "pid").read_text()))
+    planner.send_signal(signal.SIGKILL)
+    planner.communicate()
+    assert any(gone(trial) or time.sleep(0.02) for _ in range(6000))
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether it has ended, be it that nobody has asked for its code yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_rows_of_experts_are_new_in_each_step(load):
     seen = []
 
@@ -100,6 +138,8 @@ def test_what_was_tried_is_remembered_and_asked_for_only_where_it_may_be(load, m
     assert all(_trial.known(load, SimpleNamespace(**{**vars(step), **one}), again, may=False) is None for one in others)
     for one in ({"threads": 2}, {"micro": 2}, {"context": 32}):
         assert _trial.known(replace(load, **one), step, again, may=False) is None
+    monkeypatch.setattr(_trial, "code", lambda modules, methods: {"sources": {"bloomery.train.shares": "other"}})
+    assert _trial.known(load, step, again, may=False) is None  # another version of what does the steps
 
 
 def test_each_optimizer_has_a_trial_of_its_own_which_another_process_finds(load):

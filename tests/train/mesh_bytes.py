@@ -72,6 +72,8 @@ def sent(sizes: dict, methods: list, about: dict, cfg: Config, rows: int, T: int
     held, stage = Held(cfg, n, owners, "vocabulary_parallel" in methods), knob(methods, "zero", "stage", 3)
     t = T // n["context"]
     turns = held.layers * micros * micro  # a row of a micro-batch through a layer
+    if every := knob(methods, "diloco", "every", 0):  # weights and both moments, and no gradients
+        return 3 * copies(held, n) / every
     total = copies(held, n)
     total += shards(held, n, micros, stage, knob(methods, "three_level_partition", "inner", n["shard"]))
     total += context(methods, cfg, n, t, T, turns)

@@ -57,7 +57,12 @@ WIDE2: dict[str, Case] = {
     "zero_bubble_1p": ({"pipeline": 2}, [{"zero_bubble": {"order": "interleaved"}}], {"model": "deep"}),
     "pipeline_experts": ({"pipeline": 2}, ["one_f_one_b"], {"model": "experts"}),
     "expert_muon": ({"expert": 2}, ["expert_parallel"], {"model": "experts", "optimizer": "muon"}),
+    "offload": ({"data": 2}, ["zero", "zero_offload"], {}),
+    "infinity": ({"data": 2}, ["zero", "zero_infinity"], {}),
+    "deep_states": ({"data": 2}, ["zero", {"deep_optimizer_states": {"piece": 1000}}], {}),
+    "superpipeline": ({"data": 2}, ["zero", {"superpipeline": {"resident": 2, "together": 1}}], {"model": "deep"}),
 }
+LOCAL2: dict[str, Case] = {"diloco": ({"data": 2}, ["zero", {"diloco": {"every": 1}}], {})}  # not equal: ranks step by themselves
 COMPILED: dict[str, Case] = {
     name: (sizes, methods, {"compile": True})
     for name, sizes, methods in (
@@ -65,8 +70,10 @@ COMPILED: dict[str, Case] = {
         ("compiled_tensor", {"tensor": 2}, ["megatron_tensor"]),
         ("compiled_sequence", {"tensor": 2}, [{"megatron_tensor": {"sequence": True}}]),
         ("compiled_pipeline", {"pipeline": 2}, ["one_f_one_b"]),
+        ("compiled_gpipe", {"pipeline": 2}, ["gpipe"]),
+        ("compiled_gpipe_kept", {"pipeline": 2}, [{"gpipe": {"again": False}}]),
     )
-}
+} | {"compiled_interleaved": ({"pipeline": 2}, ["interleaved_pipeline"], {"model": "deep", "compile": True})}
 ROUGH2: dict[str, Case] = (
     {  # working weights in bfloat16: digits differ, and losses stay close
         f"{name}_bfloat16": (*case[:2], {**case[2], "precision": "bfloat16"})

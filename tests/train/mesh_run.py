@@ -67,11 +67,13 @@ def laid(
     feed = Feed(data, Packed(T), Causal(), T, micro, rng.child("feed"), VOCAB)
     loss = changes.pop("loss", CrossEntropy(16))
     method, rest = catalog.build_method("optim", optimizer), AdamW()
-    mover = placed(net, mesh, method, rng, 0.1, getattr(torch, precision), rest)
-    if changes.pop("compile", False):
-        compile_blocks(net, feed, loss, Log(quiet=True), mesh=mesh)
     own = folder / f"rank-{mesh.rank}"
     own.mkdir(exist_ok=True)
+    home = next((one for one in mesh.methods if hasattr(one, "pieces")), None)
+    states = Path(tempfile.mkdtemp(dir=own)) if home else None
+    mover = placed(net, mesh, method, rng, 0.1, getattr(torch, precision), rest, home=home, folder=states)
+    if changes.pop("compile", False):
+        compile_blocks(net, feed, loss, Log(quiet=True), mesh=mesh)
     run = Training(
         net, feed, loss, Autograd(), mover, Wsd(), 1e-2, STEPS * ROWS * T, ROWS * T, rng,
         Checkpoints(folder / "checkpoints", group=mesh.files if mesh.many else None), own / "curve.jsonl", Log(quiet=True), mesh=mesh,
@@ -94,6 +96,7 @@ def first_step(run: Training, counted: bool = True) -> tuple[dict[str, Tensor], 
     found = {name: g.clone() for name, g in run.optimizer.gradients().items()}
     with sent:
         run.optimizer.step(1e-3, 1)
+        run.mesh.after(run.optimizer, 1, last=False)
     return found, dict(sent.bytes)
 
 
@@ -180,7 +183,7 @@ def part(folder: Path, mesh: str, stop: int) -> None:
     """A run on a mesh that is asked to stop after so many steps (0: never); its figures are added to a file."""
     run = laid(folder, mesh_of(*USED[mesh]))
     steps: list[int] = []
-    run.stopping = lambda: steps.append(1) or len(steps) == stop
+    run.stopping, run.log.say = lambda: steps.append(1) or len(steps) == stop, print
     with suppress(Interrupted):
         train(run)
     if run.mesh.first:
@@ -259,11 +262,14 @@ def everything(folder: str, cases: str, ways: str) -> None:
 
 
 def struck(folder: str, mesh: str, how: str) -> None:
-    """A run that saves after every step, in which something befalls rank 1 at step 9. A broken connection is seen at once; for one that
-    stays silent it waits for 6 seconds."""
-    run = laid(Path(folder), mesh_of(*USED[mesh], patience=60.0 if how == "SIGKILL" else 6.0), save_steps=1)
+    """A run that saves after every third step, in which something befalls rank 1 at step 9. A broken connection is seen at once; for one
+    that stays silent it waits for 6 seconds."""
+    run = laid(Path(folder), mesh_of(*USED[mesh], patience=60.0 if how == "SIGKILL" else 6.0), save_steps=3)
 
     def before(clock: Clock) -> None:
+        if clock.step == 8:
+            run.checkpoints.wait()
+            dist.barrier()  # all have written
         if clock.step == 8 and run.mesh.rank == 1:
             time.sleep(15) if how == "slow" else os.kill(os.getpid(), getattr(signal, how))
 

@@ -75,6 +75,14 @@ def test_spelling_and_ends_are_checked(words: Path, tmp_path: Path) -> None:
     assert made.misspelt(tokenizer)[0] == 1 and made.endless() == 1
 
 
+def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(words: Path, tmp_path: Path) -> None:
+    write_chats(tmp_path / "all.parquet", [talk(i) for i in range(4)])
+    last = max(token for _, (ids, _) in laid(words, tmp_path / "whole", [talk(i) for i in range(4)], share=0.0).train for token in ids)
+    lay_out(tmp_path / "all.parquet", tmp_path / "laid", words, "", (0, 256, last + 1), "drop", 0.0, RNG)
+    with pytest.raises(BadInput, match=f"its tokenizer writes the id {last} and it has {last} tokens"):
+        lay_out(tmp_path / "all.parquet", tmp_path / "laid", words, "", (0, 256, last), "drop", 0.0, RNG)
+
+
 def test_nothing_to_train_on_says_why(words: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="too long for the context"):
         laid(words, tmp_path, [talk(i, 3) for i in range(10)], wish=8)

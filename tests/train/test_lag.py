@@ -17,6 +17,7 @@ def test_the_slow_rank_is_named_with_its_lag(tmp_path: Path, mesh: str, how: str
     output = rank_processes.run("local_run", "lagging", 2, tmp_path, str(tmp_path), mesh, how)
     (line,) = [line for line in output[0].splitlines() if line.startswith("TOLD")]
     said = json.loads(line.removeprefix("TOLD"))
-    (found,) = [match for one in said if (match := re.match(r"step 9: rank 1 is slow, ([0-9.]+) s behind the others(.*)", one))]
-    assert float(found[1]) >= LAG - 1
-    assert ("stood still" in found[2]) == (how == "SIGSTOP")
+    named = r"step 9: rank 1 is slow, ([0-9.]+) s behind the others, ([0-9]+)% of its step(.*)"
+    (found,) = [match for one in said if (match := re.match(named, one))]
+    assert float(found[1]) >= LAG - 1 and 0 < int(found[2]) <= 100
+    assert ("stood still" in found[3]) == (how == "SIGSTOP")

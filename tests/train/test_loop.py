@@ -71,7 +71,7 @@ def test_interrupted_anywhere_the_resumed_run_is_the_same_bit_for_bit(tmp_path: 
     assert all(torch.equal(part.optimizer.tensors()[name], t) for name, t in whole.optimizer.tensors().items())
     assert curve(part) == curve(whole) and "heldout_bpb" in curve(whole)[5]
     again = train(training(folder, dtype))
-    assert again.loss == done.loss and again.clock == done.clock
+    assert again.loss == done.loss and again.clock == done.clock and again.numbers == done.numbers
 
 
 def test_killed_between_checkpoints_the_curve_is_cut_back(tmp_path: Path) -> None:
@@ -168,6 +168,31 @@ def test_the_audit_names_what_was_not_trained() -> None:
         net.frozen.data += 1
         audit.after_step()
     assert audit.verdict == {"trained": 2, "silent": ["unused"], "unmoved": ["unused"], "moved": ["frozen"]}
+
+
+def test_experts_that_too_few_tokens_chose_are_told_and_no_fault(tmp_path: Path) -> None:
+    """A gradient of another expert of the layer shows that the parameter is wired; where no expert has one, it is not."""
+    net = Transformer(replace(CFG, experts=3, top=1, top_normalised=False), Rng((0,)))
+    for block in net.blocks:
+        block.mlp.balance()
+        block.mlp.bias[0] = 9.0  # the first expert is always taken
+    optimizer = Optimizer(net, AdamW(), Rng((0,)))
+    audit = Audit(net, optimizer)
+    for t in range(1, 5):
+        net(torch.arange(16)[None]).pow(3).sum().backward()
+        grads = optimizer.collect()
+        for one, g in zip(optimizer.claims, grads, strict=True):
+            if one.name.startswith("blocks.1.mlp.experts") and one.name.endswith("down.weight"):
+                g.zero_()  # as if it were not wired
+        audit.gradients(grads)
+        optimizer.step(1e-3, t)
+        assert audit.verdict is None
+        audit.after_step(last=t == 4)
+        assert Audit(net, optimizer, audit.verdict, silent=audit.silent).silent == audit.silent
+    idle = {f"blocks.{i}.mlp.experts.{x}.{part}.weight" for i in range(2) for x in (1, 2) for part in ("gate_up", "down")}
+    unwired = {f"blocks.1.mlp.experts.{x}.down.weight" for x in range(3)}
+    assert set(audit.verdict["idle"]) == idle - unwired
+    assert set(audit.verdict["silent"]) == unwired and set(audit.verdict["unmoved"]) <= unwired
 
 
 def test_cut_curve_keeps_whole_lines_only(tmp_path: Path) -> None:

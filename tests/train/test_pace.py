@@ -20,13 +20,13 @@ def test_the_slowest_rank_is_named_once_a_minute(monkeypatch: pytest.MonkeyPatch
     one, now = Pace(), [100.0]
     monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
     laps = [(0.2, 0.0), (5.2, 0.0), (0.3, 0.0)]
-    assert one.told(9, laps) == "step 9: rank 1 is slow, 4.9 s behind the others"
+    assert one.told(9, laps) == "step 9: rank 1 is slow, 4.9 s behind the others, 94% of its step"
     assert one.told(10, laps) == ""
     now[0] += 61
     assert "step 11: rank 1" in one.told(11, laps)
     assert (
         one.told(12, [(0.2, 5.0), (0.2, 0.0), (0.2, 0.0)])
-        == "step 12: rank 0 is slow, 5.0 s behind the others, of which it stood still for 5.0"
+        == "step 12: rank 0 is slow, 5.0 s behind the others, 100% of its step, of which it stood still for 5.0"
     )
 
 

@@ -102,6 +102,16 @@ def test_factors_of_an_init_on_the_rates_are_held_too() -> None:
     assert told.masters == 2 * plain.masters and told.checkpoint == plain.checkpoint
 
 
+def test_which_numbers_stay_zero_is_held_too() -> None:
+    def make() -> tuple[nn.Module, dict, Optimizer]:
+        net, roles, mover = maker(dense)()
+        mover.keep_zeros()
+        return net, roles, mover
+
+    plain, step = (rehearse(one, LOSS, Autograd(), (1, ROWS, 32)) for one in (maker(dense), make))
+    assert step.masters - plain.masters == CFG.parameters()
+
+
 def test_frozen_weights_are_told_apart() -> None:
     told, (net, _, _) = rehearse(maker(adapted, torch.bfloat16), LOSS, Autograd(), (1, ROWS, CFG.context)), maker(adapted)()
     assert told.frozen == 2 * sum(p.numel() for p in net.parameters() if not p.requires_grad)

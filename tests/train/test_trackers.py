@@ -38,6 +38,8 @@ class Wandb(ModuleType):
         return given
 
     def init(self, **given):
+        if self.fails_at < 0:
+            raise PermissionError(f"{SECRET} is not a key")
         self.opened.append(given)
         return SimpleNamespace(log=self.log, finish=lambda exit_code: self.closed.append(exit_code))
 
@@ -105,6 +107,19 @@ def test_a_tracker_that_fails_is_left_out_and_its_words_are_not_repeated(tmp_pat
     assert [step for step, _ in fake.told] == [1, 2, 3]
     written = "".join(path.read_text() for path in tmp_path.glob("*.jsonl")) + capsys.readouterr().err
     assert "report_to: wandb failed (ConnectionError) and is left out from step 4 on" in written and SECRET not in written
+
+
+def test_a_tracker_that_does_not_begin_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from bloomery.core.log import Log
+
+    fake, other = Wandb(fails_at=-1), Mlflow()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setitem(sys.modules, "mlflow", other)
+    log = Log(tmp_path / "log.jsonl", stream=sys.stderr)
+    assert train(training(tmp_path, report_to=("wandb", "mlflow"), log=log)).clock.step == 20
+    written = "".join(path.read_text() for path in tmp_path.glob("*.jsonl")) + capsys.readouterr().err
+    assert "report_to: wandb failed (PermissionError) and is left out" in written and SECRET not in written
+    assert not fake.told and len(other.told) == 20
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the trials and of the search.")] = 0,
     by: By = None,
     changes: Changes = [],  # noqa: B006 - typer copies it
+    on: options.On = "local",
     store: options.Store = options.STORE,
     html: Annotated[Path | None, typer.Option(help="Of evaluations: write the comparison as a page to this file.")] = None,
     quiet: Annotated[bool, typer.Option(help="Print the results only.")] = False,
@@ -48,13 +49,17 @@ def command(
     """
     import sys
 
+    from bloomery.core.log import Log
     from bloomery.core.signals import Signals
     from bloomery.core.store import Store
     from bloomery.lab import results
+    from bloomery.lab.benches import Scattered, bench
     from bloomery.lab.compare import compare, contest
     from bloomery.lab.standings import read_budget, read_target
 
     if not seam:
+        if on != "local":
+            raise BadInput("--on goes with --seam: evaluations are read, and nothing is run")
         evaluations.show_evaluations(names, store, html, as_json)
         return
     if html:
@@ -63,9 +68,9 @@ def command(
     planned = contest(seam, names, aim, trials, seed, world, by, changes)
     if not quiet:
         print(results.settled(planned), file=sys.stderr, flush=True)
-    with Signals().listening():
-        opened = Store(store)
-        standing = compare(planned, opened, seconds, quiet=quiet)
+    opened = Store(store)
+    with Signals().listening(), bench(opened, on, 0, Log(label="compare", quiet=quiet).say) as place:
+        standing = compare(planned, opened, seconds, place if isinstance(place, Scattered) else None, quiet, place.workers)
         files = results.publish(standing, opened)
     show(standing, as_json, files)
 

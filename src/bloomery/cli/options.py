@@ -13,6 +13,7 @@ Set = Annotated[
     list[str], typer.Option("--set", help="Change a knob: step.knob=value, through methods too (lm.optimizer.adamw.beta1=0.8).")
 ]
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
+On = Annotated[str, typer.Option("--on", help="Where trials run: local, local:WORKERS, ray, ray:HOST:PORT, ray://HOST:PORT.")]
 Memory = Annotated[str, typer.Option(help="Memory that steps may take, such as 2GB; empty = what is free.", envvar="BLOOMERY_MEMORY")]
 Engine = Annotated[
     str, typer.Option(help="auto, native, llama.cpp (GGUF files) or vllm (folders in Hugging Face's format, where it is installed).")

@@ -11,7 +11,9 @@ import typer
 from bloomery.cli import options
 
 if TYPE_CHECKING:
+    from bloomery.core.store import Store
     from bloomery.lab.claims import Claim
+    from bloomery.lab.trials import Bench
 
 NAME = "prove"
 
@@ -25,6 +27,7 @@ def command(
     budget: Annotated[str, typer.Option(help="Begin no further claim after this time: 90s, 30m, 2h.", show_default=False)] = "",
     record: Annotated[bool, typer.Option("--record", help="Keep the result beside the claim, and draw docs/evidence.md again.")] = False,
     workers: Annotated[int, typer.Option(min=0, help="Trials side by side, one thread each; 0: one a core.")] = 0,
+    on: options.On = "local",
     quiet: Annotated[bool, typer.Option(help="Print the results only.")] = False,
     store: options.Store = options.STORE,
     as_json: options.Json = False,
@@ -34,7 +37,12 @@ def command(
     Each against a named baseline, at equal budget, over several seeds. Exit code 0 for any verdict, 1 where a claim could not be run.
     """
     from bloomery.core.errors import BadInput
+    from bloomery.core.log import Log
+    from bloomery.core.signals import Signals
+    from bloomery.core.store import Store
+    from bloomery.lab.benches import bench
     from bloomery.lab.claims import checkout, find
+    from bloomery.lab.evidence import stalest_first
     from bloomery.lab.standings import read_budget
 
     limit = read_budget(budget)
@@ -49,36 +57,27 @@ def command(
         return 0
     if record and (checkout() is None or any(not claim.seam for claim in found)):
         raise BadInput("--record keeps results beside the claims of a checkout; this is an installed package or a file from elsewhere")
-    return run_all(found, store, seeds, limit, workers, quiet or as_json, record, as_json, ordered=everything or not names or bool(budget))
+    opened = Store(store)
+    waiting = stalest_first(found, opened.root) if everything or not names or budget else found
+    with Signals().listening(), bench(opened, on, workers, Log(label="trials", quiet=quiet or as_json).say) as place:
+        return run_all(waiting, opened, place, seeds, limit, quiet or as_json, record, as_json)
 
 
 def run_all(
-    claims: list[Claim], root: Path, seeds: int, limit: float, workers: int, quiet: bool, record: bool, as_json: bool, ordered: bool
-) -> int:
+    waiting: list[Claim], store: Store, bench: Bench, seeds: int, limit: float, quiet: bool, record: bool, as_json: bool
+) -> int:  # fmt: skip
     """Prove one file after the other until the time is spent; 1 where one could not be run."""
-    from bloomery.core.signals import Signals
-    from bloomery.core.store import Store
-    from bloomery.lab import evidence
     from bloomery.lab.proving import prove
-    from bloomery.lab.trials import Bench
 
-    store = Store(root)
-    waiting = evidence.stalest_first(claims, store.root) if ordered else list(claims)
-    bench, began, failed = Bench(store, workers), time.monotonic(), 0
-    with Signals().listening():
-        try:
-            while waiting and time.monotonic() - began < limit:
-                claim = waiting.pop(0)
-                told = prove(claim, store, seeds, bench, quiet)
-                broken = any("error" in one for one in told["claims"])
-                failed |= broken
-                if record and not broken:
-                    keep(claim, told)
-                show(told, as_json)
-        except BaseException:
-            bench.close(now=True)
-            raise
-    bench.close()
+    waiting, began, failed = list(waiting), time.monotonic(), 0
+    while waiting and time.monotonic() - began < limit:
+        claim = waiting.pop(0)
+        told = prove(claim, store, seeds, bench, quiet)
+        broken = any("error" in one for one in told["claims"])
+        failed |= broken
+        if record and not broken:
+            keep(claim, told)
+        show(told, as_json)
     if waiting:
         left = ", ".join(claim.title for claim in waiting)
         typer.echo(f"the time is spent; not begun: {left}; the same command begins with them", err=True)

@@ -59,16 +59,17 @@ def command(
     again += ["--patience", str(patience), *(["--quiet"] if quiet else []), *(["--json"] if as_json else [])]
     if here.size == 1 and not parent and (code := launched(on, processes, [NAME, str(recipe), *again], restarts, patience)) is not None:
         raise typer.Exit(code)
+    opened = Store(store)
     if here.size == 1:
-        show_results(run(read, Store(store), quiet=quiet, executor=executor(on), memory=limit), store, as_json)
+        show_results(run(read, opened, quiet=quiet, executor=executor(on, opened.root), memory=limit), store, as_json)
         return
     from bloomery.core.team import Team
 
     team = Team(here)
     if not here.first:
-        raise typer.Exit(following(read, Store(store), team))
+        raise typer.Exit(following(read, opened, team))
     with dismissing(team):
-        show_results(run(read, Store(store), quiet=quiet, executor=executor(on), memory=limit, team=team), store, as_json)
+        show_results(run(read, opened, quiet=quiet, executor=executor(on, opened.root), memory=limit, team=team), store, as_json)
 
 
 def launched(on: str, processes: int, arguments: list[str], restarts: int, patience: float) -> int | None:

@@ -14,7 +14,7 @@ def show_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[str] = ()) -> None:
-    """Columns named in `right` are aligned to the right; nothing is cut where the output is not a terminal."""
+    """Columns named in `right` are aligned to the right; a row is one line where the output is not a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -24,4 +24,4 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Seq
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 1000, highlight=False).print(table)

@@ -21,6 +21,12 @@ from bloomery.seams import SEAMS
 ROOT = Path(__file__).parent.parent
 
 
+def beside(name: str) -> Path:
+    """A folder that comes with the package, such as `recipes`: beside its source in a checkout, inside it where it was installed."""
+    found = ROOT.parents[1] / name
+    return found if ROOT.parent.name == "src" and found.is_dir() else ROOT / name
+
+
 @dataclass(frozen=True)
 class Entry:
     """A method or a stage as its source shows it."""

@@ -4,6 +4,7 @@ outcome never depends on the number of workers: `Local` on this machine's proces
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 from bloomery.core.errors import BadInput
@@ -65,15 +66,19 @@ class Local:
             crew.end()
 
 
-def executor(where: str) -> Executor:
-    """What `--on` names: local, local:WORKERS, ray, ray:ADDRESS or ray://ADDRESS."""
+def executor(where: str, store: Path | None = None) -> Executor:
+    """What `--on` names: local, local:WORKERS, ray, ray:ADDRESS or ray://ADDRESS. BadInput where no cluster answers, or one of its
+    machines does not see the folder of the `store`."""
     kind, _, rest = where.partition(":")
     if kind == "local" and (not rest or (rest.isdigit() and int(rest))):
         return Local(int(rest or 0))
     if kind == "ray":
         from bloomery.core.cluster import Ray
 
-        return Ray(where if rest.startswith("//") else rest)
+        cluster = Ray(where if rest.startswith("//") else rest)
+        if store is not None:
+            cluster.demand_shared(store)
+        return cluster
     raise BadInput(f"--on {where}: known are local, local:4 (workers), ray, ray:HOST:PORT and ray://HOST:PORT")
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from bloomery.core.files import write_json
 from bloomery.core.speeds import Speeds
 
+SPEEDS = "speeds.json"
 GROUP = Path("/sys/fs/cgroup")  # of this process, where it is in a container
 
 
@@ -42,7 +43,7 @@ class Machine:
 
     def speeds(self) -> Speeds:
         """What is measured by name, kept beside what is measured here."""
-        return Speeds(self.place / "speeds.json" if self.place else None)
+        return Speeds(self.place / SPEEDS if self.place else None)
 
 
 def threads() -> int:
@@ -56,6 +57,14 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """What the processor is called."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 @functools.cache
@@ -132,7 +141,7 @@ def release() -> None:
 
 def measure() -> Machine:
     """Measure matrix products (2 x n^3 operations each, best of a few), by torch where it is installed, else by numpy; half a second."""
-    name, bandwidth = platform.processor() or platform.machine(), _bandwidth()  # first, while this process is small
+    name, bandwidth = processor(), _bandwidth()  # first, while this process is small
     speeds = {}
     for precision in ("float32", "bfloat16") if has_bf16() else ("float32",):
         product = _product(precision)
@@ -181,13 +190,18 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def remembered(path: Path) -> Machine:
-    """The machine as measured before (kept at `path`, beside the store), measured now where it is new or has changed."""
-    try:
+    """The machine as measured before (kept at `path`, beside the store), measured now where it is new or has changed.
+
+    A store that was carried to another processor brings speeds of the old one along, which are then forgotten.
+    """
+    known = None
+    with contextlib.suppress(OSError, ValueError, TypeError):
         known = Machine(**json.loads(path.read_text()), place=path.parent)
-        if (known.cores, known.bf16) == (threads(), has_bf16()) and known.bandwidth:
-            return known
-    except (OSError, ValueError, TypeError):
-        pass
+    if known and known.name != processor():
+        with contextlib.suppress(OSError):
+            (path.parent / SPEEDS).unlink()
+    elif known and (known.cores, known.bf16) == (threads(), has_bf16()) and known.bandwidth:
+        return known
     machine = replace(_measured_apart(), place=path.parent)
     with contextlib.suppress(OSError):  # a full disk is named where it stops a step; here it only means measuring again
         path.parent.mkdir(parents=True, exist_ok=True)

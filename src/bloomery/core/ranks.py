@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
@@ -80,17 +80,33 @@ def tasks(counts: str) -> list[int]:
 
 def launch(processes: int, arguments: Sequence[str], restarts: int = 0) -> int:
     """Run `bloomery ARGUMENTS` in so many processes of this machine, watched by torch's elastic agent; the exit code of the first that
-    failed, 0 where none did. All end where one ends otherwise, and are started again up to `restarts` times."""
+    failed, 0 where none did. All end where one ends otherwise, and are started again as `repeated` says."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() // processes)))
+    return repeated(lambda again: begun(processes, arguments, again), restarts)
+
+
+def repeated(start: Callable[[int], int], restarts: int) -> int:
+    """The exit code of the last start: where one fails another follows, up to `restarts` times. A refusal (2) is final, and so is an
+    orderly stop (75)."""
+    for again in range(restarts + 1):
+        code = start(again)
+        if code in (0, REFUSED, RESUMABLE) or again == restarts:
+            break
+        print(f"bloomery: all are started again ({again + 1} of {restarts})", file=sys.stderr, flush=True)
+    return code
+
+
+def begun(processes: int, arguments: Sequence[str], again: int) -> int:
+    """One start of `launch`, its exit code."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what it has to say is said below, in one sentence
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() // processes)))
     config = LaunchConfig(
-        1, 1, processes, run_id=f"bloomery-{os.getpid()}", rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
-        max_restarts=restarts, shutdown_timeout=SAVING,
+        1, 1, processes, run_id=f"bloomery-{os.getpid()}-{again}", rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+        max_restarts=0, shutdown_timeout=SAVING,
     )  # fmt: skip
     try:
         elastic_launch(config, sys.executable)("-m", "bloomery", *arguments)

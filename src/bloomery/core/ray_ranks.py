@@ -17,7 +17,7 @@ from typing import Any
 
 from bloomery.core.cluster import Ray, how, paths
 from bloomery.core.errors import BadInput, Interrupted
-from bloomery.core.ranks import PATIENCE, REFUSED, RESUMABLE, SAVING, explained
+from bloomery.core.ranks import PATIENCE, RESUMABLE, SAVING, explained, repeated
 from bloomery.core.signals import Signals
 
 BEAT = 0.3  # seconds that a look at a process waits for its words
@@ -43,19 +43,19 @@ def launch(
 ) -> int:  # fmt: skip
     """Run `python PROGRAM ARGUMENTS` in so many processes of the cluster; the exit code of the first that failed, 0 where none did.
 
-    All end where one ends otherwise, or its machine is lost, and all are started again, up to `restarts` times, where there is room. A
-    refusal (2) is final. SIGTERM and Ctrl-C go to all of them. BadInput where the cluster has too little room from the start.
+    All end where one ends otherwise, or its machine is lost, and all are started again as `ranks.repeated` says, where there is room.
+    SIGTERM and Ctrl-C go to all of them. BadInput where the cluster has too little room from the start.
     """
-    signals, code = Signals(), RESUMABLE
+    signals, code = Signals(), RESUMABLE  # which it stays where a second Ctrl-C cuts it short
+
+    def start(again: int) -> int:
+        nodes = cluster.ray.nodes()
+        with Start(cluster.ray, allotted(nodes, processes), again, patience, signals) as one:
+            ended = one.run(arguments, threads(nodes, one.places), program)
+        return RESUMABLE if signals.stopping else ended
+
     with signals.listening(), suppress(Interrupted), signals.deferred():
-        for again in range(restarts + 1):
-            code = RESUMABLE  # where a second Ctrl-C cuts it short
-            nodes = cluster.ray.nodes()
-            with Start(cluster.ray, allotted(nodes, processes), again, patience, signals) as start:
-                code = start.run(arguments, threads(nodes, start.places), program)
-            if code in (0, REFUSED) or signals.stopping or again == restarts:
-                break
-            print(f"bloomery: all are started again ({again + 1} of {restarts})", file=sys.stderr, flush=True)
+        code = repeated(start, restarts)
     return code
 
 

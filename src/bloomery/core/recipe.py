@@ -2,7 +2,7 @@
 
     name: quickstart
     seed: 0
-    extends: parent.yaml                       # optional: state only the difference
+    extends: parent.yaml                       # optional: state only the difference; a file as seen from this one, or a ready recipe
     roles: {judge: $lm}                        # optional: names for models, referred to as $judge
     steps:
       corpus: {stage: curate, sources: ["python://"]}
@@ -27,6 +27,7 @@ from typing import Any
 
 from bloomery.core import catalog
 from bloomery.core.errors import BadInput, near
+from bloomery.core.files import files_below
 from bloomery.core.knobs import Knob
 
 STEP_OWN = ("stage", "seed")
@@ -105,6 +106,7 @@ def read(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
 
 def load(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The YAML of a file over that of the recipes it extends."""
+    path = _found(path, str(path))
     if path.resolve() in seen:
         raise BadInput(
             f"{path}: recipes extend each other in a circle ({' -> '.join(p.name for p in (*seen, path))}); remove one `extends`"
@@ -112,9 +114,21 @@ def load(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     raw = _yaml(path)
     if "extends" not in raw:
         return raw
-    parent = load(path.parent / str(raw.pop("extends")), (*seen, path.resolve()))
+    given = str(raw.pop("extends"))
+    parent = load(_found(path.parent / given, given), (*seen, path.resolve()))
     parent.pop("name", None)  # a variant is another recipe: its name is its own, or its file's
     return merge(parent, raw)
+
+
+def _found(path: Path, name: str) -> Path:
+    """A recipe's file; where there is none, the ready recipe of that name, such as filters/gopher.yaml."""
+    ready = catalog.beside("recipes") / name
+    return ready if not path.exists() and ready.is_file() else path
+
+
+def _ready() -> list[str]:
+    folder = catalog.beside("recipes")
+    return [path.relative_to(folder).as_posix() for path in files_below(folder)]
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -135,7 +149,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
-        raise BadInput(f"{path}: there is no such recipe; `ls recipes/` shows the ready ones") from None
+        raise BadInput(f"{path}: there is no such recipe; of the ready ones {near(str(path), _ready())}") from None
     except IsADirectoryError:
         raise BadInput(f"{path} is a folder; a recipe is one YAML file") from None
     except UnicodeDecodeError:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Timer
 from types import FrameType
+from typing import Any
 
 from bloomery.core.errors import Interrupted
 
+AGAIN = 0.05  # seconds until a signal that was swallowed comes again
+
 
 class Signals:
-    """While `listening`, a signal raises Interrupted; inside `deferred` it only sets `stopping`, for loops that save first."""
+    """While `listening`, a signal raises Interrupted; inside `deferred` it only sets `stopping`, for loops that save first.
+
+    Python swallows what is raised while an object is cleared away (compilers clear many); such a signal comes again.
+    """
 
     def __init__(self) -> None:
         self.stopping = False
         self.depth = 0
-        self.name = "a signal"
+        self.name, self.number = "a signal", 0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -26,11 +35,26 @@ class Signals:
         except ValueError:
             yield
             return
+        hook = sys.unraisablehook
+        sys.unraisablehook = lambda lost: self._swallowed() if lost.exc_type is Interrupted else hook(lost)
         try:
             yield
         finally:
+            sys.unraisablehook = hook
             for one, handler in old.items():
                 signal.signal(one, handler)
+
+    def _swallowed(self) -> None:
+        """Send the last signal once more in a moment, while somebody listens; inside `deferred` it is known already."""
+
+        def send() -> None:
+            heard: Any = signal.getsignal(self.number)
+            if heard == self.handle and not self.depth:
+                os.kill(os.getpid(), self.number)
+
+        again = Timer(AGAIN, send)
+        again.daemon = True
+        again.start()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -43,7 +67,7 @@ class Signals:
             raise Interrupted(f"stopped by {self.name}")
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        self.name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        self.name, self.number = "Ctrl-C" if number == signal.SIGINT else "SIGTERM", number
         again, self.stopping = self.stopping, True
         if self.depth == 0 or (again and number == signal.SIGINT):
             raise Interrupted(f"stopped by {self.name}")

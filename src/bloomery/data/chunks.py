@@ -15,12 +15,13 @@ from bloomery.data.finish import DROPPED, ROWS
 from bloomery.data.measured import FAILED
 from bloomery.data.minhash import PERMUTATIONS
 from bloomery.data.tables import Slices, read_table
-from bloomery.data.texts import ABOUT
+from bloomery.data.texts import ABOUT, MARKS
 
 if TYPE_CHECKING:
     from bloomery.data.cutting import Cuts
 
 AT_ONCE = 1 << 13  # rows read together
+STORED = (*ABOUT, MARKS)  # columns that stand beside the texts
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ class Chunks:
         """Let go of what was read whole; it is read again when it is asked for."""
         self.__dict__.pop("ids", None)
 
-    def columns(self, names: Sequence[str], rows: np.ndarray, also: Mapping[str, str]) -> Mapping[str, np.ndarray]:
-        """Columns of some rows by name, each read when it is asked for; `also` gives some of them a second name."""
-        return Lazy(self, {**{name: name for name in names}, **also}, rows)
+    def columns(self, names: Sequence[str], rows: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Columns of some rows by name, each read when it is asked for."""
+        return Lazy(self, names, rows)
 
     def coded(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """A column of text, of some rows, as numbers of the values that the whole column has."""
@@ -101,6 +102,11 @@ class Chunks:
     def rewritten(self) -> list[int]:
         """Documents and bytes that edits took away."""
         return [sum(part.facts["rewritten"][k] for part in self.everything) for k in (0, 1)]
+
+    @property
+    def marked(self) -> bool:
+        """Whether some document is not to be trained on as a whole."""
+        return any(part.facts["marked"] for part in self.everything)
 
     @property
     def reasons(self) -> dict[str, list[Any]]:
@@ -150,10 +156,10 @@ class Chunks:
         import pyarrow as pa
 
         wanted = np.asarray(rows, np.int64)
-        own = [name for name in columns if name in ABOUT]
+        own = [name for name in columns if name in STORED]
         begin = 0
         for part in self.sources:
-            others = [name for name in columns if name not in ABOUT]
+            others = [name for name in columns if name not in STORED]
             readers = [Slices(path, [name for name in others if part.place(name) == path]) for path in _places(part, others)]
             start = 0
             for file, count in part.files:
@@ -177,8 +183,8 @@ class Chunks:
     def empty(self, columns: Sequence[str]) -> Any:
         """A table of no rows with the named columns."""
         part = self.sources[0]
-        tables = [read_table(part.folder / part.files[0][0], [name for name in columns if name in ABOUT]).slice(0, 0)]
-        others = [name for name in columns if name not in ABOUT]
+        tables = [read_table(part.folder / part.files[0][0], [name for name in columns if name in STORED]).slice(0, 0)]
+        others = [name for name in columns if name not in STORED]
         tables += [Slices(path, [name for name in others if part.place(name) == path]).rows(0, 0) for path in _places(part, others)]
         return _joined(tables, columns)
 
@@ -223,11 +229,13 @@ class Lazy(Mapping[str, np.ndarray]):
     """Columns of some rows."""
 
     chunks: Chunks
-    names: Mapping[str, str]
+    names: Sequence[str]
     rows: np.ndarray
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.chunks.arrow(self.names[name]).to_numpy()[self.rows]
+        if name not in self.names:
+            raise KeyError(name)
+        return self.chunks.arrow(name).to_numpy()[self.rows]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

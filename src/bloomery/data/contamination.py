@@ -17,7 +17,7 @@ import numpy as np
 from bloomery.data import minhash
 from bloomery.data.compiled import compiled
 from bloomery.data.crossing import postings
-from bloomery.data.overlap import run_hashes
+from bloomery.data.overlap import composed, run_hashes
 from bloomery.data.word_hashes import folded, placed_words, runs_of, words
 
 LEAST = 6  # runs of 5 words that a near copy shares at least: ten words in a row, where nothing was changed
@@ -73,7 +73,7 @@ class Search:
     def __init__(self, items: Sequence[ExamItem], rules: Rules) -> None:
         self.items, self.rules = list(items), rules
         self.owner, self.parts, self.texts = _parts(self.items, rules.words)
-        self.sizes = words(self.texts, folded())[1]
+        self.sizes = words(composed(self.texts), folded())[1]
         self.runs = _Index(self.texts, rules.words, rules.common)
         self.shingles = _Index(self.texts, minhash.WORDS, rules.common)
         sought = np.zeros(len(self.items), bool)
@@ -85,7 +85,7 @@ class Search:
 
     def found(self, texts: Sequence[str] | Any) -> list[Match]:
         """Matches of a batch of texts (strings or an Arrow column), by document, the best first; at most MOST items of each document."""
-        hashes, counts = words(texts, folded())
+        hashes, counts = words(composed(texts), folded())
         ends = np.cumsum(counts)
         need = np.maximum(1, np.ceil(self.rules.share * self.runs.counts - 1e-9))
         by_runs = self.runs.search(hashes.copy(), ends, need, np.full(len(self.texts), NEVER))
@@ -120,7 +120,7 @@ def _parts(items: Sequence[ExamItem], least: int) -> tuple[np.ndarray, list[str]
     """Item, name and text of every part with `least` words; question and answer in one where each alone is too short."""
     texts = {"question": [one.question for one in items], "answer": [one.answer for one in items]}
     texts["both"] = [f"{one.question}\n{one.answer}" for one in items]
-    sizes = {part: words(given, folded())[1] for part, given in texts.items()}
+    sizes = {part: words(composed(given), folded())[1] for part, given in texts.items()}
     owner, parts, found = [], [], []
     for i in range(len(items)):
         chosen = [part for part in ("question", "answer") if sizes[part][i] >= least] or ["both"] * bool(sizes["both"][i] >= least)
@@ -218,6 +218,7 @@ class Excerpts:
     """Passages of one text by its words."""
 
     def __init__(self, text: str) -> None:
+        (text,) = composed([text])
         self.data = text.encode("utf-8", "surrogatepass")
         _, self.begins, self.ends, _ = placed_words([text], folded())
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from bloomery.data.passages import without
 from bloomery.data.tables import Slices, Writer, read_table, write_table
-from bloomery.data.texts import aside
+from bloomery.data.texts import MARKS, aside
+from bloomery.data.trained_spans import listed, ranges
+from bloomery.seams import Doc
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,6 @@ class Cuts:
     def patched(self, table: Any, rows: np.ndarray) -> Any:
         """A table of the ascending `rows`, some of which may stand there more than once, as it is after cutting."""
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         at = np.searchsorted(self.rows, rows)
         cut = self.rows[np.minimum(at, len(self.rows) - 1)] == rows
@@ -38,8 +39,10 @@ class Cuts:
             new = self._column(name, int(at[0]), int(at[-1]) + 1)
             if new is not None:
                 new = new.take(pa.array(at - at[0])).cast(table.schema.field(name).type)
+                source = np.arange(len(rows))
+                source[cut] = len(rows) + np.arange(len(new))
                 old = table.column(name).combine_chunks()
-                table = table.set_column(place, name, pc.replace_with_mask(old, pa.array(cut), new))
+                table = table.set_column(place, name, pa.concat_arrays([old, new]).take(pa.array(source)))
         return table
 
     def _column(self, name: str, low: int, high: int) -> Any:
@@ -48,8 +51,8 @@ class Cuts:
 
         if name == "bytes":
             return pa.array(self.sizes[low:high])
-        if name == "text":
-            return pa.concat_arrays(list(self._texts(low, high)))
+        if name in ("text", MARKS):
+            return pa.concat_arrays(list(self._stored(name, low, high)))
         if name not in self.values:
             return None
         path = self.values[name]
@@ -57,19 +60,19 @@ class Cuts:
             self.readers[path] = Slices(path, [one for one, place in self.values.items() if place == path])
         return pa.concat_arrays(self.readers[path].rows(low, high).column(name).chunks)
 
-    def _texts(self, low: int, high: int) -> Iterator[Any]:
+    def _stored(self, name: str, low: int, high: int) -> Iterator[Any]:
         begin = 0
         for path, count in self.files:
             if begin < high and begin + count > low:
                 first, last = max(low - begin, 0), min(high - begin, count)
-                yield from read_table(path, ["text"]).column("text").slice(first, last - first).chunks
+                yield from read_table(path, [name]).column(name).slice(first, last - first).chunks
             begin += count
 
 
 def cut_texts(tables: Iterator[Any], passages: np.ndarray, folder: Path) -> tuple[np.ndarray, list[tuple[Path, int]]]:
     """Write the texts of tables without their passages: files below `folder`, with all columns of the tables.
 
-    tables: those of the rows that have passages, ascending, with the columns of texts.ABOUT. passages: (row, first token, end, ...),
+    tables: those of the rows that have passages, ascending, with the columns of a file of texts. passages: (row, first token, end, ...),
     sorted, as `repeated_passages` gives them. Returns the bytes left of each text, 0 where a text has gone as a whole and is in no file,
     and the files with their numbers of texts.
     """
@@ -80,10 +83,12 @@ def cut_texts(tables: Iterator[Any], passages: np.ndarray, folder: Path) -> tupl
     sizes: list[int] = []
     files: list[tuple[Path, int]] = []
     for number, table in enumerate(tables):
-        texts = [without(text, next(parts)) for text in table.column("text").to_pylist()]
-        here = np.array([len(text.encode()) for text in texts], np.int64)
+        rows = zip(table.column("text").to_pylist(), table.column(MARKS).to_pylist(), strict=True)
+        docs = [without(Doc("", text, spans=ranges(marks)), next(parts)) for text, marks in rows]
+        texts, marks = pa.array([doc.text for doc in docs], pa.string()), listed([doc.spans for doc in docs])
+        here = np.array([len(doc.text.encode()) for doc in docs], np.int64)
         sizes += here.tolist()
-        for name, new in (("text", pa.array(texts, pa.string())), ("bytes", pa.array(here))):
+        for name, new in (("text", texts), (MARKS, marks), ("bytes", pa.array(here))):
             table = table.set_column(table.column_names.index(name), name, new)
         if len(left := np.flatnonzero(here)):
             path = folder / f"{number:06d}-0000.parquet"

@@ -21,6 +21,7 @@ def finish_texts(one: Annotation, chunks: int) -> None:
     """Join what `chunks` chunks tell of their documents and of what was dropped; the texts stay in their files."""
     files: list[tuple[str, int]] = []
     totals: dict[str, list[int]] = {"seen": [0, 0], "rewritten": [0, 0]}
+    marked = 0
     reasons: dict[str, list[Any]] = {}
     with aside(one.folder / ROWS) as about, aside(one.folder / DROPPED) as dropped, Writer(about) as known, Writer(dropped) as lost:
         for number in range(chunks):
@@ -30,6 +31,7 @@ def finish_texts(one: Annotation, chunks: int) -> None:
             files += summary.files
             for name, total in totals.items():
                 total[:] = [a + b for a, b in zip(total, getattr(summary, name), strict=True)]
+            marked += summary.marked
             for broken in summary.dropped:
                 _count(broken, reasons)
             for name, _ in summary.files:
@@ -38,7 +40,7 @@ def finish_texts(one: Annotation, chunks: int) -> None:
         if not chunks:
             lost.write(broken_table([]))
     names = [*(name for name, _ in files), *((ROWS,) if files else ()), DROPPED]
-    one.finish(names, {"files": files, "chunks": chunks, "dropped": reasons, **totals})
+    one.finish(names, {"files": files, "chunks": chunks, "dropped": reasons, "marked": marked, **totals})
 
 
 def _count(broken: Mapping[str, Any], reasons: dict[str, list[Any]]) -> None:

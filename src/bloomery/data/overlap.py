@@ -1,12 +1,14 @@
 """Texts found again in training text by runs of words: how much of a text was seen, and which documents hold evaluation items.
 
 Source: Brown et al. 2020, "Language Models are Few-Shot Learners", arXiv 2005.14165, appendix C (one run of 13 words); Lambert et al.
-2024, "Tulu 3", arXiv 2411.15124, section 3.2 (runs of 8, half of an item). Words are those of `word_hashes.folded`, so white space,
-punctuation and case do not hide a copy. Runs are compared by 64-bit hashes: a false match has odds of (runs compared) / 2^64.
+2024, "Tulu 3", arXiv 2411.15124, section 3.2 (runs of 8, half of an item). Words are those of `word_hashes.folded`, in composed
+characters, so white space, punctuation, case and accents written apart from their letters do not hide a copy. Runs are compared by
+64-bit hashes: a false match has odds of (runs compared) / 2^64.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,13 +47,22 @@ def seen_shares(texts: Sequence[str], training: Iterable[Sequence[str]], length:
 
 def with_runs(texts: Sequence[str], length: int = WORDS) -> list[str]:
     """Those texts that have a run of words: of shorter ones nothing can be told from chance."""
-    _, counts = words(texts, folded())
+    _, counts = words(composed(texts), folded())
     return [text for text, count in zip(texts, counts.tolist(), strict=True) if count >= length]
+
+
+def composed(texts: Sequence[str] | Any) -> Sequence[str] | Any:
+    """Texts, as strings or an Arrow column, with letters and their accents in one (NFC)."""
+    if not hasattr(texts, "type"):
+        return [text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts]
+    import pyarrow.compute as pc
+
+    return texts if pc.all(pc.string_is_ascii(texts), min_count=0).as_py() else pc.utf8_normalize(texts, "NFC")
 
 
 def run_hashes(texts: Sequence[str] | Any, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Hash of every run of `length` words and the number of the text it stands in: uint64 and int64 (runs,). A shorter text is a run."""
-    hashes, counts = words(texts, folded())
+    hashes, counts = words(composed(texts), folded())
     ends = np.cumsum(counts)
     runs = np.zeros(len(counts), np.int64)
     n = _run_hashes(hashes, ends, length, runs)
@@ -86,7 +97,7 @@ class Items:
         for name, items in sets.items():
             if not items:
                 raise BadInput(f"decontaminate: {name} has no items; check what it names")
-            _, counts = words([text for _, text in items], folded())
+            _, counts = words(composed([text for _, text in items]), folded())
             if counts.max() < length:
                 raise BadInput(
                     f"decontaminate: no item of {name} has {length} words, so none can be told from chance; lower `leak_words`, "
@@ -116,7 +127,7 @@ def leaks(items: Items, batches: Iterable[Sequence[str] | Any], workers: int = 1
 
 
 def _leaks_of(length: int, index: tuple[Any, ...], sizes: np.ndarray, texts: Any) -> tuple[np.ndarray, np.ndarray]:
-    hashes, counts = words(texts, folded())
+    hashes, counts = words(composed(texts), folded())
     best, which = np.zeros(len(counts)), np.full(len(counts), -1, np.int64)
     _leaks(hashes, np.cumsum(counts), length, *index, sizes, best, which)
     return best, which

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from bloomery.data.compiled import compiled
 from bloomery.data.near import MEMORY
 from bloomery.data.parallel import MOST, batches, threaded
 from bloomery.data.sorting import Rows, Sorter, repeated
+from bloomery.data.spans import changed
+from bloomery.data.trained_spans import still
 from bloomery.data.word_hashes import placed_words, runs_of, words, written
+from bloomery.seams import Doc
 
 _S32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
@@ -231,15 +235,15 @@ def _tokens(fetched: tuple[np.ndarray, Any]) -> tuple[np.ndarray, np.ndarray, np
     return fetched[0], *words(fetched[1], written())
 
 
-def without(text: str, passages: np.ndarray) -> str:
-    """The text without its passages, rows (first token, end), and without the white space that stands before each."""
-    data = text.encode()
-    _, _, ends, _ = placed_words([text], written())
-    kept, at = [], 0
+def without(doc: Doc, passages: np.ndarray) -> Doc:
+    """A document without its passages, rows (first token, end), and without the white space that stands before each."""
+    data, places, at, held = doc.text.encode(), [], 0, 0
+    _, _, ends, _ = placed_words([doc.text], written())
     for first, end in passages[np.argsort(passages[:, 0], kind="stable")].tolist():
-        start = int(ends[first - 1]) if first else 0
-        if start > at:
-            kept.append(data[at:start])
-        at = max(at, int(ends[end - 1]))
-    left = b"".join([*kept, data[at:]]).decode()
-    return left if not left.isspace() else ""
+        start, stop = max(at, int(ends[first - 1]) if first else 0), int(ends[end - 1])
+        if stop > start:
+            begin = held + len(data[at:start].decode())
+            held, at = begin + len(data[start:stop].decode()), stop
+            places.append((begin, held, ""))
+    left = still(doc, changed(doc, places))
+    return left if not left.text.isspace() else replace(left, text="")

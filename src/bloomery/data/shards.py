@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bloomery.core.errors import BadInput
+from bloomery.data.trained_spans import listed, ranges
 
 SHARD_TOKENS = 1 << 26  # tokens per file: 128 MiB of uint16
 NAMES = ("id", "package", "path", "domain")  # what is text in the table
@@ -63,7 +64,7 @@ class Shards:
         """What is trained of document `i`, as token ranges with weights; an empty list stands for all of it."""
         if self._spans is None:
             return []
-        return [(span["start"], span["stop"], span["weight"]) for span in self._spans[i].as_py()]
+        return ranges(self._spans[i].as_py())
 
     def piece(self, i: int, start: int, stop: int) -> np.ndarray:
         """Tokens `start` to `stop` of document `i`, counted from its first token and cut at its end."""
@@ -131,13 +132,13 @@ def write_shards(
     dtype = np.dtype(np.uint16 if vocab <= 1 << 16 else np.uint32)
     rows: dict[str, list[Any]] = {name: [] for name in (*NAMES, "start", "tokens", "bytes")}
     waiting: list[np.ndarray] = []
-    spans: list[list[dict[str, Any]]] = []
+    spans: list[list[tuple[int, int, float]]] = []
     held = total = files = 0
     for meta, ids in documents:
         for name in NAMES:
             rows[name].append(str(meta.get(name, "")))
         if "spans" in meta:
-            spans.append([{"start": int(start), "stop": int(stop), "weight": float(weight)} for start, stop, weight in meta["spans"]])
+            spans.append(meta["spans"])
         for name, value in (("start", total), ("tokens", len(ids)), ("bytes", int(meta["bytes"]))):
             rows[name].append(value)
         waiting.append(np.asarray(ids).astype(dtype, copy=False))
@@ -152,7 +153,6 @@ def write_shards(
     kinds = dict.fromkeys(NAMES, pa.string())
     table = pa.table({name: pa.array(column, kinds.get(name, pa.int64())) for name, column in rows.items()})
     if spans:
-        kind = pa.list_(pa.struct({"start": pa.int64(), "stop": pa.int64(), "weight": pa.float32()}))
-        table = table.append_column("spans", pa.array(spans, kind))
+        table = table.append_column("spans", listed(spans))
     write_table(table, folder / "documents.parquet")
     return {"documents": len(rows["id"]), "tokens": total, "bytes": int(sum(rows["bytes"]))}

@@ -14,11 +14,13 @@ from typing import Any
 from bloomery.data import sources
 from bloomery.data.documents import TROUBLE, Broken, Task
 from bloomery.data.tables import read_table, write_table
+from bloomery.data.trained_spans import listed, ranges, still
 from bloomery.seams import Doc, Drop, Edit, Rng
 
 BATCH = 8_000_000  # bytes of text held at once, and in one file at most
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of every corpus
 TOLD = ABOUT[2:]  # what methods may know of a document beside its text
+MARKS = "spans"  # column of what is trained of each document (seams.Doc.spans), empty for all of it; beside ABOUT in files of texts alone
 
 
 def unmarked(work: str, document: int) -> None:
@@ -86,6 +88,7 @@ class Summary:
     seen: list[int] = field(default_factory=lambda: [0, 0])
     rewritten: list[int] = field(default_factory=lambda: [0, 0])
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    marked: int = 0  # documents of which not all is to be trained
 
     @classmethod
     def at(cls, path: Path) -> Summary | None:
@@ -108,6 +111,7 @@ def edit_batch(batch: Sequence[tuple[int, Doc | Broken]], editing: Editing, summ
         dropped += left
     before, after = [found for _, found in batch], [*docs, *dropped]
     summary.dropped += [vars(replace(one, id=one.id or one.path)) for one in dropped]
+    summary.marked += sum(bool(doc.spans) for doc in docs)
     for total, change in ((summary.seen, [len(before), sum(map(size_of, before))]), (summary.rewritten, _change(before, after))):
         total[0] += change[0]
         total[1] += change[1]
@@ -162,6 +166,7 @@ def _edited(item: tuple[int, Doc | Broken], tools: Any = None, *, editing: Editi
                 dropped.append(_left_out(one, f"{name}: {result.reason}"))
                 continue
             for piece in result:
+                piece = still(one, piece)
                 piece = _refused(replace(piece, meta={**one.meta, **piece.meta, "bytes": len(piece.text.encode("utf-8", "replace"))}))
                 (dropped if isinstance(piece, Broken) else after).append(piece)
         docs = after
@@ -169,21 +174,23 @@ def _edited(item: tuple[int, Doc | Broken], tools: Any = None, *, editing: Editi
 
 
 def write_texts(docs: Sequence[Doc], path: Path) -> None:
-    """A file of texts, with the columns ABOUT."""
+    """A file of texts, with the columns ABOUT and MARKS."""
     import pyarrow as pa
 
     told = {name: [doc.meta.get(name, "") for doc in docs] for name in TOLD[:-1]}
     rows = {"id": [doc.id for doc in docs], "text": [doc.text for doc in docs], **told}
     table = {name: pa.array(values, pa.string()) for name, values in rows.items()}
     with aside(path) as part:
-        write_table(pa.table({**table, "bytes": pa.array([doc.meta["bytes"] for doc in docs], pa.int64())}), part)
+        sizes, marks = pa.array([doc.meta["bytes"] for doc in docs], pa.int64()), listed([doc.spans for doc in docs])
+        write_table(pa.table({**table, "bytes": sizes, MARKS: marks}), part)
 
 
 def read_texts(path: Path) -> list[Doc]:
     """The documents of a file of texts, with what the file tells of them: all that later methods may use."""
-    return [Doc(row["id"], row["text"], {name: row[name] for name in TOLD}) for row in read_table(path, list(ABOUT)).to_pylist()]
+    rows = read_table(path, [*ABOUT, MARKS]).to_pylist()
+    return [Doc(row["id"], row["text"], {name: row[name] for name in TOLD}, ranges(row[MARKS])) for row in rows]
 
 
 def told(doc: Doc) -> Doc:
     """A document as `read_texts` would give it back."""
-    return Doc(doc.id, doc.text, {name: doc.meta.get(name, "") for name in TOLD})
+    return Doc(doc.id, doc.text, {name: doc.meta.get(name, "") for name in TOLD}, doc.spans)

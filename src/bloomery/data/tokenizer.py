@@ -16,6 +16,8 @@ import numpy as np
 from bloomery.core.errors import BadInput
 from bloomery.data.encoder import Encoder
 from bloomery.data.special import SPECIAL
+from bloomery.data.token_bytes import pieces
+from bloomery.data.trained_spans import in_tokens
 from bloomery.data.vocabulary import LEARNERS
 from bloomery.seams import Vocab
 
@@ -108,6 +110,19 @@ class Tokenizer:
         found = [[*before, *one.ids, *after] for one in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
         counts = np.array([len(one) for one in found], np.int64)
         return np.array([i for one in found for i in one], np.uint32), counts
+
+    def marked(self, text: str, ids: np.ndarray, spans: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+        """Spans of the characters of a text, counted in the tokens of its framed `ids`."""
+        if self.fast is None:
+            return in_tokens(spans, self.inner.encode(text, add_special_tokens=False).offsets)
+        sizes = self._sizes[ids[1:-1]]
+        ends = np.cumsum(sizes)
+        return in_tokens([(*(len(text[:at].encode()) for at in span[:2]), span[2]) for span in spans], np.stack([ends - sizes, ends], 1))
+
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        """The bytes of each id."""
+        return np.array([len(piece) for piece in pieces(self.inner)], np.int64)
 
     @cached_property
     def fast(self) -> Encoder | None:

@@ -95,6 +95,11 @@ def round_trip(examinee: Examinee, item: Item) -> bool:
     return examinee.tokenizer.decode(examinee.tokenizer.encode(item.target)) == item.target
 
 
+def worst(*values: float) -> float:
+    """The largest; nan where any is none, which `max` may pass over."""
+    return math.nan if any(map(math.isnan, values)) else max(values)
+
+
 def kept_nats(row: dict[str, Any]) -> float | None:
     """Nats of the target as a scored item's grade holds them, in bits or in nats; None where it holds neither."""
     parts = row["parts"]

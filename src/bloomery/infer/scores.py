@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from bloomery.infer.rivals import Bits
+from bloomery.num.changes import mean_change
 from bloomery.num.statistics import Interval, paired, share
 from bloomery.seams import Episode, Grade, Item, Rng, Task
 
@@ -154,7 +155,7 @@ def compared(task: Task, mine: Sequence[Graded], other: Sequence[Graded], rng: R
     whole = task.summary(mine, rng).get(metric)
     if whole is None or not math.isclose(whole, math.fsum(scores[0]) / len(mine), rel_tol=1e-9, abs_tol=1e-12):
         return {}
-    return paired(*scores, [1.0] * len(mine), [item.group for item, _, _ in mine], rng).named(metric)
+    return mean_change(*scores, [item.group for item, _, _ in mine], rng).named(metric)
 
 
 def rights(task: Task, graded: Sequence[Graded]) -> tuple[list[float], list[str]]:

@@ -234,7 +234,7 @@ def _measured(task: str, other: Evaluated, first: Evaluated, pair: Sequence[Sequ
     """By the task's own comparison; of lm-eval's tasks those metrics that are means over items."""
     from bloomery.infer.answers import graded
     from bloomery.infer.scores import compared as by_task
-    from bloomery.num.statistics import paired
+    from bloomery.num.changes import mean_change
 
     if task in other.tasks and task in first.tasks:
         if getattr(first.tasks[task], "trained", False):
@@ -244,7 +244,7 @@ def _measured(task: str, other: Evaluated, first: Evaluated, pair: Sequence[Sequ
     for metric in pair[0][0].get("scores", {}) if task.startswith(HARNESS) else ():
         values = [[row["scores"].get(metric) for row in rows] for rows in pair]
         if all(_is_mean(one, task, metric) for one in (other, first)) and all(isinstance(v, int | float) for side in values for v in side):
-            found |= paired(*values, [1.0] * len(pair[0]), [row["id"] for row in pair[0]], rng.child(metric)).named(metric)
+            found |= mean_change(*values, [row["id"] for row in pair[0]], rng.child(metric)).named(metric)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,9 @@ def origins(cfg: Config, given: Iterable[str], where: Path) -> tuple[dict[str, l
 
 
 def joined(held: Tensors, parts: Sequence[Tensor]) -> Tensor:
-    """The native tensor of the Hugging Face ones that it holds."""
+    """The native tensor of the Hugging Face ones that it holds; BadInput for whole numbers, which no weight is."""
+    if odd := next((name for name, part in zip(held.names, parts, strict=True) if not part.is_floating_point()), None):
+        raise BadInput(f"{odd} holds whole numbers, as codes of a compressed model are, and its config.json names no compression")
     parts = [turned(part, held, (held.heads, 3)) for part in parts]
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
 
@@ -271,8 +274,8 @@ def codes_of(folder: Path) -> dict[str, Any]:
 def _config(folder: Path) -> dict[str, Any]:
     file = Path(folder) / "config.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"{folder} has no readable config.json ({error}); give a folder that transformers could load") from error
 
 
@@ -281,6 +284,8 @@ def read_config(config: dict[str, Any], where: Path) -> Config:
     kind = config.get("model_type")
     name = (config.get("architectures") or [kind or "nothing"])[0]
     try:
+        if isinstance(config.get("architectures"), str):
+            raise BadInput(f"architectures must be a list, got {config['architectures']!r}")
         known = architecture(name)
         if kind not in (None, known.MODEL_TYPE):
             raise BadInput(f"architectures says {name} and model_type {kind}, which is not the same model; correct one of them")
@@ -289,11 +294,20 @@ def read_config(config: dict[str, Any], where: Path) -> Config:
         expect(config, is_encoder_decoder=(known.MODEL_TYPE == "t5",))
         if known.MODEL_TYPE not in ENCODERS:
             expect(config, is_causal=(True,))  # false makes any decoder of transformers see the whole text
-        return known.read(config)
+        return numbers(known.read(config))
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise BadInput(f"{where} does not describe a {name} model ({error!r}); compare it with the model's page") from error
+
+
+def numbers(cfg: Config) -> Config:
+    """The same; BadInput where a size is no whole number, or another number is none: torch says so only when a token is read, if at all."""
+    for one in fields(cfg):
+        value, kinds = getattr(cfg, one.name), {"int": (int,), "float": (int, float)}.get(one.type)
+        if kinds and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise BadInput(f"{one.name} must be a {'whole ' if len(kinds) == 1 else ''}number, got {value!r}")
+    return cfg
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -314,7 +328,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").is_file():
         files = ["model.safetensors"]
     elif index.is_file():
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = shards(index)
     else:
         pickled = next((f.name for f in folder.glob("*.bin")), None)
         why = f"only {pickled}, which would have to be unpickled: convert it to safetensors" if pickled else "none: download it again"
@@ -323,3 +337,11 @@ def weight_files(folder: Path) -> list[Path]:
         if Path(name).name != name:
             raise BadInput(f"{index} names the shard {name!r}, which is outside its folder; use an index that names files beside it")
     return [folder / name for name in files]
+
+
+def shards(index: Path) -> list[str]:
+    """The files that an index names; BadInput where it is none."""
+    try:
+        return sorted(map(str, set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{index} does not say which file holds which tensor ({error!r}); download it again") from error

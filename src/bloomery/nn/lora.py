@@ -19,7 +19,7 @@ from bloomery.nn.model import Transformer
 from bloomery.seams import Rng
 
 ROLES = {  # native linear -> its parts by number, in the order of rows
-    "mixer.qkv": {3: ("q", "k", "v"), 1: ("qkv",)}, "mixer.out": {1: ("o",)}, "mlp.gate_up": {2: ("gate", "up")},
+    "mixer.qkv": {3: ("q", "k", "v"), 1: ("qkv",)}, "mixer.out": {1: ("o",)}, "mlp.gate_up": {2: ("gate", "up"), 1: ("gate_up",)},
     "mlp.up": {1: ("up",)}, "mlp.down": {1: ("down",)},
 }  # fmt: skip
 MEMBER = re.compile(r"mlp\.experts\.\d+\.")  # an expert's linears are those of a feed-forward
@@ -31,7 +31,7 @@ MASK, HALF = 0xFFFFFFFF, 1 << 31
 class Part:
     """Rows of a linear that are one matrix for other tools, and the adapter beside them; rank 0 is none."""
 
-    name: str  # "q", "k", "v", "qkv", "o", "gate", "up", "down"
+    name: str  # "q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down"
     rows: int
     rank: int = 0
     alpha: float = 0.0

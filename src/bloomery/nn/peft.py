@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from bloomery.core.adapter import located
 from bloomery.core.errors import BadInput
-from bloomery.nn.hf import tensors
+from bloomery.nn.hf import tensors, turned
 from bloomery.nn.lora import LoraLinear, Part, parts
+from bloomery.nn.mapping import Tensors
 from bloomery.nn.model import Transformer
 from bloomery.nn.sites import sites
 
@@ -158,7 +159,8 @@ def apply(net: Transformer, folder: Path) -> list[str]:
     for name, held in known.items():
         if any(theirs in found for _, _, theirs in held):
             base = net.get_submodule(name)
-            net.set_submodule(name, _wrapped(base, [(*one, found.get(one[2])) for one in held], config, weights, folder))
+            order = tensors(net.cfg).get(f"{name}.weight")
+            net.set_submodule(name, _wrapped(base, [(*one, found.get(one[2])) for one in held], config, weights, folder, order))
             changed.add(name)
     for name, theirs in copied.items():
         _copy(net.get_submodule(name), theirs, weights, folder)
@@ -191,8 +193,10 @@ def _all_known(config: Mapping[str, Any], linears: list[str], where: Path) -> No
             raise BadInput(f"{where / CONFIG}: the target module {one!r} cannot be adapted here; this model's linears are {have}")
 
 
-def _wrapped(base: nn.Module, held: list[tuple[str, int, str, Target | None]], config: dict, weights: dict, where: Path) -> LoraLinear:
-    """The linear with the adapters of its parts, whose tensors are taken out of `weights`."""
+def _wrapped(
+    base: nn.Module, held: list[tuple[str, int, str, Target | None]], config: dict, weights: dict, where: Path, order: Tensors | None
+) -> LoraLinear:  # fmt: skip
+    """The linear with the adapters of its parts, whose tensors are taken out of `weights`; `order` is that of its rows in the file."""
     if not isinstance(base, nn.Linear):
         raise BadInput(f"{held[0][2]} of the base has an adapter already; merge it first")
     rooted = bool(config["use_rslora"])
@@ -201,6 +205,8 @@ def _wrapped(base: nn.Module, held: list[tuple[str, int, str, Target | None]], c
     for (_, _, theirs, one), part in zip(held, ranked, strict=True):
         for letter, table in (("A", unit.a), ("B", unit.b)) if one else ():
             _fill(table[part.name], f"{theirs}.lora_{letter}.weight", weights, where)
+        if one and order is not None and order.heads:  # what is added to rows lies as they do
+            unit.b[part.name].data = turned(unit.b[part.name].data, order, (order.heads, 3)).contiguous()
     return unit
 
 
@@ -267,7 +273,9 @@ def save(net: Transformer, folder: Path, base: str) -> None:
         for (_, _, theirs), part in zip(parts(net)[name], unit.parts, strict=True):
             if part.rank:
                 found.append((theirs, part))
-                weights |= {f"{theirs}.lora_A.weight": unit.a[part.name], f"{theirs}.lora_B.weight": unit.b[part.name]}
+                order, b = tensors(net.cfg).get(f"{name}.weight"), unit.b[part.name]
+                b = turned(b, order, (3, order.heads)) if order is not None and order.heads else b
+                weights |= {f"{theirs}.lora_A.weight": unit.a[part.name], f"{theirs}.lora_B.weight": b}
     copied = _trained(net, units)
     for name, theirs in copied.items():
         weights |= {f"{theirs}.{kind}": p for kind, p in net.get_submodule(name).named_parameters(recurse=False)}

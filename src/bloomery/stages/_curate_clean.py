@@ -27,9 +27,9 @@ def cut(stage: Curate, funnel: Funnel, chunks: Chunks, job: Job) -> None:
     """Cut from the rows that are left what stands in an earlier one; a row of which nothing is left is dropped."""
     import numpy as np
 
+    from bloomery.data.chunks import STORED
     from bloomery.data.cutting import Cuts, cut_texts
     from bloomery.data.passages import repeated_passages
-    from bloomery.data.texts import ABOUT
 
     rows, length = funnel.rows, stage.substring
     fetch = lambda part: chunks.text_column(rows[part])  # noqa: E731
@@ -38,7 +38,7 @@ def cut(stage: Curate, funnel: Funnel, chunks: Chunks, job: Job) -> None:
     found[:, 0], found[:, 3] = rows[found[:, 0]], rows[found[:, 3]]
     changed, first = np.unique(found[:, 0], return_index=True)
     (folder := job.work / "cut").mkdir(exist_ok=True)
-    sizes, files = cut_texts(chunks.parts(changed, ABOUT), found, folder)
+    sizes, files = cut_texts(chunks.parts(changed, STORED), found, folder)
     release()
     empty, left = changed[sizes == 0], changed[sizes > 0]
     note = f"nothing but passages of {length} tokens or more that stand elsewhere before"

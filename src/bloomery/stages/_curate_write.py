@@ -30,7 +30,7 @@ def write(out: Path, chunks: Chunks, funnel: Funnel, parts: Mapping[str, Any], c
                     part = part.append_column("select.weight", pa.array(weights[here]))
                 writer.write(part)
                 done += part.num_rows
-    write_dropped(out / "dropped.parquet", chunks, funnel, [name for name in columns if name != "text"], ids)
+    write_dropped(out / "dropped.parquet", chunks, funnel, [name for name in columns if name not in ("text", "spans")], ids)
 
 
 def write_dropped(path: Path, chunks: Chunks, funnel: Funnel, columns: Sequence[str], ids: Any) -> None:

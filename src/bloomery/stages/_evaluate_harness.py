@@ -101,6 +101,7 @@ def installed() -> str:
 
 def check(stage: Evaluate, seat: Examinee, made: Path, job: Job) -> None:
     """Some requests once more: likelihoods one by one, completions by a forward pass without padding or cache."""
+    from bloomery.infer.exam import worst
     from bloomery.infer.harness import Harness
 
     lm = Harness(seat.model, thought=stage.thought, rng=job.rng.child("lm_eval"))
@@ -113,7 +114,7 @@ def check(stage: Evaluate, seat: Examinee, made: Path, job: Job) -> None:
             for request in item["requests"]:
                 items += 1
                 differs, below = lm.again(request)
-                alone, gap = max(alone, differs), max(gap, below)
+                alone, gap = worst(alone, differs), worst(gap, below)
     job.check("lm-eval: requests that could be asked again", 0 if items or not stage.lm_eval else 1, 0, note=f"{items} asked")
     job.check("lm-eval: likelihood of a request alone against in a batch, nats per token", alone, 1e-4)
     if not seat.model.combined:

@@ -142,6 +142,31 @@ def contaminated(
     return found
 
 
+def short_items(asked: Mapping[str, tuple[Task, Sequence[Item]]], others: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, str]:
+    """By task, what is to be said of items that have too few words, without what all of a task begin and end with, to be told from chance:
+    they count as clean, unless a training text is no more than they are. Nothing where all have enough."""
+    from bloomery.data.overlap import WORDS, with_runs
+
+    texts = {name: [f"{question}\n{answer}" for _, question, answer in _parts(items)] for name, (_, items) in asked.items()}
+    texts |= {name: [whole for whole, *_ in ids.values()] for name, ids in others.items()}
+    short = {name: len(some) - len(with_runs(some)) for name, some in texts.items()}
+    said = f"items have fewer than {WORDS} words, too few to be looked for, and count as clean"
+    return {name: f"{count} of {len(texts[name])} {said}" for name, count in short.items() if count}
+
+
+def judged(
+    score: dict[str, Any], asked: Mapping[str, tuple[Task, Sequence[Item]]], trained: Trained, short: Mapping[str, str]
+) -> dict[str, Any]:
+    """A score with what is to be said of its clean twin: none where it asks about training text, or where that is not known."""
+    from bloomery.infer.scores import unknown
+
+    if score["task"] in asked and getattr(asked[score["task"]][0], "trained", False):
+        return unknown(score, "asks about training text, so there is no clean twin")
+    if not trained.texts:
+        return unknown(score, trained.note())
+    return {**score, "note": "; ".join(filter(None, (score["note"], trained.note(), short.get(score["task"], ""))))}
+
+
 def _parts(items: Sequence[Item]) -> list[tuple[str, ...]]:
     """Each item as a whole, its question without the words that all questions begin and end with, and its answer."""
     words = [item.prompt.split() for item in items]

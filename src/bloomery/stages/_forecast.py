@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
@@ -57,7 +57,7 @@ def needs(load: Load, machine: Machine) -> Needs:
     speeds, free = machine.speeds(), memory_free()
     ample = ROOM * sum(terms(load, step, USUAL[load.compiled], saves=True).values()) < free
     alone = base(load.stage, load.compiled, speeds, usual=ample and machine.effort == "usual")
-    tried = sum(terms(load, step, alone, saves=True).values()) + shelved(load, step)  # a trial has all of it in memory
+    tried = sum(terms(replace(load, shelved=False, resident=0), step, alone, saves=True).values())  # a trial has all of it in memory
     seen, untried = trial(load, step, speeds, machine.effort == "tried", tried < free)
     made = kernels(step, load.micros, load.steps, alone)
     if seen:
@@ -78,7 +78,8 @@ def needs(load: Load, machine: Machine) -> Needs:
     if seen and not load.compiled:
         memory["beyond the rehearsal"] = max(0.0, seen.grown - rehearsed_growth(step, alone, seen.passes))
     other = f"the {load.device} device: bytes and seconds are those of the processor" if load.device != "cpu" else ""
-    without = "; ".join(filter(None, (without, untried, other)))
+    shared = f"the mesh {load.mesh}: bytes and seconds are those of one process that does the whole step" if load.mesh else ""
+    without = "; ".join(filter(None, (without, untried, other, shared)))
     return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without, shelved(load, step))
 
 
@@ -126,15 +127,13 @@ def kernels(step: Any, micros: int, steps: int, alone: dict[str, float]) -> tupl
 
 def shape_of(model: Any, facts: dict[str, Any]) -> Config:
     """The shape of a model: from its folder, from the step that is to make it, or one of a Llama of as many parameters."""
-    import json
-
     from bloomery.nn.config import Config
-    from bloomery.nn.hf import read_config
+    from bloomery.nn.hf import config_of
 
     if model is not None and (model.folder / "model.json").is_file():
         return Config.read(model.folder / "model.json")
     if model is not None and (model.folder / "config.json").is_file():
-        return read_config(json.loads((model.folder / "config.json").read_text(encoding="utf-8")), model.folder / "config.json")
+        return config_of(model.folder)
     if "config" in facts:
         return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()})
     parameters = float(facts.get("parameters") or (facts.get("bytes") or 2e7) / 4)
@@ -145,8 +144,17 @@ def shape_of(model: Any, facts: dict[str, Any]) -> Config:
 
 
 def shelved(load: Load, step: Any) -> int:
-    """Bytes of the optimizer that lie on a disk between two pieces of an update; in float32 masters are the working weights, and stay."""
+    """Bytes that lie on a disk between two pieces of an update: the optimizer's, where in float32 masters are the working weights, and
+    stay; with a window of blocks the weights too."""
+    if load.resident:
+        return step.states + step.masters + step.weights + step.frozen_blocks
     return (step.states + (step.masters if step.weights else 0)) if load.shelved else 0
+
+
+def away(load: Load, step: Any) -> tuple[float, float]:
+    """Bytes of frozen and of trained weights that are on a disk while other blocks are computed, of models that are read so."""
+    share = max(0.0, 1 - load.resident / step.layers) if load.resident else 0.0
+    return share * step.frozen_blocks, share * step.trained_blocks
 
 
 def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[str, float]:
@@ -155,7 +163,8 @@ def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[s
 
     The blocks of a step are reused by what comes after it, and what the checkpoint's writer takes lies apart from them.
     """
-    beginning = max(0, step.making - step.standing)
+    frozen, trained = away(load, step)
+    beginning = max(0, step.making - step.standing + frozen + trained)  # which is before anything goes to a disk
     moments = {
         "step": step.passes + (step.checkpoint if saves else step.audit),
         "first step": step.passes + step.audit,
@@ -179,9 +188,9 @@ def terms(load: Load, step: Any, alone: dict[str, float], saves: bool) -> dict[s
     return {
         "process": alone["bytes"],
         "text": load.text,
-        "frozen weights": step.frozen,
-        "weights": step.weights,
-        "masters": 0 if load.shelved and step.weights else step.masters,
+        "frozen weights": step.frozen - frozen,
+        "weights": step.weights - trained if step.weights else 0,
+        "masters": step.masters - trained if not step.weights else 0 if load.shelved else step.masters,
         "gradients": step.gradients,
         "optimizer": 0 if load.shelved else step.states,
         **inside,

@@ -30,7 +30,9 @@ class Load:
     save_seconds: float
     save_steps: int
     device: str = "cpu"
+    mesh: str = ""  # how processes share the step, where the recipe says it
     shelved: bool = False  # the optimizer's masters and states lie on a disk
+    resident: int = 0  # blocks whose weights are in memory at a time, where those of all lie on a disk; 0: they lie in memory
 
     @property
     def micros(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
-from bloomery.core.mesh import AXES, arranged
+from bloomery.core.mesh import AXES, arranged, written
 from bloomery.core.ranks import here
 from bloomery.stages import _planned
 
@@ -41,6 +41,16 @@ def shelved(stage: Any) -> bool:
     return any(where == "disk" for one in stage.parallel if hasattr(one, "pieces") for _, _, where, _ in one.pieces(1))
 
 
+def said(stage: Any) -> str:
+    """The mesh that a recipe names, "" where it leaves it open or names one process."""
+    return written(stage.mesh) if stage.mesh != "auto" and any(size > 1 for size in stage.mesh.values()) else ""
+
+
+def resident(stage: Any) -> int:
+    """Blocks whose weights are in memory at a time, where a method of the recipe keeps those of all on a disk; 0 where none does."""
+    return next((one.resident for one in stage.parallel if hasattr(one, "resident")), 0)
+
+
 def unfit(stage: Any, cfg: Any, row: int) -> Callable[[Mapping[str, int]], str]:
     """Says why the model or the run cannot lie on a mesh, "" where they can."""
     able = methods(stage)
@@ -61,7 +71,7 @@ def launch(stage: Any, forecast: Forecast) -> None:
     able, wish = unfit(stage, cfg, stage.context), stage.mesh
     _planned.demand(stage)
     paced(stage)
-    if any(hasattr(one, "resident") for one in stage.parallel) and "device" in stage.mode():
+    if resident(stage) and "device" in stage.mode():
         raise BadInput("parallel: superpipeline brings blocks from a disk to a processor's memory; say `device: cpu`, or take zero_offload")
     if wish == "auto" and size > 1:
         wish, _ = _planned.chosen(stage, cfg, row, able, _planned.cluster(stage.mode()), {})
@@ -143,9 +153,12 @@ def mesh(stage: Any, cfg: Any, row: int, job: Any) -> Any:
 
 def mover(net: Any, stage: Any, mesh: Any, job: Any, rates: Any = None) -> Any:
     """Lay the model over the mesh and give what moves it; BadInput where zeros are to be kept and there is none."""
+    from bloomery.stages._training import unread
     from bloomery.train import precision
     from bloomery.train.sharded import placed
 
+    if told := unread(stage):
+        job.log.say(told)
     dtype, rng = precision.dtype(stage.mode()["precision"]), job.rng.child("optimizer")
     home = next((one for one in methods(stage) if hasattr(one, "pieces")), None)
     made = placed(net, mesh, stage.optimizer, rng, stage.decay, dtype, stage.rest, rates, home, job.work / "states")

@@ -135,11 +135,10 @@ def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, A
     parts = stage.loss.parts(net, rng) if hasattr(stage.loss, "parts") else {}
     if parts:
         net.add_module(PARTS, nn.ModuleDict(parts))
-    return (
-        net,
-        {**parts, **_teacher.outlines(stage, cfg)},
-        Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest, rates),
-    )
+    mover = Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest, rates)
+    if stage.keep_zeros:
+        mover.keep_zeros()
+    return net, {**parts, **_teacher.outlines(stage, cfg)}, mover
 
 
 def source(net: Any, data: Any) -> Source:

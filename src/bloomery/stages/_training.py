@@ -36,6 +36,15 @@ def sound(stage: Any) -> None:
         raise ValueError("report_to names a tracker twice")
 
 
+def unread(stage: Any) -> str:
+    """What is to be said of a second optimizer that a recipe names and that has nothing to move; "" where there is none."""
+    usual = catalog.find("optim", "adamw", "rest").knobs
+    name, knobs = next(iter(catalog.spec(stage.rest).items()))
+    if stage.optimizer.scope == "matrix" or (name == "adamw" and all(usual[knob].default == value for knob, value in knobs.items())):
+        return ""
+    return f"rest: {name} has nothing to move, as {next(iter(catalog.spec(stage.optimizer)))} moves every parameter"
+
+
 def mode(stage: Any, flops: float) -> dict[str, Any]:
     """What decides the last digits of a run of so many FLOPs; "device" is there where it is not the processor."""
     from bloomery.train import device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import statistics
 import time
@@ -10,11 +11,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
+from threading import Thread
 from typing import Any
 
+from bloomery.core.lineage import code
 from bloomery.core.speeds import Speeds
 from bloomery.stages._load import Load
-from bloomery.stages._smallest import version
 
 LEAST, MOST, ENOUGH = 4, 12, 3.0  # steps after the first, and the seconds after which no more of them are begun
 UNEVEN = 16  # of them where products have new shapes from step to step, for each of which a kernel is made
@@ -51,10 +53,11 @@ def known(load: Load, step: Any, speeds: Speeds, may: bool) -> Tried | None:
 
 
 def named(load: Load, step: Any) -> str:
-    """All that a trial measures hangs on: the operations of passes and update with their shapes, and how they are driven."""
+    """All that a trial measures hangs on: the operations of passes and update with their shapes, how they are driven, and by which code."""
     done = [sorted(map(repr, calls.items())) for calls in (step.micro, step.rest)]
     how = (load.loss, load.backward, load.saved, load.micros, load.micro, load.context, load.compiled, load.threads, load.precision)
-    return "trial " + sha256(repr((done, how, bool(step.uneven), version())).encode()).hexdigest()[:32]
+    driver = code([__name__], (load.loss, load.backward, load.saved))
+    return "trial " + sha256(repr((done, how, bool(step.uneven), driver)).encode()).hexdigest()[:32]
 
 
 def tried(load: Load, uneven: bool) -> Tried:
@@ -94,9 +97,8 @@ def said(wrong: BaseException) -> str:
 
 
 def _work(pipe: Any, load: Load, uneven: bool) -> None:
-    """The other process."""
-    import os
-
+    """The other process, which ends with the one that started it."""
+    Thread(target=_ended_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     import torch
 
     from bloomery.train import allocator
@@ -109,6 +111,12 @@ def _work(pipe: Any, load: Load, uneven: bool) -> None:
         pipe.send(asdict(measured(load, uneven)))
     except Exception as wrong:
         pipe.send(said(wrong))
+
+
+def _ended_with(parent: Any) -> None:
+    """A planner that is killed asks nothing more."""
+    parent.join()
+    os._exit(1)
 
 
 def measured(load: Load, uneven: bool) -> Tried:

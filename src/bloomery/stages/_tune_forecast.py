@@ -46,7 +46,9 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         threads=mode["threads"],
         save_seconds=stage.checkpoint_seconds,
         save_steps=stage.checkpoint_steps,
+        mesh=_mesh.said(stage),
         shelved=_mesh.shelved(stage),
+        resident=_mesh.resident(stage),
     )
 
 
@@ -75,4 +77,7 @@ def rehearsed(stage: Any, cfg: Config, precision: str) -> tuple[Any, dict[str, A
     whole(stage.loss, net)
     if stage.adapter is not None:
         attach(net, stage.adapter, rng, also=stage.train_also)
-    return net, outlines(stage, cfg), Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest)
+    mover = Optimizer(net, stage.optimizer, rng, stage.decay, formats.dtype(precision), stage.rest)
+    if stage.keep_zeros:
+        mover.keep_zeros()
+    return net, outlines(stage, cfg), mover

@@ -144,7 +144,8 @@ class Curate:
         release()
         train = self._repeated(funnel, train, weights, job)
         story = funnel.story(chunks.seen, {"train": train, "heldout": heldout})
-        write(job.out, chunks, funnel, {"train": train, "heldout": heldout}, [*ABOUT, *self._columns()], weights)
+        columns = [*ABOUT, *(("spans",) if chunks.marked else ()), *self._columns()]
+        write(job.out, chunks, funnel, {"train": train, "heldout": heldout}, columns, weights)
         (job.out / "funnel.json").write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
         for part in ("train", "heldout"):
             for unit in ("documents", "bytes"):
@@ -306,7 +307,8 @@ class Curate:
             return None
         rows = funnel.rows
         budget, counted = parse_budget(self.budget, self._columns(), "budget")
-        columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows, {"cost": counted})
+        columns = chunks.columns([*(name for name in ABOUT if name != "text"), *self._columns()], rows)
+        columns = ChainMap({"cost": _costs(columns[counted], self.budget)}, columns)
         if "text" in getattr(self.select, "reads", ()):
             columns = ChainMap({"text": chunks.texts(rows, job.work)}, columns)
         for need in self.vectors():
@@ -360,3 +362,12 @@ class Curate:
             funnel.drop("near-copy of training", notes, f"Jaccard similarity {self.guard} or more")
             heldout = np.delete(heldout, copies)
         return train, heldout
+
+
+def _costs(values: Any, budget: str) -> Any:
+    """What each document takes of the budget, rounded up to whole numbers. BadInput where one has no number, or less than nothing."""
+    import numpy as np
+
+    if odd := int((~(values >= 0)).sum()):
+        raise BadInput(f"budget: {budget}: {odd} of {len(values)} documents have no number, or one below 0, in that column; count another")
+    return np.ceil(values)

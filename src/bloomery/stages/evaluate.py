@@ -17,7 +17,7 @@ from bloomery.core.machine import threads
 from bloomery.data.questions import read_questions
 from bloomery.seams import Filter, Item, Rng, Rollout, Source, Task
 from bloomery.stages import _evaluate_forecast, _evaluate_harness
-from bloomery.stages._evaluate_sources import Trained, contaminated, conversations, held_out, trained_on, trained_sample
+from bloomery.stages._evaluate_sources import contaminated, conversations, held_out, judged, short_items, trained_on, trained_sample
 from bloomery.tools.needs import bound
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ class Evaluate:
             rivals = {name: self._rivals(name, items, job) for name, (task, items) in asked.items() if compares(task)}
         speed = self._speed(examinee, asked) if self.batch and asked else []
         trained = trained_on((self.corpus, self.chats), (self.model, self.against), job.store)
+        others = _evaluate_harness.texts(harness)
         with job.log.progress("training text", unit="documents") as bar:
-            seen = contaminated(asked, _evaluate_harness.texts(harness), trained, self.copied, bar)
+            seen = contaminated(asked, others, trained, self.copied, bar)
 
         scores = _evaluate_harness.scores(harness, seen, self, job)
         for name, (task, items) in asked.items():
@@ -128,7 +129,8 @@ class Evaluate:
                 scores += change_rows(name, task, answers["model"], answers[subject], subject, seen[name], rng)
             for rival in rivals.get(name, ()):
                 scores += rival_rows(name, task, answers["model"], rival, seen[name], rng)
-        scores = [self._judged(one, asked, trained) for one in scores]
+        short = short_items(asked, others)
+        scores = [judged(one, asked, trained, short) for one in scores]
         job.fact("training_text", trained.facts())
         if trained.note():
             job.log.say(trained.note())
@@ -235,16 +237,6 @@ class Evaluate:
                     bar.advance(len(texts))
         return [rivals.Bits(**one) for rival in chosen for one in journal.rows[rival]["found"]]
 
-    def _judged(self, score: dict[str, Any], asked: Asked, trained: Trained) -> dict[str, Any]:
-        """A score with what is to be said of its clean twin: none where it asks about training text, or where that is not known."""
-        from bloomery.infer.scores import unknown
-
-        if score["task"] in asked and getattr(asked[score["task"]][0], "trained", False):
-            return unknown(score, "asks about training text, so there is no clean twin")
-        if not trained.texts:
-            return unknown(score, trained.note())
-        return {**score, "note": f"{score['note']}; {trained.note()}".removeprefix("; ")} if trained.missing else score
-
     def _conditions(self, task: Task, items: Sequence[Item], context: int, plain: bool) -> str:
         """How the model was asked, for the score's note."""
         way = "in plain text" if plain or not items[0].messages else "by the chat template"
@@ -328,7 +320,7 @@ class Evaluate:
 
     def check(self, made: Path, job: Job) -> None:
         """Every item was graded once; some are computed again alone, and by a forward pass without packing or cache."""
-        from bloomery.infer.exam import choice_gap, kept_nats, round_trip, sample, scored_again
+        from bloomery.infer.exam import choice_gap, kept_nats, round_trip, sample, scored_again, worst
 
         examinee = self._seats()["model"]
         if self.lm_eval:
@@ -343,9 +335,9 @@ class Evaluate:
             for item, row in [(item, by_id[item.id]) for item in items if item.id in again and item.id in by_id]:
                 if item.want == "score" and kept_nats(row) is not None:
                     found = scored_again(examinee, item, row)
-                    alone, plain = max(alone, found[0]), max(plain, found[1])
+                    alone, plain = worst(alone, found[0]), worst(plain, found[1])
                 elif item.want == "generate" and not self.filters and row["ids"] and not row["dropped"]:
-                    choice = max(choice, choice_gap(examinee, item, row["ids"]))
+                    choice = worst(choice, choice_gap(examinee, item, row["ids"]))
         job.check("scored texts that tokens do not give back", lossy, 0)
         job.check("scored alone against in a batch, nats per token", alone, 1e-4)
         job.check("scored by a plain forward pass against in a batch, nats per token", plain, 1e-4)

@@ -195,7 +195,9 @@ class Pretrain:
             threads=mode["threads"],
             save_seconds=self.checkpoint_seconds,
             save_steps=self.checkpoint_steps,
+            mesh=_mesh.said(self),
             shelved=_mesh.shelved(self),
+            resident=_mesh.resident(self),
         )
 
     def run(self, job: Job) -> None:

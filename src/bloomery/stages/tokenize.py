@@ -230,10 +230,15 @@ def _encoded(tokenizer: Tokenizer, path: Path, bar: Any) -> Iterator[tuple[dict[
     import numpy as np
 
     from bloomery.data.encoder import in_order
+    from bloomery.data.trained_spans import ranges
 
     def encode(block: dict[str, list[Any]]) -> tuple[dict[str, list[Any]], Any]:
-        ids, counts = tokenizer.encode_flat(block.pop("text"), framed=True)
-        return block, np.split(ids, np.cumsum(counts[:-1]))
+        texts = block.pop("text")
+        ids, counts = tokenizer.encode_flat(texts, framed=True)
+        parts = np.split(ids, np.cumsum(counts[:-1]))
+        if "spans" in block:
+            block["spans"] = [tokenizer.marked(*one) for one in zip(texts, parts, map(ranges, block["spans"]), strict=True)]
+        return block, parts
 
     workers = threads() if tokenizer.fast is not None else 1  # the library has threads of its own
     for rows, parts in in_order(encode, _blocks(path), workers):
@@ -244,7 +249,7 @@ def _encoded(tokenizer: Tokenizer, path: Path, bar: Any) -> Iterator[tuple[dict[
 
 def _blocks(path: Path) -> Iterator[dict[str, list[Any]]]:
     """The documents of a corpus file, about BLOCK characters at a time."""
-    for rows in _documents(path, ["id", "package", "path", "domain", "bytes", "text"]):
+    for rows in _documents(path, ["id", "package", "path", "domain", "bytes", "text", "spans"]):
         start = size = 0
         for k, text in enumerate(rows["text"]):
             size += len(text)

@@ -138,9 +138,9 @@ class Tune:
         """Look at what comes from outside: the model's architecture, and the rows of a file that is read quickly."""
         model, data = (one if one is not None and one.card.get("stage") == "outside" else None for one in (self.model, self.data))
         if model is not None and model.path("config.json").is_file():
-            from bloomery.nn.hf import read_config
+            from bloomery.nn.hf import config_of
 
-            read_config(json.loads(model.path("config.json").read_text(encoding="utf-8")), model.path("config.json"))
+            config_of(model.folder)
         if data is not None and float(data.facts.get("bytes") or 0) <= LOOKED_AT:
             from bloomery.train.conversations import read_parts
 

@@ -110,7 +110,9 @@ def lay_out(
     if not laid["train"]:
         why = "; ".join(f"{count} {reason}" for reason, count in reasons["train"].items())
         raise BadInput(f"data: {data} leaves no conversation to train on ({why or 'it holds none'}); raise context or give others")
-    longest = max(len(ids) for part in PARTS for _, (ids, _) in laid[part])
+    longest, last = (max(map(of, (ids for part in PARTS for _, (ids, _) in laid[part]))) for of in (len, max))
+    if last >= vocab:
+        raise BadInput(f"model: its tokenizer writes the id {last} and it has {vocab} tokens; take the tokenizer that it was trained with")
     context = wish or min(most, -(-(longest - 1) // 64) * 64)
     made = Conversations(chosen, context, laid["train"], laid["heldout"], folder)
     for part in PARTS:

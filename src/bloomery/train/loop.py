@@ -46,7 +46,6 @@ def train(run: Training) -> Outcome:
             run.before_step(at.clock)
             rate = run.rate * run.schedule.value(at.clock)
             at.numbers = gradients(run, at.clock, micros, at.audit)
-            at.loss = at.numbers["loss"]
             act = leap(run, at)
             if act == "back":
                 at = go_back(run, at, curve)

@@ -56,7 +56,8 @@ class Pace:
             return ""
         self.named[worst] = now
         stopped = f", of which it stood still for {laps[worst][1]:.1f}" if laps[worst][1] else ""
-        return f"step {step}: rank {worst} is slow, {lags[worst]:.1f} s behind the others{stopped}"
+        share = min(1.0, lags[worst] / max(laps[worst]))
+        return f"step {step}: rank {worst} is slow, {lags[worst]:.1f} s behind the others, {share:.0%} of its step{stopped}"
 
 
 def lag(laps: Sequence[Sequence[float]], rank: int) -> float:

@@ -27,11 +27,13 @@ def typical_speed(curve: Path) -> float | None:
 
 
 def check_audit(audit: dict[str, Any] | None, job: Any) -> None:
-    """Every parameter asked to train has had a gradient and moved, no other has: one check each."""
+    """Every parameter asked to train has had a gradient and moved, no other has: one check each. Those of experts that too few tokens chose
+    are told and no fault."""
     audit = audit or {}
+    idle = f", {len(audit['idle'])} in experts that too few tokens chose left out" if audit.get("idle") else ""
     for kind, fault in AUDIT.items():
         names = audit.get(kind, [])
-        job.check(fault, len(names), 0, note=", ".join(names[:5]) or f"of {audit.get('trained', 0)}")
+        job.check(fault, len(names), 0, note=", ".join(names[:5]) or f"of {audit.get('trained', 0)}{idle if kind != 'moved' else ''}")
 
 
 def lossy(tokenizer: Path, shards: Any, most: int = 32) -> int:

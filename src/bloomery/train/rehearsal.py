@@ -36,9 +36,12 @@ class Step:
     """What a step was seen to do; all sizes in bytes."""
 
     making: int  # at most alive while the model and its optimizer are made
+    layers: int  # blocks
     frozen: int  # weights that are not trained, further models of the loss included
+    frozen_blocks: int  # of them, those of the model's blocks
     weights: int  # trained weights in the format that the passes use, where that is not the master's
-    masters: int  # the same in float32, and the factors of an init on their rates
+    trained_blocks: int  # trained weights of the blocks, in the format that the passes use
+    masters: int  # the same in float32, the factors of an init on their rates, and which numbers stay 0
     gradients: int
     states: int  # what the optimizer's methods keep
     audit: int  # the copy of the first weights that the first steps keep
@@ -89,9 +92,12 @@ def rehearse(
             unused=unused(*parts, [t.numel() * t.element_size() for t in tensors.values()]),
             uneven=sum(EXPERT_PRODUCTS * len(unit.experts) for unit in net.modules() if isinstance(unit, Mixture)),
             making=making.peak,
+            layers=len(net.blocks),
             frozen=size(p for one in (net, *roles.values()) for p in one.parameters() if id(p) not in trained),
+            frozen_blocks=size(p for p in net.blocks.parameters() if id(p) not in trained),
+            trained_blocks=mover.work.element_size() * sum(p.numel() for p in net.blocks.parameters() if id(p) in trained),
             weights=size([mover.work]) if mover.work is not mover.master else 0,
-            masters=size(t for t in (mover.master, mover.factors) if t is not None),
+            masters=size(t for t in (mover.master, mover.factors, mover.zeros) if t is not None),
             gradients=size([mover.grad]),
             states=mover.state_bytes(),
             audit=audited.after - audited.before,

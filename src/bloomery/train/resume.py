@@ -26,9 +26,13 @@ class Standing:
     clock: Clock
     audit: Audit
     seconds: float = 0.0  # of training so far
-    loss: float = 0.0
     resumed: bool = False
-    numbers: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)  # of the last step
+
+    @property
+    def loss(self) -> float:
+        """Of the last step."""
+        return self.numbers.get("loss", 0.0)
 
 
 def resume(run: Training) -> Standing:
@@ -90,7 +94,8 @@ def restore(run: Training, tensors: dict, state: dict[str, Any]) -> Standing:
     """Weights, optimizer state and clock of a checkpoint."""
     take(run, tensors)
     clock = Clock(**state["clock"])
-    return Standing(clock, Audit(run.net, run.optimizer, state["audit"], run.mesh), state["seconds"], state["loss"], clock.step > 0)
+    audit = Audit(run.net, run.optimizer, state["audit"], run.mesh, state["silent"])
+    return Standing(clock, audit, state["seconds"], clock.step > 0, state["numbers"])
 
 
 def begin(run: Training) -> Standing:
@@ -155,8 +160,9 @@ def save(run: Training, at: Standing, curve: Curve) -> None:
         "mode": run.mode,
         "mesh": str(run.mesh),
         "audit": at.audit.verdict,
+        "silent": sorted(at.audit.silent),
         "seconds": at.seconds,
-        "loss": at.loss,
+        "numbers": at.numbers,
         "spikes": run.guard.state(),
     }
     run.checkpoints.begin(at.clock.step, held(run), state)

@@ -1,7 +1,7 @@
 """Figures of every step for tensorboard, wandb and mlflow, through their own packages, which are imported only where they are asked for.
 
 They are told numbers alone: figures of steps, and the settings that the stage chose to tell; no recipe, path, text or environment. A
-tracker that fails while training is said once, by its name and the kind of its error, and left out: no figure is worth a run.
+tracker that fails, when it begins or later, is said once, by its name and the kind of its error, and left out: no figure is worth a run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ def tracking(run: Training) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     demand(run.report_to)
     with ExitStack() as stack:
         begin = len(run.curve.read_text(encoding="utf-8").splitlines())
-        sinks = {name: stack.enter_context(KINDS[name](run, begin)) for name in run.report_to}
+        sinks = {}
+        for name in run.report_to:
+            try:
+                sinks[name] = stack.enter_context(KINDS[name](run, begin))
+            except Exception as wrong:  # nobody is logged in, a server that does not answer
+                run.log.say(f"report_to: {name} failed ({type(wrong).__name__}) and is left out")
 
         def tell(row: Mapping[str, Any]) -> None:
             numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
@@ -69,7 +74,8 @@ def _tensorboard(run: Training, begin: int) -> Iterator[Row]:
     try:
         yield sink
     finally:
-        writer.close()
+        with contextlib.suppress(OSError):
+            writer.close()
 
 
 @contextmanager

@@ -59,8 +59,12 @@ def test_targets_are_parts_of_fused_linears():
     assert Lora().wrap(linear(), Site("head", "head", -1, 1), (), None, Rng((0,))) is None
     whole = [("qkv", 40)]
     assert isinstance(Lora(targets=("q", "k", "v")).wrap(linear(), SITE, whole, None, Rng((0,))), LoraLinear)
-    with pytest.raises(BadInput, match="all three or none"):
+    with pytest.raises(BadInput, match="all of them or none"):
         Lora(targets=("q", "v")).wrap(linear(), SITE, whole, None, Rng((0,)))
+    pair = [("gate_up", 40)]  # as Phi-3 has it
+    assert isinstance(Lora().wrap(linear(), SITE, pair, None, Rng((0,))), LoraLinear)
+    with pytest.raises(BadInput, match="keeps gate and up in one matrix"):
+        Lora(targets=("q", "up")).wrap(linear(), SITE, pair, None, Rng((0,)))
 
 
 def test_any_linear_of_any_module_can_be_wrapped():

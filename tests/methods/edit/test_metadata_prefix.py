@@ -13,6 +13,8 @@ def test_exact():
     (made,) = method.edit(DOC, None, Rng((0,)))
     assert made.text == "domain: news of today\npath: a/b\n\nThe text."
     assert [made.text[a:b] for a, b, _ in made.spans] == ["The text."] and made.meta["prefix"] == len(made.text) - 9
+    (page,) = MetadataPrefix(("url", "title"), 1.0).edit(Doc("d", "x", {"url": "https://a.b/c", "title": "A  page"}), None, Rng((0,)))
+    assert page.text == "url: https://a.b/c\ntitle: A page\n\nx"
     (part,) = method.edit(Doc("d", DOC.text, DOC.meta, [(4, 8, 2.0)]), None, Rng((0,)))
     assert [(part.text[a:b], weight) for a, b, weight in part.spans] == [("text", 2.0)]
     with pytest.raises(ValueError, match="fields"):

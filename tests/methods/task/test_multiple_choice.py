@@ -49,6 +49,15 @@ def test_an_answer_that_is_none_of_the_choices_is_refused(answer):
         list(MultipleChoice().items(Source(questions={"q": [{**ROWS[0], "answer": answer}]}), RNG))
 
 
+def test_a_number_that_may_be_a_choice_or_its_place_is_refused():
+    row = {"question": "1 + 1?", "choices": [1, 2, 3], "answer": 2}
+    with pytest.raises(BadInput, match="write the choices as text"):
+        list(MultipleChoice().items(Source(questions={"q": [row]}), RNG))
+    for change, right in (({"choices": ["1", "2", "3"], "answer": "2"}, 1), ({"answer": 0}, 0), ({"choices": [3, 1, 2]}, 2)):
+        items = MultipleChoice().items(Source(questions={"q": [{**row, **change}]}), RNG)
+        assert [item.kind for item in items].index("right") == right
+
+
 def test_files_and_forms():
     source = Source(questions={"q": ROWS, "other": [{"text": "x"}]})
     assert len(list(MultipleChoice(count=1).items(source, RNG))) == 2

@@ -31,6 +31,8 @@ def check(source: Source) -> None:
             column = getattr(source.options, knob)
             if column and column not in header:
                 raise BadInput(f"{path} has no column {column!r}; it has {', '.join(header)}; say `{knob}: NAME`")
+            if header.count(column) > 1:
+                raise BadInput(f"{path} has {header.count(column)} columns {column!r}; give each a name of its own")
 
 
 def size(source: Source) -> int:

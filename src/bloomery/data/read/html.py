@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 from bloomery.core.errors import BadInput
@@ -17,6 +18,7 @@ from bloomery.data.sources import Source, fingerprint_files
 from bloomery.seams import Doc
 
 PARSER = __name__
+NOTHING: Mapping[str, Any] = MappingProxyType({})  # is known of a file besides its bytes
 MARKUP = 8  # bytes of a page for one byte of its text, at most
 DECLARED = re.compile(rb"charset\s{0,8}=\s{0,8}[\"']?([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
 size, tasks = text.size, text.tasks
@@ -50,15 +52,10 @@ def release(library: str) -> str:
 def read(task: Task) -> Iterator[Doc | Broken]:
     """One document per file."""
     for path, name in task.where:
-        try:
-            data = text.content(path, MARKUP * task.limit)
-        except Unread as why:
-            yield Broken(why.reason, name, text.stored(path), why.note, text.package_of(name))
-            continue
-        yield page(task, data, name, text.package_of(name), {})
+        yield text.opened(task, path, name, text.package_of(name), MARKUP * task.limit, page)
 
 
-def page(task: Task, data: bytes, name: str, package: str, about: Mapping[str, Any]) -> Doc | Broken:
+def page(task: Task, data: bytes, name: str, package: str, about: Mapping[str, Any] = NOTHING) -> Doc | Broken:
     """A page as a document: `about` may say its `charset` and `url`. What the page says of itself is title, date and url."""
     return parsed(task, PARSER, data, name, package, about)
 

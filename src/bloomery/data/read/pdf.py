@@ -8,7 +8,7 @@ from typing import Any
 
 from bloomery.data.documents import Broken, Task, Unread
 from bloomery.data.read import text
-from bloomery.data.read.html import demand, parsed, release
+from bloomery.data.read.html import NOTHING, demand, parsed, release
 from bloomery.data.sources import Source, fingerprint_files
 from bloomery.seams import Doc
 
@@ -32,15 +32,10 @@ def fingerprint(source: Source) -> dict[str, Any]:
 def read(task: Task) -> Iterator[Doc | Broken]:
     """One document per file, its pages parted by an empty line; meta has title, date (of creation) and pages."""
     for path, name in task.where:
-        try:
-            data = text.content(path, MARKUP * task.limit)
-        except Unread as why:
-            yield Broken(why.reason, name, text.stored(path), why.note, text.package_of(name))
-            continue
-        yield portable(task, data, name, text.package_of(name), {})
+        yield text.opened(task, path, name, text.package_of(name), MARKUP * task.limit, portable)
 
 
-def portable(task: Task, data: bytes, name: str, package: str, about: Mapping[str, Any]) -> Doc | Broken:
+def portable(task: Task, data: bytes, name: str, package: str, about: Mapping[str, Any] = NOTHING) -> Doc | Broken:
     """A PDF as a document."""
     return parsed(task, PARSER, data, name, package, {**about, "most": task.limit})
 

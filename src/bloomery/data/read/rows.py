@@ -26,6 +26,8 @@ def demand_columns(path: str, schema: Any, options: Options) -> None:
         column = getattr(options, knob)
         if column and column not in schema.names:
             raise BadInput(f"{path} has no column {column!r}; it has {', '.join(schema.names)}; say `{knob}: NAME`")
+        if schema.names.count(column) > 1:
+            raise BadInput(f"{path} has {schema.names.count(column)} columns {column!r}; give each a name of its own")
     kind = schema.field(options.text).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bloomery.core.errors import BadInput
 from bloomery.data.documents import Broken, Task, Unread, make
@@ -10,6 +10,7 @@ from bloomery.data.read import files, places
 from bloomery.data.sources import CHUNK, Source, fingerprint_files
 from bloomery.seams import Doc
 
+Made = Callable[[Task, bytes, str, str], Doc | Broken]  # of the bytes of a file, its name and its package
 fingerprint = fingerprint_files
 
 
@@ -92,11 +93,18 @@ def content(path: str, most: int) -> bytes:
 
 def read_file(task: Task, path: str, name: str, package: str) -> Doc | Broken:
     """The text of one file, or why there is none: gone, too long, or not in the encoding of the source."""
+    return opened(task, path, name, package, 4 * task.limit, decoded)  # longer in any encoding
+
+
+def opened(
+    task: Task, path: str, name: str, package: str, most: int, made: Callable[[Task, bytes, str, str], Doc | Broken]
+) -> Doc | Broken:
+    """What `made` says of the bytes of one file, at most `most` of them, or why they cannot be had."""
     try:
-        data = content(path, 4 * task.limit)  # longer in any encoding
+        data = content(path, most)
     except Unread as why:
         return Broken(why.reason, name, stored(path), why.note, package)
-    return decoded(task, data, name, package)
+    return made(task, data, name, package)
 
 
 def stored(path: str) -> int:

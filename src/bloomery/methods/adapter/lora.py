@@ -10,6 +10,7 @@ from bloomery.nn.lora import LoraLinear, Part
 from bloomery.seams import Rng, Site
 
 KNOWN = ("q", "k", "v", "o", "gate", "up", "down")
+FUSED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}  # where an architecture has one matrix for several
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ class Lora:
         """Whether a part is a target; BadInput where a part is several matrices and only some of them are."""
         if self.targets == "all" or name in self.targets:
             return True
-        found = [letter in self.targets for letter in name] if name == "qkv" else []
+        found = [one in self.targets for one in FUSED.get(name, ())]
         if any(found) and not all(found):
-            raise BadInput("targets: this architecture keeps q, k and v in one matrix, which takes one adapter; name all three or none")
+            held = " and ".join(FUSED[name])
+            raise BadInput(f"targets: this architecture keeps {held} in one matrix, which takes one adapter; name all of them or none")
         return any(found)
 
     def merge(self, unit: nn.Module) -> nn.Module | None:

@@ -8,7 +8,7 @@ from bloomery.core.rng import python_rng
 from bloomery.data.spans import changed
 from bloomery.seams import Doc, Drop, Rng, Tools
 
-KNOWN = ("path", "package", "domain", "licence", "source")
+KNOWN = ("path", "package", "domain", "licence", "source", "url", "title", "date")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class MetadataPrefix:
     Costs: one copy of the text.
     """
 
-    fields: tuple[str, ...] = ("domain",)  # of path, package, domain, licence, source; empty ones are left out
+    fields: tuple[str, ...] = ("domain",)  # of path, package, domain, licence, source, url, title, date; empty ones are left out
     share: float = 0.9  # of the documents that get a prefix
     between: str = "\n\n"  # after the prefix
 

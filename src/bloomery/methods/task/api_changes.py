@@ -11,7 +11,8 @@ from bloomery.data.calls import outcomes, sandboxed, trial
 from bloomery.data.literals import alike, literal
 from bloomery.data.questions import Row, asked, group_of
 from bloomery.data.signatures import call_of, changes
-from bloomery.num.statistics import paired, share
+from bloomery.num.changes import mean_change
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -99,7 +100,7 @@ class ApiChanges:
         """Differences of the three shares."""
         found, theirs = {}, columns(others)
         for metric, (values, groups) in columns(rows).items():
-            found |= paired(values, theirs[metric][0], [1.0] * len(values), groups, rng).named(metric) if values else {}
+            found |= mean_change(values, theirs[metric][0], groups, rng).named(metric) if values else {}
         return found
 
 

@@ -10,8 +10,9 @@ from bloomery.core.errors import BadInput
 from bloomery.data.calls import called, outcomes, sandboxed, trial
 from bloomery.data.literals import alike, literal
 from bloomery.data.questions import Row, asked, group_of
+from bloomery.num.changes import mean_change
 from bloomery.num.pass_at import counted, demand, tries
-from bloomery.num.statistics import paired, share
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -103,7 +104,7 @@ class Functions:
     def compare(self, rows: Rows, others: Rows, rng: Rng) -> dict[str, float]:
         """The difference of the share solved in the first round."""
         (mine, groups), (theirs, _) = self.rights(rows), self.rights(others)
-        return paired(mine, theirs, [1.0] * len(mine), groups, rng).named("functions_solved") if mine else {}
+        return mean_change(mine, theirs, groups, rng).named("functions_solved") if mine else {}
 
 
 def pairs(row: Row, field: str, key: str) -> list[tuple[str, str]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
 from bloomery.data.questions import Row, asked, group_of
-from bloomery.num.statistics import bootstrap, mean, paired, share
+from bloomery.num.changes import mean_change
+from bloomery.num.statistics import bootstrap, mean, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -75,7 +76,7 @@ class GroupBias:
         change = lambda places: gap([mine[i] for i in places]) - gap([theirs[i] for i in places])  # noqa: E731
         unkind = [[float(value > 0) for _, _, value, _ in odds] for odds in (mine, theirs)]
         found = bootstrap(change, where, rng).named("bias_gap")
-        return found | paired(*unkind, [1.0] * len(mine), where, rng).named("bias_unkind")
+        return found | mean_change(*unkind, where, rng).named("bias_unkind")
 
 
 def log_odds(rows: Rows) -> list[tuple[str, str, float, float]]:

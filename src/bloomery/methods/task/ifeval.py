@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bloomery.core.errors import BadInput
 from bloomery.data.instructions import followed, lacking, loosened
 from bloomery.data.questions import Row, asked, group_of
+from bloomery.num.changes import mean_change
 from bloomery.num.statistics import paired, ratio, share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
@@ -74,7 +75,7 @@ class Ifeval:
         for way in WAYS:
             (mine, wanted, groups), (theirs, _, _) = columns(rows, way), columns(others, way)
             whole = [[float(a == b) for a, b in zip(done, wanted, strict=True)] for done in (mine, theirs)]
-            found |= paired(*whole, [1.0] * len(wanted), groups, rng).named(f"ifeval_prompts_{way}")
+            found |= mean_change(*whole, groups, rng).named(f"ifeval_prompts_{way}")
             found |= paired(mine, theirs, wanted, groups, rng).named(f"ifeval_instructions_{way}")
         return found
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
 from bloomery.data.questions import Row, asked, fields_of, filled, group_of
-from bloomery.num.statistics import paired, share
+from bloomery.num.changes import mean_change
+from bloomery.num.statistics import share
 from bloomery.seams import Episode, Grade, Item, Rng, Source, Tools
 
 Rows = Sequence[tuple[Item, Episode, Grade]]
@@ -55,6 +56,8 @@ class MultipleChoice:
         said, choices = row[self.answer], row[self.choices]
         if isinstance(choices, list) and len(choices) > 1:
             if isinstance(said, int) and not isinstance(said, bool) and 0 <= said < len(choices):
+                if said in choices and choices.index(said) != said:
+                    raise BadInput(f"questions: {key}: {self.answer} {said} may be a number from 0 or a choice; write the choices as text")
                 return said
             if said in choices:
                 return choices.index(said)
@@ -88,7 +91,7 @@ class MultipleChoice:
         for metric, part in WAYS.items():
             (mine, groups), (theirs, _) = chosen(rows, part), chosen(others, part)
             if mine:
-                found |= paired(mine, theirs, [1.0] * len(mine), groups, rng).named(metric)
+                found |= mean_change(mine, theirs, groups, rng).named(metric)
         return found
 
 
