@@ -116,8 +116,8 @@ class Int8(Codes):
     """8-bit codes times a scale for each output.
 
     torch's product takes the same time for every row. In eager steps from WIDE rows on a bfloat16 input, whose numbers have 8 bits each,
-    is cut into two pieces of 8 bits under one scale for each token: two products of whole numbers, which the processor makes four at a time. What is lost
-    is at most 2^-15 of a token's largest input, less than a bfloat16 output shows.
+    is cut into two pieces of 8 bits under one scale for each token: two products of whole numbers, which the processor makes four at
+    a time. What is lost is at most 2^-15 of a token's largest input, less than a bfloat16 output shows.
     """
 
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
