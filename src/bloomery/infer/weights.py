@@ -115,9 +115,9 @@ class Codes(nn.Module):
 class Int8(Codes):
     """8-bit codes times a scale for each output.
 
-    torch's product takes the same time for every row. From WIDE rows on a bfloat16 input, whose numbers have 8 bits each, is cut into two
-    pieces of 8 bits under one scale for each token: two products of whole numbers, which the processor makes four at a time. What is lost
-    is at most 2^-15 of a token's largest input, less than a bfloat16 output shows.
+    torch's product takes the same time for every row. In eager steps from WIDE rows on a bfloat16 input, whose numbers have 8 bits each,
+    is cut into two pieces of 8 bits under one scale for each token: two products of whole numbers, which the processor makes four at
+    a time. What is lost is at most 2^-15 of a token's largest input, less than a bfloat16 output shows.
     """
 
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
@@ -129,7 +129,7 @@ class Int8(Codes):
     def product(self, x: Tensor) -> Tensor:
         if len(x) >= MANY:
             return F.linear(x, self.codes.to(x.dtype)) * self.scale
-        if len(x) < WIDE or x.dtype != torch.bfloat16:
+        if len(x) < WIDE or x.dtype != torch.bfloat16 or torch.compiler.is_compiling():
             return torch.ops.aten._weight_int8pack_mm(x, self.codes, self.scale)
         whole, scale = whole_numbers(x, 127 * 128)
         high = (whole * (1 / 128)).round_()
