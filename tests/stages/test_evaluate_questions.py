@@ -56,7 +56,7 @@ def test_a_model_against_another_is_paired_by_question(world, tmp_path):
     rows = {metric: row for (metric, _), row in scores_of(todo).items()}
     assert rows["choice_accuracy_negative_flips"]["value"] == 0 and rows["choice_accuracy_negative_flips"]["n"] == 6
     for metric in ("choice_accuracy_change", "cloze_exact_change"):
-        assert (rows[metric]["value"], rows[metric]["low"], rows[metric]["high"]) == (0.0, 0.0, 0.0)
+        assert rows[metric]["value"] == 0.0 and rows[metric]["low"] == -rows[metric]["high"] < 0, "none of a few is not certainly none"
 
 
 def test_a_model_without_numbers_is_not_published(tmp_path):

@@ -22,9 +22,10 @@ class S2:
     """Every head reads the newest tokens and its own shard of the others: blocks of keys are dealt out to the heads in turn.
 
     P383 Lin et al. 2024, arXiv 2407.17678
-    Differs: no kernel that skips what a head does not read, so that it saves no time here: scores are masked, and caches keep all keys.
+    Differs: no kernel of its own. Prompts of 512 tokens and more pass over keys that a head does not read (`infer/columns.py`);
+    shorter ones, training and steps mask their scores, and caches keep all keys: only long prompts are read faster than with masks.
     Heads next to one another have one shard where there are more heads than shards, so that those of one key head agree if they can.
-    Costs: scores of all pairs, masked; a mask of each head for each pass.
+    Costs: in training scores of all pairs, masked; a mask of each head for each pass.
     """
 
     shards: int = 2  # parts of the context, at most as many as heads; 1 = attention as ever
