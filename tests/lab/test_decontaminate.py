@@ -167,6 +167,8 @@ def test_yaml_tasks_of_lm_eval_give_their_documents(tmp_path, monkeypatch):
     for named in (folder, folder / "rivers.yaml"):
         (one,) = gathered([str(named)]).items
         assert (one.set, one.name, one.question, one.answer) == ("lm_eval.rivers", "0", f"Q: {asked}", said)
+    assert "rows.jsonl" in gathered([str(folder)]).left_out[0], "a file beside the tasks may hold items that none of them reads"
+    assert not gathered([str(folder / "rivers.yaml")]).left_out
     recipe = tmp_path / "recipe.yaml"
     body = {"stage": "evaluate", "model": str(folder), "tasks": [], "lm_eval": ["rivers"], "lm_eval_folder": str(folder)}
     recipe.write_text(json.dumps({"steps": {"scores": body}}))

@@ -43,7 +43,7 @@ def gathered(named: Sequence[str], question: str = "", answer: str = "", seed: i
     """The items of everything named: a recipe's evaluate steps, a task that makes its own items, a YAML task of lm-eval or a folder of
     them, a file or a folder of items. `question` and `answer` name columns. BadInput where something is unknown or nothing is found."""
     from bloomery.core import catalog
-    from bloomery.data.exam_items import files_of, read_items
+    from bloomery.data.exam_items import files_of, kind_of, read_items
 
     exams = Exams()
     if not named:
@@ -52,6 +52,8 @@ def gathered(named: Sequence[str], question: str = "", answer: str = "", seed: i
         path = Path(one).expanduser()
         if path.is_dir() and (tasks := [file for file in sorted(path.rglob("*")) if _names_a_task(file)]):
             exams.add(_harness([_task_name(file) for file in tasks], path))
+            if beside := [file.name for file in sorted(path.rglob("*")) if file.is_file() and kind_of(file)]:
+                exams.leave(f"files of {path} beside its tasks, such as {beside[0]}, but for what the tasks read of them; name them too")
         elif path.is_dir():
             for file in files_of(path):
                 exams.add(read_items(file, question, answer, str(file.relative_to(path))))
