@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bloomery.core.annotations import held, wanted
+from bloomery.core.log import Log
 from bloomery.data.annotate import Chunk, Work, annotate
 from bloomery.data.chunks import Chunks, Part
 from bloomery.data.crossing import largest_crossing, nearest
@@ -103,13 +105,17 @@ def test_near_duplicates_from_annotations(chunks, room, at_once, tmp_path, monke
 
 @pytest.mark.parametrize("room", [100_000, 10**8])
 def test_the_guard_run_by_run(chunks, room, tmp_path: Path):
-    found = texts()
+    found, log = texts(), Log(tmp_path / "log.jsonl", quiet=True)
     held_out, others = np.arange(0, 400, 9), np.flatnonzero(np.arange(400) % 9)
     whole = nearest([found[row] for row in held_out], [[found[row] for row in others]], 0.5)
-    best, where = nearest_streamed(chunks, held_out, others, 0.5, room)
+    best, where = nearest_streamed(chunks, held_out, others, 0.5, room, log)
     over = whole[0] >= 0.5
     assert np.array_equal(best[over], whole[0][over]) and np.array_equal(where[over], whole[1][over]) and over.sum() > 5
     for name, rows in (("held", held_out), ("others", others)):
         pq.write_table(pa.table({"text": [found[row] for row in rows]}), tmp_path / name, row_group_size=50)
-    value, _ = largest_crossing_streamed(tmp_path / "held", tmp_path / "others", 0.5, room)
+    value, _ = largest_crossing_streamed(tmp_path / "held", tmp_path / "others", 0.5, room, log)
     assert value == largest_crossing([found[row] for row in held_out], [[found[row] for row in others]], 0.5)[0]
+    told = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    done, total = told[1]["done"], told[0]["total"]
+    assert done == total and total % len(others) == 0 and (total > len(others)) == (room < 10**8), "every document once a run"
+    assert told[3]["done"] % len(others) == 0 < told[3]["done"]

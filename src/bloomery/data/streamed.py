@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.core.log import Bar, Log
 from bloomery.core.machine import release
 from bloomery.data.budget import blocks
 from bloomery.data.chunks import Chunks
@@ -19,16 +20,27 @@ LARGEST = 15  # the same for the second way
 ROWS = 1024  # texts at once
 
 
-def nearest_streamed(chunks: Chunks, held: np.ndarray, others: np.ndarray, threshold: float, room: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_streamed(
+    chunks: Chunks, held: np.ndarray, others: np.ndarray, threshold: float, room: int, log: Log
+) -> tuple[np.ndarray, np.ndarray]:
     """crossing.nearest of the rows `held` to the rows `others`: the former in runs that have room, each past all of the latter."""
     best, where = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for some in _runs(chunks.column("bytes")[held], min(MOST, room // NEAREST)):
-        texts = (part.column("text") for part in chunks.parts(others, ["text"]))
-        value, place = nearest(chunks.text_column(held[some]), texts, threshold)
-        release()
-        best.append(value)
-        where.append(place)
+    runs = list(_runs(chunks.column("bytes")[held], min(MOST, room // NEAREST)))
+    with log.progress("comparing across the split", total=len(runs) * len(others), unit="documents") as bar:
+        for some in runs:
+            texts = _told((part.column("text") for part in chunks.parts(others, ["text"])), bar)
+            value, place = nearest(chunks.text_column(held[some]), texts, threshold)
+            release()
+            best.append(value)
+            where.append(place)
     return np.concatenate(best), np.concatenate(where)
+
+
+def _told(texts: Iterator[Any], bar: Bar) -> Iterator[Any]:
+    """The same, counted once they are done with."""
+    for some in texts:
+        yield some
+        bar.advance(len(some))
 
 
 def _runs(sizes: np.ndarray, most: int) -> Iterator[slice]:
@@ -43,13 +55,14 @@ def _runs(sizes: np.ndarray, most: int) -> Iterator[slice]:
         yield slice(start, len(sizes))
 
 
-def largest_crossing_streamed(held: Path, others: Path, threshold: float, room: int) -> tuple[float, int]:
+def largest_crossing_streamed(held: Path, others: Path, threshold: float, room: int, log: Log) -> tuple[float, int]:
     """crossing.largest_crossing of two corpus files, for as many held-out documents at a time as have room."""
     best, pairs = 0.0, 0
-    for texts in blocks((text for some in texts_of(held) for text in some.to_pylist()), min(MOST, room // LARGEST)):
-        value, count = largest_crossing(texts, texts_of(others), threshold)
-        best, pairs = max(best, value), pairs + count
-        release()
+    with log.progress("checking the split", unit="documents") as bar:
+        for texts in blocks((text for some in texts_of(held) for text in some.to_pylist()), min(MOST, room // LARGEST)):
+            value, count = largest_crossing(texts, _told(texts_of(others), bar), threshold)
+            best, pairs = max(best, value), pairs + count
+            release()
     return best, pairs
 
 

@@ -181,7 +181,8 @@ class Curate:
         job.check("packages on both sides of the split", len(both), 0, note=", ".join(sorted(both)[:3]))
         if self.guard and parts["heldout"].num_rows:
             documents = sum(table.num_rows for table in parts.values())
-            value, pairs = largest_crossing_streamed(made / "heldout.parquet", made / "train.parquet", self.guard, self.room(documents))
+            sides, room = (made / "heldout.parquet", made / "train.parquet"), self.room(documents)
+            value, pairs = largest_crossing_streamed(*sides, self.guard, room, job.log)
             note = f"over {pairs} candidate pairs"
             job.check("largest Jaccard similarity across the split", value, self.guard, ok=value < self.guard, note=note)
         if items := self._items(job.seed):
@@ -359,7 +360,7 @@ class Curate:
         out = np.array([name in chosen for name in names], bool)[packages]
         train, heldout = rows[~out], rows[out]
         if self.guard and len(heldout):
-            best, where = nearest_streamed(chunks, heldout, train, self.guard, self.room(len(funnel.sizes)))
+            best, where = nearest_streamed(chunks, heldout, train, self.guard, self.room(len(funnel.sizes)), job.log)
             ids, copies = chunks.ids, np.flatnonzero(best >= self.guard)
             notes = {int(heldout[k]): f"Jaccard similarity {best[k]:.3f} to {ids[train[where[k]]]}" for k in copies}
             funnel.drop("near-copy of training", notes, f"Jaccard similarity {self.guard} or more")
