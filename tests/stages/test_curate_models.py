@@ -211,7 +211,7 @@ def test_what_a_selection_cannot_have_is_said(raw, models, tmp_path, monkeypatch
     with pytest.raises(BadInput, match="select: perplexity needs score:reference, and a selection gets vectors alone"):
         asking.forecast({}, machine)
     assert chosen(raw, models, "400B").forecast({}, machine).seconds > stage_of(raw, {}).forecast({}, machine).seconds
-    monkeypatch.setattr(Curate, "room", lambda self: 400)
+    monkeypatch.setattr(Curate, "room", lambda self, documents: 400)
     with pytest.raises(BadInput, match=r"vectors of \d+ documents take 0 MB, .* raise memory"):
         chosen(raw, models, "400B").run(job_in(tmp_path))
 

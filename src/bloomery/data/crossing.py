@@ -14,6 +14,8 @@ from bloomery.data import minhash
 from bloomery.data.compiled import compiled
 from bloomery.data.word_hashes import HIGHEST, UNSPACED
 
+AT_ONCE = 1024  # texts whose signatures are made together
+
 
 @compiled
 def _overlaps(sets, ends, table, owners, mask, postings, starts, sizes, threshold, best, where, first):  # type: ignore[no-untyped-def]
@@ -97,7 +99,9 @@ def largest_crossing(held: Sequence[str], others: Iterable[Sequence[str] | Any],
         signed = np.flatnonzero(counts)
         return minhash.band_keys(signature[signed], bands, rows).ravel(), np.repeat(signed, bands)
 
-    keys, owner = keys_of(held)
+    keyed = [keys_of(held[start : start + AT_ONCE]) for start in range(0, len(held), AT_ONCE)]
+    keys = np.concatenate([some for some, _ in keyed])
+    owner = np.concatenate([some + k * AT_ONCE for k, (_, some) in enumerate(keyed)])
     order = np.argsort(keys, kind="stable")
     keys, owner = keys[order], owner[order]
     sets: dict[int, np.ndarray] = {}

@@ -14,26 +14,41 @@ from bloomery.data.budget import blocks
 from bloomery.data.chunks import Chunks
 from bloomery.data.crossing import largest_crossing, nearest
 from bloomery.data.parallel import MOST
+from bloomery.data.sieve import Sieve
 
 NEAREST = 30  # bytes of memory for one byte of held-out text whose shingles are looked for
-LARGEST = 15  # the same for the second way
+LARGEST = 4  # the same for the second way, which keeps texts, band keys and the runs of candidates
 ROWS = 1024  # texts at once
 
 
 def nearest_streamed(
     chunks: Chunks, held: np.ndarray, others: np.ndarray, threshold: float, room: int, log: Log
 ) -> tuple[np.ndarray, np.ndarray]:
-    """crossing.nearest of the rows `held` to the rows `others`: the former in runs that have room, each past all of the latter."""
+    """crossing.nearest of the rows `held` to the rows `others`: the former in runs that have room, each past those of the latter that may
+    reach the threshold. Smaller values may be reported too low."""
     best, where = [np.zeros(0)], [np.zeros(0, np.int64)]
     runs = list(_runs(chunks.column("bytes")[held], min(MOST, room // NEAREST)))
-    with log.progress("comparing across the split", total=len(runs) * len(others), unit="documents") as bar:
+    likely = _likely(chunks, held, runs, others, threshold, room, log) if len(runs) > 1 else np.arange(len(others))
+    with log.progress("comparing across the split", total=len(runs) * len(likely), unit="documents") as bar:
         for some in runs:
-            texts = _told((part.column("text") for part in chunks.parts(others, ["text"])), bar)
+            texts = _told((part.column("text") for part in chunks.parts(others[likely], ["text"])), bar)
             value, place = nearest(chunks.text_column(held[some]), texts, threshold)
             release()
             best.append(value)
-            where.append(place)
+            where.append(np.where(place < 0, place, likely[place]) if len(likely) else place)
     return np.concatenate(best), np.concatenate(where)
+
+
+def _likely(chunks: Chunks, held: np.ndarray, runs: list[slice], others: np.ndarray, threshold: float, room: int, log: Log) -> np.ndarray:
+    """Places in `others` of what may reach the threshold, by one pass over all."""
+    sieve, found = Sieve(int(chunks.column("bytes")[held].sum()), room // 4), [np.zeros(0, np.bool_)]
+    for some in runs:
+        sieve.put(chunks.text_column(held[some]))
+    with log.progress("looking across the split", total=len(others), unit="documents") as bar:
+        for texts in _told((part.column("text") for part in chunks.parts(others, ["text"])), bar):
+            found.append(sieve.may_reach(texts, threshold))
+    release()
+    return np.flatnonzero(np.concatenate(found))
 
 
 def _told(texts: Iterator[Any], bar: Bar) -> Iterator[Any]:
