@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contenders"))
-from turns import memory  # noqa: E402
+from turns import memory
 
 Verdicts = Callable[[list[str]], list[list[str]]]
 BATCH = 16_000_000  # characters
