@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.asks import End, Full
+from bloomery.infer.asks import End, Full, Stopped
 from bloomery.serve import replies
 from bloomery.serve.calls import Watch
 from bloomery.serve.embeddings import Embedder
@@ -42,6 +42,7 @@ def build(service: Service, body_bytes: int, body_seconds: float, queue: int) ->
         asked, served = await asked_for(CompletionRequest, request)
         if asked.best_of not in (None, 1, asked.n):
             raise Refused(400, "best_of is not supported by this server; leave it out", "best_of", "unsupported_parameter")
+        served.seat(asked)
         prompts = await served.prompts(asked.prompt)
         echo = served.echoed(asked, prompts) if asked.echo else [""] * len(prompts)
         return await answer(service, served, request, asked, prompts, echo)
@@ -58,7 +59,7 @@ def build(service: Service, body_bytes: int, body_seconds: float, queue: int) ->
     @app.post("/v1/embeddings")
     async def embeddings(request: Request) -> Response:
         asked, served = await asked_for(EmbeddingRequest, request)
-        return JSONResponse(await embedder.answer(served, asked))
+        return JSONResponse(await embedder.answer(served, asked, request))
 
     @app.exception_handler(Refused)
     async def refused(request: Request, wrong: Refused) -> Response:
@@ -66,7 +67,13 @@ def build(service: Service, body_bytes: int, body_seconds: float, queue: int) ->
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, wrong: HTTPException) -> Response:
-        return Refused(wrong.status_code, f"{wrong.detail}: {request.method} {request.url.path[:200]}").response()
+        answer = Refused(wrong.status_code, f"{wrong.detail}: {request.method} {request.url.path[:200]}").response()
+        answer.headers.update(wrong.headers or {})  # of 405, which methods there are
+        return answer
+
+    @app.exception_handler(Stopped)
+    async def stopped(request: Request, wrong: Stopped) -> Response:
+        return Refused(503, f"{wrong}: the server is about to stop, or its log says why", code="stopped").response()
 
     @app.exception_handler(Exception)
     async def failed(request: Request, wrong: Exception) -> Response:
