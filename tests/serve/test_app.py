@@ -1,6 +1,7 @@
 """The interface as OpenAI's own client sees it."""
 
 import json
+import threading
 import urllib.request
 
 import openai
@@ -10,6 +11,7 @@ from bloomery.infer.model import load
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.seams import Rng
+from bloomery.serve import app
 from bloomery.serve.running import hosting, running
 from bloomery.serve.served import Served
 
@@ -120,6 +122,15 @@ def test_an_echoed_stream_tells_the_prompt_first(client):
     assert parts[0].text == PROMPT and "".join(one.text for one in parts) == want.text
     for name in ("tokens", "token_logprobs", "text_offset", "top_logprobs"):
         assert [one for part in parts if part.logprobs for one in getattr(part.logprobs, name)] == getattr(want.logprobs, name)
+
+
+def test_many_log_probabilities_are_written_beside_the_loop_and_alike(client, monkeypatch):
+    asked = {"echo": True, "logprobs": 4, "max_tokens": 6, "n": 3, "temperature": 1.0, "seed": 2}
+    want, threads, real = complete(client, **asked), [], app.whole
+    monkeypatch.setattr(app, "INLINE", 20)
+    monkeypatch.setattr(app, "whole", lambda *given: (threads.append(threading.current_thread().name), real(*given))[1])
+    assert complete(client, **asked).choices == want.choices and complete(client).choices[0].text
+    assert threads[0] != threads[1] == "bloomery-serve"
 
 
 def test_an_echoed_stream_tells_tokens_that_no_text_shows(client):

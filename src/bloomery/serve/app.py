@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.asks import End, Full, Stopped
+from bloomery.infer.asks import Ask, End, Full, Stopped
 from bloomery.serve import replies
 from bloomery.serve.calls import Watch
 from bloomery.serve.embeddings import Embedder
@@ -24,6 +25,8 @@ from bloomery.serve.served import Served, refusal
 from bloomery.serve.service import Service
 from bloomery.serve.stream import Stream, Telling, joined, located, said
 from bloomery.serve.work import Work, read_body
+
+INLINE = 2000  # log-probabilities that are written at once; of more, a thread writes, so that no client waits for another's numbers
 
 
 def build(service: Service, body_bytes: int, body_seconds: float, queue: int) -> FastAPI:
@@ -139,12 +142,24 @@ async def answer(
             ends[which] = end
     finally:
         work.close()
+    told = partial(whole, reply, served, names, prompts, heads, list(zip(asks, ends, strict=True)))
+    entries = sum(
+        (1 + ask.logprobs) * len(end.tokens + end.prompt) for ask, end in zip(asks, ends, strict=True) if ask.logprobs is not None
+    )
+    return await asyncio.to_thread(told) if entries > INLINE else told()
+
+
+def whole(
+    reply: Reply, served: Served, names: Sequence[str], prompts: Sequence[tuple[int, ...]], heads: Sequence[str],
+    answers: Sequence[tuple[Ask, End]],
+) -> Response:  # fmt: skip
+    """All answers of a request in one body; the texts of calls are looked for where there are `names` of tools."""
     choices = []
-    for i, (ask, end) in enumerate(zip(asks, ends, strict=True)):
+    for i, (ask, end) in enumerate(answers):
         logprobs = None
         if ask.logprobs is not None:
             tokens = reply.logprobs(said(reply, ask, end.tokens), len(heads[i]))
             logprobs = joined(reply.logprobs(located(reply, end.prompt)), tokens)
         text, calls = served.calls.read(end.text, names) if names else (end.text, [])
         choices.append(reply.choice(i, heads[i] + text, logprobs, "tool_calls" if calls else REASONS[end.reason], calls))
-    return JSONResponse(reply.whole(choices, replies.usage(prompts, ends)))
+    return JSONResponse(reply.whole(choices, replies.usage(prompts, [end for _, end in answers])))
