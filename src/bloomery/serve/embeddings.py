@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from starlette.requests import Request
 
+from bloomery.core.machine import disband
 from bloomery.infer.asks import Stopped
 from bloomery.infer.embed import pooled
+from bloomery.nn.model import Transformer
 from bloomery.serve.errors import Gone, Refused
 from bloomery.serve.requests import EmbeddingRequest
 from bloomery.serve.served import Served
@@ -42,7 +44,7 @@ class Embedder:
         try:
             async with self.turn:
                 began, going = time.perf_counter(), lambda: served.engine.alive and not watch.done()
-                vectors = await asyncio.to_thread(pooled, served.opened.model.net, sequences, pooling, going)
+                vectors = await asyncio.to_thread(_vectors, served.opened.model.net, sequences, pooling, going)
                 self.seconds = time.perf_counter() - began
         except Stopped:
             raise Gone if watch.done() else Stopped("the engine does not run") from None
@@ -63,6 +65,14 @@ class Embedder:
         odd = [token for ids in sequences for token in ids if not 0 <= token < vocab]
         if odd:
             raise Refused(400, f"the input holds token {odd[0]}, and the model knows 0 to {vocab - 1}", "input")
+
+
+def _vectors(net: Transformer, sequences: Sequence[Sequence[int]], pooling: str, going: Callable[[], bool]) -> np.ndarray:
+    """`pooled` in a thread that is not the engine's, and so leaves no threads behind that slow the engine down."""
+    try:
+        return pooled(net, sequences, pooling, going)
+    finally:
+        disband()
 
 
 def written(vector: np.ndarray, form: str | None) -> list[float] | str:
