@@ -43,10 +43,9 @@ def folder(tmp_path_factory):
 def test_answers_are_those_of_generate(folder, capsys):
     model = load(folder)
     assert guarded(["chat", str(folder), "--prompt", "some words", "--tokens", "20", "--seed", "3"]) == 0
-    asked = {"temperature": 0.8, "top_p": 0.95, "seed": 3}
-    assert capsys.readouterr().out.rstrip("\n") == model.generate([model.question([("user", "some words")])], 20, **asked)[0].text.rstrip(
-        "\n"
-    )
+    asked, told = {"temperature": 0.8, "top_p": 0.95, "seed": 3}, capsys.readouterr()
+    assert told.out.rstrip("\n") == model.generate([model.question([("user", "some words")])], 20, **asked)[0].text.rstrip("\n")
+    assert told.err.startswith("engine: native (no other engine reads this folder): float32") and told.err.count("\n") == 1
     assert guarded(["chat", str(folder), "--prompt", "def f(", "--tokens", "20", "--temperature", "0", "--plain"]) == 0
     assert capsys.readouterr().out.rstrip("\n") == ("def f(" + model.generate("def f(", 20)[0].text).rstrip("\n")
 

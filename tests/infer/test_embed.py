@@ -8,6 +8,7 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.core.rng import torch_rng
+from bloomery.infer.asks import Stopped
 from bloomery.infer.embed import pooled
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
@@ -64,3 +65,8 @@ def test_bad_input(net):
     with pytest.raises(BadInput, match="reads two texts"):
         pooled(SimpleNamespace(encoder=object()), [[1]])
     assert pooled(net, []).shape == (0, 16)
+
+
+def test_what_nobody_waits_for_is_not_computed(net, texts):
+    with pytest.raises(Stopped):
+        pooled(net, texts, going=lambda: False)

@@ -92,6 +92,18 @@ def test_room_and_limits():
         engine.submit([ask("x")], [Listener()])
 
 
+def test_what_writes_no_text_is_refused_when_it_is_asked():
+    with Engine(make(positions="alibi"), WORDS, compiled=None) as engine:
+        with pytest.raises(BadInput, match="is not decoded step by step yet"):
+            engine.submit([ask("x")], [Listener()])
+        assert "eager steps (it writes no text)" in engine.told and idle(engine)
+
+
+def test_a_long_prompt_is_too_long_before_its_tokens_are_looked_at():
+    with Engine(NET, WORDS) as engine, pytest.raises(TooLong):
+        engine.submit([Ask((999,) * 500)], [Listener()])
+
+
 def test_a_full_line_refuses_and_cancelling_frees():
     gate = threading.Event()
     held = [Listener(on_piece=gate.wait) for _ in range(4)]

@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import stand_in_vllm
@@ -11,6 +12,7 @@ import torch
 from bloomery.core.errors import BadInput
 from bloomery.data.tokenizer import learn
 from bloomery.infer import engines, vllm_engine
+from bloomery.infer.answers import Examinee
 from bloomery.infer.asks import Ask, End
 from bloomery.infer.cache import page_bytes
 from bloomery.infer.engines import Native, adapted, open_engine, opened, with_adapters
@@ -83,6 +85,7 @@ def test_the_native_engine_runs_what_no_other_reads(folders):
     assert engines.choice(folders / "native", "auto") == ("native", "no other engine reads this folder")
     assert engines.choice(folders / "theirs", "auto") == ("native", "vLLM is not installed")
     assert engines.choice(folders / "theirs", "native") == ("native", "asked for")
+    assert engines.choice(Path("owner/name"), "auto") == ("native", "no folder here, and it fetches what the hub has")
 
 
 def test_a_gguf_file_is_llama_cpps(tmp_path, folders):
@@ -110,6 +113,8 @@ def test_vllm_is_chosen_where_it_can_run(folders, vllm, monkeypatch):
     assert engines.choice(folders / "native", "auto")[0] == "native"
     with pytest.raises(BadInput, match="is not in Hugging Face's format, which is what vLLM reads"):
         engines.choice(folders / "native", "vllm")
+    with pytest.raises(BadInput, match="owner/name is no folder here, and vLLM is given one"):
+        engines.choice(Path("owner/name"), "vllm")
 
 
 def test_without_vllm_it_is_refused_in_one_sentence(folders):
@@ -168,6 +173,23 @@ def test_vllm_refuses_what_it_has_not(folders, vllm):
                 engine.submit([Ask((5,), 1, filters)], [print])
 
 
+def test_a_request_that_vllm_refuses_fails_alone(folders, vllm, monkeypatch):
+    real = vllm.LLMEngine.add_request
+
+    def choosy(self, name, prompt, params):
+        if params.structured_outputs is not None:
+            raise ValueError("no such grammar")
+        real(self, name, prompt, params)
+
+    monkeypatch.setattr(vllm.LLMEngine, "add_request", choosy)
+    asks = [Ask((5, 6), 9), Ask((5, 6), 9, guide=Guide("grammar", "start: odd")), Ask((5,), 9)]
+    with open_engine(folders / "theirs", "vllm").start(3, 3, True) as engine:
+        ends = Answers(engine, asks).ends()
+        assert not engine._jobs and not engine._inner.running
+    assert [end.reason == "failed" for end in ends] == [False, True, False]
+    assert ends[1].error == "vLLM refuses it (ValueError: no such grammar)"
+
+
 def test_hang_ups_reach_vllm(folders, vllm):
     found, heard = open_engine(folders / "theirs", "vllm"), threading.Event()
     with found.start(1, 1, True) as engine:
@@ -177,6 +199,14 @@ def test_hang_ups_reach_vllm(folders, vllm):
         assert len(Answers(engine, [Ask((5, 6), 3)]).ends()[0].ids) == 3
         assert engine._inner.aborted[0] == "bloomery-0" and not job.ended
     assert vllm_engine.installed()
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_anything_is_asked(folders):
+    model = load(folders / "native")
+    model.tokenizer = learn(["some quite other words, of which there are more", "x = y + z\n"] * 20, 290).inner
+    for use in (opened, Examinee):
+        with pytest.raises(BadInput, match=r"native has the token 289 .*, and the model knows 0 to 279; put the tokenizer"):
+            use(model)
 
 
 # ---- one answer at a time, and adapters ---------------------------------------------------------------------------
@@ -202,8 +232,10 @@ def test_weights_are_the_native_engines_alone(folders, adapters, vllm):
         with_adapters(found, adapters)
     with pytest.raises(BadInput, match=r"--weights is for the native engine, and .*theirs is run by vllm"):
         open_engine(folders / "theirs", "vllm", native=Native(weights="int8"))
-    with pytest.raises(BadInput, match=r"--guess is for the native engine"):
-        open_engine(folders / "theirs", "vllm", native=Native(guess="lookup"))
+    for native, says in ((Native(guess="lookup"), "--guess"), (Native(exact=True), "--exact"), (Native(exact=False), "--exact")):
+        with pytest.raises(BadInput, match=f"{says} is for the native engine"):
+            open_engine(folders / "theirs", "vllm", native=native)
+    assert not open_engine(folders / "native", native=Native(exact=False)).start(1, 0, True).slots.exact
 
 
 def test_a_dense_copy_beside_packed_weights(folders):

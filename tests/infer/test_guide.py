@@ -1,13 +1,14 @@
 """Answers that follow schemas and grammars, in the engine and by themselves."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_engine import answers
+from small_engine import answers, idle
 
 from bloomery.core.errors import BadInput
 from bloomery.data.tokenizer import learn
@@ -17,7 +18,7 @@ from bloomery.infer.decoder import Decoder
 from bloomery.infer.engine import Engine
 from bloomery.infer.guide import Guide, Guides, Vocabulary
 from bloomery.infer.model import sampling
-from bloomery.infer.speculation import Draft
+from bloomery.infer.speculation import Draft, PromptLookup
 from bloomery.infer.spelling import Pieces
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
@@ -157,3 +158,39 @@ def test_an_answer_under_a_guide_beside_drafted_ones_follows_it(engine):
     for end in found[1::2]:
         assert end.reason == "stop", end
         jsonschema.validate(json.loads(end.text), SCHEMA)
+
+
+@pytest.mark.parametrize("guess", [None, PromptLookup(), Draft])
+def test_a_guide_that_fails_in_the_midst_fails_alone(engine, monkeypatch, guess):
+    """Its library may find after any token that a grammar is too large."""
+    real, calls = guides.Guided.allowed, []
+
+    def failing(self, vocab, stops):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("too large")
+        return real(self, vocab, stops)
+
+    asks = [ask(0), ask(1, guide=Guide("regex", "[0-9]{30}")), ask(2, filters=sampling(0.9))]
+    with Engine(engine.net, WORDS, slots=4, queue=4, guess=Draft(engine.net) if guess is Draft else guess, guides=GUIDES) as other:
+        want = answers(other, asks)
+        monkeypatch.setattr(guides.Guided, "allowed", failing)
+        found = answers(other, asks)
+        assert idle(other) and other.slots.book.held == 0
+    assert (found[1].reason, found[1].error) == ("failed", "RuntimeError in the guide: too large") and len(found[1].ids) == 3
+    assert [(end.reason, end.ids) for end in found[::2]] == [(end.reason, end.ids) for end in want[::2]]
+
+
+def test_a_compiled_guide_does_not_wait_for_one_that_is_being_compiled(monkeypatch):
+    opened, known = Guides(vocabulary), Guide("regex", "a")
+    opened.begin(known)
+    real = opened._compile
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def compiling(guide):
+            assert pool.submit(opened.begin, known).result(20)
+            return real(guide)
+
+        monkeypatch.setattr(opened, "_compile", compiling)
+        assert opened.begin(Guide("regex", "b")).allowed(320, frozenset()).any()

@@ -161,3 +161,23 @@ def test_what_cannot_be_is_refused():
         Engine(NET, WORDS, pages=5)
     with Engine(NET, WORDS) as engine, pytest.raises(BadInput, match="EFT reads the logits of a model called expert"):
         engine.submit([ask("x", filters=(EFT(),))], [Listener()])
+
+
+def test_a_filter_that_fails_beside_a_draft_fails_alone():
+    class Broken:
+        reads = ("logits:net",)
+
+        def filter(self, tokens_BT, seen):
+            if len(seen["logits:net"]) != 1 or len(calls) > 3:
+                raise ArithmeticError("no")
+            calls.append(1)
+            return seen["logits:net"]
+
+    calls: list[int] = []
+    asked = [ask("some", limit=40, stop_ids=frozenset()), ask("x", limit=40, filters=(Broken(),), stop_ids=frozenset())]
+    with Engine(NET, WORDS, slots=4, queue=4, guess=Draft(SMALL, 3)) as engine:
+        fine, odd = [one.end() for one in run(engine, asked)]
+        assert idle(engine)
+    with Engine(NET, WORDS, slots=4) as plain:
+        assert fine.ids == run(plain, asked[:1])[0].end().ids
+    assert odd.reason == "failed" and "ArithmeticError in the filters" in odd.error

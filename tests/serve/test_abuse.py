@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import openai
 import psutil
 import pytest
 
+from bloomery.cli.main import guarded
 from bloomery.serve.running import hosting
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -105,6 +107,12 @@ def test_a_signal_lets_the_running_finish(folder, model, patient):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_a_taken_address_is_told_before_a_model_is_loaded(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert guarded(["serve", "nowhere/at all/", "--port", str(taken.getsockname()[1])]) == 2
+    assert "cannot be bound" in capsys.readouterr().err
 
 
 def test_wrong_setups_are_one_sentence(folder):

@@ -1,13 +1,19 @@
 """The interface as OpenAI's own client sees it."""
 
 import json
+import threading
 import urllib.request
 
 import openai
 import pytest
 
 from bloomery.infer.model import load
+from bloomery.nn.config import Config
+from bloomery.nn.model import Transformer
+from bloomery.seams import Rng
+from bloomery.serve import app
 from bloomery.serve.running import hosting, running
+from bloomery.serve.served import Served
 
 PROMPT = "return some"
 
@@ -118,6 +124,22 @@ def test_an_echoed_stream_tells_the_prompt_first(client):
         assert [one for part in parts if part.logprobs for one in getattr(part.logprobs, name)] == getattr(want.logprobs, name)
 
 
+def test_many_log_probabilities_are_written_beside_the_loop_and_alike(client, monkeypatch):
+    asked = {"echo": True, "logprobs": 4, "max_tokens": 6, "n": 3, "temperature": 1.0, "seed": 2}
+    want, threads, real = complete(client, **asked), [], app.whole
+    monkeypatch.setattr(app, "INLINE", 20)
+    monkeypatch.setattr(app, "whole", lambda *given: (threads.append(threading.current_thread().name), real(*given))[1])
+    assert complete(client, **asked).choices == want.choices and complete(client).choices[0].text
+    assert threads[0] != threads[1] == "bloomery-serve"
+
+
+def test_an_echoed_stream_tells_tokens_that_no_text_shows(client):
+    asked = {"prompt": [1], "max_tokens": 3, "echo": True, "logprobs": 0}
+    want = complete(client, **asked).choices[0].logprobs.tokens
+    parts = [one.choices[0].logprobs for one in complete(client, **asked, stream=True)]
+    assert want[0] == "<|bos|>" and [one for part in parts if part for one in part.tokens] == want
+
+
 def test_chat_follows_the_template(client, model):
     found = talk(client)
     prompt = model.template.prompt([("user", "some words")])
@@ -163,6 +185,36 @@ def test_room_and_what_does_not_fit(client):
         complete(client, [999])
     with pytest.raises(openai.BadRequestError, match="35 completions in one request are more than the 34 places"):
         complete(client, n=35)
+
+
+def test_millions_of_answers_are_refused_before_a_prompt_is_read(url, client, monkeypatch):
+    monkeypatch.setattr(Served, "prompts", None)
+    with pytest.raises(openai.BadRequestError, match="384000 completions in one request are more than the 34 places"):
+        complete(client, ["x"] * 3000, n=128)
+
+
+def test_an_engine_that_has_stopped_is_no_error_of_the_request(model, capfd):
+    with hosting(model) as host, openai.OpenAI(base_url=f"{host.url}/v1", api_key="x", max_retries=0) as client:
+        host.service.engine.close()
+        for ask in (
+            lambda: complete(client),
+            lambda: list(complete(client, stream=True)),
+            lambda: client.embeddings.create(model="tiny", input="x"),
+        ):
+            with pytest.raises(openai.InternalServerError) as wrong:
+                ask()
+            assert wrong.value.status_code == 503 and wrong.value.code == "stopped"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_model_that_writes_no_text_gives_embeddings(tmp_path, written):
+    folder = written(tmp_path / "both")
+    both = load(folder)
+    both.net = Transformer(Config(vocab=270, width=32, layers=1, heads=4, kv_heads=2, ffn=48, context=64, causal=False), Rng((7,))).eval()
+    with running(both, name="both") as url, openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError, match="attends in both directions and cannot generate text"):
+            client.completions.create(model="both", prompt="x")
+        assert len(client.embeddings.create(model="both", input="x").data[0].embedding) == 32
 
 
 def test_a_model_without_a_template_refuses_to_chat(folder):

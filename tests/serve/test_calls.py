@@ -108,3 +108,14 @@ def test_a_stream_tells_what_the_whole_tells_and_never_a_begun_call(cuts, source
     rest, calls = watch.end()
     before, want = one.read(text, {"add"})
     assert calls == want and bool(calls) == call and (shown + rest).rstrip() == before.rstrip()
+
+
+def test_answers_that_no_answer_can_hold_make_no_error():
+    begun = '<tool_call>\n{"name": "look_up", "arguments": '
+    for arguments in (r'{"a": "\ud83d"}', r'"{\"a\": \"\ud83d\"}"'):  # half of a character
+        (call,) = form(HERMES).read(f"{begun}{arguments}}}\n</tool_call>", {"look_up"})[1]
+        assert json.loads(call.arguments) == {"a": "\ufffd"} and call.arguments.encode()
+    (call,) = form(HERMES).read(f'{begun}{{"a": "\\ud83d\\ude00"}}}}', {"look_up"})[1]
+    assert json.loads(call.arguments) == {"a": "\U0001f600"}
+    deep = begun + "[" * 100000
+    assert form(HERMES).read(deep, {"look_up"}) == (deep, [])

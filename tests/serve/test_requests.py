@@ -105,6 +105,9 @@ def test_a_malformed_body_is_the_clients_fault(url, body):
 def test_paths_methods_and_types(url):
     assert post(url, {}, "/v1/rerank")[0] == 404
     assert post(url, {}, "/v1/models")[0] == 405
+    with pytest.raises(urllib.error.HTTPError) as wrong:
+        urllib.request.urlopen(f"{url}/v1/completions")
+    assert wrong.value.code == 405 and wrong.value.headers["Allow"] == "POST"
     assert post(url, {}, "/../../etc/passwd")[0] == 404
     status, answer = post(url, {"prompt": "x"}, **{"Content-Type": "text/plain"})
     assert status == 400 and "Content-Type" in answer["error"]["message"]

@@ -1,9 +1,13 @@
 """Tools, schemas, embeddings, adapters and metrics as OpenAI's own client sees them."""
 
 import base64
+import http.client
 import json
+import threading
+import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import jsonschema
 import numpy as np
@@ -12,11 +16,13 @@ import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
+from bloomery.infer.asks import Stopped
 from bloomery.infer.embed import pooled
 from bloomery.infer.engines import opened, with_adapters
 from bloomery.infer.model import load
 from bloomery.nn import lora, peft
 from bloomery.seams import Rng
+from bloomery.serve import embeddings
 from bloomery.serve.running import hosting
 
 TOOLS = (
@@ -113,6 +119,14 @@ def test_results_of_tools_are_laid_out_by_the_template(client, host):
     assert found.usage.prompt_tokens == len(template.prompt(want, OFFER))
 
 
+@pytest.mark.parametrize("arguments", ["[" * 100000, "[" * 400 + "]" * 400, r'{"a": "\ud800"}', "9" * 5000, "NaN", "no JSON", ""])
+def test_odd_arguments_of_an_earlier_call_are_no_error_of_the_server(client, arguments):
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+    turns = [*ASK, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "call_1", "content": "x"}]
+    with suppress(openai.BadRequestError):
+        client.chat.completions.create(model="able", messages=turns, tools=OFFER, max_tokens=1)
+
+
 @pytest.mark.parametrize(
     "more, param",
     [
@@ -191,6 +205,29 @@ def test_embeddings_that_cannot_be_made_are_refused(client, more):
     with pytest.raises(openai.BadRequestError) as wrong:
         client.embeddings.create(**{"model": "able", **more})
     assert wrong.value.param.split(".")[0] == "input"
+
+
+def test_embeddings_that_nobody_waits_for_end(client, host, monkeypatch):
+    entered, seen = threading.Event(), []
+
+    def waiting(net, sequences, pooling, going):
+        entered.set()
+        for _ in range(400):
+            if not going():
+                break
+            time.sleep(0.05)
+        seen.append(going())
+        raise Stopped
+
+    monkeypatch.setattr(embeddings, "pooled", waiting)
+    address = host.url.removeprefix("http://")
+    leaving = http.client.HTTPConnection(address)
+    leaving.request("POST", "/v1/embeddings", b'{"input": "x"}', {"Content-Type": "application/json"})
+    assert entered.wait(20)
+    leaving.close()
+    monkeypatch.undo()
+    assert client.embeddings.create(model="able", input="some words").data  # its turn comes when that one has ended
+    assert seen == [False]
 
 
 def test_an_adapter_is_a_model_of_its_own(client, host):

@@ -48,8 +48,8 @@ def command(
         speaker = Speaker(opened, running, tokens, temperature, top_p, follow)
         reply = Conversation(speaker, system) if answers else Continuation(speaker)
         talking = sys.stdin.isatty() and not prompt
+        print(f"engine: {running.kind} ({opened.why}): {running.told}", file=sys.stdout if talking else sys.stderr)
         if talking:
-            print(f"engine: {running.kind} ({opened.why}): {running.told}")
             print(f"{'ask something' if answers else 'type a beginning, the model goes on'}; Ctrl-D ends")
         for turn, line in enumerate([prompt] if prompt else lines(talking)):
             if line.strip():

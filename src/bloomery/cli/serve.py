@@ -21,8 +21,11 @@ def command(
     api_key: Annotated[str, typer.Option(envvar="BLOOMERY_API_KEY", help="Clients must send it.", show_default=False)] = "",
     name: Annotated[str, typer.Option(help="What clients call the model; by default its name here.")] = "",
     exact: Annotated[
-        bool, typer.Option(help="Answers do not depend on company to the last bit; without, a lone request is faster.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--exact/--no-exact", help="Answers do not depend on company to the last bit (default); without, a lone one is faster."
+        ),
+    ] = None,
     engine: options.Engine = "auto",
     weights: options.Weights = "",
     wide: Annotated[
@@ -49,13 +52,14 @@ def command(
 
     named = name or (Path(model).resolve().name if Path(model).is_dir() else model)
     log, bytes_of_cache = Log(), options.bytes_of(cache, "--cache")
-    chosen = Options(host, port, slots, queue, api_key, named, exact, drain_seconds=drain, log=log)
+    chosen = Options(host, port, slots, queue, api_key, named, drain_seconds=drain, log=log)
+    chosen.bound().close()  # an address that is taken is told before a model is loaded
 
     from bloomery.cli.models import adapters_of, open_model
 
     folders = adapters_of(adapter or [], store)
-    native = {"weights": weights, "wide": wide, "compiled": compiled, "guess": guess, "ahead": ahead, "cache": bytes_of_cache}
-    found = open_model(model, store, engine, **native)
+    native = {"weights": weights, "wide": wide, "compiled": compiled, "ahead": ahead, "cache": bytes_of_cache, "exact": exact}
+    found = open_model(model, store, engine, guess=guess, **native)
     from bloomery.infer.engines import with_adapters
     from bloomery.serve.running import serve
 

@@ -13,6 +13,7 @@ from bloomery.core.errors import BadInput
 from bloomery.data.chat.template import ChatTemplate
 from bloomery.infer.guide import Guide
 from bloomery.infer.model import Model
+from bloomery.infer.spelling import sure
 from bloomery.seams import Episode, Filter, Grade, Item, Rng
 
 
@@ -61,7 +62,8 @@ class Examinee:
     """
 
     def __init__(self, model: Model, plain: bool = False, thought: str = "", guide: Guide | None = None) -> None:
-        """Raises BadInput where the tokenizer names no token that ends a document."""
+        """Raises BadInput where the tokenizer names no token that ends a document, or is another model's."""
+        sure(model.tokenizer, model.net.cfg.vocab, model.folder)
         self.model, self.tokenizer, self.plain = model, PlainTokenizer(model.tokenizer, model.template), plain
         self.thought, self.guide = thought, guide
         self.begin, self.end = begin_and_end(model.ids)

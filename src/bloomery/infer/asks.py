@@ -33,6 +33,10 @@ class Full(Exception):
         self.seconds = seconds
 
 
+class Stopped(RuntimeError):
+    """The engine does not run: it has not begun, or has ended."""
+
+
 class TooLong(BadInput):
     """A prompt that does not fit; `tokens` it has, `context` is all that fits."""
 

@@ -326,7 +326,7 @@ class Batch:
             logits_BV = self._forward(newest, pages, [place], i)[0][:, 0]
             if i == self.ahead:
                 break
-            drafted.append(probabilities([(job, 0) for job in self.rows], logits_BV))
+            drafted.append(probabilities([(job, 0) for job in self.rows], logits_BV)[0])
             draws = torch.tensor([[self._uniform(job, "draft", i)] for job in self.rows], dtype=torch.float64)
             newest = inverted(drafted[-1], draws)
             for row, (token,) in enumerate(newest):
@@ -337,19 +337,20 @@ class Batch:
     def _rejected(
         self, guesses: list[list[int]], drafted: list[Tensor], logits_BTV: Tensor, seen: Mapping[str, Tensor]
     ) -> list[list[tuple[Token, str]]]:
-        """Each row's tokens where guesses were drawn."""
+        """Each row's tokens where guesses were drawn; without guesses, or where no filter can judge them, the next one alone."""
         taken = []
         for row, (job, guess) in enumerate(zip(self.rows, guesses, strict=True)):
             own = logits_BTV[row, : len(guess) + 1]
             others = {name: one[row, : len(guess) + 1].float() for name, one in seen.items()}
             places = [(job, i) for i in range(len(own))]
-            if not bool(own.amax(-1).isfinite().all()):  # the largest of numbers that hold none is none
+            judged, fine = probabilities(places, own, others) if guess else (own, False)
+            if not fine or not bool(own.amax(-1).isfinite().all()):  # the largest of numbers that hold none is none
                 taken.append(choose(places[:1], own[:1], {name: one[:1] for name, one in others.items()}))
                 continue
             accept = [self._uniform(job, "accept", i) for i in range(len(guess))]
             draws = [number(job, i) for i in range(len(own))]
-            by_draft = torch.stack([one[row] for one in drafted[: len(guess)]]) if guess else own[:0].double()
-            stand, after = judge(guess, probabilities(places, own, others), by_draft, accept, draws)
+            by_draft = torch.stack([one[row] for one in drafted[: len(guess)]])
+            stand, after = judge(guess, judged, by_draft, accept, draws)
             ids = [*guess[:stand], after]
             told = map(Token, ids) if job.ask.logprobs is None else scored(own[: len(ids)], ids, job.ask.logprobs)
             taken.append([(token, "") for token in told])

@@ -1,4 +1,4 @@
-"""The next tokens of several jobs from their logits: overflow and odd filters spoil one of them, not all.
+"""The next tokens of several jobs from their logits: overflow, odd filters and guides that fail spoil one of them, not all.
 
 Shapes: N places (a job, and how many tokens after its newest), V vocabulary.
 """
@@ -23,9 +23,10 @@ def choose(places: Sequence[Place], logits_NV: Tensor, seen: Mapping[str, Tensor
 
     Log-probabilities are told as the model gave them, before guides and filters.
     """
-    given_NV, logits_NV = logits_NV, allowed(places, logits_NV)
+    given_NV, (logits_NV, failed) = logits_NV, allowed(places, logits_NV)
     best_N = likeliest(logits_NV)
-    wrong = ["" if fine else "the model gave no number" for fine in logits_NV.gather(-1, best_N[:, None])[:, 0].isfinite().tolist()]
+    finite = logits_NV.gather(-1, best_N[:, None])[:, 0].isfinite().tolist()
+    wrong = [failed.get(i) or ("" if fine else "the model gave no number") for i, fine in enumerate(finite)]
     chosen = best_N.tolist()
     for filters, rows, so_far in grouped(places, wrong):
         try:
@@ -48,17 +49,21 @@ def likeliest(logits_NV: Tensor) -> Tensor:
     return torch.from_numpy(logits_NV.detach().float().numpy().argmax(-1))
 
 
-def allowed(places: Sequence[Place], logits_NV: Tensor) -> Tensor:
-    """The logits with minus infinity where a job's guide does not let a token stand: that of its newest place, one place a job."""
-    guided = [i for i, (job, _) in enumerate(places) if job.guided is not None]
+def allowed(places: Sequence[Place], logits_NV: Tensor) -> tuple[Tensor, dict[int, str]]:
+    """The logits with minus infinity where a job's guide does not let a token stand: that of its newest place, one place a job. And by
+    place, what is wrong where a guide cannot say: after any token a grammar may turn out too large for its library."""
+    guided, failed = [i for i, (job, _) in enumerate(places) if job.guided is not None], dict[int, str]()
     if not guided:
-        return logits_NV
+        return logits_NV, failed
     logits_NV = logits_NV.clone()
     for i in guided:
         job = places[i][0]
-        refused_V = torch.from_numpy(~job.guided.allowed(logits_NV.shape[1], job.ask.stop_ids)).to(logits_NV.device)
-        logits_NV[i].masked_fill_(refused_V, float("-inf"))
-    return logits_NV
+        try:
+            refused_V = torch.from_numpy(~job.guided.allowed(logits_NV.shape[1], job.ask.stop_ids)).to(logits_NV.device)
+            logits_NV[i].masked_fill_(refused_V, float("-inf"))
+        except Exception as error:
+            failed[i] = f"{type(error).__name__} in the guide: {error}"
+    return logits_NV, failed
 
 
 def grouped(places: Sequence[Place], wrong: Sequence[str]) -> Iterator[tuple[tuple[Filter, ...], list[int], Tensor | None]]:
@@ -93,15 +98,18 @@ def logged(places: Sequence[Place], logits_NV: Tensor, chosen: Sequence[int]) ->
     return dict(zip(asked, scored(logits_NV[asked], [chosen[i] for i in asked], most), strict=True))
 
 
-def probabilities(places: Sequence[Place], logits_NV: Tensor, seen: Mapping[str, Tensor] | None = None) -> Tensor:
-    """What guide and filters of each place leave of its distribution, (N, V) fp64; of a greedy job, all on its likeliest token."""
-    logits_NV = allowed(places, logits_NV)
-    found = torch.zeros(logits_NV.shape, dtype=torch.float64, device=logits_NV.device)
+def probabilities(places: Sequence[Place], logits_NV: Tensor, seen: Mapping[str, Tensor] | None = None) -> tuple[Tensor, bool]:
+    """What the filters of each place leave of its distribution, (N, V) fp64, and whether all of them could say; of a greedy job, and of
+    one whose filters fail, all is on its likeliest token."""
+    fine, found = True, torch.zeros(logits_NV.shape, dtype=torch.float64, device=logits_NV.device)
     found.scatter_(1, likeliest(logits_NV)[:, None], 1.0)
     for filters, rows, so_far in grouped(places, [""] * len(places)):
         own, others = at(rows, len(places), logits_NV, seen)
-        found[rows] = filtered(own, so_far, filters, others).softmax(-1).double()
-    return found
+        try:
+            found[rows] = filtered(own, so_far, filters, others).softmax(-1).double()
+        except Exception:  # whoever chooses these tokens meets it again, and tells it
+            fine = False
+    return found, fine
 
 
 def number(job: Job, ahead: int = 0) -> float:

@@ -36,7 +36,7 @@ class Delivery:
             elif ask.live:
                 self._tell(job, spelling.safe())
         except Exception as error:  # the tokenizer's, or the listener's
-            self.fail(job, f"{type(error).__name__} while writing the text")
+            self.fail(job, f"{type(error).__name__} while writing the text: {str(error)[:200]}")
 
     def end(self, job: Job, reason: Literal["stop", "limit"]) -> None:
         """The whole of a job that is done."""

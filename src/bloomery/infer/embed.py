@@ -7,24 +7,27 @@ each other, so that neighbours change nothing but the last digits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from bloomery.core.errors import BadInput
+from bloomery.infer.asks import Stopped
 from bloomery.infer.score import ROW_TOKENS, laid, pack
 from bloomery.nn.model import Transformer
 
 POOLINGS = ("weighted", "mean")
 
 
-def pooled(net: Transformer, sequences: Sequence[Sequence[int] | np.ndarray], pooling: str = "weighted") -> np.ndarray:
+def pooled(
+    net: Transformer, sequences: Sequence[Sequence[int] | np.ndarray], pooling: str = "weighted", going: Callable[[], bool] = lambda: True
+) -> np.ndarray:
     """The vector of each token sequence, (N, D) float32.
 
     `weighted`: the state of token t of a text, counted from 1, weighs t (Muennighoff 2022, arXiv 2202.08904): under causal attention
     later states have seen more. `mean`: all weigh the same. A sequence of no tokens is a vector of zeros. BadInput for another pooling,
-    and for a model that reads two texts.
+    and for a model that reads two texts; Stopped once `going`, which is asked before every pass, says no.
     """
     if pooling not in POOLINGS:
         raise BadInput(f"there is no pooling {pooling!r}; known: {', '.join(POOLINGS)}")
@@ -38,6 +41,8 @@ def pooled(net: Transformer, sequences: Sequence[Sequence[int] | np.ndarray], po
     sums, together = np.zeros((len(sequences), net.cfg.width)), max(1, ROW_TOKENS // length)
     with torch.inference_mode():
         for first in range(0, len(rows), together):
+            if not going():
+                raise Stopped("nobody waits for these vectors")
             _add(net, sequences, [[pieces[k] for k in row] for row in rows[first : first + together]], pooling, sums)
     sizes = np.array([len(ids) for ids in sequences], np.float64)
     totals = sizes * (sizes + 1) / 2 if pooling == "weighted" else sizes

@@ -54,7 +54,8 @@ class Engine(ServingEngine):
         least = -(-(self.context + self.batch.ahead) // PAGE)
         if pages and pages < least:
             raise BadInput(f"pages must be at least {least}, so that one request of {self.context} tokens fits, got {pages}")
-        self.compiles, self._why = worthwhile(compiled, net)
+        self.unfit = unfit(net)
+        self.compiles, self._why = (False, "it writes no text") if self.unfit else worthwhile(compiled, net)
         self.compile_seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -90,6 +91,8 @@ class Engine(ServingEngine):
         self.batch.forget()
 
     def _job(self, ask: Ask, sink: Callable[[Piece | End], None]) -> Job:
+        if self.unfit:
+            raise BadInput(self.unfit)
         job = super()._job(ask, sink)
         if job.shadow is not None:
             if isinstance(self.batch.guess, Draft):
@@ -108,3 +111,12 @@ class Engine(ServingEngine):
     def _next(self) -> bool:
         with self._lock:
             return self.batch.fill(self._waiting)
+
+
+def unfit(net: Transformer) -> str:
+    """Why a model cannot write text step by step, "" where it can: of others a server gives embeddings."""
+    try:
+        net.refuse_steps()
+    except BadInput as wrong:
+        return str(wrong)
+    return ""

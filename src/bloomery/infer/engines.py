@@ -28,7 +28,7 @@ from bloomery.infer.model import Model, load, read_tokenizer, special_tokens
 from bloomery.infer.pages import PAGE
 from bloomery.infer.serving import ServingEngine
 from bloomery.infer.speculation import Draft, PromptLookup
-from bloomery.infer.spelling import Pieces
+from bloomery.infer.spelling import Pieces, sure
 from bloomery.infer.weights import Codes
 from bloomery.nn import lora, peft
 from bloomery.nn.model import Transformer
@@ -46,11 +46,13 @@ class Native:
     guess: str | Path | PromptLookup | Draft | None = None  # "lookup", or a small model of the same tokens
     ahead: int = 4  # tokens guessed at a time
     cache: int = 0  # bytes that keys and values take at most; 0: what all slots may need
+    exact: bool | None = None  # whether answers are free of company; None: as `start` is told
 
     @property
     def asked(self) -> str:
         """The first knob that says something, as commands call it; "" where none does."""
         said = {"weights": self.weights, "wide": self.wide, "compile": self.compiled, "guess": self.guess, "cache": self.cache}
+        said["exact"] = self.exact is not None
         return next((name for name, value in said.items() if value), "")
 
     def ready(self, model: Model) -> Native:
@@ -147,10 +149,14 @@ def choice(where: Path, wanted: str) -> tuple[str, str]:
     if wanted == "vllm":
         if not vllm_engine.installed():
             raise BadInput("the package vllm is not installed; install it on a machine with a GPU, or say --engine native")
+        if not where.is_dir():
+            raise BadInput(f"{where} is no folder here, and vLLM is given one; download it first, or say --engine native")
         if not foreign(where):
             raise BadInput(f"{where} is not in Hugging Face's format, which is what vLLM reads; export the model to huggingface first")
     if wanted != "auto":
         return wanted, "asked for"
+    if not where.is_dir():
+        return "native", "no folder here, and it fetches what the hub has"
     if not foreign(where):
         return "native", "no other engine reads this folder"
     if not vllm_engine.installed():
@@ -178,7 +184,8 @@ def gguf_file(where: Path) -> Path | None:
 
 
 def opened(model: Model, why: str = "asked for", native: Native = PLAIN) -> Opened:
-    """A model that is loaded already, for the native engine; `native` is `ready`."""
+    """A model that is loaded already, for the native engine; `native` is `ready`. BadInput for a tokenizer of another model."""
+    sure(model.tokenizer, model.net.cfg.vocab, model.folder)
     pieces = Pieces(model.tokenizer)
     start, special = partial(_native, model, native), special_tokens(model.tokenizer)
     stops = frozenset(model.decoder.stop_ids)
@@ -190,7 +197,7 @@ def opened(model: Model, why: str = "asked for", native: Native = PLAIN) -> Open
 
 def _native(model: Model, native: Native, slots: int, queue: int, exact: bool) -> Engine:
     pages, how = native.pages(model.net, slots), {"compiled": native.compiled, "guess": native.guess, "guides": model.guides}
-    return Engine(model.net, model.tokenizer, slots, queue, exact, pages, **how)
+    return Engine(model.net, model.tokenizer, slots, queue, exact if native.exact is None else native.exact, pages, **how)
 
 
 def opened_gguf(path: Path, why: str) -> Opened:

@@ -34,8 +34,8 @@ class Guide:
 
     @classmethod
     def choice(cls, texts: Sequence[str]) -> Guide:
-        """One of some texts."""
-        return cls("grammar", "start: " + " | ".join(map(literal, texts)))
+        """One of some texts. They are one terminal: as rules, thousands of them would be too many for the library."""
+        return cls("grammar", "start: TEXT\nTEXT: " + " | ".join(map(literal, texts)))
 
 
 def literal(text: str) -> str:
@@ -74,7 +74,7 @@ class Guided:
 
     def _sure(self) -> None:
         if self.matcher.is_error():
-            raise RuntimeError(self.matcher.get_error())
+            raise RuntimeError(_first(self.matcher.get_error()))
 
 
 class Vocabulary:
@@ -94,23 +94,35 @@ class Vocabulary:
 
 
 class Guides:
-    """The guides of one vocabulary, compiled once each; may be used from any thread. BadInput where llguidance is missing or refuses."""
+    """The guides of one vocabulary, compiled once each; may be used from any thread, and one that is compiled waits for no other.
+    BadInput where llguidance is missing or refuses."""
 
     def __init__(self, vocabulary: Callable[[], Vocabulary]) -> None:
         """`vocabulary` is called when the first guide comes, and gives the Vocabulary."""
         self._vocabulary, self._tokenizer = vocabulary, None
         self._compiled: OrderedDict[Guide, Any] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
 
     def begin(self, guide: Guide) -> Guided:
         """A new answer under a guide."""
+        found = self._known(guide)
+        if found is None:
+            with self._making:
+                found = self._known(guide) or self._kept(guide, self._compile(guide))
+        return Guided(found.deep_copy())
+
+    def _known(self, guide: Guide) -> Any:
         with self._lock:
-            if guide not in self._compiled:
-                self._compiled[guide] = self._compile(guide)
-                while len(self._compiled) > KEPT:
-                    self._compiled.popitem(last=False)
-            self._compiled.move_to_end(guide)
-            return Guided(self._compiled[guide].deep_copy())
+            if guide in self._compiled:
+                self._compiled.move_to_end(guide)
+            return self._compiled.get(guide)
+
+    def _kept(self, guide: Guide, matcher: Any) -> Any:
+        with self._lock:
+            self._compiled[guide] = matcher
+            while len(self._compiled) > KEPT:
+                self._compiled.popitem(last=False)
+        return matcher
 
     def _compile(self, guide: Guide) -> Any:
         if importlib.util.find_spec("llguidance") is None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bloomery.core.errors import BadInput
 from bloomery.core.machine import threads
 from bloomery.infer.asks import Job, Token, scored
 from bloomery.infer.choosing import choose
@@ -51,7 +52,7 @@ class Part:
 class LlamaCppEngine(ServingEngine):
     """Serves `slots` requests at a time from a GGUF file on the processor; each has `context` tokens of keys and values in fp16.
 
-    The file stays open until its owner closes it; the context is freed with the engine.
+    The file stays open until its owner closes it; the context is freed with the engine. BadInput where its memory cannot be had.
     """
 
     kind = "llama.cpp"
@@ -68,7 +69,7 @@ class LlamaCppEngine(ServingEngine):
         params.n_threads = params.n_threads_batch = threads()
         self._inner = llama_cpp.llama_init_from_model(opened.model, params)
         if not self._inner:
-            raise MemoryError(f"llama.cpp has no room for {slots} slots of {self.context:,} tokens")
+            raise BadInput(f"llama.cpp has no room for {slots} slots of {self.context:,} tokens; serve fewer at a time (--slots)")
         self._batch = llama_cpp.llama_batch_init(PORTION + slots, 0, 1)
 
     @property

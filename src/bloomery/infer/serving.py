@@ -18,7 +18,7 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import disband
-from bloomery.infer.asks import Ask, End, Full, Job, Piece, TooLong
+from bloomery.infer.asks import Ask, End, Full, Job, Piece, Stopped, TooLong
 from bloomery.infer.delivery import Delivery
 from bloomery.infer.filters import named, roles_of
 from bloomery.infer.guide import Guide, Guided, Guides
@@ -105,18 +105,22 @@ class ServingEngine:
         return len(self._waiting)
 
     def submit(self, asks: Sequence[Ask], sinks: Sequence[Callable[[Piece | End], None]]) -> list[Job]:
-        """All or none of `asks` get a place. Raises Full, TooLong, or BadInput for what cannot be served at all."""
+        """All or none of `asks` get a place. Raises Full, Stopped, TooLong, or BadInput for what cannot be served at all."""
+        self.seat(len(asks))
         jobs = [self._job(ask, sink) for ask, sink in zip(asks, sinks, strict=True)]
-        if len(jobs) > self.places:
-            raise BadInput(f"{len(jobs)} completions in one request are more than the {self.places} places of this server; ask for fewer")
         with self._lock:
             if not self.alive:
-                raise RuntimeError("the engine does not run")
+                raise Stopped("the engine does not run")
             if self.active + len(self._waiting) + len(jobs) > self.places:
                 raise Full(self.free_in())
             self._waiting.extend(jobs)
             self._lock.notify()
         return jobs
+
+    def seat(self, answers: int) -> None:
+        """BadInput for more answers in one request than there are places: it could never be served."""
+        if answers > self.places:
+            raise BadInput(f"{answers} completions in one request are more than the {self.places} places of this server; ask for fewer")
 
     def cancel(self, job: Job) -> None:
         """Its slot is free at the next step, its place in the line at once; nothing more is delivered."""
@@ -136,11 +140,11 @@ class ServingEngine:
         length = len(ask.prompt)
         if not length:
             raise BadInput("the prompt holds no tokens; give a text, or a tokenizer that adds a begin token")
+        if length + bool(ask.limit) > self.context:  # before its tokens are looked at: it may be far longer
+            raise TooLong(length, self.context)
         if not all(0 <= token < self.vocab for token in ask.prompt):
             odd = next(token for token in ask.prompt if not 0 <= token < self.vocab)
             raise BadInput(f"the prompt holds token {odd}, and the model knows 0 to {self.vocab - 1}")
-        if length + bool(ask.limit) > self.context:
-            raise TooLong(length, self.context)
         if ask.limit < 0:
             raise BadInput(f"the limit of new tokens must not be negative, got {ask.limit}")
         return length

@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Sequence
 from typing import Any
 
+from bloomery.core.errors import BadInput
 from bloomery.data.token_bytes import BYTE, letters
 
 
@@ -73,6 +74,15 @@ class Spelling:
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
+def sure(tokenizer: Any, vocab: int, folder: Any) -> None:
+    """BadInput where a tokenizer cuts texts into tokens that a model of `vocab` tokens does not have. Added tokens count for nothing:
+    many folders name more of them than their model has."""
+    word, last = max(tokenizer.get_vocab(with_added_tokens=False).items(), key=lambda one: one[1], default=("", -1))
+    if last >= vocab:
+        said = f"the tokenizer of {folder} has the token {last} ({word!r}), and the model knows 0 to {vocab - 1}"
+        raise BadInput(f"{said}; put the tokenizer that it was trained with beside it")
 
 
 class Pieces:

@@ -78,7 +78,11 @@ class VllmEngine(ServingEngine):
                 new.append(name)
         for name in new:
             job = self._jobs[name]
-            self._inner.add_request(name, {"prompt_token_ids": list(job.ask.prompt)}, self._parameters(job))
+            try:
+                self._inner.add_request(name, {"prompt_token_ids": list(job.ask.prompt)}, self._parameters(job))
+            except Exception as error:  # a schema that it cannot follow, or the like: the others are served
+                del self._jobs[name]
+                self.delivery.fail(job, f"vLLM refuses it ({type(error).__name__}: {str(error)[:200]})")
         if not self._jobs:
             return
         began, told = time.perf_counter(), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.asks import End, Full
+from bloomery.infer.asks import Ask, End, Full, Stopped
 from bloomery.serve import replies
 from bloomery.serve.calls import Watch
 from bloomery.serve.embeddings import Embedder
@@ -24,6 +25,8 @@ from bloomery.serve.served import Served, refusal
 from bloomery.serve.service import Service
 from bloomery.serve.stream import Stream, Telling, joined, located, said
 from bloomery.serve.work import Work, read_body
+
+INLINE = 2000  # log-probabilities that are written at once; of more, a thread writes, so that no client waits for another's numbers
 
 
 def build(service: Service, body_bytes: int, body_seconds: float, queue: int) -> FastAPI:
@@ -42,6 +45,7 @@ def build(service: Service, body_bytes: int, body_seconds: float, queue: int) ->
         asked, served = await asked_for(CompletionRequest, request)
         if asked.best_of not in (None, 1, asked.n):
             raise Refused(400, "best_of is not supported by this server; leave it out", "best_of", "unsupported_parameter")
+        served.seat(asked)
         prompts = await served.prompts(asked.prompt)
         echo = served.echoed(asked, prompts) if asked.echo else [""] * len(prompts)
         return await answer(service, served, request, asked, prompts, echo)
@@ -58,7 +62,7 @@ def build(service: Service, body_bytes: int, body_seconds: float, queue: int) ->
     @app.post("/v1/embeddings")
     async def embeddings(request: Request) -> Response:
         asked, served = await asked_for(EmbeddingRequest, request)
-        return JSONResponse(await embedder.answer(served, asked))
+        return JSONResponse(await embedder.answer(served, asked, request))
 
     @app.exception_handler(Refused)
     async def refused(request: Request, wrong: Refused) -> Response:
@@ -66,7 +70,13 @@ def build(service: Service, body_bytes: int, body_seconds: float, queue: int) ->
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, wrong: HTTPException) -> Response:
-        return Refused(wrong.status_code, f"{wrong.detail}: {request.method} {request.url.path[:200]}").response()
+        answer = Refused(wrong.status_code, f"{wrong.detail}: {request.method} {request.url.path[:200]}").response()
+        answer.headers.update(wrong.headers or {})  # of 405, which methods there are
+        return answer
+
+    @app.exception_handler(Stopped)
+    async def stopped(request: Request, wrong: Stopped) -> Response:
+        return Refused(503, f"{wrong}: the server is about to stop, or its log says why", code="stopped").response()
 
     @app.exception_handler(Exception)
     async def failed(request: Request, wrong: Exception) -> Response:
@@ -132,12 +142,24 @@ async def answer(
             ends[which] = end
     finally:
         work.close()
+    told = partial(whole, reply, served, names, prompts, heads, list(zip(asks, ends, strict=True)))
+    entries = sum(
+        (1 + ask.logprobs) * len(end.tokens + end.prompt) for ask, end in zip(asks, ends, strict=True) if ask.logprobs is not None
+    )
+    return await asyncio.to_thread(told) if entries > INLINE else told()
+
+
+def whole(
+    reply: Reply, served: Served, names: Sequence[str], prompts: Sequence[tuple[int, ...]], heads: Sequence[str],
+    answers: Sequence[tuple[Ask, End]],
+) -> Response:  # fmt: skip
+    """All answers of a request in one body; the texts of calls are looked for where there are `names` of tools."""
     choices = []
-    for i, (ask, end) in enumerate(zip(asks, ends, strict=True)):
+    for i, (ask, end) in enumerate(answers):
         logprobs = None
         if ask.logprobs is not None:
             tokens = reply.logprobs(said(reply, ask, end.tokens), len(heads[i]))
             logprobs = joined(reply.logprobs(located(reply, end.prompt)), tokens)
         text, calls = served.calls.read(end.text, names) if names else (end.text, [])
         choices.append(reply.choice(i, heads[i] + text, logprobs, "tool_calls" if calls else REASONS[end.reason], calls))
-    return JSONResponse(reply.whole(choices, replies.usage(prompts, ends)))
+    return JSONResponse(reply.whole(choices, replies.usage(prompts, [end for _, end in answers])))

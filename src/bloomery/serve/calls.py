@@ -94,7 +94,7 @@ class CallFormat:
         while rest.startswith("{"):
             try:
                 made, end = json.JSONDecoder().raw_decode(rest)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return text, []
             call = self._call(made, names)
             if call is None:
@@ -115,8 +115,8 @@ class CallFormat:
             return None
         arguments = inner.get(arguments_key, {})
         if isinstance(arguments, str):
-            return Call(inner[name_key], arguments)
-        return Call(inner[name_key], json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, Mapping) else None
+            return Call(inner[name_key], whole(arguments))
+        return Call(inner[name_key], whole(json.dumps(arguments, ensure_ascii=False))) if isinstance(arguments, Mapping) else None
 
     # ---- asking ---------------------------------------------------------------------------------------------------------
 
@@ -172,6 +172,11 @@ class Watch:
     def _upto(self, end: int) -> str:
         new, self.shown = self.text[self.shown : end], max(self.shown, end)
         return new
+
+
+def whole(text: str) -> str:
+    """A text without half characters, which a model may write as escapes and no answer can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _probe(template: Any, count: int) -> str:

@@ -5,45 +5,52 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from starlette.requests import Request
 
 from bloomery.core.machine import disband
+from bloomery.infer.asks import Stopped
 from bloomery.infer.embed import pooled
 from bloomery.nn.model import Transformer
-from bloomery.serve.errors import Refused
+from bloomery.serve.errors import Gone, Refused
 from bloomery.serve.requests import EmbeddingRequest
 from bloomery.serve.served import Served
+from bloomery.serve.work import left
 
 TOKENS = 1 << 16  # of one request at most: it is computed in one go
 
 
 class Embedder:
-    """Computes one request after the other, in a thread beside the engine; up to `queue` wait."""
+    """Computes one request after the other, in a thread beside the engine; up to `queue` wait. What nobody waits for any more, and what
+    a server that stops has not done, ends after the pass it is in."""
 
     def __init__(self, queue: int) -> None:
         self.queue, self.waiting, self.seconds = queue, 0, 1.0
         self.turn = asyncio.Lock()
 
-    async def answer(self, served: Served, asked: EmbeddingRequest) -> dict[str, Any]:
-        """The whole answer, in OpenAI's shape; `pooling` says how the states of a text were joined."""
+    async def answer(self, served: Served, asked: EmbeddingRequest, request: Request) -> dict[str, Any]:
+        """The whole answer, in OpenAI's shape; `pooling` says how the states of a text were joined. Gone where the client hangs up."""
         if served.opened.model is None:
             raise Refused(400, f"embeddings need the native engine, and {served.name} is run by {served.engine.kind}", "model")
         sequences = await served.prompts(asked.input)
         self._sure(served, sequences)
         if self.waiting > self.queue:
             raise Refused(429, "too many embeddings are waited for; try again later", code="rate_limit_exceeded", wait=self.seconds)
-        pooling = asked.pooling or "weighted"
+        pooling, watch = asked.pooling or "weighted", asyncio.create_task(left(request))
         self.waiting += 1
         try:
             async with self.turn:
-                began = time.perf_counter()
-                vectors = await asyncio.to_thread(_vectors, served.opened.model.net, sequences, pooling)
+                began, going = time.perf_counter(), lambda: served.engine.alive and not watch.done()
+                vectors = await asyncio.to_thread(_vectors, served.opened.model.net, sequences, pooling, going)
                 self.seconds = time.perf_counter() - began
+        except Stopped:
+            raise Gone if watch.done() else Stopped("the engine does not run") from None
         finally:
             self.waiting -= 1
+            watch.cancel()
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         unit = (vectors / np.where(lengths > 0, lengths, 1)).astype("<f4")
         data = [{"object": "embedding", "index": i, "embedding": written(one, asked.encoding_format)} for i, one in enumerate(unit)]
@@ -53,17 +60,17 @@ class Embedder:
 
     def _sure(self, served: Served, sequences: Sequence[Sequence[int]]) -> None:
         vocab, count = served.engine.vocab, sum(map(len, sequences))
+        if count > TOKENS:
+            raise Refused(400, f"the input holds {count} tokens, and one request {TOKENS} at most; send several", "input")
         odd = [token for ids in sequences for token in ids if not 0 <= token < vocab]
         if odd:
             raise Refused(400, f"the input holds token {odd[0]}, and the model knows 0 to {vocab - 1}", "input")
-        if count > TOKENS:
-            raise Refused(400, f"the input holds {count} tokens, and one request {TOKENS} at most; send several", "input")
 
 
-def _vectors(net: Transformer, sequences: Sequence[Sequence[int]], pooling: str) -> np.ndarray:
+def _vectors(net: Transformer, sequences: Sequence[Sequence[int]], pooling: str, going: Callable[[], bool]) -> np.ndarray:
     """`pooled` in a thread that is not the engine's, and so leaves no threads behind that slow the engine down."""
     try:
-        return pooled(net, sequences, pooling)
+        return pooled(net, sequences, pooling, going)
     finally:
         disband()
 

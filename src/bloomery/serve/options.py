@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -40,3 +41,11 @@ class Options:
         if not self.key and not loopback(self.host):
             where = f"{self.host} can be reached from other machines"
             raise BadInput(f"{where}: give a key (--api-key or BLOOMERY_API_KEY), or bind to 127.0.0.1")
+
+    def bound(self) -> socket.socket:
+        """A socket that listens at the address; BadInput where it is taken."""
+        try:
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            return socket.create_server((self.host, self.port), family=family, backlog=256)
+        except OSError as error:
+            raise BadInput(f"{self.host}:{self.port} cannot be bound ({error.strerror}); choose another --port or --host") from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from bloomery.core.errors import near
 from bloomery.infer.guide import Guide
@@ -31,6 +31,8 @@ SAYS = {
 }
 Word = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
 Text = Annotated[str, Field(min_length=1)]
+Ids = Annotated[list[int], Field(fail_fast=True)]  # a body may hold a million faults, and one is told
+Texts = Annotated[list[str], Field(fail_fast=True)]
 Asked = TypeVar("Asked", bound="Common | EmbeddingRequest")
 
 
@@ -101,7 +103,7 @@ class Common(BaseModel):
 class CompletionRequest(Common):
     """POST /v1/completions."""
 
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: str | Ids | Texts | Annotated[list[Ids], Field(fail_fast=True)]
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
     best_of: int | None = None
@@ -155,7 +157,7 @@ class CalledTool(BaseModel):
     def told(self) -> dict[str, Any]:
         """As templates take it: they write the arguments as an object."""
         try:
-            arguments = json.loads(self.function.arguments or "{}")
+            arguments = from_json(self.function.arguments or "{}")  # refuses half characters and endless nesting, which json does not
         except ValueError:
             arguments = self.function.arguments
         return {"id": self.id, "type": "function", "function": {"name": self.function.name, "arguments": arguments}}
@@ -164,8 +166,8 @@ class CalledTool(BaseModel):
 class Message(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
-    tool_calls: list[CalledTool] | None = None
+    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
+    tool_calls: Annotated[list[CalledTool], Field(fail_fast=True)] | None = None
     tool_call_id: str | None = None
 
     @property
@@ -198,7 +200,7 @@ class Format(BaseModel):
 class ChatRequest(Common):
     """POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1)]
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
@@ -232,7 +234,15 @@ class EmbeddingRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
     model: str | None = None
-    input: Text | Annotated[list[Text] | list[int] | list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=256)]
+    input: (
+        Text
+        | Annotated[
+            Annotated[list[Text], Field(fail_fast=True)]
+            | Ids
+            | Annotated[list[Annotated[Ids, Field(min_length=1)]], Field(fail_fast=True)],
+            Field(min_length=1, max_length=256),
+        ]
+    )
     encoding_format: Literal["float", "base64"] | None = None
     pooling: Literal["weighted", "mean"] | None = None
 
@@ -287,7 +297,7 @@ def sure(asked: ChatRequest) -> None:
 def guide_of(schema: dict[str, Any] | str, where: str) -> Guide:
     """A schema that came as an object or as text."""
     try:
-        schema = json.loads(schema) if isinstance(schema, str) else schema
+        schema = from_json(schema) if isinstance(schema, str) else schema
     except ValueError:
         schema = None
     if not isinstance(schema, dict):

@@ -101,11 +101,7 @@ def setup(models: dict[str, Served], options: Options) -> Host:
     service.metrics.connections = lambda: len(server.server_state.connections)
     app = build(service, options.body_bytes, options.body_seconds, options.queue)
     gate = Gate(app, service, options.key, lambda: len(server.server_state.connections) > options.connections, options.log)
-    try:
-        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-        bound = socket.create_server((options.host, options.port), family=family, backlog=256)
-    except OSError as error:
-        raise BadInput(f"{options.host}:{options.port} cannot be bound ({error.strerror}); choose another --port or --host") from None
+    bound = options.bound()
     shown = f"[{options.host}]" if ":" in options.host else options.host
     return Host(f"http://{shown}:{bound.getsockname()[1]}", service, server, bound, options)
 

@@ -55,12 +55,18 @@ class Served:
         """How the model writes calls of tools; BadInput where its template has no form for them."""
         return CallFormat.of(self.opened.template, self.opened.special)
 
+    def seat(self, asked: CompletionRequest) -> None:
+        """Refused (400) for more answers than there are places, before a prompt is read: a small body may ask for millions."""
+        try:
+            self.engine.seat(len(listed(asked.prompt)) * (asked.n or 1))
+        except BadInput as wrong:
+            raise refusal(wrong, "prompt") from None
+
     # ---- prompts as ids -------------------------------------------------------------------------------------------------
 
     async def prompts(self, given: str | list[Any]) -> list[tuple[int, ...]]:
         """Texts or ids, one or many, as ids; texts are plain text, with the special tokens that the tokenizer adds."""
-        if isinstance(given, str) or not given or isinstance(given[0], int):
-            given = [given]
+        given = listed(given)
         if all(isinstance(one, str) for one in given):
             encode = self.opened.tokenizer.encode_batch  # gives up Python's lock, which `encode` does not
             if sum(map(len, given)) <= INLINE:
@@ -95,7 +101,8 @@ class Served:
         try:
             if tools:
                 _ = self.calls  # a template that cannot write calls is refused before anything is read
-            if sum(len(one["content"]) for one in messages) <= INLINE and not tools:
+            calls = any(one.get("tool_calls") for one in messages)
+            if sum(len(one["content"]) + 64 for one in messages) <= INLINE and not tools and not calls:
                 return tuple(template.prompt(messages))
             return tuple(await asyncio.to_thread(template.prompt, messages, tools or None))
         except BadInput as wrong:
@@ -155,6 +162,11 @@ class Served:
         if asked.prompt and all(isinstance(one, str) for one in asked.prompt):
             return list(asked.prompt)
         return [self.opened.tokenizer.decode(list(ids), skip_special_tokens=True) for ids in prompts]
+
+
+def listed(given: str | list[Any]) -> list[Any]:
+    """One text or sequence of ids, or several, as several."""
+    return [given] if isinstance(given, str) or not given or isinstance(given[0], int) else given
 
 
 def refusal(wrong: BadInput, param: str) -> Refused:

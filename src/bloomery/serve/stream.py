@@ -51,7 +51,7 @@ class Telling:
         reply, chunks = self.reply, []
         if which not in self.begun:
             self.begun.add(which)
-            if reply.chat or self.heads[which]:
+            if reply.chat or self.heads[which] or event.prompt:
                 logprobs = reply.logprobs(located(reply, event.prompt)) if event.prompt and not reply.chat else None
                 chunks.append(reply.delta(which, self.heads[which], logprobs, first=True))
         if isinstance(event, Piece):

@@ -32,8 +32,7 @@ class Work:
         self.loop.call_soon_threadsafe(self.events.put_nowait, (which, event))
 
     async def _watch(self, request: Request) -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+        await left(request)
         self._cancel()
         self.events.put_nowait((0, None))
 
@@ -65,22 +64,26 @@ class Work:
         self.watch.cancel()
 
 
+async def left(request: Request) -> None:
+    """Returns when the client of a request whose body has been read hangs up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     """The body, of `limit` bytes at most, within `seconds`; Refused (413, 408) beyond, Gone if the client leaves."""
-    parts: list[bytes] = []
-    size = int(request.headers.get("content-length", 0))
+    body, declared = bytearray(), int(request.headers.get("content-length", 0))
     try:
         async with asyncio.timeout(seconds):
-            while size <= limit:
+            while max(declared, len(body)) <= limit:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise Gone
-                parts.append(message["body"])
-                size = sum(map(len, parts))
+                body += message["body"]
                 if not message.get("more_body"):
                     break
     except TimeoutError:
         raise Refused(408, f"the body did not arrive within {seconds:.0f} seconds") from None
-    if size > limit:
+    if max(declared, len(body)) > limit:
         raise Refused(413, f"the body is larger than {limit} bytes", code="request_too_large")
-    return b"".join(parts)
+    return bytes(body)

@@ -8,6 +8,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from bloomery.core.errors import BadInput
 from bloomery.data.chat.template import BUILTIN, ChatTemplate, template_text
+from bloomery.data.chat.words import MARKS, TWINS
 from bloomery.data.tokenizer import learn
 
 TEXTS = ["def add(a, b):\n    return a + b\n\n\nprint('user assistant system')\n", "You are kind. What is two plus three? It is five."] * 8
@@ -340,3 +341,13 @@ def test_our_own_tokenizer(tmp_path):
     assert ours.stops == (2,) and ours.prompt([("user", "a")])[-1] == 5
     with pytest.raises(BadInput, match="the roles are system, user and assistant, not tool"):
         ours.prompt([("tool", "a")])
+
+
+def test_letters_of_messages_do_not_fill_the_memory(tmp_path):
+    """A message that holds the letters from which marks are taken needs another tokenizer to be read; few of them are kept."""
+    learn(TEXTS, 300).save(tmp_path)
+    template = ChatTemplate.builtin(tmp_path)
+    want = template.prompt([("user", "a")])
+    for count in range(2 * TWINS):
+        template.prompt([("user", "".join(map(chr, MARKS[:count])))])
+    assert len(template.words.twins) == TWINS and template.prompt([("user", "a")]) == want

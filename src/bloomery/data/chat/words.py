@@ -17,6 +17,7 @@ from typing import Any
 
 from bloomery.core.errors import BadInput
 
+TWINS = 4  # stand-in tokenizers kept: the letters of a message decide which it needs
 MARKS = range(0x13000, 0x13400)  # hieroglyphs: letters that no normaliser touches and hardly any text holds
 CUT = -1  # the place of a stand-in that stands for nothing: it keeps the tokens beside it apart, and its id is left out
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -126,8 +127,8 @@ class Words:
 
     def twin(self, mark: str) -> Any:
         """The tokenizer with stand-ins made of `mark` for the names of its control tokens; same ids, and no begin token of its own."""
-        if mark in self.twins:
-            return self.twins[mark]
+        if found := self.twins.get(mark):
+            return found
         from tokenizers import Tokenizer
 
         new = {word: stand_in(mark, i) for word, i in self.places.items()}
@@ -154,6 +155,8 @@ class Words:
         made.add_special_tokens([stand_in(mark, CUT)])
         made.encode_special_tokens = False
         self.twins[mark] = made
+        for old in list(self.twins)[:-TWINS]:
+            self.twins.pop(old, None)
         return made
 
 
