@@ -198,12 +198,14 @@ def main() -> None:
         before = os.getloadavg()[0]
         job = job.told(start=given.start)
         for turn in range(given.rounds):
-            at = turn % len(racers)
+            at = turn % max(1, len(racers))
             racers = [one for one in racers[at:] + racers[:at] if one.run(job, folder, given.peers_folder)]
         if given.start:
             print(f"starting: {', '.join(one.name for one in racers)}")
             return
         racers.sort(key=_place)
+        if not racers or racers[0].environment:
+            sys.exit("bloomery itself did not come through; there is nothing to compare with")
         for one in racers:
             compared(one, job, folder, rows)
     print(f"{given.threads} threads; load of the machine {before:.1f} before, {os.getloadavg()[0]:.1f} after", file=sys.stderr)
