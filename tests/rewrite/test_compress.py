@@ -139,9 +139,17 @@ def test_an_inner_method_that_does_more_than_solve_is_refused():
 def test_what_computes_with_whole_blocks_wants_them_in_float32():
     with pytest.raises(BadInput, match=r"RepQ computes with whole blocks in torch\.float32, and the model is in torch\.bfloat16"):
         compress(model().bfloat16(), RepQ(), texts())
+    with pytest.raises(BadInput, match="precision: attention that rounds as RepQ finds is computed in float32"):
+        compress(model(), RepQ(), texts(), precision=torch.bfloat16)
     net = model().bfloat16()
     compress(net, GPTQ(8, 16), texts())
     assert net.blocks[1].mlp.down.weight.dtype == torch.bfloat16
+
+
+def test_training_after_bfloat16_passes_reads_what_the_encoder_made():
+    net = model(dataclasses.replace(CFG, kv_heads=4, architecture="t5", encoder_layers=1, positions="relative"))
+    outcome = compress(net, EfficientQAT(8, 16, passes=1, end=0), texts(shortest=4), precision=torch.bfloat16)
+    assert len(outcome.layers) == 4 + 2 * 7 and all(layer.error < 0.5 for layer in outcome.layers)
 
 
 def test_grids_of_attention_are_found_without_padding(monkeypatch):

@@ -93,7 +93,7 @@ def compress(
     """
     parts = net if isinstance(net, Parts) else Here(net)
     net, log = parts.net, log or Log(quiet=True)
-    able(method, budget, isinstance(parts, Here), next(net.parameters()).dtype)
+    able(method, budget, isinstance(parts, Here), next(net.parameters()).dtype, precision)
     outcome, chosen = planned(parts, sequences, skip)
     prepared: set[str] = set()
 
@@ -135,7 +135,9 @@ def compress(
     return outcome
 
 
-def able(method: Compress, budget: float, whole: bool, dtype: torch.dtype = torch.float32) -> None:
+def able(
+    method: Compress, budget: float, whole: bool, dtype: torch.dtype = torch.float32, precision: torch.dtype = torch.float32
+) -> None:  # fmt: skip
     """BadInput for a budget that the method divides not and an inner method that does more than it would be asked for, ValueError for a
     model that it trains and that is not here as a whole."""
     if verbs := [verb for verb in ALONE if hasattr(getattr(method, "inner", None), verb)]:
@@ -147,6 +149,8 @@ def able(method: Compress, budget: float, whole: bool, dtype: torch.dtype = torc
         raise BadInput(f"{type(method).__name__} divides no budget over linears; leave the budget out, or choose bitstack or cptquant")
     if dtype != torch.float32 and (hasattr(method, "attend") or hasattr(method, "settle")):
         raise BadInput(f"{type(method).__name__} computes with whole blocks in torch.float32, and the model is in {dtype}; load it in that")
+    if precision != torch.float32 and hasattr(method, "attend"):
+        raise BadInput(f"precision: attention that rounds as {type(method).__name__} finds is computed in float32; leave it out")
     if getattr(method, "ends", False) and not whole:
         raise ValueError(f"{type(method).__name__} trains the whole model at the end, which is to be in memory")
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput
+from bloomery.nn.context import Context
 from bloomery.nn.model import Transformer
 from bloomery.rewrite.passing import State
 from bloomery.rewrite.survey import padded, predicted, said, watched
@@ -50,7 +50,7 @@ class Settling:
 
         with torch.no_grad(), watched(self.block, list(seen), look):
             for one, x_BTD in zip(self.states, self.given, strict=True):
-                one.x_BTD = self.block(x_BTD.float(), one.context(self.block)).to(x_BTD.dtype)
+                one.x_BTD = self.block(x_BTD.float(), self.context(one, slice(None))).to(x_BTD.dtype)
         for at, layer in enumerate(layers):
             name = layer.name.removeprefix(prefix)
             if name in self.whole and layer.name.startswith(prefix) and seen[name]:
@@ -64,16 +64,19 @@ class Settling:
         source's block gives there; padding is left out."""
         found = []
         for one, x_BTD, wanted in zip(self.states, self.given, self.sources, strict=True):
-            ctx = one.context(self.block)
             for start in range(0, len(x_BTD), most):
                 part = slice(start, start + most)
-                own = ctx if ctx.source is None else ctx._replace(source=ctx.source[part])
                 kept = None if one.counts is None else one.counts[part]
-                run = partial(self.run, x_BTD[part], own, kept)
+                run = partial(self.run, x_BTD[part], self.context(one, part), kept)
                 found.append((run, counted(wanted.x_BTD[part].float(), kept)))
         return found
 
-    def run(self, x_BTD: Tensor, ctx: Any, kept: Tensor | None) -> Tensor:
+    def context(self, one: State, part: slice) -> Context:
+        """What the block gets of some sequences, in float32 as its weights are."""
+        ctx = one.context(self.block)
+        return ctx if ctx.source is None else ctx._replace(source=ctx.source[part].float())
+
+    def run(self, x_BTD: Tensor, ctx: Context, kept: Tensor | None) -> Tensor:
         return counted(self.block(x_BTD.float(), ctx), kept)
 
 

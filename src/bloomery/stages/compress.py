@@ -91,10 +91,12 @@ class Compress:
 
     def able(self, facts: dict[str, Any]) -> None:
         """BadInput for what a model of this shape, where that is known before it is made, cannot be asked."""
-        if hasattr(self.method, "inner"):
+        if hasattr(self.method, "inner") or hasattr(self.method, "attend"):
+            import torch
+
             from bloomery.rewrite.compress import able
 
-            able(self.method, math.inf, whole=True)
+            able(self.method, math.inf, whole=True, precision=getattr(torch, self.precision))
         from bloomery.stages._forecast import known_shape
 
         cfg = known_shape(self.model, facts)
