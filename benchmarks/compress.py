@@ -200,12 +200,14 @@ def main() -> None:
         before = os.getloadavg()[0]
         job = job.told(start=given.start)
         for turn in range(given.rounds):
-            at = turn % len(racers)
+            at = turn % max(1, len(racers))
             racers = [one for one in racers[at:] + racers[:at] if one.run(job, folder, given.peers_folder)]
         if given.start:
             print(f"starting: {', '.join(one.name for one in racers)}")
             return
         racers.sort(key=_place)
+        if not racers or racers[0].environment:
+            sys.exit("bloomery itself did not come through; there is nothing to compare with")
         for one in racers:
             print(f"{one.name} is compared with the source", file=sys.stderr, flush=True)
             compared(one, job, folder, rows)

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from bloomery.infer import parity as comparing
 from bloomery.infer.parity import parity
 
 
@@ -61,3 +62,12 @@ def test_only_counted_predictions_are_compared() -> None:
     )
     with pytest.raises(ValueError, match="no sequence"):
         parity(lambda _: rows, lambda _: other, [ids], [[1, 0, 0, 0, 0, 0]])
+
+
+def test_long_texts_are_compared_in_pieces(monkeypatch):
+    rows, other = torch.randn(2, 11, 7, generator=torch.Generator().manual_seed(2))
+    ids = [[int(i) for i in torch.arange(11) % 7]]
+    counted = [[1.0, 0.0] * 5 + [1.0]]
+    whole = parity(lambda ids: rows, lambda ids: other, ids, counted)
+    monkeypatch.setattr(comparing, "ROWS", 2)
+    assert vars(parity(lambda ids: rows, lambda ids: other, ids, counted)) == pytest.approx(vars(whole)) and whole.tokens == 5

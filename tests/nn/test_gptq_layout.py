@@ -85,6 +85,21 @@ def test_zeros_that_were_stored_as_they_are_under_the_first_name_are_known(tmp_p
     assert all(t.equal(plain(net)[key]) for key, t in hf.from_hf(tmp_path)[1].items())
 
 
+def test_eights_that_are_zeros_of_nine_are_so_where_codes_have_zeros(tmp_path, words):
+    net, packed = model(Config(**SHAPE), signed=True)
+    gptq_layout.write(net, packed, words, tmp_path)
+    state, config = load_file(tmp_path / "model.safetensors"), json.loads((tmp_path / "config.json").read_text())
+    for name in [name for name in state if name.endswith(".qzeros")]:
+        state[name] = torch.full_like(state[name], -0x77777778)
+    save_file(state, tmp_path / "model.safetensors")
+    config["quantization_config"]["sym"] = False
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    back = hf.from_hf(tmp_path)[1]
+    for name, one in packed.items():
+        lower = one.dense() - one.scale_OG.float().repeat_interleave(one.group, dim=1)
+        assert torch.allclose(back[f"{name}.weight"], lower, atol=1e-6)
+
+
 def test_what_cannot_be_said_or_read_is_refused(tmp_path, words):
     net, packed = model(Config(**SHAPE), signed=True)
     with pytest.raises(BadInput, match="gptq has 2, 3, 4, 8"):

@@ -11,7 +11,11 @@ from torch import nn
 
 from bloomery.core.errors import BadInput
 from bloomery.infer.parity import parity
+from bloomery.methods.compress.cptquant import CPTQuant
+from bloomery.methods.compress.efficientqat import EfficientQAT
 from bloomery.methods.compress.gptq import GPTQ
+from bloomery.methods.compress.lorc import LoRC
+from bloomery.methods.compress.repq import RepQ
 from bloomery.methods.compress.rtn import RTN
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
@@ -19,6 +23,7 @@ from bloomery.nn.packed import Quantized
 from bloomery.nn.saving import digest, load, save
 from bloomery.nn.sites import sites
 from bloomery.rewrite import passing
+from bloomery.rewrite.attending import SEEN
 from bloomery.rewrite.compress import compress, compress_linears
 from bloomery.seams import Rng
 
@@ -122,6 +127,40 @@ def test_bad_input_and_a_failing_method_leave_the_model_whole():
     with pytest.raises(ValueError, match="not finite"):
         compress(net, GPTQ(), texts())
     assert all(type(net.get_submodule(name)) is nn.Linear for name in LINEARS)
+
+
+def test_an_inner_method_that_does_more_than_solve_is_refused():
+    for inner, verb in ((EfficientQAT(), "settle"), (CPTQuant(GPTQ()), "allocate"), (RepQ(), "attend")):
+        with pytest.raises(BadInput, match=f"inner: LoRC asks {type(inner).__name__} to solve linears and nothing more, so its {verb}"):
+            compress(model(), LoRC(inner), texts())
+    compress(model(), LoRC(GPTQ(8, 16)), texts())
+
+
+def test_what_computes_with_whole_blocks_wants_them_in_float32():
+    with pytest.raises(BadInput, match=r"RepQ computes with whole blocks in torch\.float32, and the model is in torch\.bfloat16"):
+        compress(model().bfloat16(), RepQ(), texts())
+    with pytest.raises(BadInput, match="precision: attention that rounds as RepQ finds is computed in float32"):
+        compress(model(), RepQ(), texts(), precision=torch.bfloat16)
+    net = model().bfloat16()
+    compress(net, GPTQ(8, 16), texts())
+    assert net.blocks[1].mlp.down.weight.dtype == torch.bfloat16
+
+
+def test_training_after_bfloat16_passes_reads_what_the_encoder_made():
+    net = model(dataclasses.replace(CFG, kv_heads=4, architecture="t5", encoder_layers=1, positions="relative"))
+    outcome = compress(net, EfficientQAT(8, 16, passes=1, end=0), texts(shortest=4), precision=torch.bfloat16)
+    assert len(outcome.layers) == 4 + 2 * 7 and all(layer.error < 0.5 for layer in outcome.layers)
+
+
+def test_grids_of_attention_are_found_without_padding(monkeypatch):
+    found = []
+    monkeypatch.setattr(RepQ, "attend", lambda self, seen, _attend=RepQ.attend: found.append(seen) or _attend(self, seen))
+    compress(model(), RepQ(8, 8), texts())
+    longest = sorted(map(len, texts()), reverse=True)[:SEEN]
+    assert len(set(longest)) > 1 and len(found) == CFG.layers
+    for seen in found:
+        assert [len(one["q"]) for one in seen] == longest and all(one["weights"].shape[1:] == (len(one["k"]),) * 2 for one in seen)
+        assert all(torch.allclose(one["weights"].sum(-1), torch.ones(())) for one in seen)
 
 
 @pytest.mark.parametrize("cfg", [QWEN, GPT], ids=["qwen3", "gpt2"])

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from loud import model, texts
+from loud import CFG, model, texts
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from bloomery.core.errors import BadInput
 from bloomery.methods.compress.bitstack import BitStack
+from bloomery.methods.compress.cptquant import CPTQuant
+from bloomery.methods.compress.gblm import GBLM
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.rtn import RTN
+from bloomery.methods.compress.smoothquant_plus import SmoothQuantPlus
+from bloomery.methods.compress.wanda import Wanda
 from bloomery.nn.model import Transformer
+from bloomery.nn.packed import Quantized
 from bloomery.nn.saving import digest
+from bloomery.nn.sites import sites
 from bloomery.rewrite import survey as looking
 from bloomery.rewrite.compress import compress, compress_linears
 from bloomery.rewrite.survey import measuring, survey
@@ -123,3 +129,49 @@ def test_knobs_reach_their_unit_and_strange_names_are_refused():
             compress_linears(chain, method, [lambda: chain(torch.ones(1, 3))])
     with pytest.raises(BadInput, match="GPTQ divides no budget"):
         compress(model(), GPTQ(), texts(), budget=1000.0)
+
+
+@pytest.fixture
+def starved() -> tuple[Transformer, str]:
+    """A model of experts, one of which no token chooses, and what that one is called."""
+    net = model(replace(CFG, architecture="mixtral", experts=4, top=1))
+    router = net.blocks[0].mlp.router.weight.data
+    router[1] = router[[0, 2, 3]].mean(0)  # a mean is never the largest
+    return net, "blocks.0.mlp.experts.1"
+
+
+def test_an_expert_that_no_token_chose_is_told_its_layers_tokens_and_that_the_loss_minds_nothing(starved):
+    net, expert = starved
+    names = [site.name for site, _ in sites(net) if site.kind == "linear"]
+    found = survey(net, Everything(), texts(), names)
+    for part in ("gate_up", "down"):
+        x, y, g = (torch.cat(found[f"{expert}.{part}"][one]) for one in "xyg")
+        assert len(x) == len(y) == len(g) == sum(map(len, texts())) and not g.any()
+        assert torch.allclose(y, net.get_submodule(f"{expert}.{part}")(x), atol=1e-4)
+    others = torch.cat([torch.cat(found[f"blocks.0.mlp.experts.{i}.down"]["g"]) for i in (0, 2, 3)])
+    assert len(others) == sum(map(len, texts())) and others.any()
+
+
+@pytest.mark.parametrize(
+    "method", [GBLM(), CPTQuant(GPTQ(4, 16)), SmoothQuantPlus(4, 16, tried=2), BitStack(rank=1, blocks=2, sort="error")]
+)
+def test_methods_that_look_at_the_whole_model_know_what_to_do_with_it(starved, method):
+    net, expert = starved
+    wanted = Wanda().solve(net.get_submodule(f"{expert}.gate_up"), seen(net, expert), {}, None, None)
+    outcome = compress(net, method, texts())
+    assert outcome.coverage()["blocks.0.mlp"][1] == 0 and all(isinstance(net.get_submodule(one.name), Quantized) for one in outcome.layers)
+    if isinstance(method, GBLM):
+        same = net.get_submodule(f"{expert}.gate_up").weight == wanted.weight
+        assert float(same.float().mean()) > 0.99, "as Wanda on the tokens of its layer, but for sums in another order"
+
+
+def seen(net: Transformer, expert: str) -> dict:
+    """What Wanda collects of the inputs of an expert's whole layer."""
+    acc: dict = {}
+    layer = net.get_submodule(expert.rpartition(".experts")[0])
+    handle = layer.register_forward_pre_hook(lambda _, given: Wanda().collect(acc, given[0].flatten(0, -2), None, None))
+    with torch.no_grad():
+        for ids in texts():
+            net(ids[None])
+    handle.remove()
+    return acc

@@ -9,16 +9,20 @@ import torch
 from loud import CFG, model, texts
 from torch import nn
 
+from bloomery.core import catalog
+from bloomery.core.errors import BadInput
 from bloomery.infer.parity import parity
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.rtn import RTN
 from bloomery.nn.model import Transformer
+from bloomery.nn.modules import fit
 from bloomery.nn.packed import Quantized
-from bloomery.nn.saving import digest
+from bloomery.nn.saving import digest, save
 from bloomery.nn.sites import sites
 from bloomery.rewrite import passing
 from bloomery.rewrite.compress import compress
 from bloomery.rewrite.survey import halves
+from bloomery.seams import Rng
 
 torch.set_num_threads(1)
 MIXED = dataclasses.replace(CFG, architecture="mixtral", experts=4, top=2)
@@ -94,6 +98,13 @@ def test_an_expert_that_no_token_chose_is_calibrated_on_its_layer_and_named(monk
     assert all(isinstance(unit, Quantized) for site, unit in sites(net) if site.kind == "linear")
 
 
+def test_counts_of_experts_stay_in_their_places_where_one_is_left_out():
+    outcome = compress(model(MIXED), RTN(8), texts(), skip=("blocks.0.mlp.experts.1.*", "blocks.1.mlp.*"))
+    (told,) = outcome.coverage().values()
+    rows = {layer.name: layer.rows for layer in outcome.layers}
+    assert told == [None if i == 1 else rows[f"blocks.0.mlp.experts.{i}.down"] for i in range(4)]
+
+
 @pytest.mark.parametrize("working", [2 << 30, 1 << 16], ids=["one batch", "several"])
 def test_an_encoder_comes_before_its_decoder(monkeypatch, working):
     monkeypatch.setattr(passing, "WORKING", working)
@@ -134,3 +145,32 @@ def test_a_gate_computes_in_its_type_and_keeps_its_linear():
     gate = Gate(unit, "one", lambda gate, x: seen.append(x.dtype), torch.bfloat16).to(torch.bfloat16)
     assert gate(torch.ones(2, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16 == seen[0]
     assert unit.weight.dtype == torch.float32 and gate.unit is unit and not list(gate.parameters())
+
+
+def test_experts_of_a_module_see_no_padding(monkeypatch):
+    monkeypatch.setattr(passing, "BATCH", 48)
+    net, sequences = model(), texts()
+    fit(net, [catalog.build_method("module", {"moe": {"experts": 4, "top": 2}})], Rng((0,)))
+    outcome = compress(net, GPTQ(8, 16), sequences)
+    assert all(sum(rows) == 2 * outcome.tokens for rows in outcome.coverage().values()) and len(outcome.coverage()) == 2
+    assert outcome.skipped["blocks.0.mlp.router"].startswith("the router")
+    assert all(isinstance(unit, Quantized) for site, unit in sites(net) if site.kind == "linear")
+
+
+def test_linears_that_are_never_called_are_named_and_stay(tmp_path):
+    net, source = model(), model()
+    for one in (net, source):
+        fit(one, [catalog.build_method("module", "matformer")], Rng((0,)))
+    outcome = compress(net, GPTQ(8, 16), texts(), rest=torch.float16)
+    assert [layer.name for layer in outcome.layers] == [f"blocks.{i}.mixer.{name}" for i in range(2) for name in ("qkv", "out")]
+    for name in [f"blocks.{i}.mlp.{name}" for i in range(2) for name in ("gate_up", "down")]:
+        assert outcome.skipped[name] == "no calibration input reached it"
+        assert net.get_submodule(name).weight.equal(source.get_submodule(name).weight.half().float())
+    save(net, tmp_path, outcome.skipped, torch.float16)
+
+
+def test_layers_that_hand_things_on_are_refused():
+    net = model()
+    fit(net, [catalog.build_method("module", "pregated")], Rng((0,)))
+    with pytest.raises(BadInput, match="with pregated hand things on"):
+        compress(net, RTN(), texts())

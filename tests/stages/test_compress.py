@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
@@ -20,7 +21,9 @@ from bloomery.core.store import Artifact
 from bloomery.data.shards import write_shards
 from bloomery.data.tokenizer import learn
 from bloomery.methods.compress.bitstack import BitStack
+from bloomery.methods.compress.efficientqat import EfficientQAT
 from bloomery.methods.compress.gptq import GPTQ
+from bloomery.methods.compress.lorc import LoRC
 from bloomery.methods.compress.rtn import RTN
 from bloomery.nn import hf, packed
 from bloomery.nn.config import Config
@@ -179,7 +182,7 @@ def test_bad_input(made, tmp_path):
         Compress(model, Artifact("4" * 64, tmp_path / "empty", {}), RTN()).run(job(tmp_path / "b"))
     with pytest.raises(BadInput, match="more than the model's context"):
         Compress(model, data, RTN(), length=49).run(job(tmp_path / "c"))
-    for knobs in ({"samples": 0}, {"length": 1}, {"agreement": 2.0}):
+    for knobs in ({"samples": 0}, {"length": 1}, {"agreement": 2.0}, {"agreement": -0.5}):
         with pytest.raises(ValueError, match="must be"):
             Compress(model, data, RTN(), **knobs)
 
@@ -191,6 +194,20 @@ def test_the_catalogue_knows_the_stage_and_the_forecast_grows(made):
     small, large = (Compress(*made, RTN(4)).forecast({"model": Forecast(facts={"parameters": n})}, machine) for n in (1e6, 1e9))
     assert small.seconds < large.seconds and small.memory < large.memory and small.disk < large.disk
     assert math.isfinite(large.seconds) and Compress(*made, RTN(4)).mode()["precision"] == "float32"
+
+
+def test_what_the_model_cannot_be_asked_is_said_before_it_is_trained(made):
+    model, data = made
+    machine, cfg = Machine("here", 2, 10**10, True, {"float32": 1e11}), asdict(load(model.folder).cfg)
+    for source, facts in ((model, {}), (None, {"config": cfg})):
+        for knobs, said in (({"length": 49}, "more than the model's context of 48"), ({"skip": ("mlp.donw",)}, "names no linear")):
+            with pytest.raises(BadInput, match=said):
+                Compress(source, data, RTN(), **knobs).forecast({"model": Forecast(facts=facts)}, machine)
+    both = {"config": {**cfg, "causal": False, "architecture": "bert"}}
+    with pytest.raises(BadInput, match="BitStack asks for the loss of a causal model"):
+        Compress(None, data, BitStack()).forecast({"model": Forecast(facts=both)}, machine)
+    with pytest.raises(BadInput, match="inner: LoRC asks EfficientQAT to solve"):
+        Compress(None, data, LoRC(EfficientQAT())).forecast({"model": Forecast()}, machine)
 
 
 def test_end_tokens_go_with_the_copy_and_an_adapter_is_refused(made, tmp_path):

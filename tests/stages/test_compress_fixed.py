@@ -7,9 +7,11 @@ import torch
 from test_compress_kinds import ran, words  # noqa: F401
 
 from bloomery.core.errors import BadInput
+from bloomery.core.store import Artifact
 from bloomery.methods.compress.adalog import AdaLog
 from bloomery.methods.compress.efficientqat import EfficientQAT
 from bloomery.methods.compress.repq import RepQ
+from bloomery.methods.compress.rtn import RTN
 from bloomery.nn import packed
 from bloomery.nn.modules import exported
 from bloomery.nn.parts import Parts
@@ -44,3 +46,16 @@ def test_compression_that_trains_is_nearer_than_where_it_began(words, tmp_path, 
         kl.append(done.facts["copy"]["kl"])
     assert kl[1] < kl[0] and done.facts["copy"]["label"] == "EfficientQAT 3-bit, groups of 16, asymmetric"
     assert all(layer["error"] is not None and layer["rows"] > 0 for layer in done.facts["layers"])
+
+
+def test_linears_that_round_their_inputs_are_not_made_small_again_but_stay_where_they_are_left(words, tmp_path):  # noqa: F811
+    model, data = words
+    first = ran(Compress(model(**GPT), data, RepQ(6, 8), skip=("*.down",), samples=20, agreement=0.3), tmp_path / "first")
+    halfway = Artifact("4" * 64, first.out, {"kind": "model", "facts": first.facts})
+    with pytest.raises(BadInput, match=r"blocks\.0\.mixer\.qkv rounds its inputs; compress the model that this one was made from"):
+        ran(Compress(halfway, data, RTN(8), samples=8), tmp_path / "again")
+    second = ran(Compress(halfway, data, RTN(8), skip=("*.mixer.*", "*.up"), samples=8, agreement=0.5), tmp_path / "second")
+    before, after = packed.read(first.out), packed.read(second.out)
+    assert len(before) == 6 and len(after) == 8 and packed.mixers(second.out).keys() == packed.mixers(first.out).keys()
+    assert all(after[name].inputs and after[name].dense().equal(one.dense()) for name, one in before.items())
+    assert not any(after[name].inputs for name in after.keys() - before.keys())

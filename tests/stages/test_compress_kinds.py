@@ -5,27 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 import torch
 
+from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Job
 from bloomery.core.log import Log
 from bloomery.core.store import Artifact
 from bloomery.data.shards import write_shards
 from bloomery.data.tokenizer import learn
+from bloomery.methods.compress.efficientqat import EfficientQAT
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.lorc import LoRC
 from bloomery.methods.compress.rtn import RTN
 from bloomery.methods.compress.sparsegpt import SparseGPT
 from bloomery.methods.compress.wanda import Wanda
 from bloomery.methods.compress.zeroquant_fp import ZeroQuantFP
-from bloomery.nn import compressed_tensors, packed
+from bloomery.nn import compressed_tensors, hf, packed
 from bloomery.nn.config import Config
 from bloomery.nn.gguf import fits
 from bloomery.nn.model import Transformer
-from bloomery.nn.modules import exported
+from bloomery.nn.modules import exported, fit
 from bloomery.nn.saving import load, save
 from bloomery.nn.sites import sites
 from bloomery.seams import Rng
@@ -123,6 +126,45 @@ def test_prune_then_quantize_keeps_the_zeros_and_each_step_tells_its_own(words, 
         if site.kind == "linear":
             mask = unit.weight == 0
             assert 2 * int(mask.sum()) == mask.numel() and not after.get_submodule(site.name).weight[mask].any()
+
+
+@pytest.mark.parametrize("method", [GPTQ(8), EfficientQAT(8, 32, passes=0, end=1)], ids=["streamed", "whole"])
+def test_a_second_step_leaves_what_the_first_made_small(words, tmp_path, method):
+    model, data = words
+    first = ran(Compress(model(), data, RTN(4), skip=("*.mixer.*",), samples=8, agreement=0.3), tmp_path / "first")
+    halfway = Artifact("2" * 64, first.out, {"kind": "model", "facts": first.facts})
+    second = ran(Compress(halfway, data, method, skip=("*.mlp.*",), samples=8, agreement=0.0), tmp_path / "second")
+    before, after = packed.read(first.out), packed.read(second.out)
+    assert len(before) == 4 and len(after) == 8 and second.facts["skipped"]["blocks.0.mlp.down"] == "skip: *.mlp.*"
+    for name, one in before.items():
+        theirs = after[name].tensors()
+        assert all(t.equal(theirs[part]) for part, t in one.tensors().items()), f"{name} stays as it was stored"
+    own = [one for name, one in after.items() if name not in before]
+    assert second.facts["linear_bytes"] == sum(one.bytes for one in own) and second.facts["copy"]["label"].split()[1] == "8-bit,"
+    assert second.facts["copy"]["bytes"] < first.facts["copy"]["bytes"]
+
+
+def test_a_model_with_modules_is_counted_as_it_is(words, tmp_path):
+    model, data = words
+    source = model()
+    net = load(source.folder)
+    fit(net, [catalog.build_method("module", {"moe": {"experts": 4, "top": 2}})], Rng((3,)))
+    save(net, source.folder)
+    stage = Compress(source, data, GPTQ(8), samples=30, agreement=0.5)
+    done = ran(stage, tmp_path / "out")
+    made = packed.read(done.out)
+    assert len(made) == 2 * (2 + 4 * 2) and stage.weights(load(source.folder).cfg) == sum(math.prod(one.shape) for one in made.values())
+    assert all(sum(each) == 2 * done.facts["calibration_tokens"] for each in done.facts["expert_tokens"].values())
+
+
+def test_other_files_of_weights_are_not_counted(words, tmp_path):
+    model, data = words
+    (tmp_path / "source").mkdir()
+    hf.to_hf(load(model().folder), model().folder, tmp_path / "source")
+    whole = (tmp_path / "source" / "model.safetensors").stat().st_size
+    shutil.copyfile(tmp_path / "source" / "model.safetensors", tmp_path / "source" / "consolidated.safetensors")
+    done = ran(Compress(Artifact("3" * 64, tmp_path / "source", {}), data, RTN(8), samples=8, agreement=0.5), tmp_path / "out")
+    assert done.facts["copy"]["source_bytes"] == whole
 
 
 def test_bfloat16_passes_lead_to_nearly_the_same_copy(words, tmp_path):

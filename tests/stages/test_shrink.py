@@ -120,6 +120,17 @@ def test_a_worse_choice_a_changed_weight_and_a_large_folder_fail(store, given, t
         assert said in str(failed.value)
 
 
+def test_a_line_that_a_kill_tore_is_measured_again_however_often_it_goes_on(store, given, tmp_path):
+    one, made = stage(*given, {"bits": [8]}), job(store, tmp_path)
+    one.run(made)
+    (file,) = (tmp_path / "work").glob("*.jsonl")
+    file.write_bytes(file.read_bytes()[:-9])
+    for _ in range(2):
+        one.run(job(store, tmp_path))
+        (row,) = map(json.loads, file.read_text().splitlines())
+        assert row["figures"]["bytes"] == made.facts["candidates"][0]["bytes"]
+
+
 def test_where_nothing_fits_the_nearest_is_named(store, given, tmp_path):
     with pytest.raises(CheckFailed, match=r"the nearest of 1 is 4 bits with [\d,]+ bytes, \d+\.\d\d times as fast"):
         stage(*given, {"bits": [4]}, size="0.01x").run(job(store, tmp_path))
@@ -154,10 +165,14 @@ def test_what_cannot_be_tried_is_said_before_any_work(given):
     known = {"model": Forecast(facts={"parameters": 1e5, "config": {"layers": 3}})}
     for space, said in [
         ({"rate": [1e-3]}, "tries no 'rate'"), ({"layers": [4]}, "has 3 layers"), ({"zeros": [1.0]}, "below 1"), ({"bits": [1]}, "2 to 8"),
-        ({"bits": ["4"]}, "is a number"),
+        ({"bits": ["4"]}, "is a number"), ({"pattern": [124]}, "is text"), ({"pattern": ["4:2"]}, "like 2:4"),
+        ({"bits": [4], "group": [-5]}, "group"),
     ]:  # fmt: skip
         with pytest.raises(BadInput, match=said):
             stage(*given, space).forecast(known, MACHINE)
+    with pytest.raises(BadInput, match="rtn keeps no zeros"):
+        plain = catalog.build_method("compress", "rtn")
+        stage(*given, {"zeros": [0.5], "bits": [4]}, quantize=plain).forecast(known, MACHINE)
     with pytest.raises(BadInput, match="rtn keeps no zeros"):
         cfg = Config(300, 32, 3, 2, 2, 48, 32)
         _shrink_steps.steps(
@@ -189,6 +204,12 @@ def test_forecast_grows_with_what_is_tried(given):
     known = {"model": Forecast(facts={"parameters": 1e6, "context": 64, "config": {"layers": 3}})}
     few, many = (stage(*given, space).forecast(known, MACHINE) for space in ({"bits": [4]}, {"bits": [4, 3], "layers": [3, 2, 1]}))
     assert 0 < few.seconds < many.seconds and few.disk == many.disk
+
+
+def test_every_method_has_its_place_in_the_table_of_all():
+    found = recipes.read(Path(__file__).parents[2] / "recipes" / "compressions.yaml")
+    used = {next(iter(step.knobs["method"])) for step in found.steps.values() if step.stage.name == "compress"}
+    assert used == set(catalog.entries("compress"))
 
 
 @pytest.mark.parametrize("name", ["shrink", "formats", "compressions"])

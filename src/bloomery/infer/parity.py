@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ROWS = 256  # tokens whose logits are compared at a time: in fp64, several times over, those of a long text in many words are too much
+
 Logits = Callable[[Sequence[int]], Tensor]  # token ids -> (T, V); row t scores the token after token t
 
 
@@ -39,15 +41,17 @@ def parity(reference: Logits, copy: Logits, sequences: Sequence[Sequence[int]], 
         kept = torch.tensor([bool(one) for one in counted[number][1:]] if counted is not None else [True] * (len(ids) - 1))
         if not kept.any():
             continue
-        p, q = (logits(ids)[: len(ids) - 1][kept].double() for logits in (reference, copy))
-        largest = max(largest, float((p - q).abs().max()))
-        agree += float((p.argmax(-1) == q.argmax(-1)).sum())
-        p, q = p.log_softmax(-1), q.log_softmax(-1)
-        each = (p.exp() * (p - q)).sum(-1)
-        wanted = torch.as_tensor(list(ids[1:]), dtype=torch.int64)[kept][:, None]
-        kl, worst = kl + float(each.sum()), max(worst, float(each.max()))
-        nats, reference_nats = nats - float(q.gather(-1, wanted).sum()), reference_nats - float(p.gather(-1, wanted).sum())
-        tokens += len(wanted)
+        whole = [logits(ids)[: len(ids) - 1][kept] for logits in (reference, copy)]
+        targets = torch.as_tensor(list(ids[1:]), dtype=torch.int64)[kept][:, None]
+        for p, q, wanted in zip(*(one.split(ROWS) for one in (*whole, targets)), strict=True):
+            p, q = p.double(), q.double()
+            largest = max(largest, float((p - q).abs().max()))
+            agree += float((p.argmax(-1) == q.argmax(-1)).sum())
+            p, q = p.log_softmax(-1), q.log_softmax(-1)
+            each = (p.exp() * (p - q)).sum(-1)
+            kl, worst = kl + float(each.sum()), max(worst, float(each.max()))
+            nats, reference_nats = nats - float(q.gather(-1, wanted).sum()), reference_nats - float(p.gather(-1, wanted).sum())
+        tokens += len(targets)
     if not tokens:
         raise ValueError("there is no sequence of two tokens to compare on")
     return Parity(kl / tokens, worst, largest, agree / tokens, nats / tokens, reference_nats / tokens, tokens)

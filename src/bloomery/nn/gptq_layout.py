@@ -108,11 +108,11 @@ def dense(weights: dict[str, Tensor], told: Mapping[str, Any], where: Path) -> d
     found = {name: t for name, t in weights.items() if name.rpartition(".")[2] not in PARTS}
     for name in names:
         held = {part: weights.get(f"{name}.{part}") for part in PARTS}
-        found[f"{name}.weight"] = torch.from_numpy(_weight(held, kind, f"{where}: {name}"))
+        found[f"{name}.weight"] = torch.from_numpy(_weight(held, kind, told.get("sym") is not False, f"{where}: {name}"))
     return found
 
 
-def _weight(held: Mapping[str, Tensor | None], kind: str, where: str) -> np.ndarray:
+def _weight(held: Mapping[str, Tensor | None], kind: str, symmetric: bool, where: str) -> np.ndarray:
     """The matrix (O, I) in float32 that four tensors stand for; the bits follow from their shapes."""
     if lost := next((part for part, t in held.items() if t is None and part != "g_idx"), None):
         raise BadInput(f"{where} has no {lost}; download the folder again")
@@ -126,7 +126,7 @@ def _weight(held: Mapping[str, Tensor | None], kind: str, where: str) -> np.ndar
     codes_IO, zeros_GO = stream(qweight.T, bits).T, stream(qzeros, bits)
     inputs, mask = len(codes_IO), (1 << bits) - 1
     # some folders say "gptq" and hold the zeros of "gptq_v2": with symmetric codes these are the middle throughout
-    less = 0 if (zeros_GO == 1 << (bits - 1)).all() else LESS[kind]
+    less = 0 if symmetric and (zeros_GO == 1 << (bits - 1)).all() else LESS[kind]
     group_I = np.arange(inputs) // -(-inputs // groups) if held["g_idx"] is None else held["g_idx"].numpy()
     if group_I.shape != (inputs,) or group_I.min() < 0 or group_I.max() >= groups:
         raise BadInput(f"{where} names groups of inputs that it has no scales of; download the folder again")

@@ -122,6 +122,7 @@ class Parts:
             where = f"the weights in {folder} do not fit their configuration"
             raise BadInput(f"{where}: {odd[0]} is {what}, one of {len(odd)} such; take both from the same model")
         self.here: set[str] = set()
+        self.kept: set[str] = set()  # linears that stay as they are stored, if that is in few bits
         self.written: list[Path] = []
         self.small: dict[str, dict[str, Any]] = {}  # what is said of each packed linear
         self.mixers: dict[str, dict[str, Any]] = {}  # and of what each attention rounds
@@ -139,6 +140,15 @@ class Parts:
         """Parameters and buffers of a part."""
         return [name for name in self.shapes if part_of(name) == part]
 
+    @property
+    def rounding(self) -> set[str]:
+        """Linears that round their inputs."""
+        return {name for name, about in self.source.linears.items() if about.get("inputs")}
+
+    def keep(self, names: Iterable[str]) -> None:
+        """These linears are written as they lie in the folder, where they are stored in few bits there."""
+        self.kept |= set(names)
+
     def fetch(self, part: str) -> None:
         """Reads the weights of a part, unless they are here."""
         if part in self.here:
@@ -153,7 +163,7 @@ class Parts:
         if self.net.cfg.tied and OPENING in self.here:
             self.net.head.weight = self.net.embed.weight
         for name, about in self.source.linears.items():
-            if part_of(name) == part and about.get("inputs"):
+            if part_of(name) == part and (about.get("inputs") or name in self.kept):
                 unit = self.net.get_submodule(name)
                 self.net.set_submodule(name, Quantized(self.source._small(name), unit.bias, unit.weight.dtype))
         for name, rounds in self.source.mixers.items():

@@ -21,13 +21,14 @@ SEEN = 8  # sequences that are shown, about
 @torch.no_grad()
 def attending(block: nn.Module, states: Sequence[State], method: Compress) -> str:
     """Lets the attention of a block round as `method` says of what it multiplies on some sequences; why not, where it cannot."""
-    mixer, seen = block.mixer, []
+    mixer, seen, lengths = block.mixer, [], []
     if type(mixer) is not Attention:
         return f"a {type(mixer).__name__}, whose sites the method does not know"
 
     def look(q: Tensor, k: Tensor, v: Tensor, *how: Any) -> Tensor:
         parts = shown(q.float(), k.float(), v.float(), *how)
-        seen.extend({name: t[i] for name, t in parts.items()} for i in range(min(len(q), SEEN - len(seen))))
+        for i, n in enumerate(lengths):  # without the padding, which is at the end
+            seen.append({name: t[i][:, :n, :n] if name == "weights" else t[i][:n] for name, t in parts.items()})
         return attend(q, k, v, *how)
 
     mixer.across = look
@@ -36,7 +37,9 @@ def attending(block: nn.Module, states: Sequence[State], method: Compress) -> st
             rows = slice(0, SEEN - len(seen))
             ctx = one.context(block)
             own = ctx if ctx.source is None else ctx._replace(source=ctx.source[rows])
-            block(one.x_BTD[rows].float(), own)
+            x_BTD = one.x_BTD[rows].float()
+            lengths[:] = [x_BTD.shape[1]] * len(x_BTD) if one.counts is None else one.counts[rows].sum(1).tolist()
+            block(x_BTD, own)
             if len(seen) >= SEEN:
                 break
     finally:

@@ -15,7 +15,7 @@ from bloomery.nn.context import Context
 from bloomery.nn.model import Transformer, restart
 from bloomery.nn.parts import CLOSING, OPENING, Parts
 from bloomery.nn.sites import sites
-from bloomery.rewrite.survey import halves, padded
+from bloomery.rewrite.survey import halves, mixed, padded
 
 WORKING = 2 << 30  # bytes that a block may take for one batch, about
 BATCH = 4096  # tokens of a batch where all batches together take no more than that: what a block makes of them stays near the processor
@@ -58,7 +58,7 @@ def fits(net: Transformer, sequences: Sequence[Sequence[int]]) -> bool:
 def entering(net: Transformer, sequences: Sequence[Sequence[int]], dtype: torch.dtype = torch.float32) -> Iterator[State]:
     """What enters the first block, in batches of sequences of like length, padded at the end where attention never looks back from."""
     most = room(net)
-    tokens = min(BATCH, most) if fits(net, sequences) and not net.cfg.experts else most
+    tokens = min(BATCH, most) if fits(net, sequences) and not mixed(net) else most
     for tokens_BT, counts in padded(net, sequences, tokens):
         given, left = (tokens_BT, tokens_BT) if net.encoder is None else halves(tokens_BT)
         positions = restart(given.shape[1], None, given.device)

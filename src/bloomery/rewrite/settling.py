@@ -5,19 +5,19 @@ Two streams of activations go through the model: those of the source, whose outp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bloomery.core.errors import BadInput
+from bloomery.nn.context import Context
 from bloomery.nn.model import Transformer
 from bloomery.rewrite.passing import State
-from bloomery.rewrite.survey import padded, predicted, said
+from bloomery.rewrite.survey import padded, predicted, said, watched
 from bloomery.rewrite.walk import MEASURED, Layer, measured
 from bloomery.seams import Compress
 
@@ -33,14 +33,24 @@ class Settling:
             for one in sources:
                 one.x_BTD = block(one.x_BTD, one.context(block))
 
+    def leave(self, names: Iterable[str]) -> None:
+        """These were not replaced."""
+        for name in names:
+            del self.whole[name]
+
     def __call__(self, method: Compress, prefix: str, layers: list[Layer]) -> None:
         """Trains, takes the states past the block as it then is, and measures its linears in `layers` again."""
         with torch.enable_grad(), frozen(self.block):
             method.settle(self.block, self.whole, self.rows)
         seen: dict[str, list[Tensor]] = {name: [] for name in self.whole}
-        with torch.no_grad(), watched(self.block, self.states, seen):
+
+        def look(name: str, unit: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> None:
+            x = given[0].reshape(-1, given[0].shape[-1])
+            seen[name].append(x[:: max(1, len(x) * len(self.states) // MEASURED)].clone())
+
+        with torch.no_grad(), watched(self.block, list(seen), look):
             for one, x_BTD in zip(self.states, self.given, strict=True):
-                one.x_BTD = self.block(x_BTD.float(), one.context(self.block)).to(x_BTD.dtype)
+                one.x_BTD = self.block(x_BTD.float(), self.context(one, slice(None))).to(x_BTD.dtype)
         for at, layer in enumerate(layers):
             name = layer.name.removeprefix(prefix)
             if name in self.whole and layer.name.startswith(prefix) and seen[name]:
@@ -54,38 +64,25 @@ class Settling:
         source's block gives there; padding is left out."""
         found = []
         for one, x_BTD, wanted in zip(self.states, self.given, self.sources, strict=True):
-            ctx = one.context(self.block)
             for start in range(0, len(x_BTD), most):
                 part = slice(start, start + most)
-                own = ctx if ctx.source is None else ctx._replace(source=ctx.source[part])
                 kept = None if one.counts is None else one.counts[part]
-                run = partial(self.run, x_BTD[part], own, kept)
+                run = partial(self.run, x_BTD[part], self.context(one, part), kept)
                 found.append((run, counted(wanted.x_BTD[part].float(), kept)))
         return found
 
-    def run(self, x_BTD: Tensor, ctx: Any, kept: Tensor | None) -> Tensor:
+    def context(self, one: State, part: slice) -> Context:
+        """What the block gets of some sequences, in float32 as its weights are."""
+        ctx = one.context(self.block)
+        return ctx if ctx.source is None else ctx._replace(source=ctx.source[part].float())
+
+    def run(self, x_BTD: Tensor, ctx: Context, kept: Tensor | None) -> Tensor:
         return counted(self.block(x_BTD.float(), ctx), kept)
 
 
 def counted(t_BTD: Tensor, kept: Tensor | None) -> Tensor:
     """Rows (N, D) that are no padding."""
     return t_BTD.flatten(0, 1) if kept is None else t_BTD[kept]
-
-
-@contextmanager
-def watched(block: nn.Module, states: Sequence[State], seen: Mapping[str, list[Tensor]]) -> Iterator[None]:
-    """Some inputs of the named linears of a block, of each of the passes that are made within."""
-
-    def look(name: str, unit: nn.Module, given: tuple[Tensor, ...]) -> None:
-        x = given[0].reshape(-1, given[0].shape[-1])
-        seen[name].append(x[:: max(1, len(x) * len(states) // MEASURED)].clone())
-
-    handles = [block.get_submodule(name).register_forward_pre_hook(partial(look, name)) for name in seen]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def ended(net: Transformer, method: Compress, names: Sequence[str], sequences: Sequence[Sequence[int]]) -> None:

@@ -15,11 +15,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bloomery.core.errors import BadInput
+from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
+from bloomery.rewrite.walk import EXPERT, kept
 from bloomery.seams import Compress
 
 TOGETHER = 2048  # tokens of a pass: their logits are held
 MEASURED = 4096  # tokens on which units are compared, about: an allocation may ask hundreds of times
+
+
+def mixed(net: Transformer) -> bool:
+    """Whether tokens are sent to experts, in a model that has them by its shape or by modules."""
+    return any(isinstance(unit, Mixture) for unit in net.modules())
 
 
 def padded(net: Transformer, sequences: Sequence[Sequence[int]], tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -27,7 +34,7 @@ def padded(net: Transformer, sequences: Sequence[Sequence[int]], tokens: int) ->
 
     Where padding would be seen, by attention in both directions or by experts, a batch holds sequences of one length.
     """
-    alike = not net.cfg.causal or net.cfg.encoder_layers or net.cfg.experts
+    alike = not net.cfg.causal or net.cfg.encoder_layers or mixed(net)
     waiting = sorted((torch.as_tensor(ids, dtype=torch.int64) for ids in sequences if len(ids)), key=len, reverse=True)
     if not waiting:
         raise BadInput("there is no sequence to calibrate on; give data that hold text")
@@ -43,34 +50,66 @@ def padded(net: Transformer, sequences: Sequence[Sequence[int]], tokens: int) ->
 
 
 def survey(net: Transformer, method: Compress, sequences: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What `method` collects of each named linear as the model now is; `g` is the gradient of the nats of each sequence in sum."""
+    """What `method` collects of each named linear as the model now is; `g` is the gradient of the nats of each sequence in sum.
+
+    Experts that no token chose are given rows of their whole layer, and gradients of 0.
+    """
     if not net.cfg.causal:
         raise BadInput(f"{type(method).__name__} asks for the loss of a causal model, and this one sees a text in both directions")
     stats: dict[str, dict[str, Any]] = {name: {} for name in names}
-    backward = "g" in method.reads
-    for tokens_BT, counts_BT in padded(net, sequences, TOGETHER):
-        counts = counts_BT.to(tokens_BT.device)
+    backward, reached = "g" in method.reads, set()
+    with kept(net) as layers:
+        for tokens_BT, counts_BT in padded(net, sequences, TOGETHER):
+            counts = counts_BT.to(tokens_BT.device)
 
-        def collect(name: str, unit: nn.Module, given: tuple[Tensor, ...], y: Tensor, counts: Tensor = counts) -> None:
-            def take(g: Tensor | None) -> None:
-                rows = [counted(t, counts) if part in method.reads else None for part, t in (("x", given[0]), ("y", y), ("g", g))]
-                method.collect(stats[name], *rows)
+            def collect(name: str, unit: nn.Module, given: tuple[Tensor, ...], y: Tensor, counts: Tensor = counts) -> None:
+                if not len(y):  # an expert that no token of this batch chose
+                    return
+                reached.add(name)
+                take = partial(taken, method, stats[name], given[0], y, counts=counts)
+                if backward:
+                    y.register_hook(take)
+                else:
+                    take(None)
 
-            if backward:
-                y.register_hook(take)
-            else:
-                take(None)
-
-        handles = [net.get_submodule(name).register_forward_hook(partial(collect, name)) for name in names]
-        try:
-            with entered(net) if backward else torch.no_grad():
+            with watched(net, names, collect), entered(net) if backward else torch.no_grad():
                 told = said(net, tokens_BT, counts, backward)
                 if backward:
                     told.backward()
-        finally:
-            for handle in handles:
-                handle.remove()
+    unchosen(net, method, [name for name in names if name not in reached], layers, stats)
     return stats
+
+
+def taken(method: Compress, acc: dict[str, Any], x: Tensor, y: Tensor, g: Tensor | None, counts: Tensor) -> None:
+    """Hands a method what it reads of one batch."""
+    method.collect(acc, *(counted(t, counts) if part in method.reads else None for part, t in (("x", x), ("y", y), ("g", g))))
+
+
+def unchosen(
+    net: Transformer, method: Compress, names: Sequence[str], layers: Mapping[str, Tensor], stats: Mapping[str, dict[str, Any]]
+) -> None:
+    """Collects of the named linears of experts what rows of their layer would bring to them; the loss minds none of their outputs."""
+
+    def collect(name: str, unit: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> None:
+        every = torch.ones(y.shape[:-1], dtype=torch.bool, device=y.device)
+        taken(method, stats[name], given[0], y, torch.zeros_like(y), every)
+
+    found = [place for place in map(EXPERT.fullmatch, names) if place]
+    for layer, number in dict.fromkeys((place[1].removesuffix("."), place[2]) for place in found):
+        own = [place[0] for place in found if (place[1].removesuffix("."), place[2]) == (layer, number)]
+        with watched(net, own, collect), torch.no_grad():
+            net.get_submodule(f"{layer}.experts.{number}")(layers[layer])
+
+
+@contextmanager
+def watched(net: nn.Module, names: Sequence[str], look: Callable[..., None]) -> Iterator[None]:
+    """`look(name, unit, inputs, outputs)` is called wherever one of the named modules computes."""
+    handles = [net.get_submodule(name).register_forward_hook(partial(look, name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

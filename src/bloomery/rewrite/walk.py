@@ -77,6 +77,16 @@ class Gate(nn.Module):
         """The linear."""
         return self.held[0]
 
+    @property
+    def weight(self) -> Tensor:
+        """For modules that compute with a linear's weight and never call it."""
+        return self.held[1].weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """As `weight`."""
+        return self.held[1].bias
+
     def put(self, unit: nn.Module) -> None:
         """Another linear in its place, which computes in the gate's type."""
         own = getattr(unit, "weight", None)

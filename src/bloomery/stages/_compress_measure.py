@@ -83,8 +83,10 @@ def size_of(tokenizer: Any, text: Text) -> float:
 
 
 def weights_bytes(folder: Path) -> int:
-    """Bytes of a model's weights, of all shards."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    """Bytes of a model's weights, of all shards; other files of weights beside them are not counted."""
+    from bloomery.nn.hf import weight_files
+
+    return sum(file.stat().st_size for file in weight_files(folder))
 
 
 def label(method: Any, small: dict[str, Any]) -> str:

@@ -143,6 +143,16 @@ def shape_of(model: Any, facts: dict[str, Any]) -> Config:
     return Config(vocab, width, layers, width // 64, width // 64, 8 * width // 3, 1024)
 
 
+def known_shape(model: Any, facts: dict[str, Any]) -> Config | None:
+    """The shape of a model that is there, or that the step which is to make it tells; None where nothing does. BadInput for a folder that
+    holds none that is read part by part."""
+    if model is not None:
+        from bloomery.nn.parts import Source
+
+        return Source(model.folder).cfg
+    return shape_of(None, facts) if "config" in facts else None
+
+
 def shelved(load: Load, step: Any) -> int:
     """Bytes that lie on a disk between two pieces of an update: the optimizer's, where in float32 masters are the working weights, and
     stay; with a window of blocks the weights too."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bloomery.data.journal import Journal
 from bloomery.stages._compress_measure import scored, size_of, targets, weights_bytes
 
 if TYPE_CHECKING:
@@ -29,15 +28,14 @@ class Ruler:
         from bloomery.infer.model import read_tokenizer
         from bloomery.nn.parts import Source
 
-        self.stage, self.job, self.file = stage, job, job.work / MEASURED
+        self.stage = stage
         self.source_bytes, cfg = weights_bytes(stage.model.folder), Source(stage.model.folder).cfg
         self.causal = cfg.causal
         text = to_compare(stage.data, min(cfg.context, 2048), stage.model.folder, job.seed)
         self.source = scored(stage.model.folder, text)
         self.whole, self.text = text, targets(text) if cfg.encoder_layers else text
         self.each = size_of(read_tokenizer(stage.model.folder), self.text)
-        lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True) if self.file.is_file() else []
-        self.known = {row["address"]: row["figures"] for row in map(json.loads, (line for line in lines if line.endswith("\n")))}
+        self.known = Journal(job.work / MEASURED)
 
     def parity(self, folder: Path) -> Parity:
         """A copy against the source."""
@@ -48,12 +46,8 @@ class Ruler:
     def figures(self, made: Artifact) -> dict[str, Any]:
         """Bytes, speed in times the source's, and the fact `copy`."""
         if made.address not in self.known:
-            self.known[made.address] = self.measured(made)
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"address": made.address, "figures": self.known[made.address]}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        return self.known[made.address]
+            self.known.add([{"id": made.address, "figures": self.measured(made)}])
+        return self.known.rows[made.address]["figures"]
 
     def measured(self, made: Artifact) -> dict[str, Any]:
         from bloomery.infer.model import load

@@ -24,6 +24,8 @@ def sound(trial: Mapping[str, Any], layers: int = 0) -> None:
         if name not in TRIED:
             raise BadInput(f"search: shrink tries no '{name}'; {near(name, list(TRIED))}")
         if name == "pattern":
+            if not isinstance(value, str):
+                raise BadInput(f'search: pattern is text, in YAML in quotes, such as "2:4", and {value!r} is none')
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or (name != "zeros" and value != int(value)):
             raise BadInput(f"search: {name} is a number, and {value!r} is none")
@@ -85,7 +87,9 @@ def changed(method: Any, knob: str, own: Mapping[str, Any]) -> dict[str, dict[st
     if odd := next((one for one in own if one not in knobs), None):
         what = "keeps no zeros, so that pruning before it would be lost" if odd == "keep_zeros" else f"has no knob {odd}"
         raise BadInput(f"{knob}: {name} {what}; choose another method, or leave this out of the space")
-    return {name: {**knobs, **own}}
+    made = {name: {**knobs, **own}}
+    catalog.build_method("compress", made, "search")
+    return made
 
 
 def reference(one: Artifact, store: Store) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bloomery.core.machine import Machine
     from bloomery.core.store import Artifact
     from bloomery.nn.config import Config
+    from bloomery.nn.model import Transformer
     from bloomery.rewrite.compress import Outcome
 
 COMPARED = 8192  # tokens on which the copy is compared with its source, about
@@ -52,7 +53,7 @@ class Compress:
     def __post_init__(self) -> None:
         if self.samples < 1 or self.length < 0 or self.length == 1:
             raise ValueError(f"samples must be at least 1 and length 0 or at least 2, got {self.samples} and {self.length}")
-        if not -1 <= self.agreement <= 1:
+        if self.agreement != -1 and not 0 <= self.agreement <= 1:
             raise ValueError(f"agreement must be a share, or -1, got {self.agreement}")
         if self.budget:
             in_bytes(self.budget, 1 << 20)
@@ -69,6 +70,7 @@ class Compress:
         if self.model is not None and self.model.path("adapter_config.json").is_file():
             raise BadInput(f"{self.model.name} is an adapter; merge it first (a merge step), then compress")
         facts = inputs["model"].facts
+        self.able(facts)
         parameters, context = float(facts.get("parameters") or 5e6), self.length or int(facts.get("context") or 256)
         if self.budget and self.method is not None and not hasattr(self.method, "allocate"):
             raise BadInput(
@@ -86,6 +88,25 @@ class Compress:
         told = {"parameters": parameters, "context": context, "bits": bits, **{name: facts[name] for name in ("config",) if name in facts}}
         memory = 6e8 + (13 if whole else 5) * parameters + passing * min(5.5e8, 8 * tokens * math.sqrt(parameters / 12))
         return Forecast(seconds=seconds, memory=memory, disk=disk, facts=told)
+
+    def able(self, facts: dict[str, Any]) -> None:
+        """BadInput for what a model of this shape, where that is known before it is made, cannot be asked."""
+        if hasattr(self.method, "inner") or hasattr(self.method, "attend"):
+            import torch
+
+            from bloomery.rewrite.compress import able
+
+            able(self.method, math.inf, whole=True, precision=getattr(torch, self.precision))
+        from bloomery.stages._forecast import known_shape
+
+        cfg = known_shape(self.model, facts)
+        if cfg is None:
+            return
+        self.cut(cfg)
+        if not cfg.causal and ("g" in getattr(self.method, "reads", ()) or hasattr(self.method, "allocate")):
+            raise BadInput(f"{type(self.method).__name__} asks for the loss of a causal model, and this one sees a text in both directions")
+        if self.skip and not cfg.modules:
+            self.weights(cfg)
 
     def training(self, parameters: float, tokens: float) -> float:
         """FLOPs of what a method trains, 0 for one that does not."""
@@ -140,6 +161,7 @@ class Compress:
         job.fact("budget_bytes", budget if self.budget else None)
         if cfg.modules or getattr(self.method, "ends", False):
             net = load(self.model.folder).net
+            self.as_stored(net, cfg)
             outcome = compress(net, self.method, texts, self.skip, rest, job.log, budget, precision)
             save(net, job.out, outcome.skipped, rest)
             return outcome, digest(net)
@@ -147,13 +169,21 @@ class Compress:
         outcome = compress(parts, self.method, texts, self.skip, rest, job.log, budget, precision)
         return outcome, parts.close(job.out, outcome.skipped)
 
-    def weights(self, cfg: Config) -> int:
-        """Weights of the linears that are made small."""
-        from bloomery.nn.model import Transformer
-        from bloomery.nn.sites import sites
+    def as_stored(self, net: Transformer, cfg: Config) -> None:
+        """Linears of the source that are left, and lie there in few bits, stay what they are."""
+        from bloomery.nn import packed
         from bloomery.rewrite.compress import choose
 
-        found = {site.name: unit.weight.numel() for site, unit in sites(Transformer(cfg, None)) if site.kind == "linear"}
+        left = choose(list(linears(cfg)), self.skip)[1]
+        for name, one in packed.read(self.model.folder).items():
+            if name in left:
+                net.set_submodule(name, packed.Quantized(one, net.get_submodule(name).bias))
+
+    def weights(self, cfg: Config) -> int:
+        """Weights of the linears that are made small."""
+        from bloomery.rewrite.compress import choose
+
+        found = linears(cfg)
         return sum(found[name] for name in choose(list(found), self.skip)[0])
 
     def calibration(self, cfg: Config, job: Job) -> list[ndarray]:
@@ -192,29 +222,29 @@ class Compress:
     def check(self, made: Path, job: Job) -> None:
         """The folder holds exactly what was solved, every linear is accounted for, and the copy still speaks like its source."""
         from bloomery.nn import packed
-        from bloomery.nn.model import Transformer
         from bloomery.nn.parts import Source, digest
-        from bloomery.nn.sites import sites
 
         facts = job.facts or json.loads((made / "card.json").read_text(encoding="utf-8"))["facts"]
         small, whole, cfg = packed.read(made), digest(made), Source(made).cfg
         job.check("weights read back that differ from the solved ones", int(whole != facts["weights_sha256"]), 0)
         job.check("configuration that differs from the source's", int(cfg != Source(self.model.folder).cfg), 0)
-        linears = [site.name for site, _ in sites(Transformer(cfg, None)) if site.kind == "linear"]
-        lost = [name for name in linears if name not in small and name not in packed.skipped(made)]
-        note = ", ".join(lost[:3]) or f"of {len(linears)}"
-        job.check("share of linears neither compressed nor named as skipped", len(lost) / len(linears), 0, note=note)
+        every = linears(cfg)
+        lost = [name for name in every if name not in small and name not in packed.skipped(made)]
+        note = ", ".join(lost[:3]) or f"of {len(every)}"
+        job.check("share of linears neither compressed nor named as skipped", len(lost) / len(every), 0, note=note)
 
-        found, told = _compress_measure.compared(self, made, small, cfg, facts, job)
-        least = self.least(small)
+        own = {layer["name"] for layer in facts["layers"]}
+        solved = {name: one for name, one in small.items() if name in own}  # others were small in the source, and stayed
+        found, told = _compress_measure.compared(self, made, solved, cfg, facts, job)
+        least = self.least(solved)
         note = f"at least {least:g} wanted of {told['label']}, {found.tokens} tokens"
         job.check("share of greedy tokens equal to the source's", found.agreement, least, ok=found.agreement >= least, note=note)
         note = f"nats per token; {found.nats:.4f} against {found.reference_nats:.4f}" if cfg.causal else ""
         job.check("KL divergence from the source that is not finite", int(not math.isfinite(found.kl)), 0, note=note)
         job.check("bytes of the copy for each byte of its source", told["bytes"] / told["source_bytes"], 1)
-        stored = sum(one.bytes for one in small.values())
+        stored = sum(one.bytes for one in solved.values())
         job.fact("linear_bytes", stored)
-        job.fact("linear_bits_per_weight", 8 * stored / sum(one.shape[0] * one.shape[1] for one in small.values()))
+        job.fact("linear_bits_per_weight", 8 * stored / max(1, sum(one.shape[0] * one.shape[1] for one in solved.values())))
         job.fact("heldout_nats", found.nats)
         if facts.get("budget_bytes"):
             job.check("bytes of the linears for each byte of the budget", stored / facts["budget_bytes"], 1)
@@ -227,6 +257,16 @@ class Compress:
             return self.agreement
         bits = [getattr(one, "blocks", one.bits) for one in small.values() if not hasattr(one, "zeros")]
         return min([AGREES.get(min(int(min(bits, default=8)), 8), 0.0), *(PRUNED for one in small.values() if hasattr(one, "zeros"))])
+
+
+def linears(cfg: Config) -> dict[str, int]:
+    """The linears of a model of this shape by name, with the weights of each."""
+    from bloomery.nn.model import INIT, Transformer
+    from bloomery.nn.modules import rebuild
+    from bloomery.nn.sites import sites
+
+    net = rebuild(Transformer(cfg, INIT)) if cfg.modules else Transformer(cfg, None)
+    return {site.name: sum(p.numel() for p in unit.parameters() if p.dim() > 1) for site, unit in sites(net) if site.kind == "linear"}
 
 
 def in_bytes(budget: str, weights: int) -> float:

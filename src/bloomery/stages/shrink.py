@@ -59,15 +59,17 @@ class Shrink:
 
     def forecast(self, inputs: dict[str, Forecast], machine: Machine) -> Forecast:
         """One training for every smaller number of layers, and a few passes for every trial; BadInput for what cannot be tried."""
-        facts = inputs["model"].facts
-        layers = int((facts.get("config") or {}).get("layers") or 0)
-        if self.model is not None:
-            from bloomery.nn.parts import Source
+        from bloomery.stages._forecast import known_shape
 
-            layers = Source(self.model.folder).cfg.layers
+        facts = inputs["model"].facts
+        cfg, layers = known_shape(self.model, facts), 0
         trials = self.search.propose([], Rng((0, "shrink"))) if hasattr(self.search, "propose") else []
         for trial in trials:
-            sound(trial, layers)
+            sound(trial)
+        if cfg is not None:
+            layers = cfg.layers
+            for trial in trials:
+                steps(self, trial, cfg, "$model", "$data")
         parameters, context = float(facts.get("parameters") or 5e6), int(facts.get("context") or 256)
         rate = 0.6 * machine.matmul_flops.get("float32", 1e11)
         depths = {trial["layers"] for trial in trials if trial.get("layers")} - {layers}

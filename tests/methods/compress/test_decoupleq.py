@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from bloomery.methods.compress import decoupleq
 from bloomery.methods.compress.decoupleq import DecoupleQ, best_scales, decoupled
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.rtn import RTN
@@ -20,12 +21,14 @@ def problem(rows: int = 24, columns: int = 64, seed: int = 0) -> tuple[torch.Ten
     return torch.randn(rows, columns, generator=g), x.T @ x / 600 + 1e-3 * torch.eye(columns)
 
 
-def test_scales_and_shifts_are_the_least_squares_solution():
-    w, hessian = problem()
+@pytest.mark.parametrize(("columns", "held"), [(64, 1 << 24), (56, 1 << 24), (56, 1)], ids=["even", "narrower last group", "row by row"])
+def test_scales_and_shifts_are_the_least_squares_solution(monkeypatch, columns, held):
+    monkeypatch.setattr(decoupleq, "HELD", held)
+    w, hessian = problem(columns=columns)
     codes = torch.randint(-2, 2, w.shape).float()
     scale, shift = best_scales(w, codes, hessian, 16, damp=1e-7)
     root = torch.linalg.cholesky(hessian.double()).T
-    place = torch.arange(64) // 16
+    place = torch.arange(columns) // 16
     for row in (0, 11, 23):
         member = nn.functional.one_hot(place, 4).double()
         basis = torch.cat([codes[row, :, None] * member, member], dim=1)

@@ -54,3 +54,8 @@ def test_nothing_seen_and_nonsense_are_refused(problem):
         solved(GBLM(), unit, x, torch.full_like(g, float("inf")))
     with pytest.raises(ValueError, match="alpha must"):
         GBLM(alpha=-1.0)
+
+
+def test_where_the_loss_minds_nothing_inputs_decide(problem):
+    unit, x, g = problem
+    assert solved(GBLM(), unit, 1e3 * x, 0 * g).weight.equal(solved(Wanda(), unit, 1e3 * x, g).weight)

@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from bloomery.nn.packed import Packed, Quantized, spread
 from bloomery.num.grids import Grid, inverse
 from bloomery.num.hessian import factor, gather, moments, output_error, sweep
 
-ROWS = 64  # outputs whose scales are solved for at once
+HELD = 1 << 24  # numbers that are made at a time for the scales of some rows
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class DecoupleQ:
     Differs: codes are chosen by GPTQ's sweep, which the authors' code offers, and not by its default of gradient steps on the columns
     still open; a turn that makes a row's outputs worse is undone for that row, as there, but there are no more tries from another
     beginning; scales and shifts are float16; the stage that trains scales and norms of a block, off there by default, is left out.
-    Costs: X^T X of every layer's inputs; for each turn O x I^2 for codes, twice that for scales, and O systems of twice the groups.
+    Costs: X^T X of every layer's inputs; for each turn O x I^2 for codes, as much for scales, and O systems of twice the groups.
     """
 
     bits: int = 2  # of a weight, 2 to 8
@@ -100,18 +101,24 @@ def rounded(w_OI: Tensor, scale_OG: Tensor, shift_OG: Tensor, grid: Grid, u_II: 
 def best_scales(w_OI: Tensor, codes_OI: Tensor, hessian_II: Tensor, width: int, damp: float) -> tuple[Tensor, Tensor]:
     """Scales and shifts (O, G) float16 whose outputs are nearest to those of the weight, for codes as they are.
 
-    A row is codes x scale + shift, linear in both: with A its (I, 2G) matrix, they solve A^T H A t = A^T H w.
+    A row is codes x scale + shift, linear in both: with A its (I, 2G) matrix, they solve A^T H A t = A^T H w. Every column of A is of one
+    group, and is multiplied with that group's columns of H alone.
     """
-    rows, columns = w_OI.shape
+    columns = w_OI.shape[1]
     groups = -(-columns // width)
-    place = torch.arange(columns, device=w_OI.device) // width
-    member_IG = nn.functional.one_hot(place, groups).to(w_OI.dtype)
+    more = (0, groups * width - columns)  # columns of no input, which add nothing
+    h_IGK = pad(hessian_II, more + more).unflatten(1, (groups, width))
+    shifted_IG = h_IGK.sum(-1)  # H times a group's part of A that is all ones
+    shifts_GG = shifted_IG.unflatten(0, (groups, width)).sum(1)
     found = []
-    for start in range(0, rows, ROWS):
-        codes, w = codes_OI[start : start + ROWS], w_OI[start : start + ROWS]
-        basis = torch.cat([codes[:, :, None] * member_IG, member_IG.expand(len(codes), -1, -1)], dim=2)  # (rows, I, 2G)
-        moved = (hessian_II @ basis.permute(1, 0, 2).reshape(columns, -1)).view(columns, len(codes), 2 * groups).permute(1, 0, 2)
-        left, right = basis.transpose(1, 2) @ moved, (w[:, None] @ moved)[:, 0]
+    step = max(1, HELD // (len(h_IGK) * groups))
+    for w_RI, codes_RI in zip(pad(w_OI, more).split(step), pad(codes_OI, more).split(step), strict=True):
+        codes_RGK = codes_RI.unflatten(1, (groups, width))
+        moved_GIR = h_IGK.transpose(0, 1) @ codes_RGK.permute(1, 2, 0)  # H times a group's part of A that is codes
+        scales_RGG = torch.einsum("rhk,ghkr->rhg", codes_RGK, moved_GIR.unflatten(1, (groups, width)))
+        mixed_RGG = torch.einsum("rhk,hkg->rhg", codes_RGK, shifted_IG.unflatten(0, (groups, width)))
+        upper, lower = torch.cat([scales_RGG, mixed_RGG], 2), torch.cat([mixed_RGG.transpose(1, 2), shifts_GG.expand_as(mixed_RGG)], 2)
+        left, right = torch.cat([upper, lower], 1), torch.cat([torch.einsum("ri,gir->rg", w_RI, moved_GIR), w_RI @ shifted_IG], 1)
         ridge = damp * 1e-2 * left.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-20)
         left = left + ridge[:, None, None] * torch.eye(2 * groups, dtype=left.dtype, device=left.device)
         found.append(torch.linalg.solve(left.double(), right.double()[..., None])[..., 0])

@@ -49,7 +49,7 @@ class GBLM:
             raise ValueError("the inputs or the gradients of a layer are not finite; the model or its calibration data are damaged")
         own = replace(self, **knobs)
         norm_I, gradient_OI = acc["square"].sqrt(), acc["gradient"].sqrt()
-        even = norm_I.mean() / gradient_OI.mean().clamp(min=torch.finfo(torch.float32).tiny)
-        score_OI = unit.weight.abs() * (norm_I + own.alpha * even * gradient_OI)
+        even_OI = gradient_OI / gradient_OI.mean().clamp(min=torch.finfo(torch.float32).tiny)  # 0 where the loss minds nothing
+        score_OI = unit.weight.abs() * (norm_I + own.alpha * norm_I.mean() * even_OI)
         keep_OI = highest(score_OI, own.zeros, pattern(own.pattern))
         return Quantized(Sparse.of(unit.weight * keep_OI, own.pattern, "gblm"), unit.bias, unit.weight.dtype)
