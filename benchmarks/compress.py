@@ -83,6 +83,7 @@ class Contender:
             self.seconds.append(told["seconds"])
             self.processor.append(told["processor"])
             self.memory = told["memory"]
+            print(f"{self.name}: {told['seconds']:.1f} s", file=sys.stderr, flush=True)
         return True
 
 
@@ -116,6 +117,7 @@ def begin(shape: str, model: Path | None, steps: int, threads: int, folder: Path
         torch.set_num_threads(threads)
         model, words = folder / "source", folder / "words"
         model.mkdir(), words.mkdir()
+        print(f"training the source, {steps} steps", file=sys.stderr, flush=True)
         learn(["def read(path):\n    return path.read_text()\n"] * 20, 280).save(words)
         hf.to_hf(trained(Transformer(cfg), torch.from_numpy(every[:steps])), words, model)
     np.savez(folder / "calibration.npz", rows=every[-1][:rows])
@@ -205,6 +207,7 @@ def main() -> None:
             return
         racers.sort(key=_place)
         for one in racers:
+            print(f"{one.name} is compared with the source", file=sys.stderr, flush=True)
             compared(one, job, folder, rows)
     print(f"{given.threads} threads; load of the machine {before:.1f} before, {os.getloadavg()[0]:.1f} after", file=sys.stderr)
     report(f"compress-{shape}", racers, given.json)

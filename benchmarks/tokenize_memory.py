@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from contenders.turns import memory
 
 from bloomery.core.executors import Local
 from bloomery.core.job import Forecast, Job
@@ -66,7 +66,7 @@ def work(folder: Path, model: str, sample: str, vocab: int) -> None:
     for place in places:
         place.mkdir(parents=True)
     stage(folder, model, sample, vocab).run(Job(*places, Rng((0, "tokenize")), 0, Log(quiet=True), Local(1), None, {}, Signals()))
-    print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(memory())
 
 
 def main() -> None:

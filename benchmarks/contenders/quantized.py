@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from turns import memory
 
 BITS, GROUP, DAMP = 4, 128, 0.01
 
@@ -64,5 +65,4 @@ def processor() -> float:
 
 def tell(spent: dict[str, float]) -> None:
     """The last line of output."""
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({**spent, "memory": memory}), flush=True)
+    print(json.dumps({**spent, "memory": memory()}), flush=True)

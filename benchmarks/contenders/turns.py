@@ -101,7 +101,7 @@ class Turns:
 
 
 def memory() -> int:
-    """Most bytes that this process has held: of the accelerator where it uses one."""
+    """Most bytes that this process has held: of the accelerator where it uses one. `ru_maxrss` is never less than what its parent held."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()

@@ -7,11 +7,13 @@ drop, or "".
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contenders"))
+from turns import memory
 
 Verdicts = Callable[[list[str]], list[list[str]]]
 BATCH = 16_000_000  # characters
@@ -117,8 +119,7 @@ def main() -> None:
     began, used = time.perf_counter(), time.process_time()
     found = verdicts(texts)
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak, "verdicts": found}), flush=True)
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": memory(), "verdicts": found}), flush=True)
 
 
 if __name__ == "__main__":

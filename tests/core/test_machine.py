@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from bloomery.core import machine
 
 
@@ -82,3 +84,26 @@ def test_a_compiler_is_found_where_there_is_one(tmp_path, monkeypatch):
     (tmp_path / "g++").write_text("#!/bin/sh\n")
     (tmp_path / "g++").chmod(0o755)
     assert machine.compiler() == str(tmp_path / "g++")
+
+
+TEAMS = """
+import os, time, torch
+from bloomery.core.machine import disband
+torch.set_num_threads(3)
+count = lambda: len(os.listdir("/proc/self/task"))
+before = count()
+x = torch.ones(600, 600)
+y = (x @ x).exp()
+during = count()
+disband()
+until = time.monotonic() + 20
+while count() > before and time.monotonic() < until:
+    time.sleep(0.01)
+print(during - before, count() - before, bool(torch.equal((x @ x).exp(), y)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux shows them")
+def test_a_team_of_threads_is_ended_and_another_begins():
+    told = subprocess.run([sys.executable, "-c", TEAMS], capture_output=True, text=True, check=True).stdout.split()
+    assert int(told[0]) >= 2 and told[1:] == ["0", "True"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 from loud import CFG, model, texts
@@ -22,7 +20,6 @@ def test_passes_stop_together_and_keep_what_is_theirs():
     seen, found = [], []
 
     def run(name: str) -> str:
-        assert not torch.is_grad_enabled()
         told = name
         for place in ("first", "second"):
             found.append((place, name))
@@ -41,7 +38,6 @@ def test_passes_stop_together_and_keep_what_is_theirs():
 
 
 def test_a_fault_comes_out_and_the_others_are_ended():
-    before = threading.active_count()
     cleared = []
 
     def waits() -> None:
@@ -53,7 +49,7 @@ def test_a_fault_comes_out_and_the_others_are_ended():
     with pytest.raises(ZeroDivisionError), abreast([waits, lambda: 1 / 0, lambda: cleared.append("never begun")]) as passes:
         passes[0].go()
         passes[1].go()
-    assert cleared == ["waits"] and threading.active_count() == before
+    assert cleared == ["waits"] and all(one.ended for one in passes)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])

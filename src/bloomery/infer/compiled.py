@@ -136,6 +136,7 @@ class Traced:
         self.keys[layer][self.page, :, self.slot] = k_BTKE
         self.values[layer][self.page, :, self.slot] = v_BTKE
         q = (q_BTHE.float() * (E**-0.5 if scale is None else scale)).view(B, T, K, H // K, E)
+        q = q.as_strided(q.shape, q.stride())  # the compiler keeps what this is taken of; else it turns queries anew for every key
         k_BNKPE, v_BNKPE = self.keys[layer][self.table], self.values[layer][self.table]
         scores = (q[:, :, None, :, :, None] * k_BNKPE[:, None, :, :, None].float()).sum(-1)  # (B, T, N, K, G, P)
         scores = scores.permute(0, 1, 3, 4, 2, 5)
@@ -147,11 +148,13 @@ class Traced:
             own = hide(self.places, self.order.flatten()[None]).view(B, K, H // K, T, -1, PAGE)
             seen = seen & own.permute(0, 3, 1, 2, 4, 5)
         scores = torch.where(seen, scores, float("-inf")).flatten(-2)
-        raised = (scores - scores.amax(-1, keepdim=True)).exp()
-        weight = raised / raised.sum(-1, keepdim=True)
-        weight = (weight if weigh is None else weigh(weight)).unflatten(-1, (-1, PAGE))  # (B, T, K, G, N, P)
+        weight = (scores - scores.amax(-1, keepdim=True)).exp()
+        total = weight.sum(-1, keepdim=True)
+        if weigh is not None:
+            weight, total = weigh(weight / total), 1.0
+        weight = weight.unflatten(-1, (-1, PAGE))  # (B, T, K, G, N, P)
         v = v_BNKPE.permute(0, 2, 1, 3, 4)[:, None, :, None].float()  # (B, 1, K, 1, N, P, E)
-        return (weight[..., None] * v).sum((-3, -2)).to(q_BTHE.dtype).reshape(B, T, H * E)
+        return ((weight[..., None] * v).sum((-3, -2)) / total).to(q_BTHE.dtype).reshape(B, T, H * E)
 
 
 def fitting(rows: int, graphs: Sequence[int]) -> int:

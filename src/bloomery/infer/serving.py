@@ -17,6 +17,7 @@ from typing import Any, Self
 import torch
 
 from bloomery.core.errors import BadInput
+from bloomery.core.machine import disband
 from bloomery.infer.asks import Ask, End, Full, Job, Piece, TooLong
 from bloomery.infer.delivery import Delivery
 from bloomery.infer.filters import named, roles_of
@@ -73,6 +74,7 @@ class ServingEngine:
         """Drops all that is being served."""
 
     def __enter__(self) -> Self:
+        disband()  # whoever starts an engine has loaded and compiled, and waits from now on
         self._thread.start()
         return self
 

@@ -49,8 +49,9 @@ def room(net: Transformer) -> int:
 
 
 def fits(net: Transformer, sequences: Sequence[Sequence[int]]) -> bool:
-    """Whether a block may compute all sequences at a time, so that their batches can go abreast."""
-    return sum(map(len, sequences)) <= room(net)
+    """Whether there is room for what a block keeps of all sequences where it waits for a linear, so that their batches can go abreast."""
+    wide, narrow = (max(unit.weight.shape[side] for site, unit in sites(net) if site.kind == "linear") for side in (0, 1))
+    return sum(map(len, sequences)) * 4 * (wide + narrow + 4 * net.cfg.width) <= WORKING
 
 
 @torch.no_grad()

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.core.machine import disband
 from bloomery.infer.embed import pooled
+from bloomery.nn.model import Transformer
 from bloomery.serve.errors import Refused
 from bloomery.serve.requests import EmbeddingRequest
 from bloomery.serve.served import Served
@@ -38,7 +40,7 @@ class Embedder:
         try:
             async with self.turn:
                 began = time.perf_counter()
-                vectors = await asyncio.to_thread(pooled, served.opened.model.net, sequences, pooling)
+                vectors = await asyncio.to_thread(_vectors, served.opened.model.net, sequences, pooling)
                 self.seconds = time.perf_counter() - began
         finally:
             self.waiting -= 1
@@ -56,6 +58,14 @@ class Embedder:
             raise Refused(400, f"the input holds token {odd[0]}, and the model knows 0 to {vocab - 1}", "input")
         if count > TOKENS:
             raise Refused(400, f"the input holds {count} tokens, and one request {TOKENS} at most; send several", "input")
+
+
+def _vectors(net: Transformer, sequences: Sequence[Sequence[int]], pooling: str) -> np.ndarray:
+    """`pooled` in a thread that is not the engine's, and so leaves no threads behind that slow the engine down."""
+    try:
+        return pooled(net, sequences, pooling)
+    finally:
+        disband()
 
 
 def written(vector: np.ndarray, form: str | None) -> list[float] | str:
