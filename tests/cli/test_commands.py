@@ -35,6 +35,13 @@ def test_run_prints_artifacts_and_what_to_try_next(ran, capsys):
     assert "1 of 1 hold" in out and "next, try" in out and " show a --store " in out
 
 
+def test_more_processes_beside_those_of_another_launch_are_refused(ran, capsys, monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert guarded(["run", str(ran), "--processes", "4"]) == 2
+    assert "--processes 4: this launch has started 2 processes already; leave it out" in capsys.readouterr().err
+
+
 def test_plan_tells_cached_from_new(ran, capsys):
     assert [row["state"] for row in lines(capsys, "plan", str(ran), "--json")] == ["cached", "cached"]
     rows = lines(capsys, "plan", str(ran), "--set", "b.schedule=wsd", "--json")

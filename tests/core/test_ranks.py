@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.core.ranks import Ranks, explained, first_host, here, of_slurm, repeated, tasks
+from bloomery.core.ranks import Ranks, explained, first_host, here, neighbours, of_slurm, repeated, tasks
 from bloomery.core.team import demand_same, identity, start
 
 CARD = {"address": "a1", "versions": {"torch": "2.13"}, "mode": {"threads": 1}, "sources": {"bloomery.x": "h"}}
@@ -22,8 +22,15 @@ def test_torchrun_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, value)
     assert here() == Ranks(5, 8, 1) and not here().first
     monkeypatch.setenv("RANK", "8")
-    with pytest.raises(BadInput, match="RANK=8 and WORLD_SIZE=8 make no sense"):
+    with pytest.raises(BadInput, match="RANK=8, WORLD_SIZE=8, LOCAL_RANK=1 make no sense"):
         here()
+    for name, value in (("RANK", "5"), ("LOCAL_RANK", "first")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match="LOCAL_RANK=first make no sense"):
+        here()
+    for value, many in (("4", 4), ("x", 0), ("", 0)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", value)
+        assert neighbours() == many
 
 
 SRUN = {

@@ -21,7 +21,7 @@ from bloomery.core.recipe import parse
 from bloomery.core.store import Store
 from bloomery.data.shards import write_shards
 from bloomery.data.tokenizer import learn
-from bloomery.stages import _fit, _mesh, _training
+from bloomery.stages import _fit, _training
 from bloomery.stages.pretrain import Pretrain
 from bloomery.stages.tune import Tune
 from bloomery.train import timing
@@ -80,13 +80,6 @@ def test_each_kind_of_setting_fits_by_its_own_forecast_at_the_same_batch(machine
         again = replace(stage, **{name: _fit.built(name, value) for name, value in fit.knobs.items()})
         assert again.forecast(inputs, machine).memory == fit.memory <= limit
         assert again.rows == stage.rows and again.context == stage.context and again.batch == stage.batch
-
-
-def test_the_forecast_of_a_named_mesh_says_that_it_is_of_one_process(machine: Machine) -> None:
-    assert not _mesh.said(built("pretrain", **SHAPE)) and not _mesh.said(built("pretrain", **SHAPE, mesh={"data": 1}))
-    stage = built("pretrain", **SHAPE, mesh={"data": 2, "shard": 2})
-    told = stage.forecast({"data": Forecast(facts={"vocab": 300})}, machine)
-    assert f"the mesh {_mesh.said(stage)}: bytes and seconds are those of one process" in told.facts["forecast_without"]
 
 
 def test_a_second_optimizer_that_moves_nothing_is_told() -> None:

@@ -52,7 +52,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
 def load() -> Load:
     beside = {"steps": 100, "scored": 0, "text": 0, "reread": 0, "save_seconds": 1e9, "save_steps": 0}
     how = {"loss": CrossEntropy(), "backward": Autograd(), "saved": None, "compiled": False, "threads": 1, "precision": "float32"}
-    return Load(stage="pretrain", make=functools.partial(made, CFG), rows=8, micro=4, context=64, **how, **beside)
+    return Load(stage="pretrain", cfg=CFG, make=functools.partial(made, CFG), rows=8, micro=4, context=64, **how, **beside)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def never_done(folder: str) -> None:
     """A planner whose trial does not end."""
     beside = {"rows": 1, "micro": 1, "context": 1, "steps": 1, "scored": 0, "text": 0, "reread": 0, "save_seconds": 1.0, "save_steps": 0}
     how = {"loss": CrossEntropy(), "backward": Autograd(), "saved": None, "compiled": False, "threads": 1, "precision": "float32"}
-    _trial.tried(Load(stage="pretrain", make=functools.partial(endless, folder), **how, **beside), uneven=False)
+    _trial.tried(Load(stage="pretrain", cfg=CFG, make=functools.partial(endless, folder), **how, **beside), uneven=False)
 
 
 def test_a_trial_ends_with_the_planner(tmp_path, nursery):

@@ -45,6 +45,7 @@ WIDE2: dict[str, Case] = {
     "tensor_tied": ({"tensor": 2}, ["megatron_tensor"], {"model": "tied"}),
     "sequence": ({"tensor": 2}, [{"megatron_tensor": {"sequence": True}}], {}),
     "vocabulary_tied": ({"tensor": 2}, ["vocabulary_parallel"], {"model": "tied"}),
+    "vocabulary_deep": ({"tensor": 2}, ["vocabulary_parallel"], {"model": "deep"}),
     "vocabulary_muon": ({"tensor": 2}, ["vocabulary_parallel"], {"optimizer": "muon"}),
     "token_ring_windows": ({"context": 2}, ["token_ring"], {"model": "windows"}),
     "bytescale_windows": ({"context": 2}, ["bytescale"], {"model": "windows"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ SHOWN = 6  # reasons that are shown of those why meshes cannot be
 
 
 def show_meshes(cluster: str, name: str, job: dict[str, Any], top: int, as_json: bool) -> None:
-    """Print the best meshes for a job (see the planner `ranked`), and how many cannot be, with the reasons. BadInput where none can."""
+    """Print the best meshes for a job (see the planner `ranked`), how many cannot be, with the reasons, and where the recipe's `own` is.
+    BadInput where none can."""
     from bloomery.cli.tables import show_json, show_table
     from bloomery.core.catalog import build_method
+    from bloomery.core.mesh import written as mesh
     from bloomery.num.clusters import cluster_of
 
     on = cluster_of(cluster)
@@ -35,6 +38,8 @@ def show_meshes(cluster: str, name: str, job: dict[str, Any], top: int, as_json:
     print(f"{name}: {cfg.parameters() / 1e9:,.2f} G parameters, {job['rows']} rows of {job['context']} tokens a step, {on.devices} devices")
     show_table(COLUMNS, [tuple(written(name, one) for name in COLUMNS) for one in rows], right=COLUMNS[1:])
     print(f"\n{len(found['meshes']):,} can be; rejected: {'; '.join(reasons(found)) or 'none'}")
+    if own := job.get("own"):
+        print(f"the recipe's own {mesh(own)} {place_of(own, found, on.devices)}")
 
 
 def able(cfg: Config, context: int) -> Callable[[Mapping[str, int]], str]:
@@ -61,6 +66,20 @@ def row(one: Mapping[str, Any], job: Mapping[str, Any], on: Cluster) -> dict[str
     shares["sent"] = sum(took.values()) - sum(shares.values()) - took["update"]
     parts = {name: value / one["seconds"] for name, value in shares.items()}
     return {**one, **parts, "tokens/s": many / one["seconds"], "TFLOP/s": useful / 1e12}
+
+
+def place_of(own: Mapping[str, int], found: Mapping[str, Any], devices: int) -> str:
+    """Where the mesh of a recipe is among the ranked ones, in words."""
+    from bloomery.core.mesh import AXES, counted
+
+    if (needs := prod(own.values())) != devices:
+        return f"takes {counted(needs)}, and the cluster has {devices} devices"
+    sizes = {axis: own.get(axis, 1) for axis in AXES}
+    at = next((number for number, one in enumerate(found["meshes"], 1) if one["sizes"] == sizes), 0)
+    if not at:
+        return "is not among those that can be"
+    one = found["meshes"][at - 1]
+    return f"takes {one['seconds']:,.2f} s a step and {written('memory', one)} of a device, place {at:,} of {len(found['meshes']):,}"
 
 
 def reasons(found: Mapping[str, Any]) -> list[str]:
@@ -119,7 +138,7 @@ def job_of(cfg: Config, batch: int, context: int) -> dict[str, Any]:
 
 
 def jobs_of(planned: list) -> dict[str, dict[str, Any]]:
-    """The training steps of a planned recipe, as jobs by name."""
+    """The training steps of a planned recipe, as jobs by name, each with its `own` mesh, where the recipe names one."""
     from bloomery.nn.config import Config
 
     found = {}
@@ -128,7 +147,7 @@ def jobs_of(planned: list) -> dict[str, dict[str, Any]]:
         if {"config", "rows", "tokens", "steps"} <= facts.keys():
             given = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()}
             context = round(facts["tokens"] / facts["steps"] / facts["rows"])
-            found[entry.step.name] = {"config": Config(**given), "rows": facts["rows"], "context": context}
+            found[entry.step.name] = {"config": Config(**given), "rows": facts["rows"], "context": context, "own": facts.get("mesh")}
     if not found:
         raise BadInput("--cluster: the recipe trains nothing; name a model with --model")
     return found

@@ -36,7 +36,8 @@ def command(
 
     Cached or not, parameters, tokens, FLOPs, peak memory, time and disk; nothing is made. Of a step that the memory does not hold,
     settings are named that fit. Training steps are rehearsed without numbers; with --try some are done, in a process of their own
-    (seconds for each kind, with compiled blocks the compiler's too), which is remembered. With --cluster: meshes of a cluster, ranked by
+    (seconds for each kind, with compiled blocks the compiler's too), which is remembered. Of a step with a mesh memory and time are of each
+    of its processes. With --cluster: meshes of a cluster, ranked by
     the predicted seconds of a step of the recipe's training or of --model.
     """
     if cluster and model:
@@ -87,14 +88,28 @@ def show_steps(planned: list, opened: Store, memory: int, as_json: bool) -> None
         need = f"{written('disk', disk)} of disk, {written('memory', peak)} of memory at most"
         print(f"\n{len(new)} of {len(rows)} steps to make: about {seconds:,.0f} s, {need}")
         for entry in planned:
-            if not entry.made and (without := entry.forecast.facts.get("forecast_without")):
-                print(f"{entry.step.name}: forecast without {without}")
-            if not entry.made and entry.forecast.facts.get("lm_eval_items", 0) is None:
-                print(f"{entry.step.name}: tasks of lm-eval are not in it, as their data is not on this machine yet")
+            if not entry.made:
+                show_notes(entry)
     else:
         print("\nall is in the store; nothing to make")
     for name, (entry, limit, found) in large.items():
         print(f"\n{name}: {too_large(entry.forecast.memory, limit, found)}")
+
+
+def show_notes(entry) -> None:
+    """What is to be known of a step's forecast beside its row."""
+    from bloomery.core.mesh import written as mesh
+
+    name, facts = entry.step.name, entry.forecast.facts
+    if many := facts.get("processes"):
+        sent, rate = (written("disk", size) for size in (sum(facts["sent_bytes"].values()), facts["link_bytes_per_second"]))
+        print(
+            f"{name}: memory and time are of each of the {many} processes of {mesh(facts['mesh'])}, which sends {sent} a step at {rate}/s"
+        )
+    if without := facts.get("forecast_without"):
+        print(f"{name}: forecast without {without}")
+    if facts.get("lm_eval_items", 0) is None:
+        print(f"{name}: tasks of lm-eval are not in it, as their data is not on this machine yet")
 
 
 COLUMNS = ("step", "stage", "state", "parameters", "tokens", "flops", "memory", "seconds", "disk")
@@ -110,6 +125,8 @@ def row(entry, store) -> dict:
     numbers = {"memory": cost["peak_memory"], "seconds": cost["seconds"], "disk": cost["disk"]}
     own = {name: facts.get(name) for name in ("parameters", "tokens", "flops")}
     asked = {"items": items(facts)} if "items" in facts else {}
+    told = ("processes", "sent_bytes", "link_bytes_per_second")
+    asked |= {name: facts[name] for name in told if name in facts and not card}
     asked |= {"without": facts["forecast_without"]} if facts.get("forecast_without") and not card else {}
     return {
         "step": entry.step.name,

@@ -45,6 +45,7 @@ def command(
     from bloomery.cli.results import show_results
     from bloomery.core import ranks
     from bloomery.core import recipe as recipes
+    from bloomery.core.errors import BadInput
     from bloomery.core.executors import executor
     from bloomery.core.store import Store
     from bloomery.core.walk import run
@@ -54,6 +55,8 @@ def command(
     here, limit, parent = replace(ranks.here(), patience=patience), options.bytes_of(memory), os.environ.pop("BLOOMERY_PARENT", "")
     if parent:
         end_with(int(parent))
+    if here.size > 1 and processes not in (0, here.size):
+        raise BadInput(f"--processes {processes}: this launch has started {here.size} processes already; leave it out")
     read = recipes.read(recipe, tuple(changes))
     again = [*(part for change in changes for part in ("--set", change)), "--store", str(store), "--memory", memory]
     again += ["--patience", str(patience), *(["--quiet"] if quiet else []), *(["--json"] if as_json else [])]

@@ -40,9 +40,18 @@ def here() -> Ranks:
     told = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     if not told["WORLD_SIZE"]:
         return Ranks()
-    if not told["RANK"].isdigit() or not told["WORLD_SIZE"].isdigit() or int(told["RANK"]) >= int(told["WORLD_SIZE"]):
-        raise BadInput(f"RANK={told['RANK']} and WORLD_SIZE={told['WORLD_SIZE']} make no sense; start with torchrun or --processes")
-    return Ranks(int(told["RANK"]), int(told["WORLD_SIZE"]), int(told["LOCAL_RANK"] or 0))
+    told["LOCAL_RANK"] = told["LOCAL_RANK"] or "0"
+    numbers = {name: int(value) for name, value in told.items() if value.isdigit()}
+    if len(numbers) < len(told) or numbers["RANK"] >= numbers["WORLD_SIZE"]:
+        said = ", ".join(f"{name}={value}" for name, value in told.items())
+        raise BadInput(f"{said} make no sense; start with torchrun or --processes")
+    return Ranks(numbers["RANK"], numbers["WORLD_SIZE"], numbers["LOCAL_RANK"])
+
+
+def neighbours() -> int:
+    """Processes of this launch on this machine, as torchrun says; 0 where nobody counted them."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(told) if told.isdigit() else 0
 
 
 def of_slurm(told: Mapping[str, str]) -> dict[str, str]:

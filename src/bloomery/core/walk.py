@@ -21,6 +21,7 @@ from bloomery.core.inputs import ancestor, gathered, given
 from bloomery.core.job import Forecast, Job
 from bloomery.core.log import Log
 from bloomery.core.machine import Machine, memory_free, remembered
+from bloomery.core.ranks import neighbours
 from bloomery.core.recipe import Recipe, Step
 from bloomery.core.signals import Signals
 from bloomery.core.store import NOTES, Artifact, Store
@@ -160,10 +161,11 @@ def known_inputs(entry: Planned, planned: Mapping[str, Planned], store: Store) -
 def unfit(planned: list[Planned], store: Store, memory: float = 0.0) -> Iterator[tuple[Planned, float, list[Any]]]:
     """Steps that can say what they would need less with and need more than there is: (step, bytes that there are, settings that fit).
 
-    `memory` is a limit in bytes; 0 = what the machine has free now.
+    `memory` is a limit in bytes; 0 = what the machine has free now. Processes of one launch that share a step share it.
     """
-    by_name, limit = {entry.step.name: entry for entry in planned}, memory or memory_free()
+    by_name, free = {entry.step.name: entry for entry in planned}, memory or memory_free()
     for entry in planned:
+        limit = free / max(1, neighbours() if entry.step.stage.class_vars.get("together") else 1)
         if not entry.made and entry.forecast.memory > limit and hasattr(entry.stage, "fitting"):
             machine = remembered(store.root / "machine.json")
             yield entry, limit, entry.stage.fitting(entry.forecast, known_inputs(entry, by_name, store), machine, limit)

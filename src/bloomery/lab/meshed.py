@@ -51,7 +51,7 @@ def micros(seed: int, part: tuple[int, int]) -> list[Batch]:
 
 
 def trained(mesh: Mesh, seed: int) -> dict[str, Any]:
-    """Gradients of the first of some steps, losses of all, and the bytes that the first sends."""
+    """Gradients of the first of some steps, losses of all, the bytes that the first sends, and how many parameters this rank holds."""
     rng = Rng((seed, "meshed"))
     net = Transformer(CFG, rng.child("init"))
     mover = placed(net, mesh, AdamW(), rng, 0.1, torch.float32)
@@ -71,7 +71,8 @@ def trained(mesh: Mesh, seed: int) -> dict[str, Any]:
             mover.step(1e-2, step + 1)
             mesh.after(mover, step + 1, last=step + 1 == STEPS)
         sent.append(counted.total)
-    return {"gradients": found, "losses": losses, "sent": sent[0], "total": sum(sent)}
+    held = sum(t.numel() for t in mover.masters().values())
+    return {"gradients": found, "losses": losses, "sent": sent[0], "total": sum(sent), "held": held}
 
 
 def compared(case: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def compared(case: dict[str, Any]) -> dict[str, Any]:
     found, alone = trained(mesh, case["seed"]), trained(ALONE, case["seed"])
     worst = max(float((found["gradients"][name] - g).norm() / g.norm()) for name, g in alone["gradients"].items())
     losses = max(abs(a / b - 1) for a, b in zip(found["losses"], alone["losses"], strict=True))
-    told = {name: found[name] for name in ("sent", "total")}
+    told = {name: found[name] for name in ("sent", "total", "held")}
     return {
         "gradient": worst,
         "loss": losses,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bloomery.core import catalog
+from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.machine import Machine
 
@@ -40,17 +42,21 @@ def fitting(stage: Any, forecast: Forecast, inputs: dict[str, Forecast], machine
                 break
     knobs: dict[str, Any] = {}
     for group in () if found else changes(stage, forecast):
-        knobs |= group[-1]
-        if (fit := tried(stage, knobs, inputs, machine)).memory <= limit:
+        fit = tried(stage, knobs | group[-1], inputs, machine)
+        if fit.memory <= limit:
             found.append(fit)
             break
+        knobs = knobs if math.isinf(fit.memory) else fit.knobs
     return sorted(found, key=lambda fit: fit.seconds)
 
 
 def tried(stage: Any, knobs: dict[str, Any], inputs: dict[str, Forecast], machine: Machine) -> Fit:
-    """The forecast of the stage with some knobs changed."""
+    """The forecast of the stage with some knobs changed; without end where they do not go with the others, such as its mesh."""
     made = replace(stage, **{name: built(name, value) for name, value in knobs.items()})
-    told = made.forecast(inputs, replace(machine, effort="measured"))
+    try:
+        told = made.forecast(inputs, replace(machine, effort="measured"))
+    except BadInput:
+        return Fit(knobs, math.inf, math.inf)
     return Fit(knobs, told.memory, told.seconds)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import Machine, memory_free
-from bloomery.stages import _trial
+from bloomery.num.step_cost import FULL
+from bloomery.stages import _share, _trial
 from bloomery.stages._load import Load
 from bloomery.stages._smallest import USUAL, base
 from bloomery.train.kernels import kept
@@ -22,17 +23,19 @@ FORWARD = 1 / 3  # of a training pass, what scoring a row without gradients take
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes by term, of which `memory` is the sum, and seconds by part, of which `seconds` is."""
+    """Bytes by term, of which `memory` is the sum, and seconds by part, of which `seconds` is; of each process
+    where several share a step."""
 
     memory: dict[str, float]
     seconds: dict[str, float]
     step: float  # seconds of a step
-    flops: float  # of a step's products
-    checkpoint: int  # bytes of one
+    flops: float  # of all products of a step
+    checkpoint: int  # bytes of one, all parts together
     rows: int  # of a step
     micro: int  # of a micro-batch
     without: str  # what could not be rehearsed, or counts otherwise
     shelved: int = 0  # bytes of the optimizer on a disk
+    shared: dict[str, Any] = field(default_factory=dict)  # of a mesh: its processes, and what each of them sends in a step
 
     def facts(self) -> dict[str, Any]:
         """For the plan and the card."""
@@ -45,42 +48,47 @@ class Needs:
             "step_flops": self.flops,
             "rows": self.rows,
             "micro": self.micro,
+            **self.shared,
             **({"forecast_without": self.without} if self.without else {}),
         }
 
 
 def needs(load: Load, machine: Machine) -> Needs:
-    """Rehearse one step of the run on this machine's speeds."""
+    """Rehearse one step of the run on this machine's speeds: of a mesh, a rank's share of it."""
     from bloomery.train import timing
 
+    rows, load = load.rows, _share.own(load)
     step, without = rehearsed(load)
+    share = _share.Share(load, machine)
+    held, trained = share.held(step), min(1.0, step.gradients / (FULL * load.cfg.parameters()))
     speeds, free = machine.speeds(), memory_free()
-    ample = ROOM * sum(terms(load, step, USUAL[load.compiled], saves=True).values()) < free
+    ample = ROOM * sum(terms(load, held, USUAL[load.compiled], saves=True).values()) < free
     alone = base(load.stage, load.compiled, speeds, usual=ample and machine.effort == "usual")
     tried = sum(terms(replace(load, shelved=False, resident=0), step, alone, saves=True).values())  # a trial has all of it in memory
     seen, untried = trial(load, step, speeds, machine.effort == "tried", tried < free)
     made = kernels(step, load.micros, load.steps, alone)
     if seen:
-        micro, once = {"the trial": seen.micro}, seen.rest
+        whole, once = {"the trial": seen.micro}, seen.rest
     else:
         rates = {"matmul_flops": machine.matmul_flops, "bandwidth": machine.bandwidth or 1e10}
-        micro, rest = (timing.seconds(calls, speeds, **rates) for calls in (step.micro, step.rest))
+        whole, rest = (timing.seconds(calls, speeds, **rates) for calls in (step.micro, step.rest))
         once = sum(rest.values()) + load.micros * made[1]
     speeds.write()
-    each = load.micros * sum(micro.values()) + once
+    micro, once, more = share.taken(whole, once, trained)
+    each = load.micros * sum(micro.values()) + once + sum(more.values())
     seconds = {f"{name} of passes": load.micros * load.steps * value for name, value in micro.items()}
-    seconds["updates"] = load.steps * once
-    seconds["scoring"] = FORWARD * sum(micro.values()) * load.scored / (load.micro * load.context)
+    seconds |= {"updates": load.steps * once} | {name: load.steps * value for name, value in more.items()}
+    seconds["scoring"] = FORWARD * sum(whole.values()) * load.scored / (load.micro * load.context) / share.turns
     seconds["beginning and end"] = alone["seconds"]
     saves = bool(load.save_steps) or sum(seconds.values()) > load.save_seconds
-    flops = load.micros * timing.products(step.micro) + timing.products(step.rest)
-    memory = {**terms(load, step, alone, saves), "kernels": made[0]}
+    flops = rows / load.micro * timing.products(step.micro) + timing.products(step.rest)
+    memory = {**terms(load, held, alone, saves), "kernels": made[0]}
     if seen and not load.compiled:
         memory["beyond the rehearsal"] = max(0.0, seen.grown - rehearsed_growth(step, alone, seen.passes))
     other = f"the {load.device} device: bytes and seconds are those of the processor" if load.device != "cpu" else ""
-    shared = f"the mesh {load.mesh}: bytes and seconds are those of one process that does the whole step" if load.mesh else ""
-    without = "; ".join(filter(None, (without, untried, other, shared)))
-    return Needs(memory, seconds, each, flops, step.checkpoint, load.rows, load.micro, without, shelved(load, step))
+    without = "; ".join(filter(None, (without, untried, other, share.uncounted())))
+    facts = share.facts(trained)
+    return Needs(memory, seconds, each, flops, step.checkpoint, rows, load.micro, without, shelved(load, step), facts)
 
 
 def trial(load: Load, step: Any, speeds: Any, wished: bool, fits: bool) -> tuple[_trial.Tried | None, str]:

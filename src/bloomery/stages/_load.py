@@ -6,6 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bloomery.nn.config import Config
+from bloomery.num.step_cost import Layout
+
+ALONE = Layout()
+
 
 @dataclass(frozen=True)
 class Load:
@@ -13,6 +18,7 @@ class Load:
     module with its arguments."""
 
     stage: str
+    cfg: Config  # of the model
     make: Callable[[], Any]  # the model, the roles and the optimizer of the run
     loss: Any
     backward: Any
@@ -30,7 +36,10 @@ class Load:
     save_seconds: float
     save_steps: int
     device: str = "cpu"
-    mesh: str = ""  # how processes share the step, where the recipe says it
+    layout: Layout = ALONE  # how processes share the step
+    sequence: bool = False  # along tensor norms and the residual stream have parts of the tokens
+    tables: bool = False  # tensor cuts embedding and head too
+    aside: str = ""  # what of the layout no formula knows
     shelved: bool = False  # the optimizer's masters and states lie on a disk
     resident: int = 0  # blocks whose weights are in memory at a time, where those of all lie on a disk; 0: they lie in memory
 

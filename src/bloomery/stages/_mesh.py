@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.mesh import AXES, arranged, written
 from bloomery.core.ranks import here
+from bloomery.num.step_cost import Layout
 from bloomery.stages import _planned
 
 # the method of each axis, where the recipe names none
@@ -17,6 +19,12 @@ USUAL = {
     "data": "zero", "shard": "zero", "context": "ulysses", "tensor": "megatron_tensor", "pipeline": "one_f_one_b",
     "expert": "expert_parallel",
 }  # fmt: skip
+# the methods of each axis whose arithmetic num/step_cost.py has
+COUNTED = {
+    "data": ("zero",), "shard": ("zero",), "context": ("ulysses",), "tensor": ("megatron_tensor", "vocabulary_parallel"),
+    "pipeline": ("one_f_one_b", "interleaved_pipeline"), "expert": ("expert_parallel",),
+}  # fmt: skip
+MOST = 1 << 16  # processes of a mesh
 
 
 def methods(stage: Any) -> tuple[Any, ...]:
@@ -41,9 +49,44 @@ def shelved(stage: Any) -> bool:
     return any(where == "disk" for one in stage.parallel if hasattr(one, "pieces") for _, _, where, _ in one.pieces(1))
 
 
-def said(stage: Any) -> str:
-    """The mesh that a recipe names, "" where it leaves it open or names one process."""
-    return written(stage.mesh) if stage.mesh != "auto" and any(size > 1 for size in stage.mesh.values()) else ""
+def laid(stage: Any, cfg: Any, row: int) -> dict[str, Any]:
+    """Fields of `Load`: how the recipe or the launch lays the step over processes, and what no formula of that layout knows. BadInput, with
+    the nearest mesh that works, where it cannot be."""
+    sizes = expected(stage, cfg, row)
+    by = {axis: by_axis(stage, axis) for axis, size in sizes.items() if size > 1}
+    pipe, cut = by.get("pipeline"), by.get("tensor")
+    more = {"again": getattr(pipe, "again", False), "chunks": getattr(pipe, "stages", 1)}
+    layout = Layout(**sizes, stage=_planned.zero(stage), **more)
+    how = {"sequence": getattr(getattr(cut, "inner", cut), "sequence", False), "tables": hasattr(cut, "inner")}
+    return {"cfg": cfg, "layout": layout, **how, "aside": aside(stage, cfg, layout, by)}
+
+
+def expected(stage: Any, cfg: Any, row: int) -> dict[str, int]:
+    """The sizes of the axes: those of the recipe; for `auto` what is planned for the processes that were started, before links are
+    measured."""
+    size = here().size
+    if stage.mesh == "auto" and size == 1:
+        return {}
+    able = unfit(stage, cfg, stage.context)
+    if stage.mesh != "auto":
+        named = math.prod(max(1, one) for one in stage.mesh.values())
+        if named > MOST:
+            raise BadInput(f"mesh: {written(stage.mesh)} takes {named:,} processes, and no more than {MOST:,} are laid out here")
+        return arranged(stage.mesh, size if size > 1 else named, able)
+    _planned.demand(stage)
+    return _planned.chosen(stage, cfg, row, able, _planned.cluster(stage.mode()), {})[0]
+
+
+def aside(stage: Any, cfg: Any, layout: Layout, by: Mapping[str, Any]) -> str:
+    """What a layout has of its own that the formulas do not know, "" for nothing."""
+    names = {axis: next(iter(catalog.spec(one))) for axis, one in by.items()}
+    told = [f"{name}, counted as {COUNTED[axis][0]}" for axis, name in names.items() if name not in COUNTED[axis]]
+    told += [f"{next(iter(catalog.spec(one)))}, counted as gradients that are shared" for one in stage.parallel if not one.exact]
+    if cfg.layers % (layout.pipeline * layout.chunks):
+        told.append("stages of unlike size, counted as even")
+    if layout.shard * layout.tensor > 1 and stage.optimizer.scope == "matrix":
+        told.append("whole matrices that the optimizer gathers")
+    return ", ".join(told)
 
 
 def resident(stage: Any) -> int:
@@ -67,15 +110,12 @@ def launch(stage: Any, forecast: Forecast) -> None:
     from bloomery.nn.config import Config
 
     cfg, size = Config(**forecast.facts["config"]), here().size
-    row = stage.context or cfg.context
-    able, wish = unfit(stage, cfg, stage.context), stage.mesh
     _planned.demand(stage)
     paced(stage)
     if resident(stage) and "device" in stage.mode():
         raise BadInput("parallel: superpipeline brings blocks from a disk to a processor's memory; say `device: cpu`, or take zero_offload")
-    if wish == "auto" and size > 1:
-        wish, _ = _planned.chosen(stage, cfg, row, able, _planned.cluster(stage.mode()), {})
-    arranged(wish, size, able)
+    wish = stage.mesh if size == 1 else expected(stage, cfg, stage.context or cfg.context)
+    arranged(wish, size, unfit(stage, cfg, stage.context))
 
 
 def paced(stage: Any) -> None:

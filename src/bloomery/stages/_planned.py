@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import Machine, memory_free, remembered
 from bloomery.core.mesh import AXES, written
-from bloomery.core.ranks import here
+from bloomery.core.ranks import here, neighbours
 from bloomery.num.clusters import ACCELERATORS, Cluster
 
 NEAR = 0.1  # of the best prediction: as good, for no prediction is more exact than that
@@ -61,10 +60,10 @@ def again(stage: Any) -> bool:
     return saved is not None and hasattr(saved, "again")
 
 
-def cluster(mode: Mapping[str, Any], machine: Machine = USUAL) -> Cluster:
-    """The machines of this launch, as far as they are known: torchrun says how many processes each has."""
-    size = here().size
-    local = int(os.environ.get("LOCAL_WORLD_SIZE") or size)
+def cluster(mode: Mapping[str, Any], machine: Machine = USUAL, processes: int = 0) -> Cluster:
+    """The machines of this launch, or of so many processes, as far as they are known: torchrun says how many each has."""
+    size = processes or here().size
+    local = neighbours() or size
     nodes, local = (size // local, local) if size % local == 0 else (1, size)
     if "device" in mode:
         import torch

@@ -46,7 +46,7 @@ def load(stage: Any, cfg: Config, size: float) -> Load:
         threads=mode["threads"],
         save_seconds=stage.checkpoint_seconds,
         save_steps=stage.checkpoint_steps,
-        mesh=_mesh.said(stage),
+        **_mesh.laid(stage, cfg, context),
         shelved=_mesh.shelved(stage),
         resident=_mesh.resident(stage),
     )

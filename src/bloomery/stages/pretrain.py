@@ -195,7 +195,7 @@ class Pretrain:
             threads=mode["threads"],
             save_seconds=self.checkpoint_seconds,
             save_steps=self.checkpoint_steps,
-            mesh=_mesh.said(self),
+            **_mesh.laid(self, cfg, self.context),
             shelved=_mesh.shelved(self),
             resident=_mesh.resident(self),
         )

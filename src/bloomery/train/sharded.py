@@ -65,6 +65,8 @@ class ShardedOptimizer:
         for p in self.parameters.values():
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
+            elif isinstance(p, DTensor) and p.grad.placements != p.placements:  # that of an embedding cut by rows is whole
+                p.grad = p.grad.redistribute(placements=p.placements)
         grads = {one.name: self.parameters[one.name].grad for one in self.claims}
         if self.mesh.sizes["shard"] == 1:  # otherwise FSDP2 has done it
             self.mesh.add({name: local(g) for name, g in grads.items()})

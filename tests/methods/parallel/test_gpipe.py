@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from turns import Stage, idle, loss
 
+from bloomery.lab.turns import Stage, idle, loss
 from bloomery.methods.parallel.gpipe import Gpipe, schedule
 from bloomery.nn.config import Config
 

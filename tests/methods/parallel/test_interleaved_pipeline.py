@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch.distributed.pipelining import ScheduleInterleaved1F1B
 from torch.distributed.pipelining.schedules import ScheduleLoopedBFS
-from turns import Stage, idle, loss
 
+from bloomery.lab.turns import Stage, idle, loss
 from bloomery.methods.parallel.interleaved_pipeline import InterleavedPipeline, schedule
 from bloomery.nn.config import Config
 

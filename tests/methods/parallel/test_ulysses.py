@@ -23,6 +23,13 @@ def test_heads_and_tokens_must_divide(heads: int, keys: int, row: int, n: int, s
     assert Ulysses().unfit(Config(50, 16, 2, heads, keys, 24, 16), row, {"context": n}) == said
 
 
+def test_heads_that_tensor_leaves_must_divide() -> None:
+    cfg = Config(50, 16, 2, 4, 2, 24, 16)
+    said = Ulysses().unfit(cfg, 16, {"context": 2, "tensor": 2})
+    assert said == "context 2 does not divide 2 heads over 1 key heads, which tensor 2 leaves"
+    assert Ulysses().unfit(Config(50, 16, 2, 4, 4, 24, 16), 16, {"context": 2, "tensor": 2}) == ""
+
+
 def test_an_exchange_with_oneself_changes_nothing(tmp_path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from turns import Stage, idle, loss, passes
 
+from bloomery.lab.turns import Stage, idle, loss, passes
 from bloomery.methods.parallel.zero_bubble import ZeroBubble, schedule
 from bloomery.nn.config import Config
 

@@ -37,10 +37,11 @@ class Ulysses:
         return stretch(batch, mesh.place["context"], mesh.sizes["context"])
 
     def unfit(self, cfg: Any, row: int, sizes: Mapping[str, int]) -> str:
-        """Heads and tokens must divide evenly."""
-        n = sizes["context"]
-        uneven = f"context {n} does not divide {cfg.heads} heads over {cfg.kv_heads} key heads"
-        return uneven if cfg.heads % n or cfg.kv_heads % n else indivisible(cfg, row, n)
+        """The heads of a rank and tokens must divide evenly."""
+        n, cut = sizes["context"], sizes.get("tensor", 1)
+        heads, keys = cfg.heads // cut, cfg.kv_heads // cut
+        uneven = f"context {n} does not divide {heads} heads over {keys} key heads" + (f", which tensor {cut} leaves" if cut > 1 else "")
+        return uneven if heads % n or keys % n else indivisible(cfg, row, n)
 
 
 def exchanged(q_BtHE: Tensor, k_BtHE: Tensor, v_BtHE: Tensor, documents_Bt: Tensor | None, *more: Any, group: Any) -> Tensor:
