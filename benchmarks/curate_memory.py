@@ -69,25 +69,34 @@ def resident(process: psutil.Process) -> int:
     return total
 
 
-def measured(folder: Path, memory: int, knobs: dict) -> tuple[int, float]:
-    """Highest resident memory in bytes, and seconds, of a run. CalledProcessError where it fails."""
+def last(log: Path) -> str:
+    """The newest whole line of a log."""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 2000))
+        return ("\n" + file.read().decode("utf-8", "replace")).split("\n")[-2]
+
+
+def measured(folder: Path, memory: int, knobs: dict) -> tuple[int, str, float]:
+    """Highest resident memory of a run in bytes, what it had said last by then, and its seconds. CalledProcessError where it fails."""
     source = {"from": str(folder / "in" / "*.jsonl"), "package": "package", "domain": "domain"}
     about = {"signals": ["length"], "heldout": 0.02, "memory": f"{memory // 10**6}MB"}
     step = {"stage": "curate", "sources": [source], **about, **knobs}
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"name": "memory", "seed": 0, "steps": {"corpus": step}}), encoding="utf-8")
     command = [sys.executable, "-m", "bloomery", "run", str(folder / "recipe.yaml"), "--store", str(folder / "store")]
-    begin, highest = time.perf_counter(), 0
+    begin, highest, doing = time.perf_counter(), 0, ""
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(command, stdout=log, stderr=log)
         while running.poll() is None:
             try:
-                highest = max(highest, resident(psutil.Process(running.pid)))
+                held = resident(psutil.Process(running.pid))
             except psutil.NoSuchProcess:
                 break
+            if held > highest:
+                highest, doing = held, last(folder / "log")
             time.sleep(EVERY)
     if running.wait():
         sys.exit((folder / "log").read_text(encoding="utf-8", errors="replace")[-2000:])
-    return highest, time.perf_counter() - begin
+    return highest, doing, time.perf_counter() - begin
 
 
 def main() -> None:
@@ -109,10 +118,10 @@ def main() -> None:
         (folder / "exam.jsonl").write_text(json.dumps({"text": " ".join(f"question{k}" for k in range(30))}) + "\n", encoding="utf-8")
         runs = {f"-{one}": {"select": {one: SELECT[one]}, "budget": f"{size // 2}B"} for one in chosen}
         for name, knobs in (runs or {"": {"substring": 50, "decontaminate": [str(folder / "exam.jsonl")]}}).items():
-            peak, seconds = measured(folder, memory, knobs)
+            peak, doing, seconds = measured(folder, memory, knobs)
             line = {"contest": f"curate-memory{name}", "unit": "MB", "ours": round(peak / 1e6, 1)}
             line |= {"peer": "memory", "peer_value": memory / 1e6, "ratio": round(memory / max(1, peak), 2), "input": round(size / 1e6, 1)}
-            print(json.dumps(line | {"documents": documents, "seconds": round(seconds, 1)}), flush=True)
+            print(json.dumps(line | {"documents": documents, "seconds": round(seconds, 1), "after": doing}), flush=True)
 
 
 if __name__ == "__main__":
