@@ -42,16 +42,21 @@ def chains(net: Transformer) -> list[list[str]]:
     return [chain] if net.encoder is None else [[f"encoder.blocks.{i}" for i in range(len(net.encoder.blocks))], chain]
 
 
+def widest(net: Transformer) -> tuple[int, int]:
+    """The most outputs and the most inputs of its linears, and no less than its own width."""
+    shapes = [unit.weight.shape for site, unit in sites(net) if site.kind == "linear"]
+    outputs, inputs = zip((net.cfg.width, net.cfg.width), *shapes, strict=True)
+    return max(outputs), max(inputs)
+
+
 def room(net: Transformer) -> int:
     """Tokens of which a block may compute at a time, in fp32: batches are the same whatever the passes are made in."""
-    widest = max([net.cfg.width, *(max(unit.weight.shape) for site, unit in sites(net) if site.kind == "linear")])
-    return max(1, WORKING // (4 * (3 * widest + 4 * net.cfg.width)))
+    return max(1, WORKING // (4 * (3 * max(widest(net)) + 4 * net.cfg.width)))
 
 
 def fits(net: Transformer, sequences: Sequence[Sequence[int]]) -> bool:
     """Whether there is room for what a block keeps of all sequences where it waits for a linear, so that their batches can go abreast."""
-    wide, narrow = (max(unit.weight.shape[side] for site, unit in sites(net) if site.kind == "linear") for side in (0, 1))
-    return sum(map(len, sequences)) * 4 * (wide + narrow + 4 * net.cfg.width) <= WORKING
+    return sum(map(len, sequences)) * 4 * (sum(widest(net)) + 4 * net.cfg.width) <= WORKING
 
 
 @torch.no_grad()
