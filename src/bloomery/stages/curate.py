@@ -157,30 +157,22 @@ class Curate:
 
     def check(self, made: Path, job: Job) -> None:
         """The funnel adds up and tells what the files hold; no package and no near-copy is on both sides of the split."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         from bloomery.data.funnel import missing
         from bloomery.data.streamed import largest_crossing_streamed, texts_of
-        from bloomery.data.tables import read_table
+        from bloomery.data.written import repeated_ids, written
 
         story = json.loads((made / "funnel.json").read_text(encoding="utf-8"))
-        parts = {name: read_table(made / f"{name}.parquet", ["id", "package"]) for name in ("train", "heldout")}
-        ids = pa.chunked_array([chunk for table in parts.values() for chunk in table.column("id").chunks], pa.string())
-        written = {name: [0, 0] for name in parts}
-        for name in parts:
-            for texts in texts_of(made / f"{name}.parquet"):
-                written[name][0] += len(texts)
-                written[name][1] += pc.sum(pc.binary_length(texts)).as_py() or 0
-        for k, unit in enumerate(("documents", "bytes")):
+        parts = {name: written(made / f"{name}.parquet") for name in ("train", "heldout")}
+        for unit in ("documents", "bytes"):
             job.check(f"{unit} that the funnel does not account for", abs(missing(story, unit)), 0)
-            job.check(f"{unit} written but not counted", sum(abs(written[name][k] - story["out"][name][unit]) for name in parts), 0)
-        job.check("ids used twice", len(ids) - pc.count_distinct(ids).as_py(), 0)
-        packages = {name: pc.unique(table.column("package")) for name, table in parts.items()}
-        both = packages["heldout"].filter(pc.is_in(packages["heldout"], packages["train"])).to_pylist()
-        job.check("packages on both sides of the split", len(both), 0, note=", ".join(sorted(both)[:3]))
-        if self.guard and parts["heldout"].num_rows:
-            documents = sum(table.num_rows for table in parts.values())
+            apart = sum(abs(getattr(part, unit) - story["out"][name][unit]) for name, part in parts.items())
+            job.check(f"{unit} written but not counted", apart, 0)
+        job.check("ids used twice", repeated_ids(parts.values()), 0)
+        both = sorted(parts["heldout"].packages & parts["train"].packages)
+        job.check("packages on both sides of the split", len(both), 0, note=", ".join(both[:3]))
+        documents, held = sum(part.documents for part in parts.values()), parts["heldout"].documents
+        del parts
+        if self.guard and held:
             sides, room = (made / "heldout.parquet", made / "train.parquet"), self.room(documents)
             value, pairs = largest_crossing_streamed(*sides, self.guard, room, job.log)
             note = f"over {pairs} candidate pairs"
@@ -188,7 +180,7 @@ class Curate:
         if items := self._items(job.seed):
             from bloomery.stages._curate_clean import leaked
 
-            found = sum(leaked(items, texts_of(made / f"{name}.parquet"), self.leak_share) for name in parts)
+            found = sum(leaked(items, texts_of(made / f"{name}.parquet"), self.leak_share) for name in ("train", "heldout"))
             job.check("documents that hold an evaluation item", found, 0, note=f"{len(items.names)} items")
 
     def _items(self, seed: int) -> Any:
