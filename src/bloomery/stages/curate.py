@@ -158,7 +158,7 @@ class Curate:
     def check(self, made: Path, job: Job) -> None:
         """The funnel adds up and tells what the files hold; no package and no near-copy is on both sides of the split."""
         from bloomery.data.funnel import missing
-        from bloomery.data.streamed import largest_crossing_streamed, texts_of
+        from bloomery.data.streamed import largest_crossing_streamed, texts_of, told
         from bloomery.data.written import repeated_ids, written
 
         story = json.loads((made / "funnel.json").read_text(encoding="utf-8"))
@@ -180,7 +180,9 @@ class Curate:
         if items := self._items(job.seed):
             from bloomery.stages._curate_clean import leaked
 
-            found = sum(leaked(items, texts_of(made / f"{name}.parquet"), self.leak_share) for name in ("train", "heldout"))
+            with job.log.progress("checking for evaluation items", total=documents, unit="documents") as bar:
+                texts = (told(texts_of(made / f"{name}.parquet"), bar) for name in ("train", "heldout"))
+                found = sum(leaked(items, some, self.leak_share) for some in texts)
             job.check("documents that hold an evaluation item", found, 0, note=f"{len(items.names)} items")
 
     def _items(self, seed: int) -> Any:
@@ -279,7 +281,7 @@ class Curate:
         funnel.drop_copies("exact duplicate", *np.concatenate(found, axis=1))
         if self.near:
             rows = funnel.rows
-            told = sizes[rows], chunks.ids.among(rows), self.room(len(funnel.sizes)), job.work, threads()
+            told = sizes[rows], chunks.ids.among(rows), self.room(len(funnel.sizes)), job.work, threads(), job.log
             copies = near_duplicates(chunks.signed(rows), lambda some: chunks.text_column(rows[some]), self.near, *told)
             note = f"Jaccard similarity {self.near} or more, or joined to it by such pairs"
             funnel.drop_copies("near duplicate", *(rows[side] for side in copies), note)
@@ -291,7 +293,7 @@ class Curate:
         if self.substring:
             cut(self, funnel, chunks, job)
         if items := self._items(job.seed):
-            decontaminate(funnel, chunks, items, self.leak_share)
+            decontaminate(funnel, chunks, items, self.leak_share, job.log)
         if not len(funnel.rows):
             raise BadInput("decontaminate: nothing is left: every document holds an evaluation item; check the sets, or raise leak_share")
 
