@@ -14,6 +14,7 @@ import pytest
 
 from bloomery.core import lineage
 from bloomery.core import recipe as recipes
+from bloomery.core.errors import BadInput
 from bloomery.core.executors import Here
 from bloomery.core.walk import plan, run
 from bloomery.data import annotate, measured, sources, texts
@@ -214,3 +215,16 @@ def test_what_changes_while_a_process_lives_is_read_again(tmp_path, store, work,
         recipe = {"name": "r", "steps": {"corpus": {"stage": "curate", "sources": [source], "near": 0.0, "signals": ["length"]}}}
         kept.append(run(recipes.parse(recipe, "r.yaml"), store, quiet=True, executor=Here())[0].made.facts["documents"])
     assert kept == [5, 8] and work["read"] == 13
+
+
+def test_what_a_signal_reads_besides_is_part_of_the_address_of_the_step(tmp_path, store, raw, work):
+    listed = tmp_path / "words.txt"
+    knobs = {"signals": ["length", {"toxicity": {"words": str(listed)}}], "keep": "toxicity.count == 0"}
+    listed.write_text("nowhere\n")
+    first = made(store, raw, **knobs)
+    assert first.address == made(store, raw, **knobs).address
+    listed.write_text("nowhere\n7\n")  # stands in the documents 7 of both files, again and again
+    other = made(store, raw, **knobs)
+    assert other.address != first.address and other.facts["documents"] == first.facts["documents"] - 2
+    with pytest.raises(BadInput, match=r"classifier\.good: sources: .* does not exist"):
+        made(store, raw, signals=[{"classifier": {"good": str(tmp_path / "none.jsonl"), "bad": raw[0]}}], keep="")

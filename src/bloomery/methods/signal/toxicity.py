@@ -48,13 +48,17 @@ class Toxicity:
         return {"count": [float(count) for count, _ in rows], "share": [count / max(1, words) for count, words in rows]}
 
 
-@lru_cache(maxsize=4)
 def _listed(place: str) -> tuple[dict[str, tuple[tuple[str, ...], ...]], frozenset[int]]:
-    """Phrases by their first word, or by its stem with a *; and the lengths of those stems."""
+    """The phrases of a file as it is now, or the built-in ones."""
     try:
-        lines = Path(place).read_text(encoding="utf-8").splitlines() if place else list(BUILT_IN)
+        return _parsed(tuple(Path(place).read_text(encoding="utf-8").splitlines()) if place else BUILT_IN)
     except (OSError, UnicodeDecodeError) as wrong:
         raise BadInput(f"toxicity.words: {place} cannot be read ({wrong}); name a text file with a word on each line") from None
+
+
+@lru_cache(maxsize=4)
+def _parsed(lines: tuple[str, ...]) -> tuple[dict[str, tuple[tuple[str, ...], ...]], frozenset[int]]:
+    """Phrases by their first word, or by its stem with a *; and the lengths of those stems."""
     phrases: dict[str, list[tuple[str, ...]]] = {}
     for line in lines:
         parts = tuple(STEM.findall(line.lower().replace("’", "'")))
