@@ -169,9 +169,10 @@ class Traced:
         total = weight.sum(-1, keepdim=True)
         if weigh is not None:
             weight, total = weigh(weight / total), 1.0
-        weight = weight.unflatten(-1, (-1, PAGE))  # (B, T, K, G, N, P)
-        v = v_BNKPE.permute(0, 2, 1, 3, 4)[:, None, :, None].float()  # (B, 1, K, 1, N, P, E)
-        return ((weight[..., None] * v).sum((-3, -2)) / total).to(q_BTHE.dtype).reshape(B, T, H * E)
+        weight = weight.unflatten(-1, (-1, PAGE)).permute(0, 1, 4, 2, 3, 5)  # (B, T, N, K, G, P)
+        by_page = (weight[..., None] * v_BNKPE[:, None, :, :, None].float()).sum(-2)  # (B, T, N, K, G, E)
+        by_page = by_page.as_strided(by_page.shape, by_page.stride())  # kept, so that pages are read in the order in which they lie
+        return (by_page.sum(2) / total).to(q_BTHE.dtype).reshape(B, T, H * E)
 
 
 def fitting(rows: int, graphs: Sequence[int]) -> int:
