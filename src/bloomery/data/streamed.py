@@ -17,7 +17,7 @@ from bloomery.data.parallel import MOST
 from bloomery.data.sieve import Sieve
 
 NEAREST = 30  # bytes of memory for one byte of held-out text whose shingles are looked for
-LARGEST = 4  # the same for the second way, which keeps texts, band keys and the runs of candidates
+LARGEST = 3  # the same for the second way, which keeps texts, band keys and the runs of candidates
 ROWS = 1024  # texts at once
 
 

@@ -31,7 +31,7 @@ WORKER = 280_000_000  # bytes of one worker with its libraries and a chunk; meas
 KEYS = 400  # bytes of memory for each document whose key may be another's
 SPARE = 65_000_000  # bytes that this process may still need for code, beside what grows with the documents; measured
 COLUMN = 65  # bytes that each document may still need while a step goes on; measured on 0.3 and 1.1 million documents
-LEAST = 64_000_000  # bytes for documents, however much this process holds already
+LEAST = 24_000_000  # bytes for documents, however much this process holds already
 PASSAGES = 2  # bytes of files for one byte of text, while repeated passages are looked for
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
 
