@@ -212,8 +212,8 @@ def test_what_a_selection_cannot_have_is_said(raw, models, tmp_path, monkeypatch
     asking = replace(chosen(raw, models, "400B"), select=Perplexity(), roles={"reference": models["big"]})
     with pytest.raises(BadInput, match="select: perplexity needs score:reference, and a selection gets vectors alone"):
         asking.forecast({}, machine)
-    for select, name in ((Top("length.wrds"), "length.wrds'.*did you mean length.words"), (Mixture(by="domian"), "domian'.*did you mean domain")):
-        with pytest.raises(BadInput, match=f"select: .* goes by the column '{name}"):
+    for select, wrong, meant in ((Top("length.wrds"), "length.wrds", "length.words"), (Mixture(by="domian"), "domian", "domain")):
+        with pytest.raises(BadInput, match=f"select: .* goes by the column '{wrong}'.*did you mean {meant}"):
             replace(chosen(raw, models, "400B"), select=select).forecast({}, machine)
     assert chosen(raw, models, "400B").forecast({}, machine).seconds > stage_of(raw, {}).forecast({}, machine).seconds
     monkeypatch.setattr(Curate, "room", lambda self, documents: 400)
