@@ -7,8 +7,10 @@ from bloomery.core.machine import compiler
 from bloomery.infer import compiled
 from bloomery.infer.compiled import fitting, worthwhile
 from bloomery.infer.engine import Engine
+from bloomery.infer.pages import FIRST
+from bloomery.infer.slots import Slots
 from bloomery.infer.speculation import PromptLookup
-from bloomery.infer.weights import pack
+from bloomery.infer.weights import halves, pack
 
 torch.set_num_threads(1)
 
@@ -47,6 +49,52 @@ def same(found, plain):
         assert [one.ids for one in ours] == [one.ids for one in theirs]
         for one, want in zip(ours, theirs, strict=True):
             assert [token.logp for token in one.tokens] == pytest.approx([token.logp for token in want.tokens], abs=1e-5)
+
+
+def stepped(net):
+    """Compiled steps of a network, and what one of two rows gives."""
+    slots = Slots(net.cfg, 3, 48, net.embed.weight.dtype, exact=False)
+    steps = compiled.Compiled(net, slots, slots.memory)
+    steps.prepare([2])
+    return steps, step(steps, [5, 9])
+
+
+def step(steps, ids, pages=2):
+    """Logits of first tokens, each in pages of its own."""
+    table = FIRST + torch.arange(len(ids) * pages).view(len(ids), pages)
+    with torch.no_grad():
+        return steps._call(torch.tensor(ids)[:, None], table, torch.zeros(len(ids), dtype=torch.int64))
+
+
+def test_graphs_of_networks_alike_are_told_apart(monkeypatch):
+    """Little is asked before a step, so it must not be another network's graph that runs; other shapes make graphs of their own."""
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    one, other = make(context=48), make(context=48)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(1.5)
+    (steps, first), (_, second) = stepped(one), stepped(other)
+    assert not torch.allclose(first, second, atol=1e-2)
+    with torch.no_grad():
+        torch.testing.assert_close(first, one.logits(one(torch.tensor([[5], [9]]))))
+        torch.testing.assert_close(second, other.logits(other(torch.tensor([[5], [9]]))))
+    torch._dynamo.utils.counters.clear()
+    torch.testing.assert_close(step(steps, [5, 9, 5])[:2], first)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    torch.testing.assert_close(step(steps, [5, 9], pages=4), first)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.wide
+@pytest.mark.skipif(compiler() is None or not halves(torch.bfloat16), reason="there is no C++ compiler, or no bfloat16 in hardware")
+def test_weights_of_many_rows_are_constants_in_blocks():
+    net = make(context=48)
+    pack(net.bfloat16(), "bf16")
+    torch._dynamo.utils.counters.clear()
+    torch._inductor.utils.clear_caches()
+    with torch._inductor.config.patch(force_disable_caches=True):
+        stepped(net)
+    assert torch._dynamo.utils.counters["inductor"]["mkldnn_linear_weight_pack_matcher_count"] == 4 * net.cfg.layers + 1
 
 
 @pytest.mark.wide

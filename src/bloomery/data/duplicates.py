@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.core.log import Log
 from bloomery.data.near import MEMORY, components
 
 
@@ -36,13 +37,14 @@ def near_duplicates(
     memory: int = MEMORY,
     folder: str | Path | None = None,
     workers: int = 1,
+    log: Log | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows that go, ascending, and the row that stays for each: of the documents that pairs with a Jaccard similarity of `threshold`
     or more join, the longest, then the smallest id.
 
     `lengths` are in bytes; the rest is that of `near.components`, whose result depends on neither `memory` nor `workers`.
     """
-    rows, first = components(signatures, texts, threshold, lengths, memory, folder, workers)
+    rows, first = components(signatures, texts, threshold, lengths, memory, folder, workers, log)
     return _keep_one(rows, first, lengths, ids)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.core.log import Bar, Log
 from bloomery.data import minhash
 from bloomery.data.compiled import compiled
 from bloomery.data.parallel import MOST, batches, threaded
@@ -131,35 +132,47 @@ def components(
     memory: int = MEMORY,
     folder: str | Path | None = None,
     workers: int = 1,
+    log: Log | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows with a near duplicate, ascending, and for each the smallest row of its connected component; int64.
 
     signatures: rows, ascending, and their signatures, uint32 (rows, 128), in parts of any size; rows without a shingle are left out.
     texts: fetches the texts of ascending rows, as strings or an Arrow column; called for batches of candidates whose `lengths` (bytes
     of every row) fit in a share of `memory`. memory: bytes for keys, sets and pairs; 9 bytes for each row and 40 for each candidate
-    come on top. folder: where files go for the time being.
+    come on top. folder: where files go for the time being. log: told how far it is.
     """
+    log = log or Log(quiet=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="near-") as name:
         place = Path(name)
         blocks, chosen = 0, np.zeros(len(lengths), bool)
-        for blocks, (members, ends) in enumerate(_candidates(signatures, threshold, memory, place), 1):
-            chosen[members] = True
-            np.save(place / f"members-{blocks}.npy", members)
-            np.save(place / f"ends-{blocks}.npy", ends)
+        with log.progress("grouping near duplicates", total=len(lengths), unit="documents") as bar:
+            for blocks, (members, ends) in enumerate(_candidates(_told(signatures, bar), threshold, memory, place), 1):
+                chosen[members] = True
+                np.save(place / f"members-{blocks}.npy", members)
+                np.save(place / f"ends-{blocks}.npy", ends)
         rows = np.flatnonzero(chosen)
         sets = Rows(place / "sets")
         fetched = ((part, texts(part)) for part in batches(rows, lengths[rows], min(MOST, memory // (24 * workers))))
-        for part, (flat, counts) in threaded(_sets_of, fetched, workers):
-            sets.add(part, flat, counts)
+        with log.progress("reading what may be alike", total=len(rows), unit="documents") as bar:
+            for part, (flat, counts) in threaded(_sets_of, fetched, workers):
+                sets.add(part, flat, counts)
+                bar.advance(len(part))
         sets.close()
         parent, compare = np.arange(len(rows)), _Comparison(sets, threshold, memory // 4, workers)
         refuted = np.zeros(0, np.uint64)
-        for k in range(1, blocks + 1):
-            members = np.searchsorted(rows, np.load(place / f"members-{k}.npy"))
-            refuted = _join(members, np.load(place / f"ends-{k}.npy"), parent, compare, refuted, memory // 128)
+        with log.progress("comparing near duplicates", unit="pairs") as bar:
+            for k in range(1, blocks + 1):
+                members = np.searchsorted(rows, np.load(place / f"members-{k}.npy"))
+                refuted = _join(members, np.load(place / f"ends-{k}.npy"), parent, compare, refuted, memory // 128, bar)
         _flatten(parent)
     several = np.flatnonzero(np.bincount(parent, minlength=len(parent))[parent] > 1)
     return rows[several], rows[parent[several]]
+
+
+def _told(signatures: Iterable[tuple[np.ndarray, np.ndarray]], bar: Bar) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for rows, table in signatures:
+        yield rows, table
+        bar.advance(len(rows))
 
 
 def _sets_of(fetched: tuple[np.ndarray, Any]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
@@ -222,7 +235,9 @@ def _compare_part(flat: Any, starts: Any, left: Any, right: Any, threshold: floa
     _similar(flat, starts, left[part], right[part], threshold, out[part])
 
 
-def _join(members: np.ndarray, ends: np.ndarray, parent: np.ndarray, compare: _Comparison, refuted: np.ndarray, most: int) -> np.ndarray:
+def _join(
+    members: np.ndarray, ends: np.ndarray, parent: np.ndarray, compare: _Comparison, refuted: np.ndarray, most: int, bar: Bar
+) -> np.ndarray:
     """Compare what the groups propose and join what is similar; returns the refuted pairs, known ones included, about `most`."""
     at, done = np.zeros(3, np.int64), np.zeros(len(ends), bool)
     room = min(PAIRS, max(1024, most))
@@ -234,6 +249,7 @@ def _join(members: np.ndarray, ends: np.ndarray, parent: np.ndarray, compare: _C
             pairs = pairs[refuted[np.minimum(np.searchsorted(refuted, pairs), len(refuted) - 1)] != pairs]
         i, j = (pairs >> _S32).astype(np.int64), (pairs & _LOW).astype(np.int64)
         same = compare.similar(i, j)
+        bar.advance(len(pairs))
         _unite(parent, i, j, same)
         refuted = np.union1d(refuted if len(refuted) < most else refuted[:0], pairs[~same])
     return refuted

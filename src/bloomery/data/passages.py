@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.core.log import Log
 from bloomery.data.compiled import compiled
 from bloomery.data.near import MEMORY
 from bloomery.data.parallel import MOST, batches, threaded
@@ -129,17 +130,18 @@ def repeated_passages(
     memory: int = MEMORY,
     folder: str | Path | None = None,
     workers: int = 1,
+    log: Log | None = None,
 ) -> np.ndarray:
     """Every passage to be removed: rows (text, first token, end, text of an earlier occurrence, its first token), int64, sorted.
 
     Together they cover exactly the tokens of windows of `length` tokens that stand somewhere before, without overlap. texts: fetches
     the texts of ascending numbers; all are fetched once, those with something repeated twice. lengths: their bytes. memory: bytes for
-    hashes and texts, beside a byte for each text. Raises ValueError where `length` is below 2.
+    hashes and texts, beside a byte for each text. log: told how far it is. Raises ValueError where `length` is below 2.
     """
     if length < 2:
         raise ValueError(f"a repeat has at least 2 tokens, not {length}")
     with tempfile.TemporaryDirectory(dir=folder, prefix="passages-") as name:
-        finder = _Finder(Path(name), texts, np.asarray(lengths), length, memory, workers)
+        finder = _Finder(Path(name), texts, np.asarray(lengths), length, memory, workers, log or Log(quiet=True))
         found = list(finder.verified(finder.stretches(finder.windows(finder.candidates()))))
     return np.concatenate(found) if found else np.zeros((0, 5), np.int64)
 
@@ -148,9 +150,9 @@ class _Finder:
     """The passes of `repeated_passages`, each of which sorts what the next one reads."""
 
     def __init__(
-        self, place: Path, texts: Callable[[np.ndarray], Any], lengths: np.ndarray, length: int, memory: int, workers: int
+        self, place: Path, texts: Callable[[np.ndarray], Any], lengths: np.ndarray, length: int, memory: int, workers: int, log: Log
     ) -> None:
-        self.place, self.texts, self.lengths = place, texts, lengths
+        self.place, self.texts, self.lengths, self.log = place, texts, lengths, log
         self.length, self.memory, self.workers = length, memory, workers
         self.tokens = Rows(place / "tokens")
         self.top = max(1, len(lengths)) << 32
@@ -159,21 +161,25 @@ class _Finder:
         (self.place / name).mkdir()
         return Sorter(self.place / name, self.memory // 3, 0, high)
 
-    def _fetched(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
-        for part in batches(numbers, self.lengths[numbers], min(MOST, self.memory // (24 * self.workers))):
-            yield part, self.texts(part)
+    def _fetched(self, numbers: np.ndarray, label: str) -> Iterator[tuple[np.ndarray, Any]]:
+        sizes = self.lengths[numbers]
+        with self.log.progress(label, total=int(sizes.sum()), unit="bytes") as bar:
+            for part in batches(numbers, sizes, min(MOST, self.memory // (24 * self.workers))):
+                yield part, self.texts(part)
+                bar.advance(int(self.lengths[part].sum()))
 
     def candidates(self) -> Iterator[np.ndarray]:
         """Places of picked runs that stand more than once, ascending, block by block; their texts' tokens are kept."""
         runs, places = self._sorter("runs", 1 << 64), self._sorter("places", self.top)
-        for keys, where in threaded(partial(_picked_runs, self.length), self._fetched(np.arange(len(self.lengths))), self.workers):
+        fetched = self._fetched(np.arange(len(self.lengths)), "looking for repeated passages")
+        for keys, where in threaded(partial(_picked_runs, self.length), fetched, self.workers):
             runs.add(keys, where)
         chosen = np.zeros(len(self.lengths), bool)
         for keys, where in runs.blocks():
             members, _ = repeated(keys, where)
             chosen[members >> 32] = True
             places.add(members.astype(np.uint64), np.zeros(len(members), np.uint64))
-        for numbers, flat, counts in threaded(_tokens, self._fetched(np.flatnonzero(chosen)), self.workers):
+        for numbers, flat, counts in threaded(_tokens, self._fetched(np.flatnonzero(chosen), "reading what may repeat"), self.workers):
             self.tokens.add(numbers, flat, counts)
         self.tokens.close()
         for keys, _ in places.blocks():

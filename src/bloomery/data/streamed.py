@@ -17,7 +17,7 @@ from bloomery.data.parallel import MOST
 from bloomery.data.sieve import Sieve
 
 NEAREST = 30  # bytes of memory for one byte of held-out text whose shingles are looked for
-LARGEST = 4  # the same for the second way, which keeps texts, band keys and the runs of candidates
+LARGEST = 3  # the same for the second way, which keeps texts, band keys and the runs of candidates
 ROWS = 1024  # texts at once
 
 
@@ -31,7 +31,7 @@ def nearest_streamed(
     likely = _likely(chunks, held, runs, others, threshold, room, log) if len(runs) > 1 else np.arange(len(others))
     with log.progress("comparing across the split", total=len(runs) * len(likely), unit="documents") as bar:
         for some in runs:
-            texts = _told((part.column("text") for part in chunks.parts(others[likely], ["text"])), bar)
+            texts = told((part.column("text") for part in chunks.parts(others[likely], ["text"])), bar)
             value, place = nearest(chunks.text_column(held[some]), texts, threshold)
             release()
             best.append(value)
@@ -45,13 +45,13 @@ def _likely(chunks: Chunks, held: np.ndarray, runs: list[slice], others: np.ndar
     for some in runs:
         sieve.put(chunks.text_column(held[some]))
     with log.progress("looking across the split", total=len(others), unit="documents") as bar:
-        for texts in _told((part.column("text") for part in chunks.parts(others, ["text"])), bar):
+        for texts in told((part.column("text") for part in chunks.parts(others, ["text"])), bar):
             found.append(sieve.may_reach(texts, threshold))
     release()
     return np.flatnonzero(np.concatenate(found))
 
 
-def _told(texts: Iterator[Any], bar: Bar) -> Iterator[Any]:
+def told(texts: Iterator[Any], bar: Bar) -> Iterator[Any]:
     """The same, counted once they are done with."""
     for some in texts:
         yield some
@@ -75,7 +75,7 @@ def largest_crossing_streamed(held: Path, others: Path, threshold: float, room: 
     best, pairs = 0.0, 0
     with log.progress("checking the split", unit="documents") as bar:
         for texts in blocks((text for some in texts_of(held) for text in some.to_pylist()), min(MOST, room // LARGEST)):
-            value, count = largest_crossing(texts, _told(texts_of(others), bar), threshold)
+            value, count = largest_crossing(texts, told(texts_of(others), bar), threshold)
             best, pairs = max(best, value), pairs + count
             release()
     return best, pairs

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,8 @@ from bloomery.nn.model import Transformer
 
 PAYS_FROM = 2e7  # matmul parameters: below this an eager step is short, and compiling takes longer than most servers would gain from it
 BACKEND = "inductor"
-GRAPHS = 64  # of one process at most: every engine has a few
+GRAPHS = 64  # of one network at most: every engine has a few
+CHANGING = ("table_BN", "first_B", "tokens_BT")  # arguments of a graph that are looked at before each step
 
 
 def worthwhile(wish: bool | None, net: Transformer) -> tuple[bool, str]:
@@ -56,16 +58,16 @@ class Compiled:
         for unit in net.modules():
             if isinstance(unit, Half | Int8Inputs):
                 unit.plain()
-        frozen = net.embed.weight.dtype == torch.bfloat16
-        self._one, self._many = (_compiled(net, one) for one in (False, frozen))
+        self.frozen = net.embed.weight.dtype == torch.bfloat16
+        self._one, self._many = (_compiled(net, one) for one in (False, self.frozen))
 
     def prepare(self, rows: Sequence[int], widths: Sequence[int] = (1,)) -> float:
         """Compiles steps of so many rows and new tokens now; their seconds. Idle rows alone are stepped, so nothing is changed."""
         began = time.perf_counter()
-        with _plain():
-            for count in rows:
-                for width in widths:
-                    tokens, first = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+        for count in rows:
+            for width in widths:
+                tokens, first = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+                with _plain(), _constants(self.frozen and tokens.numel() > 1):
                     for pages in (2, 4):
                         self._call(tokens, torch.full((count, pages), SCRATCH), first)
         self.seconds += time.perf_counter() - began
@@ -86,14 +88,29 @@ class Compiled:
 
 
 def _compiled(net: Transformer, frozen: bool) -> Callable[..., Tensor]:
-    options = {"cpp_wrapper": True, "freezing": frozen} if BACKEND == "inductor" else None
-    return torch.compile(Whole(net).eval(), dynamic=False, fullgraph=True, backend=BACKEND, options=options)
+    options = {"cpp_wrapper": True, "freezing": frozen} if BACKEND == "inductor" else {}
+    return torch.compile(
+        Whole(net).eval(), dynamic=False, fullgraph=True, backend=BACKEND, recompile_limit=GRAPHS, isolate_recompiles=True,
+        options={**options, "guard_filter_fn": _watched},
+    )  # fmt: skip
+
+
+def _watched(guards: Sequence[Any]) -> list[bool]:
+    """Which of the compiler's questions are asked before each step. The network and its pages stay what they were, and no other network's
+    graphs are looked through, so nothing is asked of every single weight, which takes longer than a layer."""
+    return [not guard.name or guard.name in CHANGING for guard in guards]
+
+
+def _constants(frozen: bool) -> Any:
+    """Whether a graph that is compiled meanwhile has its weights as constants; the option of the compiler by that name comes too late for
+    what goes before it, which would take them as arguments still."""
+    return torch._inductor.config.patch(freezing=frozen)
 
 
 @contextmanager
 def _plain() -> Iterator[None]:
     """No gradients, and tensors that a graph may change in place."""
-    with torch.inference_mode(False), torch.no_grad(), torch._dynamo.config.patch(recompile_limit=GRAPHS):
+    with torch.inference_mode(False), torch.no_grad():
         yield
 
 
@@ -152,9 +169,10 @@ class Traced:
         total = weight.sum(-1, keepdim=True)
         if weigh is not None:
             weight, total = weigh(weight / total), 1.0
-        weight = weight.unflatten(-1, (-1, PAGE))  # (B, T, K, G, N, P)
-        v = v_BNKPE.permute(0, 2, 1, 3, 4)[:, None, :, None].float()  # (B, 1, K, 1, N, P, E)
-        return ((weight[..., None] * v).sum((-3, -2)) / total).to(q_BTHE.dtype).reshape(B, T, H * E)
+        weight = weight.unflatten(-1, (-1, PAGE)).permute(0, 1, 4, 2, 3, 5)  # (B, T, N, K, G, P)
+        by_page = (weight[..., None] * v_BNKPE[:, None, :, :, None].float()).sum(-2)  # (B, T, N, K, G, E)
+        by_page = by_page.as_strided(by_page.shape, by_page.stride())  # kept, so that pages are read in the order in which they lie
+        return (by_page.sum(2) / total).to(q_BTHE.dtype).reshape(B, T, H * E)
 
 
 def fitting(rows: int, graphs: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bloomery.core.job import Job
+    from bloomery.core.log import Log
     from bloomery.data.chunks import Chunks
     from bloomery.data.funnel import Funnel
     from bloomery.data.overlap import Items
@@ -33,7 +34,7 @@ def cut(stage: Curate, funnel: Funnel, chunks: Chunks, job: Job) -> None:
 
     rows, length = funnel.rows, stage.substring
     fetch = lambda part: chunks.text_column(rows[part])  # noqa: E731
-    found = repeated_passages(fetch, funnel.sizes[rows], length, stage.room(len(funnel.sizes)), job.work, threads())
+    found = repeated_passages(fetch, funnel.sizes[rows], length, stage.room(len(funnel.sizes)), job.work, threads(), job.log)
     release()
     found[:, 0], found[:, 3] = rows[found[:, 0]], rows[found[:, 3]]
     changed, first = np.unique(found[:, 0], return_index=True)
@@ -147,14 +148,16 @@ def _drawn(name: str, given: Any, seed: int) -> list[Any]:
     return items
 
 
-def decontaminate(funnel: Funnel, chunks: Chunks, items: Items, share: float) -> None:
+def decontaminate(funnel: Funnel, chunks: Chunks, items: Items, share: float, log: Log) -> None:
     """Drop the documents that hold an evaluation item, or `share` of one."""
     import numpy as np
 
     from bloomery.data.overlap import leaks
+    from bloomery.data.streamed import told
 
     rows = funnel.rows
-    best, which = leaks(items, (part.column("text") for part in chunks.parts(rows, ["text"])), threads())
+    with log.progress("looking for evaluation items", total=len(rows), unit="documents") as bar:
+        best, which = leaks(items, told((part.column("text") for part in chunks.parts(rows, ["text"])), bar), threads())
     hit = np.flatnonzero(leaking(best, share))
     notes = {int(rows[k]): f"{best[k]:.2f} of {items.names[which[k]]}" for k in hit}
     what = f"{share:g} or more of an item's runs of {items.length} words" if share else f"a run of {items.length} words of an item"

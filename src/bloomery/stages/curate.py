@@ -31,7 +31,7 @@ WORKER = 280_000_000  # bytes of one worker with its libraries and a chunk; meas
 KEYS = 400  # bytes of memory for each document whose key may be another's
 SPARE = 65_000_000  # bytes that this process may still need for code, beside what grows with the documents; measured
 COLUMN = 65  # bytes that each document may still need while a step goes on; measured on 0.3 and 1.1 million documents
-LEAST = 64_000_000  # bytes for documents, however much this process holds already
+LEAST = 24_000_000  # bytes for documents, however much this process holds already
 PASSAGES = 2  # bytes of files for one byte of text, while repeated passages are looked for
 ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
 
@@ -157,30 +157,22 @@ class Curate:
 
     def check(self, made: Path, job: Job) -> None:
         """The funnel adds up and tells what the files hold; no package and no near-copy is on both sides of the split."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         from bloomery.data.funnel import missing
-        from bloomery.data.streamed import largest_crossing_streamed, texts_of
-        from bloomery.data.tables import read_table
+        from bloomery.data.streamed import largest_crossing_streamed, texts_of, told
+        from bloomery.data.written import repeated_ids, written
 
         story = json.loads((made / "funnel.json").read_text(encoding="utf-8"))
-        parts = {name: read_table(made / f"{name}.parquet", ["id", "package"]) for name in ("train", "heldout")}
-        ids = pa.chunked_array([chunk for table in parts.values() for chunk in table.column("id").chunks], pa.string())
-        written = {name: [0, 0] for name in parts}
-        for name in parts:
-            for texts in texts_of(made / f"{name}.parquet"):
-                written[name][0] += len(texts)
-                written[name][1] += pc.sum(pc.binary_length(texts)).as_py() or 0
-        for k, unit in enumerate(("documents", "bytes")):
+        parts = {name: written(made / f"{name}.parquet") for name in ("train", "heldout")}
+        for unit in ("documents", "bytes"):
             job.check(f"{unit} that the funnel does not account for", abs(missing(story, unit)), 0)
-            job.check(f"{unit} written but not counted", sum(abs(written[name][k] - story["out"][name][unit]) for name in parts), 0)
-        job.check("ids used twice", len(ids) - pc.count_distinct(ids).as_py(), 0)
-        packages = {name: pc.unique(table.column("package")) for name, table in parts.items()}
-        both = packages["heldout"].filter(pc.is_in(packages["heldout"], packages["train"])).to_pylist()
-        job.check("packages on both sides of the split", len(both), 0, note=", ".join(sorted(both)[:3]))
-        if self.guard and parts["heldout"].num_rows:
-            documents = sum(table.num_rows for table in parts.values())
+            apart = sum(abs(getattr(part, unit) - story["out"][name][unit]) for name, part in parts.items())
+            job.check(f"{unit} written but not counted", apart, 0)
+        job.check("ids used twice", repeated_ids(parts.values()), 0)
+        both = sorted(parts["heldout"].packages & parts["train"].packages)
+        job.check("packages on both sides of the split", len(both), 0, note=", ".join(both[:3]))
+        documents, held = sum(part.documents for part in parts.values()), parts["heldout"].documents
+        del parts
+        if self.guard and held:
             sides, room = (made / "heldout.parquet", made / "train.parquet"), self.room(documents)
             value, pairs = largest_crossing_streamed(*sides, self.guard, room, job.log)
             note = f"over {pairs} candidate pairs"
@@ -188,7 +180,9 @@ class Curate:
         if items := self._items(job.seed):
             from bloomery.stages._curate_clean import leaked
 
-            found = sum(leaked(items, texts_of(made / f"{name}.parquet"), self.leak_share) for name in parts)
+            with job.log.progress("checking for evaluation items", total=documents, unit="documents") as bar:
+                texts = (told(texts_of(made / f"{name}.parquet"), bar) for name in ("train", "heldout"))
+                found = sum(leaked(items, some, self.leak_share) for some in texts)
             job.check("documents that hold an evaluation item", found, 0, note=f"{len(items.names)} items")
 
     def _items(self, seed: int) -> Any:
@@ -287,7 +281,7 @@ class Curate:
         funnel.drop_copies("exact duplicate", *np.concatenate(found, axis=1))
         if self.near:
             rows = funnel.rows
-            told = sizes[rows], chunks.ids.among(rows), self.room(len(funnel.sizes)), job.work, threads()
+            told = sizes[rows], chunks.ids.among(rows), self.room(len(funnel.sizes)), job.work, threads(), job.log
             copies = near_duplicates(chunks.signed(rows), lambda some: chunks.text_column(rows[some]), self.near, *told)
             note = f"Jaccard similarity {self.near} or more, or joined to it by such pairs"
             funnel.drop_copies("near duplicate", *(rows[side] for side in copies), note)
@@ -299,7 +293,7 @@ class Curate:
         if self.substring:
             cut(self, funnel, chunks, job)
         if items := self._items(job.seed):
-            decontaminate(funnel, chunks, items, self.leak_share)
+            decontaminate(funnel, chunks, items, self.leak_share, job.log)
         if not len(funnel.rows):
             raise BadInput("decontaminate: nothing is left: every document holds an evaluation item; check the sets, or raise leak_share")
 
