@@ -27,6 +27,15 @@ def test_nearest_is_exact_at_and_above_the_threshold(threshold):
     assert nearest([], [others], threshold)[0].shape == (0,) and nearest(["a b"], [others], threshold)[1].tolist() == [-1]
 
 
+def test_what_is_exactly_at_the_threshold_is_found_whatever_its_product_rounds_to():
+    """0.55 * 20 is a little above 11."""
+    words = [f"w{k}" for k in range(24)]
+    long, short = " ".join(words), " ".join(words[:15])
+    for held, other in ((short, long), (long, short)):
+        best, where = nearest([held], [[other]], 0.55)
+        assert best.tolist() == [11 / 20] and where.tolist() == [0]
+
+
 def test_the_second_way_agrees_with_the_first():
     held, others = variants(6, 15), variants(6, 70)[15:]
     best, _ = nearest(held, [others], 0.5)

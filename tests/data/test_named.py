@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.data.named import fingerprints, labelled, texts
 from bloomery.methods.signal.classifier import Classifier
@@ -27,6 +28,10 @@ def test_what_methods_read_counts_for_the_address(tmp_path):
     (tmp_path / "good.jsonl").write_text('{"text": "y"}\n')
     after = fingerprints(methods)
     assert after["classifier.good"] != before["classifier.good"] and after["classifier.bad"] == before["classifier.bad"]
+    planned = [catalog.resolve("edit", "normalize", ""), *(catalog.resolve("signal", catalog.spec(one), "") for one in methods)]
+    assert fingerprints(planned) == after, "while planning methods are still what the recipe says"
+    with pytest.raises(BadInput, match=r"classifier\.good is empty"):
+        fingerprints([catalog.resolve("signal", "classifier", "")])
 
 
 def test_documents_by_a_column_of_theirs(tmp_path):

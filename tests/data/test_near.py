@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bloomery.data.minhash import band_keys, banding, shingle_sets, signatures
-from bloomery.data.near import components
+from bloomery.data.near import _similar, components
 
 PAIRS, LENGTH = 400, 204
 
@@ -39,3 +39,10 @@ def test_recall_is_that_of_the_formula(similarity: float) -> None:
     accepted[found // 2] = True
     assert np.array_equal(first, found // 2 * 2)  # nothing is joined across pairs
     assert np.array_equal(accepted, proposed if exact >= 0.8 else np.zeros(PAIRS, bool))
+
+
+def test_a_pair_exactly_at_the_threshold_is_one() -> None:
+    """0.55 * 20 is a little above 11."""
+    flat, out = np.arange(31, dtype=np.uint64) % np.uint64(20), np.zeros(1, bool)
+    _similar(flat, np.array([0, 20, 31]), np.array([0]), np.array([1]), 0.55, out)
+    assert out.tolist() == [True]

@@ -30,6 +30,14 @@ def test_nothing_that_reaches_the_threshold_is_lost(room):
         assert let.sum() < 30, "unlike texts share no runs of words, and few bits by chance"
 
 
+def test_a_share_exactly_at_the_threshold_is_let_through():
+    """0.55 * 20 is a little above 11."""
+    words = [f"w{k}" for k in range(24)]
+    sieve = Sieve(10_000, 10_000)
+    sieve.put([" ".join(words[:15])])
+    assert sieve.may_reach([" ".join(words)], 0.55).tolist() == [True]
+
+
 def test_texts_too_short_for_a_run_are_not_let_through():
     sieve = Sieve(1000, 1000)
     sieve.put(["one two three four five six"])

@@ -85,6 +85,26 @@ def test_graphs_of_networks_alike_are_told_apart(monkeypatch):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4"])
+def test_the_network_of_a_lone_row_shares_all_tensors(weights):
+    net = make(context=48, width=64, ffn=64, vocab=320, tied=True)
+    if weights:
+        pack(net.bfloat16() if weights == "bf16" else net, weights, group=32)
+    alone = compiled._alone(net)
+    mine, theirs = ({one.data_ptr() for one in tensors(some)} for some in (net, alone))
+    assert mine == theirs and len(mine) > 5 and alone is not net
+    if not weights:
+        rows = torch.tensor([[5, 9, 11]])
+        with torch.no_grad():
+            torch.testing.assert_close(alone.logits(alone(rows)), net.logits(net(rows)))
+
+
+def tensors(net):
+    """All that a network and its parts hold, but for tensors of the compiler's or library's own kinds, which have no place."""
+    held = (one for unit in net.modules() for one in (*vars(unit).values(), *unit._parameters.values(), *unit._buffers.values()))
+    return [one for one in held if isinstance(one, torch.Tensor) and one.layout == torch.strided]
+
+
 @pytest.mark.wide
 @pytest.mark.skipif(compiler() is None or not halves(torch.bfloat16), reason="there is no C++ compiler, or no bfloat16 in hardware")
 def test_weights_of_many_rows_are_constants_in_blocks():

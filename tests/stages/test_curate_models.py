@@ -20,7 +20,9 @@ from bloomery.core.log import Log
 from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact, Store
+from bloomery.methods.select.mixture import Mixture
 from bloomery.methods.select.rds_plus import RdsPlus
+from bloomery.methods.select.top import Top
 from bloomery.methods.signal.perplexity import Perplexity
 from bloomery.seams import Rng
 from bloomery.stages.curate import Curate
@@ -210,6 +212,9 @@ def test_what_a_selection_cannot_have_is_said(raw, models, tmp_path, monkeypatch
     asking = replace(chosen(raw, models, "400B"), select=Perplexity(), roles={"reference": models["big"]})
     with pytest.raises(BadInput, match="select: perplexity needs score:reference, and a selection gets vectors alone"):
         asking.forecast({}, machine)
+    for select, wrong, meant in ((Top("length.wrds"), "length.wrds", "length.words"), (Mixture(by="domian"), "domian", "domain")):
+        with pytest.raises(BadInput, match=f"select: .* goes by the column '{wrong}'.*did you mean {meant}"):
+            replace(chosen(raw, models, "400B"), select=select).forecast({}, machine)
     assert chosen(raw, models, "400B").forecast({}, machine).seconds > stage_of(raw, {}).forecast({}, machine).seconds
     monkeypatch.setattr(Curate, "room", lambda self, documents: 400)
     with pytest.raises(BadInput, match=r"vectors of \d+ documents take 0 MB, .* raise memory"):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import zipfile
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bloomery.core import lineage
 from bloomery.core import recipe as recipes
+from bloomery.core.errors import BadInput
 from bloomery.core.executors import Here
 from bloomery.core.walk import plan, run
 from bloomery.data import annotate, measured, sources, texts
@@ -161,3 +165,66 @@ def test_gc_keeps_the_annotations_of_the_last_run(store, raw, work):
 def test_the_plan_reads_nothing(store, raw, work):
     recipe = recipes.parse({"name": "r", "steps": {"corpus": {"stage": "curate", "sources": raw}}}, "r.yaml")
     assert plan(recipe, store)[0].forecast.seconds > 0 and not work and not list(store.annotations.iterdir())
+
+
+def test_files_at_an_address_of_another_file_system_become_a_corpus(tmp_path, store, work):
+    fsspec = pytest.importorskip("fsspec")
+    lines = "".join(json.dumps({"text": f"document {i} of an archive " * 9, "package": f"p{i % 7}"}) + "\n" for i in range(40))
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("in/a.jsonl", lines)
+    address = f"zip://in/*.jsonl::{tmp_path / 'z.zip'}"
+    first = made(store, [address], keep="", near=0.0)
+    assert work["read"] == 40 and first.facts["documents"] > 30
+    memory = fsspec.filesystem("memory")
+    try:
+        memory.pipe("/reuse/a.jsonl", lines.encode())
+        kept = [made(store, ["memory://reuse/a.jsonl"], keep="", near=0.0).facts["documents"]]
+        memory.pipe("/reuse/a.jsonl", lines.encode() + json.dumps({"text": "one more document", "package": "p8"}).encode())
+        kept.append(made(store, ["memory://reuse/a.jsonl"], keep="", near=0.0).facts["documents"])
+    finally:
+        memory.store.clear()
+    assert kept == [40, 41]
+
+
+@pytest.mark.parametrize("kind", ["folder", "git", "arrow"])
+def test_what_changes_while_a_process_lives_is_read_again(tmp_path, store, work, kind):
+    """The second run of one Python process sees what is there by then."""
+    place, address = tmp_path / "kept", str(tmp_path / "kept")
+    place.mkdir()
+    git = ["git", "-C", str(place), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    if kind == "git":
+        subprocess.run([*git, "init", "-q"], check=True)
+
+    def written(count: int) -> str:
+        for i in range(count):
+            (place / f"f{i}.py").write_text(f"value_{i} = 'what file {i} says'\n" * 9)
+        if kind == "git":
+            subprocess.run([*git, "add", "-A"], check=True)
+            subprocess.run([*git, "commit", "-q", "-m", "more"], check=True)
+            return f"git+{place}"
+        if kind == "arrow":
+            table = pa.table({"text": [f"what row {i} says" for i in range(count)], "package": [f"p{i}" for i in range(count)]})
+            with pa.OSFile(str(place / "a.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table, max_chunksize=1)
+            return str(place / "a.arrow")
+        return address
+
+    kept = []
+    for count in (5, 8):
+        source = {"from": written(count), "package": "package" if kind == "arrow" else "path"}
+        recipe = {"name": "r", "steps": {"corpus": {"stage": "curate", "sources": [source], "near": 0.0, "signals": ["length"]}}}
+        kept.append(run(recipes.parse(recipe, "r.yaml"), store, quiet=True, executor=Here())[0].made.facts["documents"])
+    assert kept == [5, 8] and work["read"] == 13
+
+
+def test_what_a_signal_reads_besides_is_part_of_the_address_of_the_step(tmp_path, store, raw, work):
+    listed = tmp_path / "words.txt"
+    knobs = {"signals": ["length", {"toxicity": {"words": str(listed)}}], "keep": "toxicity.count == 0"}
+    listed.write_text("nowhere\n")
+    first = made(store, raw, **knobs)
+    assert first.address == made(store, raw, **knobs).address
+    listed.write_text("nowhere\n7\n")  # stands in the documents 7 of both files, again and again
+    other = made(store, raw, **knobs)
+    assert other.address != first.address and other.facts["documents"] == first.facts["documents"] - 2
+    with pytest.raises(BadInput, match=r"classifier\.good: sources: .* does not exist"):
+        made(store, raw, signals=[{"classifier": {"good": str(tmp_path / "none.jsonl"), "bad": raw[0]}}], keep="")

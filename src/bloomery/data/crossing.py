@@ -37,7 +37,7 @@ def _overlaps(sets, ends, table, owners, mask, postings, starts, sizes, threshol
             if owners[p] >= 0:
                 slots[known] = owners[p]
                 known += 1
-        if size > 0 and known >= threshold * size:
+        if size > 0 and known / size >= threshold:  # divided as the similarity is: a product may round to above what it bounds
             for k in range(known):
                 for i in range(starts[slots[k]], starts[slots[k] + 1]):
                     shared[postings[i]] += 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from bloomery.core import catalog
 from bloomery.core.errors import BadInput
 from bloomery.core.files import sha256_file
 from bloomery.data import sources
@@ -44,16 +46,17 @@ def _read(source: Any, knob: str) -> list[Doc]:
 
 
 def fingerprints(methods: Iterable[Any]) -> dict[str, Any]:
-    """What the files hold that methods read besides the corpus: knobs named in `outside`, for the address of a step. BadInput for one of
-    `required` that is empty, and for files that are not there."""
-    from pathlib import Path
-
+    """What the files hold that edits and signals read besides the corpus: knobs named in `outside`, for the address of a step. Methods are
+    built or, as while planning, still what the recipe says. BadInput for one of `required` that is empty, and for files that are not
+    there."""
     known: dict[str, Any] = {}
     for method in methods:
-        for knob in getattr(method, "outside", ()):
-            place = getattr(method, knob)
-            name = f"{type(method).__module__.rpartition('.')[2]}.{knob}"
-            if not place and knob in getattr(method, "required", ()):
+        ((called, knobs),) = (method if isinstance(method, Mapping) else catalog.spec(method)).items()
+        seam = "edit" if called in catalog.entries("edit") else "signal"
+        for knob in catalog.attribute(seam, method, "outside") or ():
+            place = knobs[knob]
+            name = f"{called}.{knob}"
+            if not place and knob in (catalog.attribute(seam, method, "required") or ()):
                 raise BadInput(f"{name} is empty; name the documents to train on, such as good/*.jsonl")
             if not place:
                 continue

@@ -77,7 +77,7 @@ def _similar(flat, starts, left, right, threshold, out):  # type: ignore[no-unty
     for p in range(left.shape[0]):
         i, j = left[p], right[p]
         a, b = starts[i + 1] - starts[i], starts[j + 1] - starts[j]
-        if min(a, b) < threshold * max(a, b):
+        if min(a, b) / max(a, b, 1) < threshold:
             out[p] = False
             continue
         if i != last:

@@ -26,7 +26,7 @@ def _enough(sets, ends, bits, mask, threshold, found):  # type: ignore[no-untype
         for i in range(begin, ends[d]):
             place = (sets[i] >> np.uint64(7)) & mask
             known += (bits[place >> np.uint64(3)] >> np.uint8(place & np.uint64(7))) & np.uint8(1)
-        found[d] = ends[d] > begin and known >= threshold * (ends[d] - begin)
+        found[d] = ends[d] > begin and known / (ends[d] - begin) >= threshold
         begin = ends[d]
 
 

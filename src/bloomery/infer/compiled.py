@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from bloomery.infer.cache import FAR, Memory
 from bloomery.infer.hiding import Hide
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
-from bloomery.infer.weights import Half, Int8Inputs
+from bloomery.infer.weights import Half, Int8Inputs, Plain
 from bloomery.nn.model import Transformer
 
 PAYS_FROM = 2e7  # matmul parameters: below this an eager step is short, and compiling takes longer than most servers would gain from it
@@ -59,7 +60,7 @@ class Compiled:
             if isinstance(unit, Half | Int8Inputs):
                 unit.plain()
         self.frozen = net.embed.weight.dtype == torch.bfloat16
-        self._one, self._many = (_compiled(net, one) for one in (False, self.frozen))
+        self._one, self._many = _compiled(_alone(net), False), _compiled(net, self.frozen)
 
     def prepare(self, rows: Sequence[int], widths: Sequence[int] = (1,)) -> float:
         """Compiles steps of so many rows and new tokens now; their seconds. Idle rows alone are stepped, so nothing is changed."""
@@ -85,6 +86,18 @@ class Compiled:
         torch._dynamo.mark_dynamic(table_BN, 1)
         run = self._one if tokens_BT.numel() == 1 else self._many
         return run(memory.keys, memory.values, memory.turns, memory.last, table_BN, first_B, tokens_BT)
+
+
+def _alone(net: Transformer) -> Transformer:
+    """The network for a lone row: its linears, where they are plain ones, read their weights as they lie. All tensors are shared."""
+    held = (one for unit in net.modules() for one in vars(unit).values() if isinstance(one, Tensor))
+    shared = {id(one): one for one in (*net.parameters(), *net.buffers(), *held)}
+    other = deepcopy(net, shared)
+    for unit in list(other.modules()):
+        for name, inner in list(unit.named_children()):
+            if type(inner) is nn.Linear:
+                setattr(unit, name, Plain(inner))
+    return other
 
 
 def _compiled(net: Transformer, frozen: bool) -> Callable[..., Tensor]:
@@ -115,8 +128,8 @@ def _plain() -> Iterator[None]:
 
 
 class Whole(nn.Module):
-    """From tokens to logits. Of a lone token's graph the weights are inputs; in that of many they are constants, which the compiler lays
-    out for its products: a second copy of what is in bfloat16."""
+    """From tokens to logits. Of a lone token's graph the weights are inputs; in that of many they are constants where they are in bfloat16,
+    which the compiler lays out for its products: a second copy."""
 
     def __init__(self, net: Transformer) -> None:
         super().__init__()

@@ -58,11 +58,29 @@ class Half(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.blocks is not None:
             return by_blocks(x, self.blocks, self.bias)
-        if not torch.compiler.is_compiling() or x.numel() != self.in_features:
-            return F.linear(x, self.kept, self.bias)
-        y = (x.float().reshape(1, -1) * self.kept.float()).sum(-1)  # which reads the weight as it lies, and no product does
-        y = y if self.bias is None else y + self.bias.float()
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
+        return by_row(x, self.kept, self.bias)
+
+
+class Plain(nn.Module):
+    """A linear that shares the weight of another, for graphs of a lone row."""
+
+    def __init__(self, unit: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = unit.weight, unit.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return by_row(x, self.weight, self.bias)
+
+
+def by_row(x: Tensor, weight_OI: Tensor, bias: Tensor | None) -> Tensor:
+    """x times a weight; of a lone row, compiled, by a sum that reads the weight as it lies, which no product does."""
+    if not torch.compiler.is_compiling() or x.numel() != weight_OI.shape[1]:
+        return F.linear(x, weight_OI, bias)
+    row = x.float().reshape(1, -1)
+    row = row.as_strided(row.shape, row.stride())  # the compiler keeps what this is taken of; else it makes it anew for every output
+    y = (row * weight_OI.float()).sum(-1)
+    y = y if bias is None else y + bias.float()
+    return y.to(x.dtype).view(*x.shape[:-1], -1)
 
 
 def halves(dtype: torch.dtype) -> bool:

@@ -153,13 +153,17 @@ def _outside(methods: Sequence[Any]) -> dict[str, Any]:
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
-    """What identifies the content of a source; files are hashed once in a process, for as long as they do not change."""
-    about = [(path, found.st_size, found.st_mtime_ns) for path, _ in source.files for found in [Path(path).stat()]]
-    return _fingerprint(source, tuple(about))
+    """What identifies the content of a source; files of this machine are hashed once in a process, for as long as they do not change.
+    What a folder, a repository or an address holds may change unseen, and is looked at each time."""
+    from bloomery.data import sources
+    from bloomery.data.read import places
+
+    about = tuple(places.stamp(path) for path, _ in source.files)
+    return _fingerprint(source, about) if about and all(about) else sources.fingerprint([source])[0]
 
 
 @lru_cache(maxsize=64)
-def _fingerprint(source: Source, about: tuple[tuple[str, int, int], ...]) -> dict[str, Any]:
+def _fingerprint(source: Source, about: tuple[tuple[int, ...], ...]) -> dict[str, Any]:
     from bloomery.data import sources
 
     return sources.fingerprint([source])[0]

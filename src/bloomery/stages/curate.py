@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from bloomery.core.errors import BadInput
+from bloomery.core.errors import BadInput, near
 from bloomery.core.job import Forecast
 from bloomery.core.machine import memory_bytes, release, resident, threads
 from bloomery.data.sizes import parse_budget, parse_size
@@ -103,6 +103,7 @@ class Curate:
         from bloomery.data import sources
 
         self._condition()
+        self._goes_by()
         counted = parse_budget(self.budget, self._columns(), "budget") if self.budget else (0, "")
         bound(self.methods(), self.roles or {})
         self.vectors()
@@ -207,6 +208,13 @@ class Curate:
         if strange := [need for need in found if need.partition(":")[0] != "embed"]:
             raise BadInput(f"select: {self._select_name()} needs {strange[0]}, and a selection gets vectors alone; measure it by a signal")
         return found
+
+    def _goes_by(self) -> None:
+        """BadInput for a column that the selection goes by and that neither documents nor signals have."""
+        known = [*(name for name in ABOUT if name != "text"), *self._columns()]
+        for knob in ("column", "by", "task"):
+            if (name := getattr(self.select, knob, "")) and name not in known:
+                raise BadInput(f"select: {self._select_name()} goes by the column '{name}', which is not there; {near(name, known)}")
 
     def _columns(self) -> list[str]:
         """All columns that the signals make."""

@@ -15,7 +15,7 @@ from bloomery.seams import Doc, Drop, Rng
 PARTS = [
     "a", "Word ", "\n", "\r\n", "\r", " ", "\t", "e\u0301", "\u1112\u1161\u11ab", "日本", "a@b.org", "+1 555 123 4567", "8.8.8.8", "\n\n",
     "A line that says the same again.\n", "See the privacy policy of this page.\n", "It was shown [12] to be so.\n", "[",
-    "4111111111111111",
+    "4111111111111111", "[1", "edit]", "2]", "So [3] it was.\n",
 ]  # fmt: skip
 EDITS = [Normalize(), PiiMask(), RepeatedLines(), Boilerplate(), Boilerplate(terminal=False, words=0)]
 docs = st.builds(

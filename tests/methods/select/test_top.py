@@ -25,6 +25,12 @@ def test_property_what_is_left_out_is_lower_or_does_not_fit():
         assert chosen.sum() == 5 and values[chosen].min() >= values[~chosen].max()
 
 
+def test_what_has_no_number_comes_last():
+    for lowest in (False, True):
+        found = Top("v", lowest).weigh({"bytes": np.ones(3), "v": np.array([np.nan, 1.0, 2.0])}, 2, Rng((0,)))
+        assert found.tolist() == [0, 1, 1]
+
+
 def test_an_unknown_column_is_named():
     with pytest.raises(BadInput, match=r"miniplm\.gian.*did you mean miniplm\.gain"):
         Top("miniplm.gian").weigh({"bytes": SIZES, "miniplm.gain": VALUES}, 5, Rng((0,)))

@@ -16,6 +16,13 @@ def test_exact_with_a_list_of_ones_own(tmp_path):
         Toxicity(words=str(tmp_path / "none")).columns([Doc("", "a")], None)
 
 
+def test_marks_within_a_phrase_part_words_on_both_sides(tmp_path):
+    (tmp_path / "words").write_text("s&m\nb-foo\ndon’t bar\nf*ck\n🖕\nbaz*\n", encoding="utf-8")
+    texts = ["an S&M club", "the b-foo, B foo", "don't bar, don’t bar", "f*ck, foo fck", "🖕", "bazaar", "s, b, don't"]
+    found = Toxicity(words=str(tmp_path / "words")).columns([Doc("", text) for text in texts], None)
+    assert found["count"] == [1, 2, 2, 1, 0, 1, 0]
+
+
 def test_property_plain_words_are_not_counted():
     text = "The class passes Scunthorpe's assessment in Essex; a cockpit, a title."
     assert Toxicity().columns([Doc("", text)], None)["count"] == [0]

@@ -91,9 +91,13 @@ def _is_file(path: str) -> bool:
     return files.head_of(path).startswith(MAGIC)
 
 
-@lru_cache(maxsize=64)
 def looked(path: str) -> tuple[tuple[Looked, ...], str]:
     """Every record batch of a file, and why one of its messages must not be unpacked ("" where all may be)."""
+    return _looked(path, places.stamp(path))
+
+
+@lru_cache(maxsize=64)
+def _looked(path: str, stamp: tuple[int, ...]) -> tuple[tuple[Looked, ...], str]:
     import pyarrow as pa
 
     found: list[Looked] = []

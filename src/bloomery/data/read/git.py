@@ -60,7 +60,7 @@ def _asked(path: str, address: str, *arguments: str) -> str:
 
 @lru_cache(maxsize=64)
 def _commit(path: str, revision: str, address: str) -> tuple[str, str]:
-    """The ids of the commit and of its tree, asked for once, so that what is read is what the fingerprint names."""
+    """The ids of the commit and of its tree, asked for once a run, so that what is read is what the fingerprint names."""
     commit = _asked(path, address, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     return commit, _asked(path, address, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")
 
@@ -116,7 +116,8 @@ def _running(arguments: list[str], address: str) -> Iterator[subprocess.Popen]:
 
 
 def check(source: Source) -> None:
-    """Refuse what is no repository, has no such revision, or holds no text there."""
+    """Refuse what is no repository, has no such revision, or holds no text there. A revision may name another commit since the last run."""
+    _commit.cache_clear()
     if not any(mode not in KINDS and not kinds.unwanted(name) for mode, _, _, name in listed(source)):
         raise BadInput(f"sources: {source.address} holds no text file; check revision and patterns")
 

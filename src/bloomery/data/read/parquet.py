@@ -72,9 +72,13 @@ def tasks(source: Source, limit: int) -> Iterator[Task]:
             first += rows
 
 
-@lru_cache(maxsize=64)
 def looked(path: str, group: int, names: tuple[str, ...]) -> tuple[str, int]:
     """Why the pages of a row group must not be unpacked ("" where they may be), and the bytes of its largest dictionary."""
+    return _looked(path, places.stamp(path), group, names)
+
+
+@lru_cache(maxsize=64)
+def _looked(path: str, stamp: tuple[int, ...], group: int, names: tuple[str, ...]) -> tuple[str, int]:
     largest = 0
     with _open(path) as file, places.open_plain(path) as handle:
         for chunk in _chunks(file.metadata, group, list(names)):

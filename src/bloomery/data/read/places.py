@@ -99,6 +99,14 @@ def _below(address: str) -> str:
     return address.split("::")[0].partition("://")[2].lstrip("/")
 
 
+def stamp(place: str) -> tuple[int, ...]:
+    """What is another number as soon as a file of this machine is written again; nothing of a file elsewhere."""
+    if is_remote(place):
+        return ()
+    found = os.stat(place)
+    return found.st_size, found.st_mtime_ns
+
+
 def size_of(place: str) -> int:
     """Bytes as stored; 0 where a server does not say."""
     if not is_remote(place):

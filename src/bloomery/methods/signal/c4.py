@@ -64,7 +64,7 @@ class C4:
     """Lines that C4 keeps, the sentences in them, and lines with filler text or a curly bracket, for which it drops the page.
 
     Source: Raffel et al. 2020, arXiv 1910.10683, section 2.2; further rules of its published code as in Penedo et al. 2024, datatrove.
-    Differs: measures, and drops nothing (recipes/filters/c4.yaml has the rules, the edit `c4_lines` keeps the lines alone); the list of
+    Differs: measures, and drops nothing (recipes/filters/c4.yaml has the rules, the edit `boilerplate` keeps the lines alone); the list of
         bad words is the signal `toxicity`'s; sentences end at full stops, as spaCy's rule-based splitter has it, not NLTK's.
     Costs: words are split once for all signals of a batch that count them; then one pass over the characters.
     """

@@ -27,7 +27,8 @@ class Classifier:
     good: str = ""  # address of documents to be like, such as good/*.jsonl; there must be some
     bad: str = ""  # address of documents not to be like
     buckets: int = 1_048_576  # weights
-    outside = required = ("good", "bad")
+    outside = ("good", "bad")
+    required = ("good", "bad")
 
     def __post_init__(self) -> None:
         if not 2 <= self.buckets <= 1 << 28:

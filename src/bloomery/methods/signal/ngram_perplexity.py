@@ -30,7 +30,8 @@ class NgramPerplexity:
     train: str = ""  # address of the documents to fit, such as good/*.jsonl; there must be some
     order: int = 5  # words of the longest n-gram
     least: int = 2  # times that a word must be seen to be known
-    outside = required = ("train",)
+    outside = ("train",)
+    required = ("train",)
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 8 or self.least < 1:

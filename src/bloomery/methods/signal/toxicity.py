@@ -19,6 +19,7 @@ BUILT_IN = (
 )  # fmt: skip
 FEW = 64  # phrases that are searched for one by one
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+STEM = re.compile(WORD.pattern + r"(?:\*(?=\s|$))?")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Toxicity:
 
     Source: standard practice; a word list drops pages since Raffel et al. 2020, arXiv 1910.10683 (C4), and is a signal of RedPajama-V2.
     Differs: the built-in list is short and of our own, English only, and no judgement of context: it counts words that are quoted,
-        too. For the list that C4 used, name its file.
+        too. For the list that C4 used, name its file: marks within a phrase part words, as in a document (s&m is two of them), and
+        a line of marks alone is not looked for.
     Costs: one search for each phrase of a list of 64 or fewer; a pass over the words where one may be there, or for a longer list.
     """
 
@@ -46,16 +48,20 @@ class Toxicity:
         return {"count": [float(count) for count, _ in rows], "share": [count / max(1, words) for count, words in rows]}
 
 
-@lru_cache(maxsize=4)
 def _listed(place: str) -> tuple[dict[str, tuple[tuple[str, ...], ...]], frozenset[int]]:
-    """Phrases by their first word, or by its stem with a *; and the lengths of those stems."""
+    """The phrases of a file as it is now, or the built-in ones."""
     try:
-        lines = Path(place).read_text(encoding="utf-8").splitlines() if place else list(BUILT_IN)
+        return _parsed(tuple(Path(place).read_text(encoding="utf-8").splitlines()) if place else BUILT_IN)
     except (OSError, UnicodeDecodeError) as wrong:
         raise BadInput(f"toxicity.words: {place} cannot be read ({wrong}); name a text file with a word on each line") from None
+
+
+@lru_cache(maxsize=4)
+def _parsed(lines: tuple[str, ...]) -> tuple[dict[str, tuple[tuple[str, ...], ...]], frozenset[int]]:
+    """Phrases by their first word, or by its stem with a *; and the lengths of those stems."""
     phrases: dict[str, list[tuple[str, ...]]] = {}
     for line in lines:
-        parts = tuple(line.strip().lower().split())
+        parts = tuple(STEM.findall(line.lower().replace("’", "'")))
         if parts:
             phrases.setdefault(parts[0], []).append(parts)
     return {first: tuple(some) for first, some in phrases.items()}, frozenset(len(one) - 1 for one in phrases if one.endswith("*"))
