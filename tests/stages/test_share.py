@@ -12,7 +12,7 @@ import pytest
 from small_pretrain import stage
 
 from bloomery.cli.plan import show_notes
-from bloomery.core import recipe, walk
+from bloomery.core import catalog, recipe, walk
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.machine import Machine
@@ -121,6 +121,7 @@ def test_the_facts_count_processes_and_bytes() -> None:
 
 SMALL = Config(50, 16, 2, 4, 2, 24, 16)  # that of the table of docs/parallel.md, whose steps have four rows
 NORM = 4 * SMALL.norm_parameters()  # bytes of the last one, which is not counted
+TIED = 4 * SMALL.vocab * SMALL.width  # of the gradient of a table that both ends of a pipeline have
 
 
 @pytest.mark.parametrize(
@@ -132,14 +133,35 @@ NORM = 4 * SMALL.norm_parameters()  # bytes of the last one, which is not counte
         ({"shard": 2, "stage": 2}, {"shard": 28_320 - 1.5 * NORM}),
         ({"tensor": 2}, {"tensor, context, expert": 32_768}),
         ({"context": 2}, {"tensor, context, expert": 31_424 - 18_880 - 256, "data": 18_880 - NORM}),  # without documents' numbers
-        ({"pipeline": 2}, {"pipeline": 2 * 4_096}),  # both ways, as between two others
-        ({"pipeline": 2, "tensor": 2}, {"pipeline": 2 * 4_096, "tensor, context, expert": 16_384}),
+        ({"pipeline": 2, "handed": 1}, {"pipeline": 7_296}),
+        ({"pipeline": 2, "chunks": 2, "handed": 3}, {"pipeline": 12_288 + TIED}),
+        ({"pipeline": 4}, {"pipeline": 2 * 4_096 + TIED}),  # both ways, as between two others
+        ({"pipeline": 2, "tensor": 2, "handed": 1}, {"pipeline": 7_296, "tensor, context, expert": 16_384}),
+        ({"tensor": 2, "tables": True}, {"tensor, context, expert": 41_728}),
+        ({"tensor": 2, "sequence": True}, {"tensor, context, expert": 37_120 - 256}),  # without gradients of norms
+        ({"context": 2, "across": "ring"}, {"tensor, context, expert": 35_520 - 18_880 - 256, "data": 18_880 - NORM}),
+        ({"context": 4, "across": "ring"}, {"tensor, context, expert": 49_184 - 28_320 - 384, "data": 28_320 - 1.5 * NORM}),
+        ({"data": 2, "averaged": 3.0}, {"data": 56_640 - 3 * NORM}),  # an outer step after every step
     ],
 )
 def test_what_is_sent_is_what_was_counted_on_processes(layout: dict, counted: dict) -> None:
     """Rows of the table of docs/parallel.md, float32, micro-batches of one row."""
-    given = replace(load(rows=4), cfg=SMALL, micro=1, context=16, layout=Layout(**layout))
+    more = {name: layout[name] for name in ("handed", "across", "averaged", "sequence", "tables") if name in layout}
+    sizes = {name: size for name, size in layout.items() if name not in more}
+    given = replace(load(rows=4), cfg=SMALL, micro=1, context=16, layout=Layout(**sizes), **more)
     assert Share(own(given), MACHINE).sent(1.0) == counted
+
+
+@pytest.mark.parametrize(
+    ("method", "ranks", "sent"),
+    [
+        ("one_f_one_b", 2, 1), ("one_f_one_b", 4, 2), ("interleaved_pipeline", 2, 3), ("interleaved_pipeline", 4, 4),
+        ("zero_bubble", 2, 2), ("zero_bubble", 4, 4), ({"zero_bubble": {"order": "interleaved"}}, 2, 3),
+    ],
+)  # fmt: skip
+def test_a_rank_hands_on_what_its_stages_do(method: object, ranks: int, sent: int) -> None:
+    """Over an edge between two ranks, which of two there are as many as stages, but one, or where the turn lies with one rank, but two."""
+    assert _mesh.handed(catalog.build_method("parallel", method), ranks) == sent
 
 
 # ---- recipes ------------------------------------------------------------------------------------------------------------
@@ -182,11 +204,11 @@ def test_a_rank_of_any_axis_holds_less_and_no_more_is_made(told: Callable[..., F
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
-        ({"mesh": {"context": 2}, "parallel": ["ring"]}, "and ring, counted as ulysses"),
-        ({"mesh": {"pipeline": 2}, "parallel": ["gpipe"]}, "and gpipe, counted as one_f_one_b"),
+        ({"mesh": {"context": 2}, "parallel": ["ring"]}, "and ring, but for what it sends counted as ulysses"),
+        ({"mesh": {"pipeline": 2}, "parallel": ["gpipe"]}, "and gpipe, but for what it sends counted as one_f_one_b"),
         ({"mesh": {"pipeline": 2}, "layers": 3}, "and stages of unlike size, counted as even"),
         ({"mesh": {"shard": 2}, "optimizer": "muon"}, "and whole matrices that the optimizer gathers"),
-        ({"mesh": {"data": 2}, "parallel": ["diloco"]}, "and diloco, counted as gradients that are shared"),
+        ({"mesh": {"data": 2}, "parallel": ["diloco"]}, "and diloco, but for what it sends counted as gradients that are shared"),
     ],
 )
 def test_what_no_formula_knows_is_said(told: Callable[..., Forecast], knobs: dict, said: str) -> None:

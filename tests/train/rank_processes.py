@@ -61,10 +61,8 @@ def kill(started: Sequence[subprocess.Popen]) -> None:
             os.killpg(one.pid, signal.SIGKILL)
 
 
-def run(
-    module: str, function: str, ranks: int, folder: Path, *arguments: str, patience: float = 120.0, seconds: float = 200.0
-) -> list[str]:
-    """The outputs, once all have ended well."""
-    told = end(start(module, function, ranks, folder, *arguments, patience=patience), seconds)
+def run(module: str, function: str, ranks: int, folder: Path, *arguments: str, seconds: float = 200.0) -> list[str]:
+    """The outputs, once all have ended well; they wait for each other as long as they may take."""
+    told = end(start(module, function, ranks, folder, *arguments, patience=seconds), seconds)
     assert [code for code, _ in told] == [0] * ranks, "\n".join(output for _, output in told)
     return [output for _, output in told]

@@ -18,13 +18,14 @@ from bloomery.seams import Batch, Clock
 from bloomery.train.loop import train
 from bloomery.train.mesh import ALONE, Mesh, bits
 
+pytestmark = pytest.mark.timeout(3000)  # many runs in processes of their own, also on a busy machine
 WAYS = [["shard", "tensor"], ["tensor", "pipeline"], ["pipeline", "alone"], ["alone", "shard"]]
 
 
-def told(folder: Path, ranks: int, cases: dict[str, Case], ways: Sequence = (), seconds: float = 200.0) -> dict:
+def told(folder: Path, ranks: int, cases: dict[str, Case], ways: Sequence = ()) -> dict:
     """What each case differs by from one process, what runs do that go on on another mesh, and what is said of copies that differ."""
     asked = str(folder), json.dumps(list(cases.values())), json.dumps(ways)
-    output = rank_processes.run("mesh_run", "everything", ranks, folder, *asked, seconds=seconds)
+    output = rank_processes.run("mesh_run", "everything", ranks, folder, *asked, seconds=2900.0)
     (line,) = [line for line in output[0].splitlines() if line.startswith("TOLD")]
     found = json.loads(line.removeprefix("TOLD"))
     return {**found, "cases": dict(zip(cases, found["cases"], strict=True))}
@@ -88,7 +89,7 @@ def test_all_meshes_of_four_ranks(tmp_path: Path, part: int) -> None:
 @pytest.mark.wide
 def test_compiled_blocks_of_two_ranks(tmp_path: Path) -> None:
     """Beside one process whose blocks are not compiled."""
-    for found in told(tmp_path, 2, COMPILED, seconds=600.0)["cases"].values():
+    for found in told(tmp_path, 2, COMPILED)["cases"].values():
         demand_equal(found)
 
 

@@ -39,6 +39,9 @@ class Load:
     layout: Layout = ALONE  # how processes share the step
     sequence: bool = False  # along tensor norms and the residual stream have parts of the tokens
     tables: bool = False  # tensor cuts embedding and head too
+    across: str = "ulysses"  # what lays out context
+    handed: int = 2  # how often the fullest rank of a pipeline sends for a micro-batch: on to the next stage, or back
+    averaged: float = 1.0  # of the sum of gradients over copies, what they send of it in the mean of many steps
     aside: str = ""  # what of the layout no formula knows
     shelved: bool = False  # the optimizer's masters and states lie on a disk
     resident: int = 0  # blocks whose weights are in memory at a time, where those of all lie on a disk; 0: they lie in memory

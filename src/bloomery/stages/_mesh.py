@@ -58,6 +58,9 @@ def laid(stage: Any, cfg: Any, row: int) -> dict[str, Any]:
     more = {"again": getattr(pipe, "again", False), "chunks": getattr(pipe, "stages", 1)}
     layout = Layout(**sizes, stage=_planned.zero(stage), **more)
     how = {"sequence": getattr(getattr(cut, "inner", cut), "sequence", False), "tables": hasattr(cut, "inner")}
+    how |= {"handed": handed(pipe, layout.pipeline), "averaged": averaged(stage)}
+    if "context" in by:
+        how["across"] = next(iter(catalog.spec(by["context"])))
     return {"cfg": cfg, "layout": layout, **how, "aside": aside(stage, cfg, layout, by)}
 
 
@@ -77,11 +80,25 @@ def expected(stage: Any, cfg: Any, row: int) -> dict[str, int]:
     return _planned.chosen(stage, cfg, row, able, _planned.cluster(stage.mode()), {})[0]
 
 
+def handed(pipe: Any, ranks: int) -> int:
+    """How often the fullest rank of a pipeline sends for a micro-batch: forward and backward for each of its runs of blocks, but for those
+    at the ends of the model, which of two ranks each has one of; where runs go there and back one rank has both, and the other the turn."""
+    runs = getattr(pipe, "stages", 2 if hasattr(pipe, "order") else 1)
+    return 2 * runs - (ranks == 2) * (2 if getattr(pipe, "order", "") == "v" else 1)
+
+
+def averaged(stage: Any) -> float:
+    """Of a sum of gradients over copies, what these send in the mean of many steps: all of it, or weights and two moments now and then."""
+    return next((3 / one.every for one in stage.parallel if not one.exact), 1.0)
+
+
 def aside(stage: Any, cfg: Any, layout: Layout, by: Mapping[str, Any]) -> str:
     """What a layout has of its own that the formulas do not know, "" for nothing."""
     names = {axis: next(iter(catalog.spec(one))) for axis, one in by.items()}
-    told = [f"{name}, counted as {COUNTED[axis][0]}" for axis, name in names.items() if name not in COUNTED[axis]]
-    told += [f"{next(iter(catalog.spec(one)))}, counted as gradients that are shared" for one in stage.parallel if not one.exact]
+    other = {axis: name for axis, name in names.items() if name not in COUNTED[axis]}
+    told = [f"{name}, {'' if axis == 'shard' else 'but for what it sends '}counted as {COUNTED[axis][0]}" for axis, name in other.items()]
+    local = (next(iter(catalog.spec(one))) for one in stage.parallel if not one.exact)
+    told += [f"{name}, but for what it sends counted as gradients that are shared" for name in local]
     if cfg.layers % (layout.pipeline * layout.chunks):
         told.append("stages of unlike size, counted as even")
     if layout.shard * layout.tensor > 1 and stage.optimizer.scope == "matrix":

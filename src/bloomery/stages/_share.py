@@ -13,11 +13,12 @@ from typing import Any
 from bloomery.core.machine import Machine
 from bloomery.core.mesh import BATCH, written
 from bloomery.num.clusters import SHARE, Cluster
-from bloomery.num.step_cost import FULL, HALF, Job, Layout, memory, of_block, seconds
+from bloomery.num.step_cost import FULL, HALF, Job, Layout, memory, micros, of_block, seconds, tokens
 from bloomery.stages import _planned
 from bloomery.stages._load import Load
 
 OWN = ("compute", "bubble", "update")  # terms of a step in which nothing is sent
+INSIDE = "tensor, context, expert"  # the term of what is sent within the blocks
 
 
 def own(load: Load) -> Load:
@@ -90,18 +91,46 @@ class Share:
         one, rank = (seconds(*pair, self.on) for pair in ((self.whole, self.alone), (self.job, self.layout)))
         part = rank["compute"] / one["compute"]
         shared = {name: value * (1 / self.layout.pipeline if name == "overhead" else part) for name, value in micro.items()}
-        more = {"sent": sum(self.moved(rank, trained).values())}
+        more = {"sent": sum(self.moved(rank, trained, self.on).values())}
         if "bubble" in rank:
-            inside = rank.get("tensor, context, expert", 0.0)
+            inside = rank.get(INSIDE, 0.0)
             share = rank["bubble"] / (rank["compute"] + inside)
             more["bubble"] = share * (self.load.micros * sum(shared.values()) + inside)
         return shared, once * rank["update"] / one["update"], more
 
-    def moved(self, terms: dict[str, float], trained: float) -> dict[str, float]:
-        """What is sent, of the terms of a step: copies sum no more gradients than there are, and each rank along tensor hands on whole
-        tokens, where it has them."""
-        times = {"data": trained, "pipeline": 1 if self.load.sequence else self.layout.tensor}
-        return {name: times.get(name, 1) * value for name, value in terms.items() if name not in OWN}
+    def moved(self, terms: dict[str, float], trained: float, on: Cluster) -> dict[str, float]:
+        """What is sent, of the terms of a step, in seconds: copies sum no more gradients than there are, a rank of a pipeline sends as
+        often as its stages ask for, each along tensor whole tokens, where it has them; and what the formulas leave out."""
+        handed = self.load.handed / (2 * self.layout.chunks)
+        times = {"data": trained * self.load.averaged, "pipeline": handed * (1 if self.load.sequence else self.layout.tensor)}
+        found = {name: times.get(name, 1) * value for name, value in terms.items() if name not in OWN}
+        for name, size in self.beside.items():
+            found[name] = found.get(name, 0.0) + size / (SHARE * min(on.intra, on.inter))
+        return found
+
+    @cached_property
+    def beside(self) -> dict[str, float]:
+        """Bytes of a step that the formulas leave out, by term: the gradient of a table that both ends of a pipeline have, sums of
+        embedding and head where these are cut, and what other methods of context send beyond all-to-alls where each row is one document."""
+        job, one, cfg, wide = self.job, self.layout, self.load.cfg, self.job.gradients
+        many, found = micros(job, one), {}
+        if one.pipeline > 1 and cfg.tied:
+            found["pipeline"] = cfg.vocab * cfg.width * wide / one.shard
+        k, passed = one.tensor, many * tokens(job, one)
+        if k > 1:  # whole activations: into the blocks and out of the head, forward and backward; of the head three figures of a token
+            sums = 4 if self.load.tables else 2 if self.load.sequence else 0
+            figures = 3 * k * wide if self.load.tables else 0
+            found[INSIDE] = (k - 1) / k * passed * (sums * HALF * cfg.width + figures)
+        if (c := one.context) > 1 and self.load.across != "ulysses":
+            q, key, heads = cfg.query_width / k, cfg.key_width / k, cfg.heads / k
+            whole = 2 * 2 * (c - 1) / c * HALF * (q + key)
+            sent = {
+                "ring": 2 * key * (2 * (c - 1) * HALF + c * wide),
+                "token_ring": (c - 1) * (2 * HALF * q + wide * (q + 2 * heads) + wide * (2 * q + heads)),
+                "bytescale": (c - 1) * 2 * key * wide,
+            }.get(self.load.across, whole)
+            found[INSIDE] = found.get(INSIDE, 0.0) + cfg.layers / one.pipeline * passed * (sent - whole)
+        return found
 
     @cached_property
     def on(self) -> Cluster:
@@ -118,7 +147,7 @@ class Share:
     def sent(self, trained: float) -> dict[str, int]:
         """Bytes that a rank with neighbours on both sides sends in a step, by term: its seconds over links of one byte a second."""
         links = Cluster(1, self.layout.devices, 1 / SHARE, 1 / SHARE, memory=1.0, flops=1.0, bandwidth=1.0, wait=0.0, hides=0.0)
-        found = self.moved(seconds(self.job, self.layout, links), trained)
+        found = self.moved(seconds(self.job, self.layout, links), trained, links)
         return {name: round(self.wide * size) for name, size in found.items()}
 
     def facts(self, trained: float) -> dict[str, Any]:

@@ -70,8 +70,12 @@ class Mesh:
         for axes in (("pipeline", *BATCH), ["pipeline"], ["expert"]):
             self.along(axes)
         self.backend = backend
+        self.wait(patience)
+
+    def wait(self, seconds: float) -> None:
+        """From now on a collective waits so long for a process that does not come."""
         for group in (self.world, self.files, *self.groups.values(), *(self.device_mesh.get_group(axis) for axis in AXES)):
-            dist.distributed_c10d._set_pg_timeout(timedelta(seconds=patience), group)
+            dist.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), group)
 
     def along(self, axes: Sequence[str], backend: str | None = "gloo") -> Any:
         """The group of the ranks that differ from this one along these axes alone, None where that is no other."""

@@ -46,14 +46,15 @@ SPACES = ("c10d", "_c10d_functional")
 class Traffic(TorchDispatchMode):
     """Inside, `bytes` counts what this rank sends, by kind, on the threads that enter; ValueError for a collective that it does not know.
 
-    `calls` counts the collectives. Sums and messages of float64 and of whole numbers, by which ranks agree on figures and on what to do,
-    are kept apart under "figures".
+    `calls` counts the collectives; `among` are the same bytes by how many ranks take part. Sums and messages of float64 and of whole
+    numbers, by which ranks agree on figures and on what to do, are kept apart under "figures".
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
+        self.among: Counter[int] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if any(issubclass(one, DTensor) for one in types):
@@ -68,8 +69,12 @@ class Traffic(TorchDispatchMode):
             kind, share = SHARES[name]
             kind = "figures" if kind in ("all_reduce", "send") and first(args).dtype in FIGURES else kind
             split = uneven(args) if kind == "all_to_all" else None
-            whole = largest([args, made if space != "c10d" else ()]) * share(members(args))
-            self.bytes[kind] += round(whole) if split is None else split
+            many = members(args)
+            whole = largest([args, made if space != "c10d" else ()]) * share(many)
+            size = round(whole) if split is None else split
+            self.bytes[kind] += size
+            if kind != "figures":
+                self.among[many] += size
             self.calls[kind] += 1
         return made
 
