@@ -10,12 +10,15 @@ def a_few_numbers_recover_most_of_what_pruning_lost(lab):
     quarters of what retraining all weights that are left does, at equal tokens, with less than a twelfth of the trained numbers; norms
     alone lose less than no retraining, and no zero is lost (Zimmer et al. 2023: retraining 0.27% to 0.35% of OPT-2.7B to 30B comes near
     retraining all)."""
+    from bloomery.lab.nats import nats
+
     dense = lab.pretrain(tune={"rate": lab.RATES})
     pruned = lab.compress(dense, method={"magnitude": {"zeros": 0.6}}, agreement=0.0)
     whole = lab.pretrain(start=[pruned], keep_zeros=True, tune=RATES, **SHORT)
     few = lab.pretrain(start=[pruned], adapter=FEW, train_also=["norms"], tune=RATES, **SHORT)
     norms = lab.pretrain(start=[pruned], adapter={"perp": {"rank": 0}}, train_also=["norms"], tune=RATES, **SHORT)
-    lost, all_nats, few_nats, norm_nats = pruned.values("heldout_nats"), _nats(lab, whole), _nats(lab, few), _nats(lab, norms)
+    tokens = str(lab.world("python").tokens.folder)
+    lost, all_nats, few_nats, norm_nats = (lab.looked(nats, arm, tokens) for arm in (pruned, whole, few, norms))
     shares = [(a - b) / (a - c) for a, b, c in zip(lost, few_nats, all_nats, strict=True)]
     numbers = [a / b for a, b in zip(few.values("trained_parameters"), whole.values("trained_parameters"), strict=True)]
     zeros = [a - b for arm in (whole, few, norms) for a, b in zip(arm.values("zeros"), _zeros(pruned), strict=True)]
@@ -30,18 +33,16 @@ def a_few_numbers_recover_most_of_what_pruning_lost(lab):
 def either_form_recovers_two_of_four(lab):
     """After 2 of every 4 weights were set to zero by magnitude, masked and scaling products of rank 4 both end lower than no retraining
     (Zimmer et al. 2023: both make magnitude pruning a match for Wanda and SparseGPT; no figure)."""
+    from bloomery.lab.nats import nats
+
     dense = lab.pretrain(tune={"rate": lab.RATES})
     pruned = lab.compress(dense, method={"magnitude": {"pattern": "2:4"}}, agreement=0.0)
-    lost, found = pruned.values("heldout_nats"), []
+    tokens = str(lab.world("python").tokens.folder)
+    lost, found = lab.looked(nats, pruned, tokens), []
     for form in ("mask", "scale"):
         arm = lab.pretrain(start=[pruned], adapter={"perp": {"rank": 4, "alpha": 8.0, "form": form}}, tune=RATES, **SHORT)
-        found.append(lab.less(f"held out, {form} against no retraining", _nats(lab, arm), lost, unit="nats/token"))
+        found.append(lab.less(f"held out, {form} against no retraining", lab.looked(nats, arm, tokens), lost, unit="nats/token"))
     return found
-
-
-def _nats(lab, arm):
-    """Held-out nats of models on the text that copies are compared on."""
-    return lab.compress(arm, method={"rtn": {"bits": 8}}, agreement=0.0, samples=1).values("copy/source_nats")
 
 
 def _zeros(arm):
