@@ -54,6 +54,7 @@ def same(found, plain):
 def stepped(net):
     """Compiled steps of a network, and what one of two rows gives."""
     slots = Slots(net.cfg, 3, 48, net.embed.weight.dtype, exact=False)
+    slots.memory.wipe(list(range(slots.book.count)))  # as pages are when they are taken
     steps = compiled.Compiled(net, slots, slots.memory)
     steps.prepare([2])
     return steps, step(steps, [5, 9])
@@ -83,6 +84,16 @@ def test_graphs_of_networks_alike_are_told_apart(monkeypatch):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     torch.testing.assert_close(step(steps, [5, 9], pages=4), first)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_a_mixture_goes_through_the_compiler(monkeypatch):
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    net = make(context=48, experts=3, top=2)
+    steps, _ = stepped(net)
+    with torch.no_grad():
+        expected = net.logits(net(torch.tensor([[5]])))
+    steps.prepare([1])
+    torch.testing.assert_close(step(steps, [5]), expected)
 
 
 @pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4"])

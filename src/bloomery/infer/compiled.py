@@ -26,6 +26,7 @@ from bloomery.infer.hiding import Hide
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
 from bloomery.infer.weights import Half, Int8Inputs, Plain
+from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
 
 PAYS_FROM = 2e7  # matmul parameters: below this an eager step is short, and compiling takes longer than most servers would gain from it
@@ -89,11 +90,13 @@ class Compiled:
 
 
 def _alone(net: Transformer) -> Transformer:
-    """The network for a lone row: its linears, where they are plain ones, read their weights as they lie. All tensors are shared."""
+    """The network for a lone row: its linears, where they are plain ones, read their weights as they lie. All tensors are shared. Experts
+    stay as they are, since a mixture multiplies by all of theirs at once."""
     held = (one for unit in net.modules() for one in vars(unit).values() if isinstance(one, Tensor))
     shared = {id(one): one for one in (*net.parameters(), *net.buffers(), *held)}
     other = deepcopy(net, shared)
-    for unit in list(other.modules()):
+    experts = {part for unit in other.modules() if isinstance(unit, Mixture) for part in unit.experts.modules()}
+    for unit in [one for one in other.modules() if one not in experts]:
         for name, inner in list(unit.named_children()):
             if type(inner) is nn.Linear:
                 setattr(unit, name, Plain(inner))
