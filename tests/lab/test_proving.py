@@ -212,7 +212,7 @@ def test_a_busy_trial_is_waited_for(lab, store):
     store._discard(run.artifact.folder)
     held = open(store.work / f"{name}.lock", "a+")  # noqa: SIM115 - closed by the thread
     fcntl.flock(held, fcntl.LOCK_EX)
-    threading.Timer(0.7, held.close).start()
     began = time.monotonic()
+    threading.Timer(0.7, held.close).start()
     (again,) = lab(seeds=1).pretrain()
     assert again.artifact.name == name and time.monotonic() - began > 0.6 and os.environ["OMP_NUM_THREADS"] == "1"
