@@ -71,6 +71,20 @@ def test_a_launch_is_planned_before_any_work(tokens: Path, monkeypatch: pytest.M
         stage(tokens, parallel=["zero_offload"], mesh={"shard": 2}).launch(forecast)
 
 
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"planner": "redco"}, "planner: redco chooses no mesh"),
+        ({"parallel": ["diloco"]}, "mesh: what diloco gives depends on how many copies there are"),
+        ({"parallel": ["diloco"], "mesh": {"data": 2}}, "checkpoint_steps: copies are the same every 20 steps"),
+    ],
+)
+def test_a_plan_refuses_what_a_launch_would(tokens: Path, planned: Callable[..., dict], knobs: dict, said: str) -> None:
+    """Also where one process alone plans."""
+    with pytest.raises(BadInput, match=said):
+        planned(*knobs.pop("parallel", ()), **knobs)
+
+
 def test_inexact_methods_have_addresses_of_their_own(tokens: Path, store, tmp_path: Path) -> None:
     """A copy that steps by itself ends elsewhere: its address says so; where exact methods leave a step is the same."""
     from small_pretrain import SMALL

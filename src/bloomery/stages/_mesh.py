@@ -52,6 +52,7 @@ def shelved(stage: Any) -> bool:
 def laid(stage: Any, cfg: Any, row: int) -> dict[str, Any]:
     """Fields of `Load`: how the recipe or the launch lays the step over processes, and what no formula of that layout knows. BadInput, with
     the nearest mesh that works, where it cannot be."""
+    demand(stage)
     sizes = expected(stage, cfg, row)
     by = {axis: by_axis(stage, axis) for axis, size in sizes.items() if size > 1}
     pipe, cut = by.get("pipeline"), by.get("tensor")
@@ -76,7 +77,6 @@ def expected(stage: Any, cfg: Any, row: int) -> dict[str, int]:
         if named > MOST:
             raise BadInput(f"mesh: {written(stage.mesh)} takes {named:,} processes, and no more than {MOST:,} are laid out here")
         return arranged(stage.mesh, size if size > 1 else named, able)
-    _planned.demand(stage)
     return _planned.chosen(stage, cfg, row, able, _planned.cluster(stage.mode()), {})[0]
 
 
@@ -127,12 +127,17 @@ def launch(stage: Any, forecast: Forecast) -> None:
     from bloomery.nn.config import Config
 
     cfg, size = Config(**forecast.facts["config"]), here().size
+    demand(stage)
+    wish = stage.mesh if size == 1 else expected(stage, cfg, stage.context or cfg.context)
+    arranged(wish, size, unfit(stage, cfg, stage.context))
+
+
+def demand(stage: Any) -> None:
+    """BadInput for what no number of processes and no other mesh would mend."""
     _planned.demand(stage)
     paced(stage)
     if resident(stage) and "device" in stage.mode():
         raise BadInput("parallel: superpipeline brings blocks from a disk to a processor's memory; say `device: cpu`, or take zero_offload")
-    wish = stage.mesh if size == 1 else expected(stage, cfg, stage.context or cfg.context)
-    arranged(wish, size, unfit(stage, cfg, stage.context))
 
 
 def paced(stage: Any) -> None:
