@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bloomery.methods.planner.holmes import Holmes, divided
 from bloomery.nn.config import Config
-from bloomery.num.clusters import cluster_of
+from bloomery.num.clusters import SHARE, cluster_of
 
 CFG = Config(32000, 2048, 24, 16, 16, 5504, 1024, tied=False)
 JOB = {"config": CFG, "rows": 256, "context": 1024}
@@ -37,6 +38,19 @@ def test_the_slow_network_gets_fewer_blocks_and_only_the_pipeline_reaches_over()
     of = {at: [n for n, on in zip(best["blocks"], best["stages"], strict=True) if on == at] for at in (0, 1)}
     assert sum(best["blocks"]) == CFG.layers and sum(of[1]) / len(of[1]) < sum(of[0]) / len(of[0])
     assert [one["seconds"] for one in found] == sorted(one["seconds"] for one in found)
+
+
+def test_what_two_clusters_hand_on_crosses_the_link_both_ways_at_once() -> None:
+    """An activation goes over while a gradient comes back: once for each micro-batch, and once more to fill the pipe."""
+
+    def seconds(between: float) -> dict[int, float]:
+        found = Holmes().plan(JOB, {"clusters": [FAST, FAST], "between": between}, None)["meshes"]
+        return {one["sizes"]["data"]: one["seconds"] for one in found if one["sizes"]["pipeline"] == 2 and one["sizes"]["tensor"] == 1}
+
+    near, far = seconds(50e9), seconds(0.3e9)
+    (data,) = far
+    edge, many = 2 * JOB["context"] * CFG.width, JOB["rows"] // data
+    assert far[data] - near[data] == pytest.approx((many + 1) * edge / SHARE * (1 / 0.3e9 - 1 / 50e9), rel=1e-9)
 
 
 def test_clusters_that_are_alike_get_equal_parts() -> None:

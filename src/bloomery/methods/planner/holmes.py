@@ -16,7 +16,8 @@ class Holmes:
 
     P224 Yang et al. 2023, Holmes, arXiv 2312.03549
     Differs: blocks go one by one to the stage that would end first, which is the best division by these formulas, where the paper gives
-    stages blocks in proportion to their speed times a factor; speeds are predicted, not measured.
+    stages blocks in proportion to their speed times a factor; speeds are predicted, not measured. What stages hand on is not hidden by
+    products, as the schedules do not hide it; activations and gradients pass each other on a link, whose rate is that of one direction.
     Costs: a division for each size of tensor and of a stage.
     """
 
@@ -61,6 +62,10 @@ class Holmes:
             inside = max(1, min(data, on[at].gpus // tensor))
             each[-1] += on[at].seconds(summed, data, inside) if data > 1 else 0.0
             once.append(0.0)
+        edge = HALF * micro * job.context * cfg.width / tensor
+        for at, (a, b) in enumerate(pairwise(stages)):  # neighbours hand on an activation and a gradient at once, one each way
+            met = many * edge / (SHARE * (between if a != b else on[a].inter))
+            once[at], once[at + 1] = once[at] + met, once[at + 1] + met
         head = many * 3 * micro * job.context * 2 * cfg.head_parameters() / tensor / (on[stages[-1]].flops * on[stages[-1]].reached)
         once[-1] += head
         blocks = divided(cfg.layers, each, once)
@@ -68,10 +73,7 @@ class Holmes:
         if any(need > bound(on[at]) for need, at in zip(held, stages, strict=True)):
             return None
         slowest = max(n * one + more for n, one, more in zip(blocks, each, once, strict=True))
-        edge = HALF * micro * job.context * cfg.width / tensor
-        edges = [between if a != b else on[a].inter for a, b in pairwise(stages)]
-        sent = 2 * many * max((edge / (SHARE * rate) for rate in edges), default=0.0)
-        took = slowest * (1 + (p - 1) / many) + sent
+        took = slowest * (1 + (p - 1) / many)
         sizes = {"pipeline": p, "data": data, "context": 1, "shard": 1, "expert": 1, "tensor": tensor}
         return {"sizes": sizes, "stages": stages, "blocks": blocks, "memory": max(held), "seconds": took}
 
