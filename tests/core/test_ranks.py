@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from bloomery.core.errors import BadInput
-from bloomery.core.ranks import Ranks, explained, first_host, here, neighbours, of_slurm, repeated, tasks
+from bloomery.core.ranks import Ranks, explained, first_host, here, hush, neighbours, of_slurm, repeated, tasks
 from bloomery.core.team import demand_same, identity, start
 
 CARD = {"address": "a1", "versions": {"torch": "2.13"}, "mode": {"threads": 1}, "sources": {"bloomery.x": "h"}}
@@ -89,6 +91,16 @@ def test_another_version_on_a_rank_is_named(change: dict, said: str) -> None:
     demand_same(3, identity(CARD), identity(CARD))
     with pytest.raises(BadInput, match=said):
         demand_same(3, identity(CARD), identity({**CARD, **change, "address": "b2"}))
+
+
+def test_what_lies_below_a_hushed_logger_is_silent_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever level it has of its own."""
+    below = logging.getLogger("some.library.agent")
+    below.setLevel(logging.WARNING)
+    below.warning("one")
+    hush("some.library")
+    below.warning("two")
+    assert [record.message for record in caplog.records] == ["one"]
 
 
 def test_each_start_of_a_launch_has_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,8 +111,7 @@ def begun(processes: int, arguments: Sequence[str], again: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it has to say is said below, in one sentence
+    hush("torch.distributed.elastic", "torch.distributed.launcher")
     config = LaunchConfig(
         1, 1, processes, run_id=f"bloomery-{os.getpid()}-{again}", rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
         max_restarts=0, shutdown_timeout=SAVING,
@@ -124,6 +123,13 @@ def begun(processes: int, arguments: Sequence[str], again: int) -> int:
     except SignalException:
         return RESUMABLE
     return 0
+
+
+def hush(*names: str) -> None:
+    """What these loggers have to say is said by the launch in one sentence; those below them have levels of their own."""
+    for name in names:
+        above = logging.getLogger(name)
+        above.handlers, above.propagate = [logging.NullHandler()], False
 
 
 def explained(codes: dict[int, int], first: int) -> int:
