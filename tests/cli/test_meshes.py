@@ -45,6 +45,9 @@ def test_a_folder_is_a_model_too(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["--cluster", "nodes=1", "--model", "llama-9b"], "did you mean"),
         (["--cluster", "nodes=1"], "name a recipe, or a cluster and a model"),
         (["--cluster", "nodes=1", "--model", "llama-7b", "--batch", "10"], "holds no row of 4,096"),
+        (["recipe.yaml", "--cluster", "nodes=1", "--model", "llama-7b"], "--model goes with --cluster and takes the place of a recipe"),
+        (["--model", "llama-7b"], "--model goes with --cluster"),
+        (["--cluster", "nodes=1", "--model", "llama-7b", "--try"], "--try does steps on this machine"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

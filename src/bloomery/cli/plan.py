@@ -40,7 +40,11 @@ def command(
     of its processes. With --cluster: meshes of a cluster, ranked by
     the predicted seconds of a step of the recipe's training or of --model.
     """
-    if cluster and model:
+    if model and (recipe is not None or not cluster):
+        raise BadInput("plan: --model goes with --cluster and takes the place of a recipe; leave one of them out")
+    if cluster and tries:
+        raise BadInput("plan: --try does steps on this machine, and those of --cluster are predicted; leave one of them out")
+    if model:
         from bloomery.cli.meshes import job_of, shape, show_meshes
 
         show_meshes(cluster, model, job_of(shape(model), batch, context), top, as_json)
