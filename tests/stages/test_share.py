@@ -208,7 +208,11 @@ def test_a_rank_of_any_axis_holds_less_and_no_more_is_made(told: Callable[..., F
         ({"mesh": {"pipeline": 2}, "parallel": ["gpipe"]}, "and gpipe, but for what it sends counted as one_f_one_b"),
         ({"mesh": {"pipeline": 2}, "layers": 3}, "and stages of unlike size, counted as even"),
         ({"mesh": {"shard": 2}, "optimizer": "muon"}, "and whole matrices that the optimizer gathers"),
-        ({"mesh": {"data": 2}, "parallel": ["diloco"]}, "and diloco, but for what it sends counted as gradients that are shared"),
+        ({"mesh": {"data": 8}}, "and rows of padding alone in 4 of 8 parts of a step, which has 4 rows"),
+        (
+            {"mesh": {"data": 2}, "parallel": ["diloco"], "checkpoint_steps": 0},
+            "and diloco, but for what it sends counted as gradients that are shared",
+        ),
     ],
 )
 def test_what_no_formula_knows_is_said(told: Callable[..., Forecast], knobs: dict, said: str) -> None:

@@ -62,7 +62,7 @@ def laid(stage: Any, cfg: Any, row: int) -> dict[str, Any]:
     how |= {"handed": handed(pipe, layout.pipeline), "averaged": averaged(stage)}
     if "context" in by:
         how["across"] = next(iter(catalog.spec(by["context"])))
-    return {"cfg": cfg, "layout": layout, **how, "aside": aside(stage, cfg, layout, by)}
+    return {"cfg": cfg, "layout": layout, **how, "aside": aside(stage, cfg, row, layout, by)}
 
 
 def expected(stage: Any, cfg: Any, row: int) -> dict[str, int]:
@@ -92,7 +92,7 @@ def averaged(stage: Any) -> float:
     return next((3 / one.every for one in stage.parallel if not one.exact), 1.0)
 
 
-def aside(stage: Any, cfg: Any, layout: Layout, by: Mapping[str, Any]) -> str:
+def aside(stage: Any, cfg: Any, row: int, layout: Layout, by: Mapping[str, Any]) -> str:
     """What a layout has of its own that the formulas do not know, "" for nothing."""
     names = {axis: next(iter(catalog.spec(one))) for axis, one in by.items()}
     other = {axis: name for axis, name in names.items() if name not in COUNTED[axis]}
@@ -103,6 +103,8 @@ def aside(stage: Any, cfg: Any, layout: Layout, by: Mapping[str, Any]) -> str:
         told.append("stages of unlike size, counted as even")
     if layout.shard * layout.tensor > 1 and stage.optimizer.scope == "matrix":
         told.append("whole matrices that the optimizer gathers")
+    if layout.sharers > (rows := max(1, stage.batch // row)):
+        told.append(f"rows of padding alone in {layout.sharers - rows} of {layout.sharers} parts of a step, which has {rows} rows")
     return ", ".join(told)
 
 
