@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from bloomery.core.errors import BadInput
-from bloomery.infer.weights import Half, Int4, Int8, Int8Inputs, lanes, pack, stored, unpacked, whole_blocks
+from bloomery.infer import weights as forms
+from bloomery.infer.weights import Half, Int4, Int8, Int8Inputs, lanes, pack, stored, summed, unpacked, whole_blocks
 from bloomery.nn.config import Config
 from bloomery.nn.inputs import rounded as rounded_inputs
 from bloomery.nn.model import Transformer
@@ -39,6 +40,21 @@ def test_products_on_codes_are_those_of_the_dense_weight(kind, grid, order, rows
     want = x @ packed.dense().T + bias
     torch.testing.assert_close(unit(x), want, rtol=1e-4, atol=2e-3)
     torch.testing.assert_close(unit.weight, packed.dense(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_lone_row_is_summed_over_the_codes_in_a_graph(monkeypatch):
+    """And several rows, or one outside a graph, are multiplied by torch's product; the numbers are the same."""
+    packed, bias = rounded(64, 256, Grid(8, -1), order=True), torch.linspace(-1, 1, 64)
+    unit, x = Int8(packed, bias, torch.float32), torch.randn(2, 1, 256, generator=torch.Generator().manual_seed(5))
+    calls = []
+    monkeypatch.setattr(forms, "summed", lambda *given: calls.append(len(given[0])) or summed(*given))
+    eager = unit(x[:1])
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not calls and unit(x).shape == (2, 1, 64) and not calls
+    traced = unit(x[:1])
+    assert calls == [1] and traced.shape == (1, 1, 64)
+    torch.testing.assert_close(traced, eager, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(traced, x[:1] @ packed.dense().T + bias, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 16, 40])

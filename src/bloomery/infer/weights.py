@@ -74,13 +74,23 @@ class Plain(nn.Module):
 
 def by_row(x: Tensor, weight_OI: Tensor, bias: Tensor | None) -> Tensor:
     """x times a weight; of a lone row, compiled, by a sum that reads the weight as it lies, which no product does."""
-    if not torch.compiler.is_compiling() or x.numel() != weight_OI.shape[1]:
+    if not lone(x, weight_OI):
         return F.linear(x, weight_OI, bias)
-    row = x.float().reshape(1, -1)
-    row = row.as_strided(row.shape, row.stride())  # the compiler keeps what this is taken of; else it makes it anew for every output
-    y = (row * weight_OI.float()).sum(-1)
+    y = summed(x, weight_OI)
     y = y if bias is None else y + bias.float()
     return y.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def lone(x: Tensor, weight_OI: Tensor) -> bool:
+    """Whether this is one row, in a graph that is being compiled."""
+    return torch.compiler.is_compiling() and x.numel() == weight_OI.shape[1]
+
+
+def summed(x: Tensor, weight_OI: Tensor) -> Tensor:
+    """The products of one row and a weight or its codes, added up in fp32: (O,)."""
+    row = x.float().reshape(1, -1)
+    row = row.as_strided(row.shape, row.stride())  # the compiler keeps what this is taken of; else it makes it anew for every output
+    return (row * weight_OI.float()).sum(-1)
 
 
 def halves(dtype: torch.dtype) -> bool:
@@ -133,7 +143,8 @@ class Codes(nn.Module):
 class Int8(Codes):
     """8-bit codes times a scale for each output.
 
-    torch's product takes the same time for every row. In eager steps from WIDE rows on a bfloat16 input, whose numbers have 8 bits each,
+    torch's product takes the same time for every row, and for one of them more than reading the codes does: a compiled step of a lone row
+    adds up the products itself. In eager steps from WIDE rows on a bfloat16 input, whose numbers have 8 bits each,
     is cut into two pieces of 8 bits under one scale for each token: two products of whole numbers, which the processor makes four at
     a time. What is lost is at most 2^-15 of a token's largest input, less than a bfloat16 output shows.
     """
@@ -145,6 +156,8 @@ class Int8(Codes):
         self.register_buffer("scale", packed.scale_OG[:, 0].to(dtype), persistent=False)
 
     def product(self, x: Tensor) -> Tensor:
+        if lone(x, self.codes):
+            return (summed(x, self.codes) * self.scale.float()).to(x.dtype)[None]
         if len(x) >= MANY:
             return F.linear(x, self.codes.to(x.dtype)) * self.scale
         if len(x) < WIDE or x.dtype != torch.bfloat16 or torch.compiler.is_compiling():
