@@ -11,7 +11,7 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.data.tokenizer import learn
-from bloomery.infer import engines, vllm_engine
+from bloomery.infer import compiled, engines, vllm_engine
 from bloomery.infer.answers import Examinee
 from bloomery.infer.asks import Ask, End
 from bloomery.infer.cache import page_bytes
@@ -232,10 +232,23 @@ def test_weights_are_the_native_engines_alone(folders, adapters, vllm):
         with_adapters(found, adapters)
     with pytest.raises(BadInput, match=r"--weights is for the native engine, and .*theirs is run by vllm"):
         open_engine(folders / "theirs", "vllm", native=Native(weights="int8"))
-    for native, says in ((Native(guess="lookup"), "--guess"), (Native(exact=True), "--exact"), (Native(exact=False), "--exact")):
+    for native, says in (
+        (Native(guess="lookup"), "--guess"), (Native(exact=True), "--exact"), (Native(exact=False), "--no-exact"),
+        (Native(compiled=True), "--compile"), (Native(compiled=False, pays=True), "--no-compile"),
+    ):  # fmt: skip
         with pytest.raises(BadInput, match=f"{says} is for the native engine"):
             open_engine(folders / "theirs", "vllm", native=native)
+    assert open_engine(folders / "theirs", "vllm", native=Native(pays=True)).engine == "vllm"
     assert not open_engine(folders / "native", native=Native(exact=False)).start(1, 0, True).slots.exact
+
+
+def test_steps_are_compiled_as_wished_or_where_it_pays(folders, monkeypatch):
+    """`chat` compiles where it is told to alone, `serve` where it pays too."""
+    monkeypatch.setattr(compiled, "compiler", lambda: "g++")
+    monkeypatch.setattr(compiled, "PAYS_FROM", 1)
+    for wish, pays, compiles in ((None, False, False), (None, True, True), (False, True, False), (True, False, True)):
+        engine = open_engine(folders / "native", native=Native(compiled=wish, pays=pays)).start(1, 0, False)
+        assert engine.compiles == compiles and bool(engine.preparing) == compiles
 
 
 def test_a_dense_copy_beside_packed_weights(folders):
