@@ -1,6 +1,7 @@
 """Which engine runs what, vLLM's behind a stand-in of its documented interface, and adapters over one base."""
 
 import json
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -207,6 +208,13 @@ def test_a_tokenizer_of_another_model_is_refused_before_anything_is_asked(folder
     for use in (opened, Examinee):
         with pytest.raises(BadInput, match=r"native has the token 289 .*, and the model knows 0 to 279; put the tokenizer"):
             use(model)
+
+
+def test_vllm_is_given_no_tokenizer_of_another_model(folders, vllm, tmp_path):
+    shutil.copytree(folders / "theirs", tmp_path / "odd")
+    learn(["some quite other words, of which there are more", "x = y + z\n"] * 20, 290).inner.save(str(tmp_path / "odd" / "tokenizer.json"))
+    with pytest.raises(BadInput, match=r"odd has the token 289 .*, and the model knows 0 to 279"):
+        open_engine(tmp_path / "odd", "vllm")
 
 
 # ---- one answer at a time, and adapters ---------------------------------------------------------------------------

@@ -234,6 +234,7 @@ def opened_vllm(folder: Path, why: str) -> Opened:
     context, vocab = (int(config.get(name) or 0) for name in ("max_position_embeddings", "vocab_size"))
     if not context or not vocab:
         raise BadInput(f"{folder / 'config.json'} names no max_position_embeddings or no vocab_size; say --engine native")
+    sure(tokenizer, vocab, folder)
     end = special_ids(folder).get("eos_token")
     stops = end_ids(folder) | ({end} if end is not None else set()) | set(template.stops if template else ())
 
