@@ -44,11 +44,11 @@ def test_traced_steps_write_what_eager_ones_write(exact, guess, monkeypatch):
     same(found, plain)
 
 
-def same(found, plain):
+def same(found, plain, away=1e-5):
     for ours, theirs in zip(found, plain, strict=True):
         assert [one.ids for one in ours] == [one.ids for one in theirs]
         for one, want in zip(ours, theirs, strict=True):
-            assert [token.logp for token in one.tokens] == pytest.approx([token.logp for token in want.tokens], abs=1e-5)
+            assert [token.logp for token in one.tokens] == pytest.approx([token.logp for token in want.tokens], abs=away)
 
 
 def stepped(net):
@@ -145,4 +145,4 @@ def test_every_kind_of_step_compiles(changes, weights):
     if weights == "bf16":  # rounded in another order
         assert sum(a.ids[:3] == b.ids[:3] for a, b in zip(found, plain, strict=True)) > len(plain) / 2
     else:
-        same([found], [plain])
+        same([found], [plain], 1e-2 if weights == "w8a8" else 1e-5)  # an input that stands between two codes goes to either

@@ -1,6 +1,7 @@
 """Which engine runs what, vLLM's behind a stand-in of its documented interface, and adapters over one base."""
 
 import json
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from bloomery.core.errors import BadInput
 from bloomery.data.tokenizer import learn
-from bloomery.infer import engines, vllm_engine
+from bloomery.infer import compiled, engines, vllm_engine
 from bloomery.infer.answers import Examinee
 from bloomery.infer.asks import Ask, End
 from bloomery.infer.cache import page_bytes
@@ -209,6 +210,13 @@ def test_a_tokenizer_of_another_model_is_refused_before_anything_is_asked(folder
             use(model)
 
 
+def test_vllm_is_given_no_tokenizer_of_another_model(folders, vllm, tmp_path):
+    shutil.copytree(folders / "theirs", tmp_path / "odd")
+    learn(["some quite other words, of which there are more", "x = y + z\n"] * 20, 290).inner.save(str(tmp_path / "odd" / "tokenizer.json"))
+    with pytest.raises(BadInput, match=r"odd has the token 289 .*, and the model knows 0 to 279"):
+        open_engine(tmp_path / "odd", "vllm")
+
+
 # ---- one answer at a time, and adapters ---------------------------------------------------------------------------
 
 
@@ -232,10 +240,23 @@ def test_weights_are_the_native_engines_alone(folders, adapters, vllm):
         with_adapters(found, adapters)
     with pytest.raises(BadInput, match=r"--weights is for the native engine, and .*theirs is run by vllm"):
         open_engine(folders / "theirs", "vllm", native=Native(weights="int8"))
-    for native, says in ((Native(guess="lookup"), "--guess"), (Native(exact=True), "--exact"), (Native(exact=False), "--exact")):
+    for native, says in (
+        (Native(guess="lookup"), "--guess"), (Native(exact=True), "--exact"), (Native(exact=False), "--no-exact"),
+        (Native(compiled=True), "--compile"), (Native(compiled=False, pays=True), "--no-compile"),
+    ):  # fmt: skip
         with pytest.raises(BadInput, match=f"{says} is for the native engine"):
             open_engine(folders / "theirs", "vllm", native=native)
+    assert open_engine(folders / "theirs", "vllm", native=Native(pays=True)).engine == "vllm"
     assert not open_engine(folders / "native", native=Native(exact=False)).start(1, 0, True).slots.exact
+
+
+def test_steps_are_compiled_as_wished_or_where_it_pays(folders, monkeypatch):
+    """`chat` compiles where it is told to alone, `serve` where it pays too."""
+    monkeypatch.setattr(compiled, "compiler", lambda: "g++")
+    monkeypatch.setattr(compiled, "PAYS_FROM", 1)
+    for wish, pays, compiles in ((None, False, False), (None, True, True), (False, True, False), (True, False, True)):
+        engine = open_engine(folders / "native", native=Native(compiled=wish, pays=pays)).start(1, 0, False)
+        assert engine.compiles == compiles and bool(engine.preparing) == compiles
 
 
 def test_a_dense_copy_beside_packed_weights(folders):

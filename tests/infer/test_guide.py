@@ -1,6 +1,7 @@
 """Answers that follow schemas and grammars, in the engine and by themselves."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_engine import answers, idle
+from small_words import llama2
 
 from bloomery.core.errors import BadInput
 from bloomery.data.tokenizer import learn
@@ -73,6 +75,39 @@ def test_neighbours_without_a_guide_are_not_touched(engine):
     alone = [end.ids for end in answers(engine, free)]
     mixed = answers(engine, [*free, ask(9, filters=sampling(0.9), guide=Guide("regex", "[0-9]{5}"))])
     assert [end.ids for end in mixed[:3]] == alone and mixed[3].text.isdigit() and len(mixed[3].text) == 5
+
+
+def spaced() -> Vocabulary:
+    words = llama2()
+    pieces = Pieces(words)
+    return Vocabulary(
+        [pieces.bytes(i) for i in range(words.get_vocab_size())], [0, 1, 2], lambda text: words.encode(text, add_special_tokens=False).ids
+    )
+
+
+def test_ids_of_a_text_are_its_bytes_where_a_tokenizer_begins_with_a_space():
+    words = spaced()
+    for text in ("some words", " some words", '{"a": 日', "", "\n\n", " ", "\x02"):
+        ids = words(text.encode())
+        assert b"".join(words.tokens[i] for i in ids) == text.encode() and (not text or ids), text
+    assert words(b" some words") == llama2().encode("some words", add_special_tokens=False).ids
+    few = Vocabulary([b"a", b"ab", b"b c", b"<s>"], [3], lambda text: [2, 9])
+    assert few(b"ababb c") == [1, 1, 2] and few(b"a<s>") == [0]  # a tokenizer of another vocabulary: the longest tokens
+
+
+@pytest.mark.parametrize("guide", [Guide.schema(SCHEMA), Guide.choice([" some", "some", "日 words"]), Guide("regex", " ?[a-z]{3} [0-9]")])
+def test_guides_hold_behind_a_tokenizer_that_begins_with_a_space(guide):
+    words = llama2()
+    net = Transformer(Config(vocab=words.get_vocab_size(), width=32, layers=1, heads=4, kv_heads=2, ffn=48, context=256), Rng((4,)))
+    prompts, rngs = [words.encode("some words").ids] * 6, [Rng((i, "spaced")) for i in range(6)]
+    for one in Decoder(net.eval(), words, [2], guides=Guides(spaced)).generate(prompts, 120, sampling(1.5), rng=rngs, guide=guide):
+        assert one.ended == "stop"
+        if guide.kind == "json":
+            jsonschema.validate(json.loads(one.text), SCHEMA)
+        elif guide.kind == "regex":
+            assert re.fullmatch(guide.text, one.text)
+        else:
+            assert one.text in (" some", "some", "日 words")
 
 
 def test_log_probabilities_are_those_before_the_guide(engine):

@@ -25,7 +25,7 @@ def command(
     plain: Annotated[bool, typer.Option("--plain", help="Go on with the text, without the chat template.")] = False,
     engine: options.Engine = "auto",
     weights: options.Weights = "",
-    compiled: options.Compile = False,
+    compiled: options.Compile = None,
     guess: options.Guess = "",
     ahead: options.Ahead = 4,
     schema: Annotated[Path | None, typer.Option(help="A JSON schema that every answer follows.")] = None,

@@ -20,7 +20,8 @@ Engine = Annotated[
 ]
 Weights = Annotated[str, typer.Option(help="How the native engine keeps weights: bf16, int8, w8a8, int4 or stored; empty = fp32.")]
 Compile = Annotated[
-    bool | None, typer.Option("--compile/--no-compile", help="Compile the native engine's steps at the start; neither = where it pays.")
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Compile the native engine's steps at the start; neither: serve does where it pays."),
 ]
 Guess = Annotated[
     str, typer.Option(help="Guess ahead: lookup (the text repeats itself), or a small model of the same tokens; empty = no guesses.")

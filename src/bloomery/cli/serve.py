@@ -58,7 +58,7 @@ def command(
     from bloomery.cli.models import adapters_of, open_model
 
     folders = adapters_of(adapter or [], store)
-    native = {"weights": weights, "wide": wide, "compiled": compiled, "ahead": ahead, "cache": bytes_of_cache, "exact": exact}
+    native = {"weights": weights, "wide": wide, "compiled": compiled, "pays": True, "ahead": ahead, "cache": bytes_of_cache, "exact": exact}
     found = open_model(model, store, engine, guess=guess, **native)
     from bloomery.infer.engines import with_adapters
     from bloomery.serve.running import serve

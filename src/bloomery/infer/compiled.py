@@ -61,7 +61,7 @@ class Compiled:
             if isinstance(unit, Half | Int8Inputs):
                 unit.plain()
         self.frozen = net.embed.weight.dtype == torch.bfloat16
-        self._one, self._many = _compiled(_alone(net), False), _compiled(net, self.frozen)
+        self._one, self._many = _compiled(_alone(net)), _compiled(net)
 
     def prepare(self, rows: Sequence[int], widths: Sequence[int] = (1,)) -> float:
         """Compiles steps of so many rows and new tokens now; their seconds. Idle rows alone are stepped, so nothing is changed."""
@@ -103,8 +103,8 @@ def _alone(net: Transformer) -> Transformer:
     return other
 
 
-def _compiled(net: Transformer, frozen: bool) -> Callable[..., Tensor]:
-    options = {"cpp_wrapper": True, "freezing": frozen} if BACKEND == "inductor" else {}
+def _compiled(net: Transformer) -> Callable[..., Tensor]:
+    options = {"cpp_wrapper": True} if BACKEND == "inductor" else {}
     return torch.compile(
         Whole(net).eval(), dynamic=False, fullgraph=True, backend=BACKEND, recompile_limit=GRAPHS, isolate_recompiles=True,
         options={**options, "guard_filter_fn": _watched},
@@ -118,8 +118,8 @@ def _watched(guards: Sequence[Any]) -> list[bool]:
 
 
 def _constants(frozen: bool) -> Any:
-    """Whether a graph that is compiled meanwhile has its weights as constants; the option of the compiler by that name comes too late for
-    what goes before it, which would take them as arguments still."""
+    """Whether a graph that is compiled meanwhile has its weights as constants; as an option of one compilation this comes too late for what
+    goes before the compiler, which would take them as arguments still."""
     return torch._inductor.config.patch(freezing=frozen)
 
 

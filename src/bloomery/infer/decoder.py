@@ -117,7 +117,7 @@ class Decoder:
         heard: list[Piece | End] = []
         ask = Ask(tuple(kept), limit, tuple(filters), rng, stop_ids=self.stop_ids, without=tuple(second), **more)
         room = max(1, context - max(len(kept), len(second)))
-        job = Job(ask, min(limit, room), heard.append, Spelling(self.tokenizer, ask.stop, ask.thought))
+        job = Job(ask, min(limit, room), heard.append, Spelling(self.tokenizer, ask.stop, ask.thought, ask.prompt))
         job.guided = None if ask.guide is None else self._guided(ask.guide)
         return shadowed(job), heard, dropped
 
@@ -135,7 +135,7 @@ class Decoder:
         each = [one for job in jobs for one in members(job)]
         most, longest = min(rows, len(jobs)) * len(each) // len(jobs), max(len(one.ask.prompt) + one.limit for one in each)
         others = {role: net for role, net in named(filters, {ROLE: self.net, **self.others}).items() if role in self.others}
-        batch = Batch(self.net, Strict(self.tokenizer), most, exact, others=others, context=longest)
+        batch = Batch(self.net, Strict(), most, exact, others=others, context=longest)
         waiting = deque(sorted(jobs, key=lambda job: -len(job.ask.prompt)))
         while waiting or batch.busy:
             batch.turn(lambda: batch.fill(waiting))

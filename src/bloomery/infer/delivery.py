@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from typing import Any, Literal
+from typing import Literal
 
 from bloomery.infer.asks import End, Job, Piece, Token
 
 
 class Delivery:
     """Tells the sinks of jobs; what goes wrong there, or in the tokenizer, fails that job alone."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
 
     def take(self, job: Job, token: Token, wrong: str) -> None:
         """A job's next token; `wrong` says why there is none."""
@@ -45,7 +42,7 @@ class Delivery:
             spelling.end()
             text = spelling.answer
         else:
-            text = self.tokenizer.decode(job.ids, skip_special_tokens=True)
+            text = spelling.whole(job.ids)
         if ask.live:
             self._tell(job, len(text))
         reason = "stop" if spelling.stopped else reason

@@ -42,7 +42,8 @@ class Native:
 
     weights: str = ""  # how linears are stored, as `load` takes it; "": fp32
     wide: bool = False  # a second copy of packed linears, for steps of many rows
-    compiled: bool | None = False  # whole steps, when the engine starts; None: where it pays
+    compiled: bool | None = None  # whole steps, when the engine starts; None: as `pays` says
+    pays: bool = False  # compile where it pays
     guess: str | Path | PromptLookup | Draft | None = None  # "lookup", or a small model of the same tokens
     ahead: int = 4  # tokens guessed at a time
     cache: int = 0  # bytes that keys and values take at most; 0: what all slots may need
@@ -51,8 +52,9 @@ class Native:
     @property
     def asked(self) -> str:
         """The first knob that says something, as commands call it; "" where none does."""
-        said = {"weights": self.weights, "wide": self.wide, "compile": self.compiled, "guess": self.guess, "cache": self.cache}
-        said["exact"] = self.exact is not None
+        said = {"weights": self.weights, "wide": self.wide, "guess": self.guess, "cache": self.cache}
+        for name, value in {"compile": self.compiled, "exact": self.exact}.items():
+            said |= {name: value, f"no-{name}": value is False}
         return next((name for name, value in said.items() if value), "")
 
     def ready(self, model: Model) -> Native:
@@ -196,7 +198,8 @@ def opened(model: Model, why: str = "asked for", native: Native = PLAIN) -> Open
 
 
 def _native(model: Model, native: Native, slots: int, queue: int, exact: bool) -> Engine:
-    pages, how = native.pages(model.net, slots), {"compiled": native.compiled, "guess": native.guess, "guides": model.guides}
+    compiled = None if native.compiled is None and native.pays else bool(native.compiled)
+    pages, how = native.pages(model.net, slots), {"compiled": compiled, "guess": native.guess, "guides": model.guides}
     return Engine(model.net, model.tokenizer, slots, queue, exact if native.exact is None else native.exact, pages, **how)
 
 
@@ -231,6 +234,7 @@ def opened_vllm(folder: Path, why: str) -> Opened:
     context, vocab = (int(config.get(name) or 0) for name in ("max_position_embeddings", "vocab_size"))
     if not context or not vocab:
         raise BadInput(f"{folder / 'config.json'} names no max_position_embeddings or no vocab_size; say --engine native")
+    sure(tokenizer, vocab, folder)
     end = special_ids(folder).get("eos_token")
     stops = end_ids(folder) | ({end} if end is not None else set()) | set(template.stops if template else ())
 

@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from bloomery.core.errors import BadInput
 
 KEPT = 64  # compiled guides that are kept
+BEFORE = "\x02"  # stands before a text that is encoded as the middle of one
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Vocabulary:
     """The bytes of every token as llguidance asks for them, and the ids of a text by a call.
 
     Its end token stands after all others and is never generated: a model may have several, which the engine lets through together.
+    The ids of a text stand for its very bytes, which those of tokenizers that put a space before every text do not.
     """
 
     def __init__(self, tokens: Sequence[bytes], special: Collection[int], encode: Callable[[str], list[int]]) -> None:
@@ -90,7 +93,33 @@ class Vocabulary:
         self.encode = encode
 
     def __call__(self, text: bytes) -> list[int]:
-        return self.encode(text.decode())
+        before = self.encode(BEFORE)
+        for ids in (self.encode(text.decode()), self.encode(BEFORE + text.decode())[len(before) :]):
+            if all(i < self.eos_token_id for i in ids) and b"".join(self.tokens[i] for i in ids) == text:
+                return ids
+        return self._longest(text)
+
+    def _longest(self, text: bytes) -> list[int]:
+        """The longest token at each place; none from where no token fits."""
+        found, at = [], 0
+        while at < len(text):
+            token = next(
+                (self._held[text[at:end]] for end in range(min(len(text), at + self._most), at, -1) if text[at:end] in self._held), None
+            )
+            if token is None:
+                break
+            found.append(token)
+            at += len(self.tokens[token])
+        return found
+
+    @cached_property
+    def _held(self) -> dict[bytes, int]:
+        special = set(self.special_token_ids)
+        return {word: i for i, word in enumerate(self.tokens) if word and i not in special}
+
+    @cached_property
+    def _most(self) -> int:
+        return max(map(len, self._held), default=0)
 
 
 class Guides:

@@ -41,7 +41,7 @@ class ServingEngine:
         if rows < 1 or queue < 0:
             raise BadInput(f"slots must be at least 1 and queue at least 0, got {rows} and {queue}")
         self.tokenizer, self.context, self.vocab, self.rows, self.places = tokenizer, context, vocab, rows, rows + queue
-        self.guides, self.delivery = guides, Delivery(tokenizer)
+        self.guides, self.delivery = guides, Delivery()
         self.others: Mapping[str, Any] = {}  # networks that filters may read, by role
         self._waiting: deque[Job] = deque()
         self._lock = threading.Condition()
@@ -158,7 +158,7 @@ class ServingEngine:
                 raise BadInput("a second prompt needs a filter that reads it, such as guidance")
             length, others = max(length, self._look(plain(ask))), {**others, ROLE: None}
         named(ask.filters, others)  # a filter that reads the logits of a network which is not here is refused
-        job = Job(ask, min(ask.limit, self.context - length), sink, Spelling(self.tokenizer, ask.stop, ask.thought))
+        job = Job(ask, min(ask.limit, self.context - length), sink, Spelling(self.tokenizer, ask.stop, ask.thought, ask.prompt))
         job.guided = None if ask.guide is None else self.guided(ask.guide)
         return shadowed(job)
 

@@ -9,16 +9,20 @@ from typing import Any
 from bloomery.core.errors import BadInput
 from bloomery.data.token_bytes import BYTE, letters
 
+NEAR = 12  # last tokens of a prompt that are looked at: whole characters, be they of two, three or four bytes
+HALF = 3  # tokens at most that are the beginning of a character
+
 
 class Spelling:
-    """The text of one completion as its tokens arrive; what `decode` makes of all tokens at once.
+    """The text of one completion as its tokens arrive: what `decode` makes of the prompt and all of them, without the prompt's.
 
     `text` holds whole characters; `starts` says for each token how many of them came before it. Each step decodes the few tokens
     since the last whole character but one, so the work does not grow with the text. Where `thought` is given, it ends a reasoning
-    trace: the answer begins after its last occurrence, and no stop string counts before the first.
+    trace: the answer begins after its last occurrence, and no stop string counts before the first. Decoders such as Llama 2's take the
+    space off the first word of a text, which the first word of an answer is only where no text stands before it.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), thought: str = "") -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), thought: str = "", prompt: Sequence[int] = ()) -> None:
         self.tokenizer, self.stop, self.thought = tokenizer, tuple(stop), thought
         self.traced = 0  # tokens of the trace
         self._mark = tokenizer.token_to_id(thought) if thought else None  # which no text shows, where it is a special token
@@ -27,25 +31,31 @@ class Spelling:
         self.starts: list[int] = []
         self.text = ""
         self.stopped = False
-        self._from = self._read = 0
-        self._known = ""  # the text of tokens _from .. _read
+        self._prompt, self._known = self._end_of(prompt)
+        self._all = list(self._prompt)  # what is decoded: the end of the prompt, and the tokens
+        self._from, self._read = 0, len(self._all)  # `_known` is the text of tokens _from .. _read
 
     def add(self, token: int) -> None:
         """One more token; `stopped` turns true where the text now holds a stop string, and `text` ends before it."""
         self.starts.append(len(self.text))
         self.ids.append(token)
-        piece = self._decode(self.ids[self._from :])
-        if len(piece) > len(self._known) and not piece.endswith("\ufffd"):
-            self._grow(piece)
+        self._all.append(token)
+        piece = self._decode(self._all[self._from :])
+        if len(piece) > len(self._known):
+            sure = len(self._all) - HALF
+            if not piece.endswith("\ufffd"):
+                self._grow(piece, len(self._all))
+            elif sure > self._read and piece == (part := self._decode(self._all[self._from : sure])) + self._decode(self._all[sure:]):
+                self._grow(part, sure)  # bytes that are part of no character, whatever follows
         if token == self._mark:
             self._answer, self.traced = len(self.text), len(self.ids)
 
     def end(self) -> None:
         """Takes in what is left: half a character at the end becomes the replacement character. Without a trace the text ends before
         the first stop string after all."""
-        piece = self._decode(self.ids[self._from :])
+        piece = self._decode(self._all[self._from :])
         if len(piece) > len(self._known) and not self.stopped:
-            self._grow(piece)
+            self._grow(piece, len(self._all))
         if self.thought and not self.traced:
             self.text = self.text[: min((at for word in self.stop if (at := self.text.find(word)) >= 0), default=None)]
 
@@ -54,11 +64,13 @@ class Spelling:
         """The text, or what of it comes after the trace."""
         return self.text[self._answer :].lstrip() if self.traced else self.text
 
-    def _grow(self, piece: str) -> None:
+    def _grow(self, piece: str, upto: int) -> None:
+        """`piece` is the text of tokens _from .. `upto`. Decoders such as Llama 2's take back whole characters where bytes behind them make
+        none; those are kept."""
         before = len(self.text)
-        self.text += piece[len(self._known) :]
-        self._from, self._read = self._read, len(self.ids)
-        self._known = self._decode(self.ids[self._from : self._read])
+        self.text += piece[len(self._known) :] if piece.startswith(self._known) else self._decode(self._all[self._read : upto])
+        self._from, self._read = self._read, upto
+        self._known = self._decode(self._all[self._from : self._read])
         if self.thought and (ends := self.text.rfind(self.thought, max(0, before - len(self.thought) + 1))) >= 0:
             self._answer, self.traced = ends + len(self.thought), len(self.ids)
         if self.thought and not self.traced:
@@ -71,6 +83,27 @@ class Spelling:
         """Characters that can be shown now: the end may still become a stop string."""
         held = (k for word in self.stop for k in range(min(len(word) - 1, len(self.text)), 0, -1) if self.text.endswith(word[:k]))
         return len(self.text) if self.stopped else len(self.text) - max(held, default=0)
+
+    def whole(self, ids: Sequence[int]) -> str:
+        """The text of all tokens, without stop strings and traces; of a spelling that has read none."""
+        text = self._decode([*self._prompt, *ids])[len(self._known) :]
+        if "\ufffd" not in text:
+            return text
+        for token in ids:  # bytes that are no character: what is told token by token is the text
+            self.add(token)
+        self.end()
+        return self.text
+
+    def _end_of(self, prompt: Sequence[int]) -> tuple[list[int], str]:
+        """The last tokens of a prompt that show text, and that text; none where it ends within a character."""
+        count = NEAR
+        while prompt:
+            near = list(prompt[-count:])
+            text = self._decode(near)
+            if text or count >= len(prompt):
+                return ([], "") if text.endswith("\ufffd") else (near, text)
+            count *= 2
+        return [], ""
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
@@ -113,9 +146,10 @@ class Pieces:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
     def starts(self, ids: Sequence[int]) -> list[int]:
-        """How many whole characters come before each token; special tokens have no length."""
-        decoder, length, found = codecs.getincrementaldecoder("utf-8")("replace"), 0, []
+        """How many whole characters of the decoded text come before each token; special tokens have no length."""
+        decoder, text, found = codecs.getincrementaldecoder("utf-8")("replace"), "", []
         for token in ids:
-            found.append(length)
-            length += 0 if token in self.special else len(decoder.decode(self.bytes(token)))
-        return found
+            found.append(len(text))
+            text += "" if token in self.special else decoder.decode(self.bytes(token))
+        lost = text[:1] == " " and text[1:] == self.tokenizer.decode(list(ids), skip_special_tokens=True)  # as Llama 2's decoder does
+        return [max(0, at - lost) for at in found]
