@@ -51,8 +51,10 @@ peers-duplicates: $(PEERS)/duplicates/.ready
 peers-serve: $(PEERS)/serve/.ready
 peers-train: $(PEERS)/train/.ready
 
-# litgpt asks for an older huggingface_hub than transformers does, so this list is complete and nothing is resolved.
-$(PEERS)/train/.ready: COMPLETE := --no-deps
+# These lists are complete and nothing is resolved: litgpt asks for an older huggingface_hub than transformers does, and datatrove and
+# Data-Juicer import packages that they do not declare.
+WHOLE := train corpus-datatrove corpus-data-juicer duplicates
+$(WHOLE:%=$(PEERS)/%/.ready): COMPLETE := --no-deps
 
 # One that runs in the process of ours, beside our packages.
 peers-encoding: $(READY)

@@ -107,12 +107,12 @@ class Truth:
         return hit / len(self.planted), sum(map(self.near, gone)) / max(1, len(gone))
 
 
-def write(folder: Path, texts: list[str]) -> Path:
-    """The texts as one Parquet file, as two parts beside it, and a few for rehearsals."""
+def write(folder: Path, texts: list[str], pair: tuple[int, int]) -> Path:
+    """The texts as one Parquet file, as two parts beside it, and for rehearsals a few, with a pair that is near."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for place, some in ((folder, texts), (folder / "few", texts[:60])):
+    for place, some in ((folder, texts), (folder / "few", [*texts[:60], *(texts[k] for k in pair)])):
         (place / "parts").mkdir(parents=True)
         table = pa.table({"id": pa.array(range(len(some)), pa.int64()), "text": some})
         pq.write_table(table, place / "texts.parquet")
@@ -181,7 +181,7 @@ def main() -> None:
     entries = [(name, workers) for name in ("bloomery", *peers) for workers in ((1,) if name in ALONE else (1, 2))]
     results: dict[tuple[str, int], list[dict]] = {entry: [] for entry in entries}
     with tempfile.TemporaryDirectory() as folder:
-        file = write(Path(folder), texts)
+        file = write(Path(folder), texts, truth.planted[0])
         for _ in range(1 if given.quick else given.rounds):
             for name, workers in list(results):
                 python = pythons.get(name, sys.executable if name == "bloomery" else str(ROOT / ".peers/duplicates/bin/python"))

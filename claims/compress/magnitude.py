@@ -1,6 +1,6 @@
 """Claims about setting the smallest weights to zero."""
 
-SHORT = {"tokens": 150_000, "evaluate_every": 0, "init": "stack", "keep_zeros": True}
+SHORT = {"tokens": 150_000, "evaluate_every": 0, "init": "stack"}
 RATES = {"rate": [3e-4, 1e-3, 3e-3]}
 
 
@@ -13,7 +13,7 @@ def training_after_the_cut_makes_good_what_the_cut_lost(lab):
     model = lab.pretrain(tune={"rate": lab.RATES})
     few, half = (lab.compress(model, method={"magnitude": {"zeros": zeros}}, agreement=0.0) for zeros in (0.3, 0.5))
     lost = [_lost(arm) for arm in (few, half)]
-    trained = lab.pretrain(start=[half], tune=RATES, **SHORT)
+    trained = lab.pretrain(start=[half], tune=RATES, keep_zeros=True, **SHORT)
     dense = lab.pretrain(start=[model], tune=RATES, **SHORT)
     ours, theirs = (lab.looked(nats, arm, str(lab.world("python").tokens.folder)) for arm in (trained, dense))
     return [

@@ -37,6 +37,9 @@ def test_bins_count_everything_once():
     one = bins(kept, dropped, [("<", 1e9)])
     assert sum(one["kept"]) == 1000 and sum(one["dropped"]) == 200 and one["log"]
     assert one["edges"][-1] < 1e8  # a limit far away does not squeeze the picture
+    counted = bins(np.asarray([1.0, 200.0, 400.0] * 50), np.empty(0), [])
+    assert counted["edges"][0] == 0.0, "no bar of a count stands below nothing"
+    assert bins(np.asarray([-3.0, 2.0]), np.empty(0), [])["edges"][0] < -3
     assert bins(np.empty(0), np.empty(0), []) is None
     same = bins(np.full(5, 3.0), np.empty(0), [])
     assert sum(same["kept"]) == 5 and same["edges"][0] < 3 < same["edges"][-1]

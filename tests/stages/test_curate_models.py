@@ -21,6 +21,7 @@ from bloomery.core.machine import Machine
 from bloomery.core.signals import Signals
 from bloomery.core.store import Artifact, Store
 from bloomery.methods.select.mixture import Mixture
+from bloomery.methods.select.preselect import Preselect
 from bloomery.methods.select.rds_plus import RdsPlus
 from bloomery.methods.select.top import Top
 from bloomery.methods.signal.perplexity import Perplexity
@@ -215,6 +216,10 @@ def test_what_a_selection_cannot_have_is_said(raw, models, tmp_path, monkeypatch
     for select, wrong, meant in ((Top("length.wrds"), "length.wrds", "length.words"), (Mixture(by="domian"), "domian", "domain")):
         with pytest.raises(BadInput, match=f"select: .* goes by the column '{wrong}'.*did you mean {meant}"):
             replace(chosen(raw, models, "400B"), select=select).forecast({}, machine)
+    for select in (Top("domain"), Preselect("package")):
+        with pytest.raises(BadInput, match=r"goes by numbers, and the column '(domain|package)' holds text"):
+            replace(chosen(raw, models, "400B"), select=select).forecast({}, machine)
+    replace(chosen(raw, models, "400B"), select=Mixture(by="package")).forecast({}, machine)
     assert chosen(raw, models, "400B").forecast({}, machine).seconds > stage_of(raw, {}).forecast({}, machine).seconds
     monkeypatch.setattr(Curate, "room", lambda self, documents: 400)
     with pytest.raises(BadInput, match=r"vectors of \d+ documents take 0 MB, .* raise memory"):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bloomery.core.errors import BadInput
+from bloomery.data.columns import ABOUT, MARKS
 from bloomery.data.finish import DROPPED, ROWS
 from bloomery.data.measured import FAILED
 from bloomery.data.minhash import PERMUTATIONS
 from bloomery.data.tables import Slices, read_table
-from bloomery.data.texts import ABOUT, MARKS
 
 if TYPE_CHECKING:
     from bloomery.data.cutting import Cuts

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.data.columns import MARKS
 from bloomery.data.passages import without
 from bloomery.data.tables import Slices, Writer, read_table, write_table
-from bloomery.data.texts import MARKS, aside
+from bloomery.data.texts import aside
 from bloomery.data.trained_spans import listed, ranges
 from bloomery.seams import Doc
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.annotations import Annotation
+from bloomery.data.columns import ABOUT
 from bloomery.data.documents import Broken
 from bloomery.data.tables import Writer, read_table
-from bloomery.data.texts import ABOUT, Summary, aside
+from bloomery.data.texts import Summary, aside
 
 VALUES = "values.parquet"  # the columns of a signal, all documents
 ROWS = "about.parquet"  # what is known of the documents beside their texts

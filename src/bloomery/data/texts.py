@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.data import sources
+from bloomery.data.columns import ABOUT, MARKS, TOLD
 from bloomery.data.documents import TROUBLE, Broken, Task
 from bloomery.data.tables import read_table, write_table
 from bloomery.data.trained_spans import listed, ranges, still
 from bloomery.seams import Doc, Drop, Edit, Rng
 
 BATCH = 8_000_000  # bytes of text held at once, and in one file at most
-ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of every corpus
-TOLD = ABOUT[2:]  # what methods may know of a document beside its text
-MARKS = "spans"  # column of what is trained of each document (seams.Doc.spans), empty for all of it; beside ABOUT in files of texts alone
 
 
 def unmarked(work: str, document: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bloomery.core.errors import near
 from bloomery.data.shards import Shards
 
 FRAME = 2  # begin and end token of each document
@@ -103,7 +104,7 @@ def parity(domains: Mapping[str, Mapping[str, int]], parallel: Sequence[str]) ->
     """
     missing = [name for name in parallel if not domains.get(name, {}).get("tokens")]
     if missing:
-        raise ValueError(f"no document is of the domain {missing[0]!r}")
+        raise ValueError(f"no document is of the domain {missing[0]!r}; {near(missing[0], sorted(domains))}")
     counts = [domains[name]["documents"] for name in parallel]
     if min(counts) < 0.9 * max(counts):
         raise ValueError(f"the domains have {' and '.join(map(str, counts))} documents, and texts that say the same have as many")

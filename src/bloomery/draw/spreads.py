@@ -24,7 +24,8 @@ def bins(kept: Any, dropped: Any, limits: Sequence[tuple[str, float]]) -> dict[s
         edges = np.geomspace(low, high, BINS + 1)
     else:
         air = (high - low) * 0.01 or abs(low) * 0.5 or 0.5
-        edges = np.linspace(low if low == 0 else low - air, high + air, BINS + 1)
+        left = 0.0 if 0 <= low < air else low - air  # a count or a share has no bar below nothing
+        edges = np.linspace(left, high + air, BINS + 1)
     counts = [np.histogram(np.clip(part, edges[0], edges[-1]), edges)[0].tolist() for part in (kept, dropped)]
     return {"edges": edges.tolist(), "kept": counts[0], "dropped": counts[1], "log": bool(log)}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from bloomery.core.errors import BadInput, near
 from bloomery.core.job import Forecast
 from bloomery.core.machine import memory_bytes, release, resident, threads
+from bloomery.data.columns import ABOUT
 from bloomery.data.sizes import parse_budget, parse_size
 from bloomery.seams import Edit, Select, Signal
 from bloomery.tools.needs import bound, needing, needs
@@ -33,7 +34,6 @@ SPARE = 65_000_000  # bytes that this process may still need for code, beside wh
 COLUMN = 65  # bytes that each document may still need while a step goes on; measured on 0.3 and 1.1 million documents
 LEAST = 24_000_000  # bytes for documents, however much this process holds already
 PASSAGES = 2  # bytes of files for one byte of text, while repeated passages are looked for
-ABOUT = ("id", "text", "path", "package", "domain", "licence", "source", "bytes")  # columns of a corpus before the signals
 
 
 @dataclass(frozen=True)
@@ -212,9 +212,12 @@ class Curate:
     def _goes_by(self) -> None:
         """BadInput for a column that the selection goes by and that neither documents nor signals have."""
         known = [*(name for name in ABOUT if name != "text"), *self._columns()]
+        words = {name for name in ABOUT if name != "bytes"}
         for knob in ("column", "by", "task"):
             if (name := getattr(self.select, knob, "")) and name not in known:
                 raise BadInput(f"select: {self._select_name()} goes by the column '{name}', which is not there; {near(name, known)}")
+            if name in words and getattr(type(self.select), knob, "") not in {"", *words}:  # its default is a column of numbers
+                raise BadInput(f"select: {self._select_name()} goes by numbers, and the column '{name}' holds text; name a signal's column")
 
     def _columns(self) -> list[str]:
         """All columns that the signals make."""

@@ -25,7 +25,9 @@ def test_exact():
 
 def test_property_twice_is_once():
     for text in (TEXT, "", "plain", "\r\r\n \n", "\ufeff\ufeffx"):
-        once = edit(text, mark=False)
-        assert edit(once, mark=False) == once
+        once = edit(text)
+        assert edit(once) == once and not once.startswith("\ufeff")
+        marked = Normalize().edit(Doc("a", text, spans=[(0, len(text), 1.0)]), None, Rng((0,)))
+        assert [one.text for one in marked] == [once], "spans change nothing of the text"
     doc = Doc("a", "clean\n", spans=[(0, 2, 1.0)])
     assert Normalize().edit(doc, None, Rng((0,))) == [doc]

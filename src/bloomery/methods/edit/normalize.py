@@ -25,7 +25,7 @@ class Normalize:
 
     newlines: bool = True  # carriage returns, alone or before a line feed, become line feeds
     compose: bool = True  # Unicode NFC
-    mark: bool = True  # remove a byte order mark at the start
+    mark: bool = True  # remove byte order marks at the start: joined files leave several
     trailing: bool = True  # remove spaces and tabs at the end of lines
 
     def edit(self, doc: Doc, tools: Tools | None, rng: Rng) -> list[Doc] | Drop:
@@ -34,7 +34,7 @@ class Normalize:
             return [self._marked(doc)]
         text = doc.text
         if self.mark:
-            text = text.removeprefix("\ufeff")
+            text = text.lstrip("\ufeff")
         if self.newlines and "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         if self.trailing and (text.endswith(BLANKS) or any(ending in text for ending in ENDINGS)):
@@ -45,8 +45,8 @@ class Normalize:
 
     def _marked(self, doc: Doc) -> Doc:
         """The same text by single changes, for the sake of the spans."""
-        if self.mark and doc.text.startswith("\ufeff"):
-            doc = changed(doc, [(0, 1, "")])
+        if self.mark and (marks := len(doc.text) - len(doc.text.lstrip("\ufeff"))):
+            doc = changed(doc, [(0, marks, "")])
         if self.newlines and "\r" in doc.text:
             doc = changed(doc, [(one.start(), one.end(), "\n") for one in re.finditer(r"\r\n?", doc.text)])
         if self.trailing:
