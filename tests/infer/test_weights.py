@@ -147,7 +147,7 @@ def test_a_model_of_packed_linears_is_near_the_dense_one(weights, least):
 @torch.inference_mode()
 def test_stored_codes_are_kept_as_they_are():
     net, stored = make(), {}
-    for name, grid in (("mixer.qkv", Grid(4, 32)), ("mlp.down", Grid(8, -1)), ("mlp.gate_up", Grid(8, 32))):
+    for name, grid in (("mixer.qkv", Grid(4, 32)), ("mlp.down", Grid(8, -1)), ("mlp.gate_up", Grid(8, 32)), ("mixer.out", Grid(3, 32))):
         unit = net.get_submodule(f"blocks.0.{name}")
         fitted = grid.fit(unit.weight)
         stored[f"blocks.0.{name}"] = Packed(grid.round(unit.weight, fitted), *fitted, grid.bits, grid.width(unit.in_features))
@@ -158,7 +158,7 @@ def test_stored_codes_are_kept_as_they_are():
     torch.testing.assert_close(net.logits(net(IDS)), want, rtol=1e-4, atol=1e-4)
     assert isinstance(net.blocks[0].mixer.qkv, Int4) and isinstance(net.blocks[0].mlp.down, Int8)
     assert type(net.blocks[0].mlp.gate_up) is torch.nn.Linear and "one scale" in report.dense["blocks.0.mlp.gate_up"]
-    assert report.dense["blocks.1.mlp.down"] == "it is stored dense"
+    assert report.dense["blocks.1.mlp.down"] == "it is stored dense" and report.dense["blocks.0.mixer.out"].endswith("have 3")
 
 
 def test_experts_and_linears_that_do_more_are_left_alone():

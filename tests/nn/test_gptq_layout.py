@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from bloomery.core.errors import BadInput
 from bloomery.infer.model import load
 from bloomery.nn import gptq_layout, hf
 from bloomery.nn.config import Config
+from bloomery.nn.packed import Packed
 from bloomery.nn.parts import Source
 from bloomery.nn.saving import plain
 
@@ -123,3 +125,13 @@ def test_what_cannot_be_said_or_read_is_refused(tmp_path, words):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match="'marlin' is not read"):
         hf.from_hf(tmp_path)
+
+
+@pytest.mark.parametrize(("bits", "columns"), [(8, 36), (4, 40), (2, 48)])
+def test_columns_that_fill_words_but_no_cycle_of_them_are_read(bits, columns):
+    edge = 1 << (bits - 1)
+    codes = torch.randint(-edge, edge, (32, columns), generator=torch.Generator().manual_seed(0)).to(torch.int8)
+    one = Packed(codes, torch.full((32, 1), 0.5).half(), None, bits, columns)
+    held = {f"a.{part}": t.contiguous() for part, t in gptq_layout.parts(one, slice(None), gptq_layout.FIRST).items()}
+    read = gptq_layout.dense(held, {"checkpoint_format": gptq_layout.FIRST, "sym": True}, Path("here"))
+    assert read["a.weight"].equal(one.dense())

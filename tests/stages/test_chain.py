@@ -155,6 +155,9 @@ def test_the_source_is_found_in_the_lineage_not_by_the_order(store, way):
     assert source_of(stranger, way, store) is None
     (_, last) = hops_of((lm, chat, stranger), store, False)
     assert (last.source, last.kind) == (chat, "copy")
+    better = put(store, "pretrain", "better", {"start": [chat]}, changed(chat, 0.1))
+    (_, last) = hops_of((lm, chat, better), store, False)
+    assert (last.source, last.kind) == (chat, "pretrain") and "kl" not in last.limits
     assert hops_of((lm, chat), store, True)[-1].source == chat
 
 
@@ -185,7 +188,13 @@ def test_limits_follow_from_what_a_copy_says_of_itself(way, tmp_path):
         return limits_of(kind, Artifact("0" * 64, tmp_path, {"facts": {}, **card}), way[0])[0]
 
     assert told("compress")["kl"] == pytest.approx(25 / 256, rel=1e-2)
-    assert "kl" not in told("tune") and told("merge")["kl"] == 1e-6 and told("serve")["largest"] == 1e-3
+    for about, bits in (
+        ({"form": "sparse", "zeros": 0.5}, 2), ({"form": "stack", "bits": 11.1, "blocks": 1}, 1), ({"bits": 8, "inputs": {"bits": 4}}, 4),
+        ({"bits": 4, "inputs": "fp8"}, 4),
+    ):  # fmt: skip
+        (tmp_path / "quantization.json").write_text(json.dumps({"linears": {"a": about}}))
+        assert told("compress")["kl"] == pytest.approx(25 / 4**bits, rel=1e-2)
+    assert "kl" not in told("tune") | told("pretrain") and told("merge")["kl"] == 1e-6 and told("serve")["largest"] == 1e-3
     assert told("export huggingface")["kl"] < told("export huggingface", knobs={"dtype": "bfloat16"})["kl"]
     sure = told("export gguf", facts={"type": "Q4_0", "codes": "lossless: codes kept in all 42 quantized matrices"})
     again = told("export gguf", facts={"type": "Q4_0", "codes": "quantized from dense weights"})

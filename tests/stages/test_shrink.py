@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bloomery.nn.model import Transformer
 from bloomery.nn.saving import load, save
 from bloomery.seams import Rng
 from bloomery.stages import _shrink_steps
+from bloomery.stages._shrink_measure import figures
 from bloomery.stages.chain import kind_of, limits_of
 from bloomery.stages.shrink import CHART, Shrink, limit
 
@@ -151,6 +153,13 @@ def test_the_nearest_is_the_one_that_is_least_over_its_target(given, target, nea
     with pytest.raises(CheckFailed, match=f"no trial keeps to {wanted}: the nearest of 2 is {nearest} with"):
         stage(*given, {"bits": [4]}, **{"size": "", **target}).chosen(rows, 1000)
     assert not any(row.get("fits") for row in rows)
+
+
+def test_a_search_that_learns_is_told_what_to_make_small():
+    row = {"bytes": 300, "speed": 1.0, "seconds": 2.0, "copy": {"nats": 4.0, "kl": 0.1}}
+    assert figures(row, 0.7)["heldout_nats"] == figures(row, 1.0)["heldout_nats"] == figures(row, 1.5)["loss"] == 4.0
+    assert figures(row, 1.5)["heldout_nats"] == 6.0 and "heldout_nats" not in figures({**row, "speed": None}, math.inf)
+    assert figures({"failed": "no"}, 1.0) == {}
 
 
 def test_a_speed_is_a_target_too(store, given, tmp_path):

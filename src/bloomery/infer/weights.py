@@ -371,6 +371,7 @@ def packed_linear(
                     return kind(stored, bias, dtype)
                 if stored.bits == {Int8: 8, Int4: 4}[kind]:
                     report.dense[name] = why
+            report.dense.setdefault(name, f"there are products of 4 and 8 bits, and its codes have {stored.bits}")
         else:
             report.dense[name] = "it is stored dense" if stored is None else "its codes are not whole numbers alone"
         return half(unit, name == "head")

@@ -120,7 +120,7 @@ def _weight(held: Mapping[str, Tensor | None], kind: str, symmetric: bool, where
     scale_GO = held["scales"].float().numpy()
     groups, outputs = scale_GO.shape
     bits, left = divmod(32 * qzeros.shape[1], outputs)
-    if left or bits not in BITS or len(qweight) % bits or qzeros.shape[0] != groups or qweight.shape[1] != outputs:
+    if left or bits not in BITS or 32 * len(qweight) % bits or qzeros.shape[0] != groups or qweight.shape[1] != outputs:
         shapes = ", ".join(f"{part} {tuple(t.shape)}" for part, t in held.items() if t is not None)
         raise BadInput(f"{where} has shapes that do not fit together ({shapes}); download the folder again")
     codes_IO, zeros_GO = stream(qweight.T, bits).T, stream(qzeros, bits)

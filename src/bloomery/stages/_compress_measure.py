@@ -105,14 +105,19 @@ def label(method: Any, small: dict[str, Any]) -> str:
         many = f"{blocks[0]} to {blocks[-1]}" if len(blocks) > 1 else f"{blocks[0]}"
         said.append(f"{bits:.2f}-bit, {many} block{'' if many == '1' else 's'}")
     if codes:
-        bits, groups = ("/".join(map(str, sorted(found))) for found in ({one.bits for one in codes}, {one.group for one in codes}))
-        whole = getattr(getattr(method, "inner", method), "group", 0) == -1
-        said.append(f"{bits}-bit{' float' if codes[0].levels else ''}, {'whole rows' if whole else f'groups of {groups}'}")
+        bits, groups = widths(codes)
+        said.append(f"{bits}-bit{' float' if codes[0].levels else ''}, {groups}")
         said += ["zeros kept"] if any(one.masked for one in codes) else []
         said += ["asymmetric"] if any(one.zero_OG is not None or one.shift_OG is not None for one in codes) else []
         said += [f"rank {codes[0].left_OK.shape[1]} added"] if codes[0].left_OK is not None else []
         said += [f"{codes[0].inputs} inputs"] if codes[0].inputs else []
     return f"{name} {', '.join(said)}"
+
+
+def widths(codes: Sequence[Any]) -> tuple[str, str]:
+    """The bits of all codes and what shares a scale, in words: ("3/4", "groups of 32")."""
+    bits, groups = ("/".join(map(str, sorted(found))) for found in ({one.bits for one in codes}, {one.group for one in codes}))
+    return bits, "whole rows" if all(one.group == one.shape[1] for one in codes) else f"groups of {groups}"
 
 
 def walk(stage: Compress, made: Path, small: dict[str, Any], whole: str, job: Job) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bloomery.stages._compress_measure import widths
 from bloomery.stages._export_copy import SAMPLES, decode_speed, logits, real_text, sequences
 from bloomery.stages._export_huggingface import (
     LIMIT,
@@ -71,8 +72,8 @@ def check(stage: Export, made: Path, job: Job) -> None:
     ids = {text: tokenizer.encode(text).ids for text in (*SAMPLES, real_text())}
     rows = batches(source.cfg, ids[real_text()], job)
     told = sequences(stage.model, stage.data, tokenizer, source.cfg, job.seed)
-    one = next(iter(small.values()))
-    label = f"{stage.format}, {one.bits}-bit codes, groups of {one.group}"
+    bits, groups = widths(list(small.values()))
+    label = f"{stage.format}, {bits}-bit codes, {groups}"
     if stage.format == "gptq":
         score, words, engine, notes = unpacked(made, ours, state, rows, job), tokenizer_of(made), READER, [ALONE]
     else:

@@ -68,11 +68,13 @@ class Ruler:
         return {"bytes": size, "speed": speeds[1] / speeds[0] if None not in speeds else None, "copy": copy}
 
 
-def figures(row: Mapping[str, Any]) -> dict[str, float]:
-    """What a search is told of a trial; nothing of one that failed."""
+def figures(row: Mapping[str, Any], over: float) -> dict[str, float]:
+    """What a search is told of a trial that takes `over` times its target; nothing of one that failed. `heldout_nats`, which a search that
+    learns looks at where it is not told otherwise, is the loss, and of a model over the target so many times the loss."""
     if "failed" in row:
         return {}
     told = {"bytes": row["bytes"], "speed": row["speed"], "seconds": row["seconds"], "loss": loss(row), "kl": row["copy"]["kl"]}
+    told |= {"heldout_nats": loss(row) * max(1.0, over)} if math.isfinite(over) else {}
     return {name: float(value) for name, value in told.items() if value is not None}
 
 

@@ -123,8 +123,9 @@ def hops_of(of: Sequence[Artifact], store: Store | None, server: bool) -> list[H
         raise BadInput("of: one copy alone cannot be compared; list two or more in their order")
     hops = []
     for i, copy in enumerate(of[1:], 1):
-        source = source_of(copy, of[:i], store) or of[i - 1]
-        kind = kind_of(copy)
+        found = source_of(copy, of[:i], store)
+        source, kind = found or of[i - 1], kind_of(copy)
+        kind = "copy" if kind == "pretrain" and found is None else kind  # trained from nothing, it is no further training of a stranger
         limits, note = limits_of(kind, copy, source)
         hops.append(Hop(source, copy, kind, what(copy, kind), limits, note))
     if server:
@@ -163,12 +164,15 @@ def kind_of(copy: Artifact) -> str:
         config = copy.path("config.json")
         told = json.loads(config.read_text(encoding="utf-8")).get("quantization_config") if config.is_file() else None
         return f"export {told['quant_method']}" if told else "export huggingface"
-    return stage if stage in ("tune", "merge", "compress", "shrink") else "copy"
+    return stage if stage in ("pretrain", "tune", "merge", "compress", "shrink") else "copy"
 
 
 def what(copy: Artifact, kind: str) -> str:
     """A few words on a copy: its label where it has one."""
-    words = {"tune": "trained further", "merge": "adapter merged", "export huggingface": "Hugging Face folder", "export gguf": "GGUF file"}
+    words = {
+        "tune": "trained further", "pretrain": "trained further", "merge": "adapter merged", "export huggingface": "Hugging Face folder",
+        "export gguf": "GGUF file",
+    }  # fmt: skip
     return str((copy.facts.get("copy") or {}).get("label") or words.get(kind) or kind)
 
 
@@ -188,6 +192,7 @@ ROUNDED = {"kl": 1e-3, "agreement": 0.99}  # weights in bfloat16, or a copy of w
 HALF = {"kl": 1e-4, "agreement": 0.99, "largest": 0.1}  # weights in fp16, and what enters their products too (1.6e-7, 0.9995)
 CODES = {"kl": 1e-3, "agreement": 0.98, "largest": 1.0}  # codes as they were; llama.cpp rounds what enters to 8 bits (8e-5, 0.994)
 NOISE = 25.0  # nats x 4^bits: each bit less doubles the error of a weight; 0.1 nats at 4 bits (0.0042 by rounding in groups of 32)
+PRUNED = 2.0  # bits as which a weight counts that may have become zero (0.11 nats at 2:4 by magnitude)
 
 
 def limits_of(kind: str, copy: Artifact, source: Artifact) -> tuple[dict[str, float], str]:
@@ -197,7 +202,7 @@ def limits_of(kind: str, copy: Artifact, source: Artifact) -> tuple[dict[str, fl
     """
     always = {"token_ids_differ": 0, "greedy_odd": 0}
     knobs, facts = copy.card.get("knobs") or {}, copy.facts
-    if kind == "tune":
+    if kind in ("tune", "pretrain"):
         return always, "training is meant to change the model: no limit but on token ids"
     if kind == "shrink":
         return always, "chosen by a search for its size and its nats: no limit but on token ids"
@@ -222,8 +227,18 @@ def noise(copy: Artifact) -> float:
     """The KL that the bits of a compressed copy leave room for: the mean over its layers, 4 bits where it does not tell."""
     file = copy.path("quantization.json")
     layers = json.loads(file.read_text(encoding="utf-8")).get("linears", {}) if file.is_file() else {}
-    bits = [float(one["bits"]) for one in layers.values() if "bits" in one] or [4.0]
+    bits = [told_bits(one) for one in layers.values()] or [4.0]
     return float(f"{NOISE * sum(4.0**-one for one in bits) / len(bits):.3g}")
+
+
+def told_bits(about: Mapping[str, Any]) -> float:
+    """Bits of a weight that stand for its precision, by quantization.json: those of codes or of a grid of the inputs, the fewer; a block
+    of a stack is about a bit, however many numbers its factors have."""
+    if about.get("form") == "sparse":
+        return PRUNED
+    inputs = about.get("inputs")
+    least = float(about.get("blocks", about.get("bits", 4)))
+    return min(least, float(inputs["bits"])) if isinstance(inputs, Mapping) else least
 
 
 def demand(rows: Sequence[Mapping[str, Any]], job: Job) -> None:

@@ -91,7 +91,7 @@ class Shrink:
         cfg = Source(self.model.folder).cfg
         ruler = _shrink_measure.Ruler(self, job)
         rows: list[dict[str, Any]] = []
-        while proposed := self.search.propose([(row["trial"], _shrink_measure.figures(row)) for row in rows], job.rng.child("search")):
+        while proposed := self.search.propose([(row["trial"], self.told(row, ruler)) for row in rows], job.rng.child("search")):
             for trial in proposed:
                 row = {"trial": dict(trial), "name": called(trial, cfg), **self.tried(trial, cfg, ruler, job)}
                 rows.append(row)
@@ -116,6 +116,10 @@ class Shrink:
         seconds = sum(entry.made.card["cost"]["seconds"] for entry in planned)
         steps_made = {entry.step.name: entry.made.name for entry in planned}
         return {"address": last.address, "steps": steps_made, "seconds": seconds, **ruler.figures(last)}
+
+    def told(self, row: Mapping[str, Any], ruler: Any) -> dict[str, float]:
+        """The figures of a trial for the search."""
+        return _shrink_measure.figures(row, 1.0 if "failed" in row else self.over(row, ruler.source_bytes))
 
     def over(self, row: Mapping[str, Any], source_bytes: int) -> float:
         """How many times the target a trial's model takes, of size or of speed the worse: 1 or less keeps to it."""
