@@ -94,10 +94,12 @@ def test_every_check_holds_and_the_copy_is_described(made, tmp_path, method):
 
 
 def test_labels():
-    one = packed.Packed(torch.zeros(1, 8, dtype=torch.int8), torch.ones(1, 1).half(), None, 4, 8)
+    one = packed.Packed(torch.zeros(1, 16, dtype=torch.int8), torch.ones(1, 2).half(), None, 4, 8)
     assert label(GPTQ(4, 8), {"a": one}) == "GPTQ 4-bit, groups of 8"
-    assert label(RTN(4, -1), {"a": one}) == "RTN 4-bit, whole rows"
-    zero = packed.Packed(one.codes_OI, one.scale_OG, torch.zeros(1, 1, dtype=torch.int8), 4, 8)
+    whole = packed.Packed(torch.zeros(1, 8, dtype=torch.int8), torch.ones(1, 1).half(), None, 4, 8)
+    assert label(RTN(4, -1), {"a": whole}) == "RTN 4-bit, whole rows"
+    assert label(RTN(4, 8), {"a": one, "b": whole}) == "RTN 4-bit, groups of 8"
+    zero = packed.Packed(one.codes_OI, one.scale_OG, torch.zeros(1, 2, dtype=torch.int8), 4, 8)
     assert label(RTN(4, 8), {"a": zero}) == "RTN 4-bit, groups of 8, asymmetric"
 
 

@@ -27,7 +27,7 @@ def test_grids_of_activations_are_a_part_of_the_model_however_it_is_read(words, 
     model, data = words
     done = ran(Compress(model(**GPT), data, method, samples=20, agreement=0.3), tmp_path / "out")
     done.demand()
-    assert len(packed.mixers(done.out)) == 2 and "6-bit, groups of 64/96, asymmetric, 8-bit inputs" in done.facts["copy"]["label"]
+    assert len(packed.mixers(done.out)) == 2 and "6-bit, whole rows, asymmetric, 8-bit inputs" in done.facts["copy"]["label"]
     net, ids = load(done.out), torch.arange(3, 30)
     with torch.no_grad():
         assert torch.allclose(net(ids[None])[0], hidden(Parts(done.out), [ids.tolist()])[0], atol=1e-5)
