@@ -34,6 +34,8 @@ NAMES = ("full", *ARMS, *(f"change {name}" for name in ARMS), *(f"share {name}" 
 
 def measured(task):
     """Of a model: nats per token, relative change of hidden states and share of pairs of each way to read."""
+    import itertools
+
     import torch
 
     from bloomery.data.shards import Shards
@@ -43,21 +45,22 @@ def measured(task):
     folder, heldout = task
     net, shards = load(folder).net, Shards(heldout)
     length = net.cfg.context
-    long = [shards.document(i)[: length + 1].tolist() for i in range(len(shards)) if len(shards.document(i)) > length][: TEXTS + 1]
-    ways = {"by head": search(net, long[0][:-1], SHARE), "one shape": search(net, long[0][:-1], SHARE, kinds=("a_shape",))}
+    texts = (shards.document(i)[: length + 1].tolist() for i in range(len(shards)) if len(shards.document(i)) > length)
+    searched, *long = itertools.islice(texts, TEXTS + 1)
+    ways = {"by head": search(net, searched[:-1], SHARE), "one shape": search(net, searched[:-1], SHARE, kinds=("a_shape",))}
     readers = {name: SparsePrefill(Patterns(found.layers, 0)) for name, found in ways.items()}
     readers["random"] = drawn(SparsePrefill)(readers["one shape"].patterns)
     told = dict.fromkeys(NAMES, 0.0)
-    for text in long[1:]:
+    for text in long:
         full = read(net, text[:-1])
         for name, reader in (("full", None), *readers.items()):
             hidden = full if reader is None else read(net, text[:-1], reader)
             wanted = torch.tensor(text[FIRST + 1 :])[:, None]
             with torch.inference_mode():
                 nats = -net.logits(hidden[FIRST:]).float().log_softmax(-1).gather(1, wanted).mean()
-            told[name] += float(nats) / TEXTS
+            told[name] += float(nats) / len(long)
             if reader is not None:
-                told[f"change {name}"] += float((hidden - full)[FIRST:].norm() / full[FIRST:].norm()) / TEXTS
+                told[f"change {name}"] += float((hidden - full)[FIRST:].norm() / full[FIRST:].norm()) / len(long)
     return told | {f"share {name}": reader.share for name, reader in readers.items()}
 
 
