@@ -95,7 +95,9 @@ def compress(
     net, log = parts.net, log or Log(quiet=True)
     able(method, budget, isinstance(parts, Here), next(net.parameters()).dtype, precision)
     outcome, chosen = planned(parts, sequences, skip)
+    ends = getattr(method, "ends", False)
     prepared: set[str] = set()
+    whole: dict[str, nn.Linear] = {}  # the source's linears, where the model is trained at the end and measured after that
 
     def fetch(part: str) -> None:
         parts.fetch(part)
@@ -109,7 +111,7 @@ def compress(
 
         def done(layer: Layer) -> None:
             outcome.layers.append(layer)
-            bar.advance(1, note=f"{layer.name} error {layer.error:.2%}")
+            bar.advance(1, note=layer.name + ("" if layer.error is None else f" error {layer.error:.2%}"))
 
         def walk(batches: list[Batch]) -> Walk:
             return Walk(method, batches, done, knobs, known, precision, side)
@@ -125,12 +127,13 @@ def compress(
             for name in chain:
                 fetch(name)
                 own = [one.removeprefix(f"{name}.") for one in chosen if part_of(one) == name]
+                whole |= {f"{name}.{one}": net.get_submodule(f"{name}.{one}") for one in own} if ends else {}
                 if (left := shrunk(net.get_submodule(name), name, own, states, sources, method, outcome, walk)) and rest is not None:
                     narrow(net, rest, set(chosen) - left, name)
                 parts.leave(name)
     fetch(CLOSING)
-    if getattr(method, "ends", False):
-        ended(net, method, [layer.name for layer in outcome.layers], sequences)
+    if ends:
+        ended(net, method, {layer.name: whole[layer.name] for layer in outcome.layers}, outcome.layers, sequences)
     parts.leave(CLOSING)
     return outcome
 

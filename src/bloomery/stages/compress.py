@@ -84,9 +84,10 @@ class Compress:
         seconds += self.training(parameters, tokens) / (0.3 * machine.matmul_flops.get("float32", 1e11))
         disk = parameters * (bits + 1) / 8 + 2e6
         passing = 4 if self.precision == "float32" else 2  # bytes of an activation; the model is here once, to be timed
-        whole = hasattr(self.method, "allocate") or "g" in getattr(self.method, "reads", ()) or getattr(self.method, "ends", False)
+        ends = getattr(self.method, "ends", False)  # the source's linears are here besides, to measure what became of them
+        whole = hasattr(self.method, "allocate") or "g" in getattr(self.method, "reads", ()) or ends
         told = {"parameters": parameters, "context": context, "bits": bits, **{name: facts[name] for name in ("config",) if name in facts}}
-        memory = 6e8 + (13 if whole else 5) * parameters + passing * min(5.5e8, 8 * tokens * math.sqrt(parameters / 12))
+        memory = 6e8 + (17 if ends else 13 if whole else 5) * parameters + passing * min(5.5e8, 8 * tokens * math.sqrt(parameters / 12))
         return Forecast(seconds=seconds, memory=memory, disk=disk, facts=told)
 
     def able(self, facts: dict[str, Any]) -> None:
