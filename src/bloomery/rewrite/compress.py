@@ -94,10 +94,8 @@ def compress(
     parts = net if isinstance(net, Parts) else Here(net)
     net, log = parts.net, log or Log(quiet=True)
     able(method, budget, isinstance(parts, Here), next(net.parameters()).dtype, precision)
-    outcome, chosen = planned(parts, sequences, skip)
-    ends = getattr(method, "ends", False)
-    prepared: set[str] = set()
-    whole: dict[str, nn.Linear] = {}  # the source's linears, where the model is trained at the end and measured after that
+    (outcome, chosen), prepared = planned(parts, sequences, skip), set()
+    whole = {name: net.get_submodule(name) for name in chosen} if getattr(method, "ends", False) else {}  # as they were
 
     def fetch(part: str) -> None:
         parts.fetch(part)
@@ -127,12 +125,11 @@ def compress(
             for name in chain:
                 fetch(name)
                 own = [one.removeprefix(f"{name}.") for one in chosen if part_of(one) == name]
-                whole |= {f"{name}.{one}": net.get_submodule(f"{name}.{one}") for one in own} if ends else {}
                 if (left := shrunk(net.get_submodule(name), name, own, states, sources, method, outcome, walk)) and rest is not None:
                     narrow(net, rest, set(chosen) - left, name)
                 parts.leave(name)
     fetch(CLOSING)
-    if ends:
+    if whole:
         ended(net, method, {layer.name: whole[layer.name] for layer in outcome.layers}, outcome.layers, sequences)
     parts.leave(CLOSING)
     return outcome
