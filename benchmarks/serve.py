@@ -118,11 +118,11 @@ def free_port() -> int:
 def contenders(folder: Path, file: Path, peers: Sequence[str], slots: int, threads: int) -> dict[str, tuple[list[str], int]]:
     """Name -> command and port. A peer that is not there is named and left out."""
     ours = [sys.executable, "-m", "bloomery.cli.main", "serve"]
-    more = ["--slots", str(slots), "--queue", "64", "--name", "model", "--no-exact"]
+    more = ["--slots", str(slots), "--queue", "64", "--name", "model"]
     found: dict[str, tuple[list[str], int]] = {}
-    for name, model in (("ours", folder), ("ours, llama.cpp as engine", file)):
+    for name, model, own in (("ours", folder, ["--no-exact"]), ("ours, llama.cpp as engine", file, [])):
         port = free_port()
-        found[name] = ([*ours, str(model), "--port", str(port), *more], port)
+        found[name] = ([*ours, str(model), "--port", str(port), *more, *own], port)
     for name in peers:
         python = PEERS / "serve" / "bin" / "python"
         if not python.exists():
