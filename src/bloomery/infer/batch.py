@@ -145,8 +145,8 @@ class Batch:
         any number of short ones leaves it half of the reading. A prompt waits for another one that is about to read the same beginning.
         """
         parts, room, awaited, self.shortest = [], PORTION, set(), not self.shortest
-        for job in sorted(self.reading, key=lambda job: len(job.ask.prompt) - job.read) if self.shortest else list(self.reading):
-            if job.read == len(job.ask.prompt):  # waits for the other prompt of its pair
+        for job in sorted(self.reading, key=lambda job: job.unread) if self.shortest else list(self.reading):
+            if not job.unread:  # waits for the other prompt of its pair
                 continue
             if job.read == job.lease.shared and not job.ask.echo:
                 self.slots.book.rematch(job.lease, job.ask.prompt)
