@@ -1,4 +1,5 @@
 import threading
+from collections import deque
 
 import pytest
 import torch
@@ -6,11 +7,14 @@ from small_engine import PROMPTS, SEED, WARM, WORDS, Listener, ask, asks_of, idl
 
 from bloomery.core.errors import BadInput
 from bloomery.infer import batch as batches
-from bloomery.infer.asks import Ask, Full, Piece, TooLong
+from bloomery.infer.asks import Ask, Full, Job, Piece, TooLong
+from bloomery.infer.batch import Batch
 from bloomery.infer.decoder import Decoder
+from bloomery.infer.delivery import Delivery
 from bloomery.infer.engine import Engine
 from bloomery.infer.model import sampling
 from bloomery.infer.score import log_probabilities
+from bloomery.infer.spelling import Spelling
 
 torch.set_num_threads(1)
 NET = make()
@@ -74,6 +78,33 @@ def test_a_prompt_read_in_portions_gives_the_same(monkeypatch):
     assert [one.end().ids for one in whole] == [one.end().ids for one in parts]
     want = log_probabilities(NET, [WORDS.encode(PROMPTS[3]).ids])[0].tolist()
     assert [token.logp for token in echoed.prompt[1:]] == pytest.approx(want, abs=2e-5)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_short_prompts_pass_a_long_one_which_is_read_all_the_same(exact, monkeypatch):
+    monkeypatch.setattr(batches, "CHUNK", 8)
+    monkeypatch.setattr(batches, "PORTION", 16)
+    begun: list[int] = []  # lengths of prompts, in the order in which their answers begin
+
+    class Firsts(Delivery):
+        def take(self, job, token, wrong):
+            begun.append(len(job.ask.prompt))
+            super().take(job, token, wrong)
+
+    batch, line = Batch(NET, Firsts(), 6, exact, share=False), deque[Job]()
+
+    def turn(*lengths: int) -> None:
+        line.extend(Job(Ask((5,) * length, 1), 1, lambda event: None, Spelling(WORDS)) for length in lengths)
+        batch.turn(lambda: batch.fill(line))
+
+    turn(80)
+    turn(6, 6, 6, 6)
+    turn()
+    turn()
+    assert begun == [6] * 4
+    for _ in range(10):  # without an end to short ones it has half of what is read
+        turn(6, 6, 6)
+    assert 80 in begun
 
 
 def test_room_and_limits():

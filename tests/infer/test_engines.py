@@ -16,7 +16,7 @@ from bloomery.infer import compiled, engines, vllm_engine
 from bloomery.infer.answers import Examinee
 from bloomery.infer.asks import Ask, End
 from bloomery.infer.cache import page_bytes
-from bloomery.infer.engines import Native, adapted, open_engine, opened, with_adapters
+from bloomery.infer.engines import PLAIN, Native, adapted, open_engine, opened, with_adapters
 from bloomery.infer.guide import Guide
 from bloomery.infer.model import load, sampling
 from bloomery.infer.serving import told
@@ -248,6 +248,25 @@ def test_weights_are_the_native_engines_alone(folders, adapters, vllm):
             open_engine(folders / "theirs", "vllm", native=native)
     assert open_engine(folders / "theirs", "vllm", native=Native(pays=True)).engine == "vllm"
     assert not open_engine(folders / "native", native=Native(exact=False)).start(1, 0, True).slots.exact
+
+
+def test_what_fits_no_model_is_refused_before_one_is_loaded(folders, adapters, monkeypatch):
+    monkeypatch.setattr(engines, "load", None)  # whoever loads something fails
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
+    place, low, gguf = folders / "native", {"low": adapters["low"]}, folders / "model.gguf"
+    gguf.touch()
+    for where, native, with_them, says in (
+        (place, Native(weights="int5"), {}, "weights must be one of .*, got 'int5'"),
+        (place, Native(wide=True), {}, "wide: no linear is packed"),
+        (place, Native(weights="bf16", wide=True), {}, "wide: no linear is packed"),
+        (place, Native(compiled=True), {}, "no C\\+\\+ compiler"),
+        (place, Native(weights="int8"), low, "adapters need the weights"),
+        (place, PLAIN, {"x": place}, "holds no adapter"),
+        (gguf, PLAIN, low, "adapters are run by the native engine, and model.gguf by llama.cpp"),
+        (gguf, Native(guess="lookup"), {}, "run by llama.cpp; leave it out, or name the model that the file was made from"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            open_engine(where, native=native, adapters=with_them)
 
 
 def test_steps_are_compiled_as_wished_or_where_it_pays(folders, monkeypatch):

@@ -104,6 +104,22 @@ def test_more_than_the_slots_and_prompts_in_portions(opened, engine, monkeypatch
     assert alone[0] == alone[1]
 
 
+def test_short_prompts_pass_a_long_one(opened, monkeypatch):
+    monkeypatch.setattr("bloomery.infer.llama_engine.PORTION", 16)
+    engine, begun = opened.start(5, 0, True), []
+    try:
+        for length in (80, 6, 6, 6, 6):
+            engine._waiting.append(engine._job(Ask((5,) * length, 1), lambda event, length=length: begun.append(length)))
+        for _ in range(4):  # by hand, so that no thread's pace counts
+            engine._turn()
+        assert begun == [6] * 4
+        for _ in range(3):
+            engine._turn()
+        assert begun[4:] == [80]
+    finally:
+        engine.close()
+
+
 def test_guides_stops_and_reading_alone(opened, engine):
     prompt = tuple(opened.tokenizer.encode("some words").ids)
     found = answers(engine, [Ask(prompt, 30, sampling(1.0), guide=Guide("regex", "[0-9]{4}")), Ask(prompt, 0, logprobs=0, echo=True)])

@@ -25,13 +25,15 @@ def model_place(name: str, store: Path) -> str | Path:
     return found.folder
 
 
-def open_model(name: str, store: Path, engine: str = "auto", *, guess: str = "", **native: Any) -> Opened:
-    """The model, open for the engine that is asked for; `guess` and `native` are how the native one runs it."""
+def open_model(
+    name: str, store: Path, engine: str = "auto", *, guess: str = "", adapters: dict[str, Path] | None = None, **native: Any
+) -> Opened:  # fmt: skip
+    """The model, open for the engine that is asked for; `guess`, `adapters` and `native` are how the native one runs it."""
     place = model_place(name, store)
     drafted = model_place(guess, store) if guess not in ("", "lookup") else guess
     from bloomery.infer.engines import Native, open_engine
 
-    return open_engine(place, engine, Native(guess=drafted, **native))
+    return open_engine(place, engine, Native(guess=drafted, **native), adapters)
 
 
 def adapters_of(named: list[str], store: Path) -> dict[str, Path]:

@@ -48,7 +48,7 @@ def command(
     Completions, chat completions, embeddings and models under /v1, streams, tools and schemas too; /health, /ready and /metrics beside.
     Ctrl-C lets running requests finish, then stops.
     """
-    from bloomery.serve.options import Options
+    from bloomery.serve.options import Options, distinct
 
     named = name or (Path(model).resolve().name if Path(model).is_dir() else model)
     log, bytes_of_cache = Log(), options.bytes_of(cache, "--cache")
@@ -58,12 +58,12 @@ def command(
     from bloomery.cli.models import adapters_of, open_model
 
     folders = adapters_of(adapter or [], store)
+    distinct(named, folders)
     native = {"weights": weights, "wide": wide, "compiled": compiled, "pays": True, "ahead": ahead, "cache": bytes_of_cache, "exact": exact}
-    found = open_model(model, store, engine, guess=guess, **native)
-    from bloomery.infer.engines import with_adapters
+    found = open_model(model, store, engine, guess=guess, adapters=folders, **native)
     from bloomery.serve.running import serve
 
-    serve(with_adapters(found, folders), chosen, log, lambda hosted: greet(hosted, log))
+    serve(found, chosen, log, lambda hosted: greet(hosted, log))
 
 
 class Log:

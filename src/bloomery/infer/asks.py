@@ -129,6 +129,11 @@ class Job:
     begun: float = field(default_factory=time.perf_counter)
     first: float = 0.0  # when its first token was there
 
+    @property
+    def unread(self) -> int:
+        """Tokens of its prompt that are still to be read."""
+        return len(self.ask.prompt) - self.read
+
 
 def scored(logits_BV: Tensor, wanted: Sequence[int], most: int) -> list[Token]:
     """Each wanted token with its log-probability and the `most` likeliest in its place."""

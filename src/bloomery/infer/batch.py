@@ -57,6 +57,7 @@ class Batch:
         self.graphs: tuple[int, ...] = ()  # rows of the steps that are compiled
         self.rows: list[Job] = []  # row i of the batch
         self.reading: list[Job] = []
+        self.shortest = True  # whether the prompt with least left to read went first when prompts were last read
         self.delivery = delivery
         self.seconds = 0.0  # of the last steps, on average
         self.steps = self.generated = self.guessed = self.stood = 0
@@ -140,11 +141,12 @@ class Batch:
     def _parts(self) -> list[tuple[Job, int, int]]:
         """What is read next: of one prompt up to a fixed place, or of several as much as fits into a pass.
 
-        A prompt waits for another one that is about to read the same beginning.
+        By turns the one that came first goes first and the one with least left to read: a long prompt holds up no short one behind it, and
+        any number of short ones leaves it half of the reading. A prompt waits for another one that is about to read the same beginning.
         """
-        parts, room, awaited = [], PORTION, set()
-        for job in self.reading:
-            if job.read == len(job.ask.prompt):  # waits for the other prompt of its pair
+        parts, room, awaited, self.shortest = [], PORTION, set(), not self.shortest
+        for job in sorted(self.reading, key=lambda job: job.unread) if self.shortest else list(self.reading):
+            if not job.unread:  # waits for the other prompt of its pair
                 continue
             if job.read == job.lease.shared and not job.ask.echo:
                 self.slots.book.rematch(job.lease, job.ask.prompt)

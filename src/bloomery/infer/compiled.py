@@ -40,8 +40,8 @@ def worthwhile(wish: bool | None, net: Transformer) -> tuple[bool, str]:
 
     BadInput where it is wished and there is no compiler.
     """
-    if wish and compiler() is None:
-        raise BadInput("compiled: there is no C++ compiler on PATH; install one, or leave steps eager")
+    if wish:
+        demand_compiler()
     if wish is not None:
         return wish, "as asked"
     if net.embed.weight.device.type != "cpu":
@@ -50,6 +50,12 @@ def worthwhile(wish: bool | None, net: Transformer) -> tuple[bool, str]:
         return False, "there is no C++ compiler"
     large = net.cfg.matmul_parameters() >= PAYS_FROM
     return large, f"{net.cfg.matmul_parameters() / 1e6:,.1f}M matmul parameters, it pays from {PAYS_FROM / 1e6:.0f}M"
+
+
+def demand_compiler() -> None:
+    """BadInput where there is no compiler."""
+    if compiler() is None:
+        raise BadInput("compiled: there is no C++ compiler on PATH; install one, or leave steps eager")
 
 
 class Compiled:

@@ -20,7 +20,9 @@ import torch
 from bloomery.core.errors import BadInput
 from bloomery.infer import vllm_engine
 from bloomery.infer.cache import page_bytes
+from bloomery.infer.compiled import demand_compiler
 from bloomery.infer.engine import Engine
+from bloomery.infer.forms import known
 from bloomery.infer.guide import Guides, Vocabulary
 from bloomery.infer.llama_engine import LlamaCppEngine
 from bloomery.infer.llama_words import GgufModel
@@ -34,6 +36,7 @@ from bloomery.nn import lora, peft
 from bloomery.nn.model import Transformer
 
 KINDS = ("auto", "native", "llama.cpp", "vllm")
+UNPACKED = "wide: no linear is packed; say in which form, such as weights int4, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,24 @@ class Native:
             said |= {name: value, f"no-{name}": value is False}
         return next((name for name, value in said.items() if value), "")
 
+    def fits(self, engine: str, where: str | Path) -> None:
+        """BadInput, before anything is loaded, for what an engine that runs `where` does not know, and for what fits no model."""
+        if self.asked and engine != "native":
+            mend = "name the model that the file was made from" if engine == "llama.cpp" else "say --engine native"
+            raise BadInput(f"--{self.asked} is for the native engine, and {where} is run by {engine}; leave it out, or {mend}")
+        if self.weights:
+            known(self.weights)
+        if self.wide and self.weights in ("", "bf16"):
+            raise BadInput(UNPACKED)
+        if self.compiled:
+            demand_compiler()
+
     def ready(self, model: Model) -> Native:
         """The same with the guesses that a model takes, whose linears are widened; BadInput for a draft of other tokens, and where there is
         nothing to widen."""
         packed = [unit for unit in model.net.modules() if isinstance(unit, Codes)] if self.wide else []
         if self.wide and not packed:
-            raise BadInput("wide: no linear is packed; say in which form, such as weights int4, or leave it out")
+            raise BadInput(UNPACKED)
         for unit in packed:
             unit.widen()
         if not isinstance(self.guess, str | Path):
@@ -120,23 +135,26 @@ class Opened:
         return self.template.prompt(messages)
 
 
-def open_engine(where: str | Path, engine: str = "auto", native: Native = PLAIN) -> Opened:
-    """The model in a folder, a GGUF file or under a hub id, for the engine that is asked for, or that fits best where it is `auto`.
+def open_engine(
+    where: str | Path, engine: str = "auto", native: Native = PLAIN, adapters: Mapping[str, Path] | None = None
+) -> Opened:  # fmt: skip
+    """The model in a folder, a GGUF file or under a hub id, for the engine that is asked for, or that fits best where it is `auto`, with
+    adapters by name.
 
     BadInput in one sentence where the engine is not there, does not run what the folder holds, or does not know what is asked of the
-    native one.
+    native one: what can be known without the weights is, before they are loaded.
     """
     if engine not in KINDS:
         raise BadInput(f"there is no engine {engine!r}; choose one of {', '.join(KINDS)}")
     chosen, why = choice(Path(where), engine)
-    if native.asked and chosen != "native":
-        raise BadInput(f"--{native.asked} is for the native engine, and {where} is run by {chosen}; leave it out, or say --engine native")
+    native.fits(chosen, where)
+    adaptable(Path(where).name, chosen, bool(native.weights), adapters or {})
     if chosen == "llama.cpp":
         return opened_gguf(gguf_file(Path(where)), why)
     if chosen == "vllm":
         return opened_vllm(Path(where), why)
     model = load(where, weights=native.weights)
-    return opened(model, why, native.ready(model))
+    return with_adapters(opened(model, why, native.ready(model)), adapters or {})
 
 
 def choice(where: Path, wanted: str) -> tuple[str, str]:
@@ -245,15 +263,21 @@ def opened_vllm(folder: Path, why: str) -> Opened:
     return Opened("vllm", why, folder.name, folder, context, tokenizer, template, frozenset(stops), pieces, special, start)
 
 
-def with_adapters(base: Opened, folders: Mapping[str, Path]) -> Opened:
-    """The same with adapters by name. They share the base's weights; each has an engine of its own."""
-    if folders and base.model is None:
-        raise BadInput(f"adapters are run by the native engine, and {base.name} by {base.engine}; merge the adapter before the export")
-    if folders and base.model.packed is not None:
+def adaptable(base: str, engine: str, packed: bool, folders: Mapping[str, Path]) -> None:
+    """BadInput for adapters that this model cannot have, and for folders that hold none."""
+    if folders and engine != "native":
+        raise BadInput(f"adapters are run by the native engine, and {base} by {engine}; merge the adapter before the export")
+    if folders and packed:
         raise BadInput("adapters need the weights that they were trained beside; serve them without --weights")
-    for name, folder in folders.items():
+    for folder in folders.values():
         if not peft.is_adapter(folder):
             raise BadInput(f"{folder} holds no adapter ({peft.CONFIG}); name a folder that a tune step with an adapter, or peft, wrote")
+
+
+def with_adapters(base: Opened, folders: Mapping[str, Path]) -> Opened:
+    """The same with adapters by name. They share the base's weights; each has an engine of its own."""
+    adaptable(base.name, base.engine, base.model is not None and base.model.packed is not None, folders)
+    for name, folder in folders.items():
         base.adapters[name] = opened(adapted(base.model, folder), "adapters are run by the native engine alone", base.native)
     return base
 

@@ -31,8 +31,8 @@ class Guide:
 
     @classmethod
     def schema(cls, schema: Mapping[str, Any] | bool) -> Guide:
-        """Of a JSON schema; equal schemas make equal guides."""
-        return cls("json", json.dumps(spaced(schema), sort_keys=True, ensure_ascii=False))
+        """Of a JSON schema, whose order of properties is that of the answer's."""
+        return cls("json", json.dumps(spaced(schema), ensure_ascii=False))
 
     @classmethod
     def choice(cls, texts: Sequence[str]) -> Guide:

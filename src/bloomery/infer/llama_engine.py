@@ -28,15 +28,14 @@ PORTION = 512  # tokens in one batch at most, beside one for each row that is be
 
 @dataclass(eq=False)
 class Seat:
-    """A request in a sequence of the context: `read` tokens of its prompt are there."""
+    """A request in a sequence of the context."""
 
     job: Job
     number: int
-    read: int = 0
 
     @property
     def answering(self) -> bool:
-        return self.read == len(self.job.ask.prompt)
+        return not self.job.unread
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class LlamaCppEngine(ServingEngine):
 
         self.opened, self.lib = opened, llama_cpp
         self._seats: list[Seat] = []
+        self._shortest = True  # whether the prompt with least left to read went first in the last batch
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_seq_max = slots * self.context, slots
         params.n_batch = params.n_ubatch = PORTION + slots
@@ -107,7 +107,7 @@ class LlamaCppEngine(ServingEngine):
         for part in parts:
             told = len(part.tokens) - part.first
             last = at + told - 1
-            if part.seat.read < len(part.seat.job.ask.prompt):
+            if not part.seat.answering:
                 self._read(part, logits_BV[at : at + told])
             if part.seat.answering and not part.seat.job.ended:
                 answering.append(part.seat.job)
@@ -122,18 +122,18 @@ class LlamaCppEngine(ServingEngine):
             self._leave(seat)
 
     def _parts(self) -> list[Part]:
-        """The next token of every row that is being answered, and portions of prompts, first come first."""
-        found, room = [], PORTION
-        for seat in self._seats:
+        """The next token of every row that is being answered, and portions of prompts, in turns as the native engine takes them."""
+        found, room, self._shortest = [], PORTION, not self._shortest
+        for seat in sorted(self._seats, key=lambda seat: seat.job.unread) if self._shortest else self._seats:
             job = seat.job
             prompt = job.ask.prompt
             if seat.answering:
                 found.append(Part(seat, (job.ids[-1],), len(prompt) + len(job.ids) - 1, 0))
             elif room:
-                portion = prompt[seat.read : seat.read + room]
+                portion = prompt[job.read : job.read + room]
                 room -= len(portion)
-                ends = seat.read + len(portion) == len(prompt)
-                found.append(Part(seat, portion, seat.read, 0 if job.ask.echo else len(portion) - ends))
+                ends = job.read + len(portion) == len(prompt)
+                found.append(Part(seat, portion, job.read, 0 if job.ask.echo else len(portion) - ends))
         return found
 
     def _decode(self, parts: list[Part]) -> Tensor:
@@ -160,10 +160,10 @@ class LlamaCppEngine(ServingEngine):
     def _read(self, part: Part, logits_BV: Tensor) -> None:
         """A portion of a prompt is there: its log-probabilities where they are asked, and the end of a request that only reads."""
         seat, job = part.seat, part.seat.job
-        seat.read += len(part.tokens)
+        job.read += len(part.tokens)
         ask = job.ask
         if ask.echo:
-            wanted = ask.prompt[part.at + 1 : seat.read + 1]
+            wanted = ask.prompt[part.at + 1 : job.read + 1]
             job.prompt += [Token(ask.prompt[0])] if part.at == 0 else []
             job.prompt += scored(logits_BV[: len(wanted)], wanted, ask.logprobs or 0) if wanted else []
         if seat.answering and not job.limit and not job.cancelled:

@@ -12,19 +12,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bloomery.core.errors import BadInput
+from bloomery.infer.forms import known
 from bloomery.nn.model import Transformer
 from bloomery.nn.packed import Packed, Stored
 from bloomery.nn.sites import sites
 from bloomery.num.grids import Grid
 
-Weights = Literal["bf16", "int8", "w8a8", "int4", "stored"]
 GROUPS = (32, 64, 128, 256)
 WIDE = 8  # rows from which on another product than that of few rows takes less time; constants, not timings of the moment, so that no
 MANY = 32  # number hangs on how busy a machine was: from MANY rows on an 8-bit weight is made dense for its product,
@@ -335,8 +334,8 @@ def pack(
     nn/packed.py reads them) where a product takes them, and the rest in bfloat16. The head has the weights named by `head`; left out,
     those of the rest but at least 8 bits. `wide` keeps a second copy for steps of many rows. BadInput for others.
     """
-    if weights not in get_args(Weights) or head not in ("", *get_args(Weights)):
-        raise BadInput(f"weights must be one of {', '.join(get_args(Weights))}, got {head or weights!r}")
+    for one in (weights, head or weights):
+        known(one)
     if net.embed.weight.device.type != "cpu":
         raise BadInput("weights: packed products run on a processor; leave `weights` out on other devices")
     if "bf16" in (weights, head) and net.embed.weight.dtype != torch.bfloat16:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -15,6 +15,12 @@ def loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def distinct(name: str, adapters: Collection[str]) -> None:
+    """BadInput where a model and one of its adapters would have one name."""
+    if name in adapters:
+        raise BadInput(f"the model and an adapter are both called {name}; give one of them another name")
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ from typing import Any
 
 import uvicorn
 
-from bloomery.core.errors import BadInput
 from bloomery.infer.engines import Opened, open_engine, opened
 from bloomery.infer.model import Model
 from bloomery.infer.serving import ServingEngine
 from bloomery.serve.app import build
 from bloomery.serve.connection import Connection
 from bloomery.serve.gate import Gate
-from bloomery.serve.options import Options
+from bloomery.serve.options import Options, distinct
 from bloomery.serve.served import Served
 from bloomery.serve.service import Service
 
@@ -69,8 +68,7 @@ class Host:
 def models_of(found: Opened, options: Options) -> Iterator[dict[str, Served]]:
     """The model and its adapters by name, each behind an engine of its own that runs until the end."""
     name = options.name or found.name
-    if name in found.adapters:
-        raise BadInput(f"the model and an adapter are both called {name}; give one of them another name")
+    distinct(name, found.adapters)
     with ExitStack() as stack:
         stack.callback(found.close)
         models = {}
@@ -150,7 +148,7 @@ async def _until_signal(host: Host, say: Callable[[str], None], greet: Callable[
             server.should_exit = server.force_exit = True
         else:
             service.draining = True
-            say(f"stopping: {service.inside} requests may finish within {host.options.drain_seconds:.0f} s; once more to stop at once")
+            say(f"stopping: {service.inside} requests may finish within {host.options.drain_seconds:g} s; once more to stop at once")
             told.set()
 
     async def drain() -> None:
