@@ -26,7 +26,7 @@ from bloomery.nn.model import Transformer
 from bloomery.nn.saving import load, save
 from bloomery.seams import Rng
 from bloomery.stages import _shrink_steps
-from bloomery.stages._shrink_measure import figures
+from bloomery.stages._shrink_measure import TURNS, figures, paces
 from bloomery.stages.chain import kind_of, limits_of
 from bloomery.stages.shrink import CHART, Shrink, limit
 
@@ -225,3 +225,15 @@ def test_every_method_has_its_place_in_the_table_of_all():
 def test_the_ready_recipes_about_smaller_models_can_be_read(name):
     found = recipes.read(Path(__file__).parents[2] / "recipes" / f"{name}.yaml")
     assert found.name == name and "lm" in found.steps and found.steps["page"].stage.name == "report"
+
+
+def test_a_busy_moment_is_no_difference_of_speed(monkeypatch):
+    asked, slow = [], {1, 2, 4}  # turns in which something else ran
+
+    def pace(model, ids):
+        asked.append(model)
+        return None if model == "encoder" else {"source": 100.0, "copy": 130.0}[model] / (3 if len(asked) in slow else 1)
+
+    monkeypatch.setattr("bloomery.stages.compress.pace", pace)
+    assert paces(["source", "copy"], [1]) == [100.0, 130.0] and asked == ["source", "copy"] * TURNS
+    assert paces(["source", "encoder"], [1]) == [100.0, None]
