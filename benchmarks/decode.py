@@ -38,9 +38,9 @@ SHAPES = {  # vocab, width, layers, heads, key heads, ffn
     "50M": (16384, 512, 12, 8, 8, 1536),
     "500M": (32768, 1024, 32, 16, 16, 3072),
 }
-KINDS = ("fp32", "bf16", "int8", "w8a8", "int4", "int4wide")
+KINDS = ("fp32", "bf16", "int8", "int8wide", "w8a8", "int4", "int4wide")
 BITS = {
-    "fp32": 32, "bf16": 16, "int8": 8, "w8a8": 8, "int4": 4.5, "int4wide": 4.5,
+    "fp32": 32, "bf16": 16, "int8": 8, "int8wide": 8, "w8a8": 8, "int4": 4.5, "int4wide": 4.5,
     "F32": 32, "BF16": 16, "Q8_0": 8.5, "Q4_0": 4.5, "torchao-int8": 8,
 }  # fmt: skip
 WIDTH = {"F32": "fp32", "BF16": "bf16", "Q8_0": "int8", "Q4_0": "int4", "torchao-int8": "int8", "fp32": "fp32", "bf16": "bf16"}
@@ -102,7 +102,8 @@ def contenders(wanted: str) -> list[Contender]:
     found += [Contender(f"llama.cpp-{kind}", "decode_llama", kind) for kind in ("F32", "BF16", "Q8_0", "Q4_0")]
     names = tuple(filter(None, wanted.split(",")))
     if names:
-        return [one for one in found if one.name.startswith(names)]
+        whole = {one.name for one in found}
+        return [one for one in found if one.name in names or one.name.startswith(tuple(name for name in names if name not in whole))]
     return [one for one in found if not one.name.endswith("-eager")]
 
 
@@ -231,8 +232,8 @@ def native(by_name: dict[str, Contender], width: str) -> Contender | None:
 def ratios(by_name: dict[str, Contender], rows: int) -> None:
     """bloomery over each peer of its width."""
     for name, peer in by_name.items():
-        ours = native(by_name, WIDTH.get(peer.kind, ""))
-        if ours is not None and not name.startswith("bloomery"):
+        width = WIDTH.get(peer.kind, "")
+        for ours in () if name.startswith("bloomery") else filter(None, (native(by_name, width), native(by_name, f"{width}wide"))):
             speed, first = (statistics.median(ours.speed[rows]) / statistics.median(peer.speed[rows]),
                             statistics.median(peer.first[rows]) / statistics.median(ours.first[rows]))  # fmt: skip
             print(f"{ours.name} over {name}: tokens/s {speed:.2f}, first token {first:.2f}")
@@ -245,7 +246,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--new", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender that count")
-    parser.add_argument("--peers", default="", help="comma-separated beginnings of names (bloomery-int8, llama.cpp); all without it")
+    parser.add_argument(
+        "--peers",
+        default="",
+        help="comma-separated names (bloomery-int8) or beginnings (llama.cpp); else all but eager ones",
+    )
     parser.add_argument("--threads", type=int, default=0, help="of every contender; 0 = one for each core")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="2M, 16 new tokens, one round, steps not compiled: within a minute")

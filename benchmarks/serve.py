@@ -29,7 +29,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,11 @@ def free_port() -> int:
 def contenders(folder: Path, file: Path, peers: Sequence[str], slots: int, threads: int) -> dict[str, tuple[list[str], int]]:
     """Name -> command and port. A peer that is not there is named and left out."""
     ours = [sys.executable, "-m", "bloomery.cli.main", "serve"]
-    more = ["--slots", str(slots), "--queue", "64", "--name", "model", "--no-exact"]
+    more = ["--slots", str(slots), "--queue", "64", "--name", "model"]
     found: dict[str, tuple[list[str], int]] = {}
-    for name, model in (("ours", folder), ("ours, llama.cpp as engine", file)):
+    for name, model, own in (("ours", folder, ["--no-exact"]), ("ours, llama.cpp as engine", file, [])):
         port = free_port()
-        found[name] = ([*ours, str(model), "--port", str(port), *more], port)
+        found[name] = ([*ours, str(model), "--port", str(port), *more, *own], port)
     for name in peers:
         python = PEERS / "serve" / "bin" / "python"
         if not python.exists():
@@ -194,10 +194,9 @@ def loaded(url: str, clients: int, each: int, new: int, salt: int) -> dict[str, 
 # ---- the contest --------------------------------------------------------------------------------------------------------
 
 
-def contest(given: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
-    """All contenders at all numbers of clients, in turns."""
+def contest(given: argparse.Namespace, root: Path) -> Iterator[dict[str, Any]]:
+    """All contenders at all numbers of clients, in turns; told as they are known."""
     folder, file = write(root, given.size)
-    told: list[dict[str, Any]] = []
     peers = [one for one in given.peers.split(",") if one]
     with ExitStack() as stack:
         urls = {}
@@ -210,8 +209,7 @@ def contest(given: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
             for turn in range(given.rounds):
                 for name in sorted(urls, reverse=bool(turn % 2)):
                     runs[name].append(loaded(urls[name], clients, given.each, given.new, 1 + turn))
-            told += compared(clients, {name: figures(one) for name, one in runs.items()})
-    return told
+            yield from compared(clients, {name: figures(one) for name, one in runs.items()})
 
 
 def figures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -348,9 +346,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         if given.soak is not None:
             return soak(given.soak, Path(folder))
-        told = contest(given, Path(folder))
-    for one in told:
-        print(json.dumps(one) if given.json else "  ".join(f"{name} {value}" for name, value in one.items()))
+        for one in contest(given, Path(folder)):
+            print(json.dumps(one) if given.json else "  ".join(f"{name} {value}" for name, value in one.items()), flush=True)
     return 0
 
 

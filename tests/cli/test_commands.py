@@ -42,6 +42,14 @@ def test_more_processes_beside_those_of_another_launch_are_refused(ran, capsys, 
     assert "--processes 4: this launch has started 2 processes already; leave it out" in capsys.readouterr().err
 
 
+def test_more_processes_than_memory_holds_are_refused(ran, capsys, monkeypatch):
+    monkeypatch.setattr("bloomery.core.ranks.memory_bytes", lambda: 2_000_000_000)
+    assert guarded(["run", str(ran), "--processes", "99999"]) == 2
+    assert "--processes 99999: each takes 300 MB before it trains, and this machine's 2.0 GB hold 6; ask for no more" in (
+        capsys.readouterr().err
+    )
+
+
 def test_plan_tells_cached_from_new(ran, capsys):
     assert [row["state"] for row in lines(capsys, "plan", str(ran), "--json")] == ["cached", "cached"]
     rows = lines(capsys, "plan", str(ran), "--set", "b.schedule=wsd", "--json")

@@ -130,6 +130,9 @@ def test_layers_share_a_scale_and_name_what_was_skipped():
     assert re.findall(r'fill-opacity="([\d.]+)"', small["chart"])[:2] == ["0.03", "0.06"]
     assert re.findall(r'fill-opacity="([\d.]+)"', large["chart"])[:2] == ["0.3", "0.6"]
     assert small["skipped"] == [{"reason": "tied", "names": "head, embed"}] and "largest 0.020 at blocks.1.mlp.down" in small["note"]
+    nothing = {"name": "blocks.1.mlp.up", "error": None, "weight_error": 0.3}  # its outputs were all zero
+    (some,) = fields([card("c", 0.1, layers=[{"name": "blocks.0.mlp.up", "error": 0.5, "weight_error": 0.2}, nothing])])
+    assert "largest 0.50 at blocks.0.mlp.up" in some["note"] and some["others"] == ""
     (odd,) = fields([card("c", 0.1, layers=[{"name": "head", "error": 0.5}, {"name": "x"}, 3], skipped=None)])
     assert odd["chart"] == "" and odd["others"] == "head 0.50" and fields([card("d", 1, layers=None, skipped=None)]) == []
 

@@ -10,7 +10,7 @@ from bloomery.infer.engine import Engine
 from bloomery.infer.pages import FIRST
 from bloomery.infer.slots import Slots
 from bloomery.infer.speculation import PromptLookup
-from bloomery.infer.weights import halves, pack
+from bloomery.infer.weights import Plain, halves, pack
 
 torch.set_num_threads(1)
 
@@ -96,18 +96,24 @@ def test_a_mixture_goes_through_the_compiler(monkeypatch):
     torch.testing.assert_close(step(steps, [5]), expected)
 
 
+@pytest.mark.parametrize("of", [Plain, compiled.Blocked])
 @pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4"])
-def test_the_network_of_a_lone_row_shares_all_tensors(weights):
+def test_networks_of_graphs_share_all_tensors(weights, of):
     net = make(context=48, width=64, ffn=64, vocab=320, tied=True)
     if weights:
         pack(net.bfloat16() if weights == "bf16" else net, weights, group=32)
-    alone = compiled._alone(net)
-    mine, theirs = ({one.data_ptr() for one in tensors(some)} for some in (net, alone))
-    assert mine == theirs and len(mine) > 5 and alone is not net
+    other = compiled._swapped(net, of)
+    mine, theirs = ({one.data_ptr() for one in tensors(some)} for some in (net, other))
+    assert mine == theirs and len(mine) > 5 and other is not net
     if not weights:
         rows = torch.tensor([[5, 9, 11]])
         with torch.no_grad():
-            torch.testing.assert_close(alone.logits(alone(rows)), net.logits(net(rows)))
+            torch.testing.assert_close(other.logits(other(rows)), net.logits(net(rows)))
+
+
+def test_what_takes_blocks_in_graphs_of_many_rows():
+    assert compiled.in_blocks(make()) == torch.backends.mkldnn.is_available()
+    assert not compiled.in_blocks(make(experts=3, top=2)) and not compiled.in_blocks(make().bfloat16())
 
 
 def tensors(net):

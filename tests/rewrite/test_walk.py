@@ -22,6 +22,7 @@ from bloomery.nn.sites import sites
 from bloomery.rewrite import passing
 from bloomery.rewrite.compress import compress
 from bloomery.rewrite.survey import halves
+from bloomery.rewrite.walk import measured, relative
 from bloomery.seams import Rng
 
 torch.set_num_threads(1)
@@ -174,3 +175,14 @@ def test_layers_that_hand_things_on_are_refused():
     fit(net, [catalog.build_method("module", "pregated")], Rng((0,)))
     with pytest.raises(BadInput, match="with pregated hand things on"):
         compress(net, RTN(), texts())
+
+
+def test_an_error_over_nothing_is_no_number():
+    zero, one = torch.zeros(3), torch.ones(3)
+    assert relative(zero, zero) == 0.0 and relative(one, zero) is None and relative(one, 2 * one) == 0.5
+    found = measured("a", nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False), torch.zeros(4, 3))
+    assert found.error == 0.0 and found.weight_error > 0
+    empty, small = nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False)
+    nn.init.zeros_(empty.weight)
+    found = measured("a", empty, small, torch.ones(4, 3))
+    assert found.error is None and found.weight_error is None

@@ -20,7 +20,7 @@ from bloomery.nn.hf import to_hf
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import load, save
 from bloomery.seams import Rng
-from bloomery.stages.chain import FILE, Chain, differing, hops_of, limits_of, source_of
+from bloomery.stages.chain import FILE, Chain, differing, hops_of, limits_of, way_of
 
 torch.set_num_threads(1)
 WORDS = ["def f(x):\n    return x + 1\n", "some words and some more words"] * 20
@@ -152,13 +152,24 @@ def test_the_source_is_found_in_the_lineage_not_by_the_order(store, way):
         (lm.name, chat.name), (chat.name, folder.name), (chat.name, merged.name),
     ]  # fmt: skip
     stranger = put(store, "pretrain", "stranger", {}, pretrained)
-    assert source_of(stranger, way, store) is None
+    assert way_of(stranger, way, store) == []
     (_, last) = hops_of((lm, chat, stranger), store, False)
     assert (last.source, last.kind) == (chat, "copy")
     better = put(store, "pretrain", "better", {"start": [chat]}, changed(chat, 0.1))
     (_, last) = hops_of((lm, chat, better), store, False)
     assert (last.source, last.kind) == (chat, "pretrain") and "kl" not in last.limits
     assert hops_of((lm, chat), store, True)[-1].source == chat
+
+
+def test_a_hop_over_copies_that_are_not_listed_has_the_room_of_all_of_them(store, way):
+    lm, chat, merged, folder = way
+    assert [one.name for one in way_of(folder, (lm, chat), store)] == [merged.name, chat.name]
+    (over,) = hops_of((chat, folder), store, False)
+    (direct,) = hops_of((merged, folder), store, False)
+    assert over.limits["kl"] == pytest.approx(2 * direct.limits["kl"]) and "largest" not in over.limits and "largest" in direct.limits
+    assert over.limits["agreement"] == pytest.approx(0.998) and over.note == "by way of merged, which is not listed" and not direct.note
+    (trained,) = hops_of((lm, folder), store, False)
+    assert set(trained.limits) == {"token_ids_differ", "greedy_odd"} and "by way of merged, chat" in trained.note
 
 
 def test_a_gguf_file_is_run_by_llama_cpp_and_compared_with_what_it_was_made_from(store, way, tmp_path):
@@ -185,7 +196,7 @@ def test_limits_follow_from_what_a_copy_says_of_itself(way, tmp_path):
     (tmp_path / "quantization.json").write_text(json.dumps({"linears": {"a": {"bits": 4}, "b": {"bits": 4}}}))
 
     def told(kind, **card):
-        return limits_of(kind, Artifact("0" * 64, tmp_path, {"facts": {}, **card}), way[0])[0]
+        return limits_of(kind, Artifact("0" * 64, tmp_path, {"facts": {}, **card}))[0]
 
     assert told("compress")["kl"] == pytest.approx(25 / 256, rel=1e-2)
     for about, bits in (

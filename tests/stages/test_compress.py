@@ -21,6 +21,7 @@ from bloomery.core.store import Artifact
 from bloomery.data.shards import write_shards
 from bloomery.data.tokenizer import learn
 from bloomery.methods.compress.bitstack import BitStack
+from bloomery.methods.compress.cptquant import CPTQuant
 from bloomery.methods.compress.efficientqat import EfficientQAT
 from bloomery.methods.compress.gptq import GPTQ
 from bloomery.methods.compress.lorc import LoRC
@@ -30,7 +31,7 @@ from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.nn.saving import digest, load, save
 from bloomery.seams import Rng
-from bloomery.stages import compress
+from bloomery.stages._compress_budget import in_bytes
 from bloomery.stages._compress_measure import label
 from bloomery.stages.compress import Compress
 
@@ -208,6 +209,11 @@ def test_what_the_model_cannot_be_asked_is_said_before_it_is_trained(made):
     both = {"config": {**cfg, "causal": False, "architecture": "bert"}}
     with pytest.raises(BadInput, match="BitStack asks for the loss of a causal model"):
         Compress(None, data, BitStack()).forecast({"model": Forecast(facts=both)}, machine)
+    for source, facts in ((model, {}), (None, {"config": cfg})):
+        for method, budget in ((CPTQuant(RTN(group=16)), "2.9 bits"), (CPTQuant(RTN(group=16), average=2.9), ""), (BitStack(), "1kB")):
+            with pytest.raises(BadInput, match=r"is too small: 8 linears take .* bits a weight, scales included"):
+                Compress(source, data, method, budget=budget).forecast({"model": Forecast(facts=facts)}, machine)
+        Compress(source, data, CPTQuant(RTN(group=16)), budget="3.1 bits").forecast({"model": Forecast(facts=facts)}, machine)
     with pytest.raises(BadInput, match="inner: LoRC asks EfficientQAT to solve"):
         Compress(None, data, LoRC(EfficientQAT())).forecast({"model": Forecast()}, machine)
 
@@ -257,10 +263,10 @@ def test_a_stack_keeps_its_budget_and_is_walked_up_and_down(made, tmp_path):
 
 
 def test_budgets_are_sizes_or_bits():
-    assert compress.in_bytes("2.5 bits", 800) == 250 and compress.in_bytes("1.5MB", 1) == 1.5e6 and compress.in_bytes("300", 1) == 300
+    assert in_bytes("2.5 bits", 800) == 250 and in_bytes("1.5MB", 1) == 1.5e6 and in_bytes("300", 1) == 300
     for text in ("0 bits", "two bits", "2.5 nibbles", "much"):
         with pytest.raises(BadInput, match="budget: "):
-            compress.in_bytes(text, 800)
+            in_bytes(text, 800)
 
 
 def test_budgets_that_no_method_divides_or_that_hold_nothing_are_refused(made, tmp_path):

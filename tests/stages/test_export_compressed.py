@@ -1,19 +1,28 @@
 """The formats of `export` that hold codes: compressed-tensors and torchao, which transformers reads back, and the layout of GPTQ."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from bloomery.core.errors import BadInput, CheckFailed
-from bloomery.core.job import Job
+from bloomery.core.job import Forecast, Job
+from bloomery.core.machine import Machine
 from bloomery.core.store import Artifact
 from bloomery.data.tokenizer import learn
 from bloomery.infer.model import load
 from bloomery.infer.players import open_player
+from bloomery.methods.compress.awq import AWQ
+from bloomery.methods.compress.magnitude import Magnitude
+from bloomery.methods.compress.svd import SVD
+from bloomery.nn import packed, torchao_tensors
 from bloomery.nn.config import Config
+from bloomery.nn.hf_codes import outlined
 from bloomery.nn.model import Transformer
 from bloomery.nn.packed import Packed, Quantized
 from bloomery.nn.saving import save
+from bloomery.rewrite.compress import compress
 from bloomery.seams import Rng
 from bloomery.stages.chain import kind_of
 from bloomery.stages.export import Export
@@ -29,6 +38,7 @@ def job(out) -> Job:
 
 def model(folder, cfg: Config, bits: int = 4, group: int = 32, zeros: bool = False, kept: str = "head") -> Artifact:
     """A random compressed model; linears whose name ends with `kept` stay dense."""
+    folder.mkdir(exist_ok=True)
     learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 270).save(folder)
     net, draw, edge = Transformer(cfg, Rng((7,))), torch.Generator().manual_seed(0), 1 << (bits - 1) if bits else 0
     for name, unit in list(net.named_modules()) if bits else []:
@@ -36,8 +46,8 @@ def model(folder, cfg: Config, bits: int = 4, group: int = 32, zeros: bool = Fal
             rows, columns = unit.weight.shape
             wide = min(group, columns)
             codes = torch.randint(-edge, edge, (rows, columns), generator=draw).to(torch.int8)
-            zero = torch.randint(-edge, edge, (rows, columns // wide), generator=draw).to(torch.int8) if zeros else None
-            scale = torch.rand(rows, columns // wide, generator=draw).half() * 0.3 / edge
+            zero = torch.randint(-edge, edge, (rows, -(-columns // wide)), generator=draw).to(torch.int8) if zeros else None
+            scale = torch.rand(rows, -(-columns // wide), generator=draw).half() * 0.3 / edge
             net.set_submodule(name, Quantized(Packed(codes, scale, zero, bits, wide), unit.bias))
     save(net, folder)
     return Artifact("0" * 64, folder, {"kind": "model", "stage": "compress", "facts": {"parameters": net.cfg.parameters()}})
@@ -82,6 +92,43 @@ def test_a_dense_model_is_refused(tmp_path):
     stage = Export(model(tmp_path, Config(**SHAPE), bits=0), format="compressed-tensors")
     with pytest.raises(BadInput, match="give what a compress step made"):
         stage.run(job(tmp_path / "out"))
+
+
+MACHINE = Machine("here", 2, 10**10, True, {"float32": 1e11})
+
+
+def test_codes_that_the_format_cannot_say_are_refused_before_any_work(tmp_path):
+    def ask(source, facts, format):
+        return Export(source, format=format).forecast({"model": Forecast(facts=facts)}, MACHINE)
+
+    cfg = Config(**SHAPE | {"ffn": 100})
+    made = {group: model(tmp_path / str(group), cfg, group=group) for group in (20, 32)}
+    by_knobs = {group: {"config": asdict(cfg), "codes": {"bits": 4, "group": group, "symmetric": True, "but": ()}} for group in made}
+    for form in ("compressed-tensors", "gptq", "torchao"):
+        for source, facts in ((made[32], {}), (None, by_knobs[32])):
+            with pytest.raises(BadInput, match=r"blocks\.0\.mlp\.down has 100 columns, which groups of 32 do not divide"):
+                ask(source, facts, form)
+        ask(None, by_knobs[32] | {"codes": {**by_knobs[32]["codes"], "but": ("*.down",)}}, "torchao")
+    with pytest.raises(BadInput, match="fill no int32 exactly"):
+        ask(model(tmp_path / "whole", cfg, group=999), {}, "gptq")
+    with pytest.raises(BadInput, match="gptq has 2, 3, 4, 8"):
+        ask(None, {"config": asdict(Config(**SHAPE)), "codes": {**by_knobs[32]["codes"], "bits": 5}}, "gptq")
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [(AWQ(), "more than codes and scales"), (Magnitude(zeros=0.5), "has zeros"), (SVD(near="weights"), "is a stack of blocks")],
+)
+def test_what_is_told_of_a_folder_is_refused_as_its_weights_are(tmp_path, method, said):
+    source = model(tmp_path, Config(**SHAPE), bits=0)
+    net = load(source.folder).net
+    texts = [torch.randint(0, 280, (32,), generator=torch.Generator().manual_seed(n)).tolist() for n in range(4)]
+    outcome = compress(net, method, texts)
+    (tmp_path / "small").mkdir()
+    save(net, tmp_path / "small", outcome.skipped)
+    for small in (packed.read(tmp_path / "small"), outlined(tmp_path / "small", net.cfg)):
+        with pytest.raises(BadInput, match=said):
+            torchao_tensors.refuse(net, small)
 
 
 @pytest.mark.parametrize("zeros", [False, True])

@@ -206,7 +206,7 @@ def test_the_shape_of_a_shorter_model_is_the_sources_in_all_else(given):
 
 def test_a_chosen_model_has_no_limit_on_its_way(tmp_path, given):
     copy = Artifact("1" * 64, tmp_path, {"stage": "shrink", "facts": {}})
-    assert kind_of(copy) == "shrink" and set(limits_of("shrink", copy, given[0])[0]) == {"token_ids_differ", "greedy_odd"}
+    assert kind_of(copy) == "shrink" and set(limits_of("shrink", copy)[0]) == {"token_ids_differ", "greedy_odd"}
 
 
 def test_forecast_grows_with_what_is_tried(given):

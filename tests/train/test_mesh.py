@@ -13,10 +13,11 @@ from mesh_cases import COMPILED, FOUR, ROUGH2, ROUGH4, TWO, WIDE2, Case
 from mesh_run import apart, figures, formula, laid
 from small_run import shards
 
+from bloomery.core.walk import StepFailed
 from bloomery.num.stretches import stretch
 from bloomery.seams import Batch, Clock
 from bloomery.train.loop import train
-from bloomery.train.mesh import ALONE, Mesh, bits
+from bloomery.train.mesh import ALONE, Mesh, bits, met
 
 pytestmark = pytest.mark.timeout(3000)  # many runs in processes of their own, also on a busy machine
 WAYS = [["shard", "tensor"], ["tensor", "pipeline"], ["pipeline", "alone"], ["alone", "shard"]]
@@ -124,6 +125,19 @@ def test_checkpoints_of_four_ranks_go_on_on_other_meshes(tmp_path: Path) -> None
 def test_a_mesh_of_one_asks_nobody() -> None:
     assert ALONE.sums({"a": 0.1}) == {"a": 0.1} and ALONE.any([True, False]) == [True, False] and ALONE.apart({"a": torch.ones(1)}) == 0
     assert ALONE.rows == ALONE.turn == (0, 1) and ALONE.first and not ALONE.many and str(ALONE) == "{}" and not Mesh({"data": 1}).many
+
+
+@pytest.mark.parametrize(
+    ("said", "as_what"), [("[gloo/pair.cc] Connection closed by peer", StepFailed), ("a fault of our own", RuntimeError)]
+)
+def test_a_process_that_goes_while_a_mesh_is_made_is_told(monkeypatch: pytest.MonkeyPatch, said: str, as_what: type) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("bloomery.train.mesh.Mesh", broken)
+    with pytest.raises(as_what) as told:
+        met({"data": 2})
+    assert (as_what is StepFailed) == ("while {data: 2} is laid out" in str(told.value)) and said in str(told.value)
 
 
 def test_rows_are_divided_in_order_and_filled_up(tmp_path: Path) -> None:

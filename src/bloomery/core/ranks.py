@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.errors import BadInput
-from bloomery.core.machine import threads
+from bloomery.core.machine import memory_bytes, threads
 
 PATIENCE = 600.0  # seconds that a process waits for another
 SAVING = 30  # seconds that the others get to save and end, once one has failed
 RESUMABLE, REFUSED = 75, 2  # exit codes
+IDLE = 300e6  # bytes of a process that has loaded torch and trains nothing yet
 PORTS = 15000, 32000  # of which a step of Slurm takes one; the system itself gives out higher ones
 
 
@@ -90,6 +91,11 @@ def tasks(counts: str) -> list[int]:
 def launch(processes: int, arguments: Sequence[str], restarts: int = 0) -> int:
     """Run `bloomery ARGUMENTS` in so many processes of this machine, watched by torch's elastic agent; the exit code of the first that
     failed, 0 where none did. All end where one ends otherwise, and are started again as `repeated` says."""
+    if processes > (most := max(1, int(memory_bytes() / IDLE))):
+        raise BadInput(
+            f"--processes {processes}: each takes {IDLE / 1e6:.0f} MB before it trains, and this machine's {memory_bytes() / 1e9:.1f} GB "
+            f"hold {most}; ask for no more, or start them on several machines by torchrun, srun or --on ray"
+        )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() // processes)))
     return repeated(lambda again: begun(processes, arguments, again), restarts)
 

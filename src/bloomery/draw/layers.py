@@ -37,8 +37,8 @@ def _rows(layers: Any) -> list[Mapping[str, Any]]:
 
 
 def _measure(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The error of outputs where every linear has one, else that of the weights."""
-    return "error" if all(real(r.get("error")) is not None for r in rows) else "weight_error"
+    """The error of outputs where linears have one, else that of the weights; one whose outputs were all zero may have none."""
+    return "error" if any(real(r.get("error")) is not None for r in rows) else "weight_error"
 
 
 def _field(card: Card, called: str, rows: Sequence[Mapping[str, Any]], full: Mapping[str, float]) -> dict[str, Any]:

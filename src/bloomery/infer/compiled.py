@@ -25,7 +25,7 @@ from bloomery.infer.cache import FAR, Memory
 from bloomery.infer.hiding import Hide
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
-from bloomery.infer.weights import Half, Int8Inputs, Plain
+from bloomery.infer.weights import Half, Int8Inputs, Plain, blocked, by_blocks
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
 
@@ -66,8 +66,9 @@ class Compiled:
         for unit in net.modules():
             if isinstance(unit, Half | Int8Inputs):
                 unit.plain()
-        self.frozen = net.embed.weight.dtype == torch.bfloat16
-        self._one, self._many = _compiled(_alone(net)), _compiled(net)
+        blocks = in_blocks(net)
+        self.frozen = blocks or net.embed.weight.dtype == torch.bfloat16
+        self._one, self._many = _compiled(_swapped(net, Plain)), _compiled(_swapped(net, Blocked) if blocks else net)
 
     def prepare(self, rows: Sequence[int], widths: Sequence[int] = (1,)) -> float:
         """Compiles steps of so many rows and new tokens now; their seconds. Idle rows alone are stepped, so nothing is changed."""
@@ -95,8 +96,35 @@ class Compiled:
         return run(memory.keys, memory.values, memory.turns, memory.last, table_BN, first_B, tokens_BT)
 
 
-def _alone(net: Transformer) -> Transformer:
-    """The network for a lone row: its linears, where they are plain ones, read their weights as they lie. All tensors are shared. Experts
+class Blocked(nn.Module):
+    """A linear in fp32 that shares the weight of another, for graphs of many rows, where it is a constant in oneDNN's blocks: they are read
+    at two to three times the speed of MKL's product, which the compiler would take."""
+
+    def __init__(self, unit: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = unit.weight, unit.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return by_blocks(x, blocked(self.weight), self.bias)
+
+
+if torch.backends.mkldnn.is_available():
+
+    @torch.library.register_fake("mkldnn::_reorder_linear_weight", allow_override=True)
+    def _as_large(weight_OI: Tensor, rows: int | None = None) -> Tensor:
+        """What a compiler needs to know of a blocked weight, and torch does not say."""
+        return torch.empty_like(weight_OI)
+
+
+def in_blocks(net: Transformer) -> bool:
+    """Whether graphs of many rows take blocks of this network's weights: in fp32. Experts are multiplied all at once, by MKL, which
+    constants make slower."""
+    able = torch.backends.mkldnn.is_available() and net.embed.weight.dtype == torch.float32
+    return able and not any(isinstance(unit, Mixture) for unit in net.modules())
+
+
+def _swapped(net: Transformer, of: type[nn.Module]) -> Transformer:
+    """The network with other modules in the places of its plain linears, that read their weights otherwise. All tensors are shared. Experts
     stay as they are, since a mixture multiplies by all of theirs at once."""
     held = (one for unit in net.modules() for one in vars(unit).values() if isinstance(one, Tensor))
     shared = {id(one): one for one in (*net.parameters(), *net.buffers(), *held)}
@@ -105,7 +133,7 @@ def _alone(net: Transformer) -> Transformer:
     for unit in [one for one in other.modules() if one not in experts]:
         for name, inner in list(unit.named_children()):
             if type(inner) is nn.Linear:
-                setattr(unit, name, Plain(inner))
+                setattr(unit, name, of(inner))
     return other
 
 
@@ -137,8 +165,8 @@ def _plain() -> Iterator[None]:
 
 
 class Whole(nn.Module):
-    """From tokens to logits. Of a lone token's graph the weights are inputs; in that of many they are constants where they are in bfloat16,
-    which the compiler lays out for its products: a second copy."""
+    """From tokens to logits. Of a lone token's graph the weights are inputs; in that of many they are constants where they are in bfloat16
+    or fp32, which lie in blocks there: a second copy."""
 
     def __init__(self, net: Transformer) -> None:
         super().__init__()

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bloomery.core.errors import BadInput
-from bloomery.nn import hf
+from bloomery.nn import hf, sparse
+from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
-from bloomery.nn.packed import Packed
+from bloomery.nn.packed import Packed, linears
+from bloomery.nn.sites import sites
 from bloomery.nn.sparse import Sparse
+from bloomery.nn.stacked import Stacked
 
+MORE = {"order": "order", "shift_OG": "shift", "input_I": "input", "left_OK": "left"}  # what these formats have no place for
 Parts = Callable[[Packed, slice], dict[str, Tensor]]  # some rows of a linear -> what stands after its name
 Flatten = Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, str]]]  # -> plain tensors, and what is said of them
 
@@ -45,6 +52,42 @@ def refuse(net: Transformer, packed: Mapping[str, Any], kind: str) -> None:
             raise BadInput(f"{name} is more than codes and scales, which {kind} cannot say; export as huggingface or gguf")
         if one.shape[1] % one.group:
             raise BadInput(f"{name} has {one.shape[1]} columns, which groups of {one.group} do not divide; choose another group")
+
+
+def outlined(folder: Path, cfg: Config) -> dict[str, Any]:
+    """The packed linears of a native folder as far as `refuse` looks at them, from what describes them: their tensors hold no numbers."""
+    with safe_open(str(folder / "model.safetensors"), framework="pt") as opened:
+        there = set(opened.keys())
+    shapes, found = _shapes(cfg), {}
+    for name, about in linears(folder).items():
+        whole = _nothing(*shapes[name])
+        if form := about.get("form"):
+            found[name] = Sparse(whole, whole) if form == sparse.FORM else Stacked(whole[None], whole[None], None, None, whole)
+            continue
+        one = _outline(shapes[name], about["bits"], about["group"], about["symmetric"])
+        more = {place: _nothing(0) for place, part in MORE.items() if f"{name}.{part}" in there}
+        found[name] = replace(one, **more, levels=tuple(about.get("levels", ())), inputs="int8" if about.get("inputs") else "")
+    return found
+
+
+def expected(cfg: Config, bits: int, group: int, symmetric: bool, but: Sequence[str]) -> dict[str, Packed]:
+    """The same of a model that is not made yet, all of whose linears `but` those that a pattern names will be such codes."""
+    shapes = {name: shape for name, shape in _shapes(cfg).items() if not any(fnmatchcase(name, pattern) for pattern in but)}
+    return {name: _outline(shape, bits, shape[1] if group == -1 else min(group, shape[1]), symmetric) for name, shape in shapes.items()}
+
+
+def _shapes(cfg: Config) -> dict[str, tuple[int, int]]:
+    """(O, I) of every linear of the blocks."""
+    return {site.name: tuple(unit.weight.shape) for site, unit in sites(Transformer(cfg, None)) if site.kind == "linear"}
+
+
+def _outline(shape: tuple[int, int], bits: int, group: int, symmetric: bool) -> Packed:
+    scale = _nothing(shape[0], -(-shape[1] // group))
+    return Packed(_nothing(*shape), scale, None if symmetric else scale, bits, group)
+
+
+def _nothing(*shape: int) -> Tensor:
+    return torch.empty(shape, device="meta")
 
 
 def write(

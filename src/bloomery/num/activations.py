@@ -83,8 +83,8 @@ def progressive(
 ) -> tuple[Rounding, int]:
     """An even grid for all numbers by AdaLog's fast progressive search, and how many were tried.
 
-    `first` scales between the ranges that cover 90% and all numbers go with as many places of zero around the middle; around the `width`
-    best of each turn the next looks at finer scales.
+    `first` scales between the ranges that cover the middle 80% and all numbers go with as many places of zero around the middle;
+    around the `width` best of each turn the next looks at finer scales.
     """
     flat = x.reshape(-1, 1)
     narrow, whole = (float(quantiles(flat, share) - quantiles(flat, 1 - share)) for share in (0.9, 1.0))

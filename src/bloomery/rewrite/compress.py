@@ -94,8 +94,8 @@ def compress(
     parts = net if isinstance(net, Parts) else Here(net)
     net, log = parts.net, log or Log(quiet=True)
     able(method, budget, isinstance(parts, Here), next(net.parameters()).dtype, precision)
-    outcome, chosen = planned(parts, sequences, skip)
-    prepared: set[str] = set()
+    (outcome, chosen), prepared = planned(parts, sequences, skip), set()
+    whole = {name: net.get_submodule(name) for name in chosen} if getattr(method, "ends", False) else {}  # as they were
 
     def fetch(part: str) -> None:
         parts.fetch(part)
@@ -109,7 +109,7 @@ def compress(
 
         def done(layer: Layer) -> None:
             outcome.layers.append(layer)
-            bar.advance(1, note=f"{layer.name} error {layer.error:.2%}")
+            bar.advance(1, note=layer.name + ("" if layer.error is None else f" error {layer.error:.2%}"))
 
         def walk(batches: list[Batch]) -> Walk:
             return Walk(method, batches, done, knobs, known, precision, side)
@@ -129,8 +129,8 @@ def compress(
                     narrow(net, rest, set(chosen) - left, name)
                 parts.leave(name)
     fetch(CLOSING)
-    if getattr(method, "ends", False):
-        ended(net, method, [layer.name for layer in outcome.layers], sequences)
+    if whole:
+        ended(net, method, {layer.name: whole[layer.name] for layer in outcome.layers}, outcome.layers, sequences)
     parts.leave(CLOSING)
     return outcome
 

@@ -5,7 +5,7 @@ Two streams of activations go through the model: those of the source, whose outp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,8 +17,8 @@ from bloomery.core.errors import BadInput
 from bloomery.nn.context import Context
 from bloomery.nn.model import Transformer
 from bloomery.rewrite.passing import State
-from bloomery.rewrite.survey import padded, predicted, said, watched
-from bloomery.rewrite.walk import MEASURED, Layer, measured
+from bloomery.rewrite.survey import TOGETHER, padded, predicted, said, watched
+from bloomery.rewrite.walk import MEASURED, Layer, apart, measured
 from bloomery.seams import Compress
 
 
@@ -42,22 +42,12 @@ class Settling:
         """Trains, takes the states past the block as it then is, and measures its linears in `layers` again."""
         with torch.enable_grad(), frozen(self.block):
             method.settle(self.block, self.whole, self.rows)
-        seen: dict[str, list[Tensor]] = {name: [] for name in self.whole}
-
-        def look(name: str, unit: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> None:
-            x = given[0].reshape(-1, given[0].shape[-1])
-            seen[name].append(x[:: max(1, len(x) * len(self.states) // MEASURED)].clone())
-
-        with torch.no_grad(), watched(self.block, list(seen), look):
+        again = Again(self.block, self.whole, len(self.states))
+        with torch.no_grad():
             for one, x_BTD in zip(self.states, self.given, strict=True):
-                one.x_BTD = self.block(x_BTD.float(), self.context(one, slice(None))).to(x_BTD.dtype)
-        for at, layer in enumerate(layers):
-            name = layer.name.removeprefix(prefix)
-            if name in self.whole and layer.name.startswith(prefix) and seen[name]:
-                small = self.block.get_submodule(name)
-                with torch.no_grad():
-                    again = measured(layer.name, self.whole[name], small, torch.cat(seen[name]), layer.rows)
-                layers[at] = replace(again, rows=layer.rows)
+                with again.looking(one.counts):
+                    one.x_BTD = self.block(x_BTD.float(), self.context(one, slice(None))).to(x_BTD.dtype)
+        again.measure(layers, prefix)
 
     def rows(self, most: int) -> list[tuple[Callable[[], Tensor], Tensor]]:
         """Pieces of at most so many sequences: a function that gives the block's outputs (N, D) as it now is, with gradients, and what the
@@ -80,13 +70,49 @@ class Settling:
         return counted(self.block(x_BTD.float(), ctx), kept)
 
 
+class Again:
+    """Measures the errors of linears that were changed after they had been solved, on the inputs that they then get."""
+
+    def __init__(self, module: nn.Module, whole: Mapping[str, nn.Linear], passes: int) -> None:
+        """`whole` are the source's linears under their names in `module`, and `passes` are to be looked at."""
+        self.module, self.whole, self.passes = module, whole, passes
+        self.seen: dict[str, list[Tensor]] = {name: [] for name in whole}
+
+    @contextmanager
+    def looking(self, kept: Tensor | None) -> Iterator[None]:
+        """Within it one pass is made, of which the rows `kept` are no padding."""
+
+        def look(name: str, unit: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> None:
+            x = counted(given[0], kept) if given[0].dim() > 2 else given[0]
+            self.seen[name].append(x[:: max(1, len(x) * self.passes // MEASURED)].clone())
+
+        with watched(self.module, list(self.whole), look):
+            yield
+
+    @torch.no_grad()
+    def measure(self, layers: list[Layer], prefix: str = "") -> None:
+        """Puts the new errors in the place of the old ones; of a linear that no row reached only that of its weight is new."""
+        for at, layer in enumerate(layers):
+            name = layer.name.removeprefix(prefix)
+            if name not in self.whole or not layer.name.startswith(prefix):
+                continue
+            old, small, rows = self.whole[name], self.module.get_submodule(name), [x for x in self.seen[name] if len(x)]
+            if rows:
+                layers[at] = replace(measured(layer.name, old, small, torch.cat(rows), layer.rows), rows=layer.rows)
+            else:
+                layers[at] = replace(layer, weight_error=apart(small.weight, old.weight))
+
+
 def counted(t_BTD: Tensor, kept: Tensor | None) -> Tensor:
     """Rows (N, D) that are no padding."""
     return t_BTD.flatten(0, 1) if kept is None else t_BTD[kept]
 
 
-def ended(net: Transformer, method: Compress, names: Sequence[str], sequences: Sequence[Sequence[int]]) -> None:
-    """Lets a method train what it left in a whole model by the model's own loss; BadInput for one that is not causal."""
+def ended(
+    net: Transformer, method: Compress, whole: Mapping[str, nn.Linear], layers: list[Layer], sequences: Sequence[Sequence[int]]
+) -> None:  # fmt: skip
+    """Lets a method train what it left in a whole model by the model's own loss, and measures in `layers` what became of the linears,
+    which are the source's in `whole`; BadInput for a model that is not causal."""
     if not net.cfg.causal:
         raise BadInput(f"{type(method).__name__} trains by the loss of a causal model at the end, and this one sees a text both ways")
 
@@ -94,7 +120,14 @@ def ended(net: Transformer, method: Compress, names: Sequence[str], sequences: S
         return [partial(mean, net, *batch) for batch in padded(net, sequences, tokens)]
 
     with torch.enable_grad(), frozen(net):
-        method.finish(net, names, nats)
+        method.finish(net, list(whole), nats)
+    batches = list(padded(net, sequences, TOGETHER))
+    again = Again(net, whole, len(batches))
+    with torch.no_grad():
+        for tokens_BT, counts_BT in batches:
+            with again.looking(None if bool(counts_BT.all()) else counts_BT.to(tokens_BT.device)):
+                said(net, tokens_BT, counts_BT, score=False)
+    again.measure(layers)
 
 
 @contextmanager

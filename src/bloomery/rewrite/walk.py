@@ -38,7 +38,7 @@ class Layer:
     name: str
     bits: float | None  # of a weight on disk, scales of codes aside; None where the method makes neither codes nor stacks
     group: int | None  # None where there are no codes
-    error: float | None  # norm of the change of its outputs over the norm of its outputs, bias aside, on calibration inputs
+    error: float | None  # norm of the change of its outputs over their norm, bias aside, on calibration inputs; None over a norm of 0
     weight_error: float | None  # the same of its weight
     rows: int = 0  # calibration inputs that reached it
 
@@ -283,13 +283,14 @@ def measured(name: str, unit: nn.Module, small: nn.Module, x: Tensor, count: int
     return Layer(name, None if stored is None else stored.bits, group, error, weight_error, count or len(x))
 
 
-def apart(new: Tensor, old: Tensor) -> float:
+def apart(new: Tensor, old: Tensor) -> float | None:
     """The change of a matrix over it, by norms, a few rows at a time."""
     pairs = zip(new.split(ROWS), old.split(ROWS), strict=True)
     parts = torch.stack([torch.stack([(a - b).float().norm(), b.float().norm()]) for a, b in pairs])
     return relative(parts[:, 0], parts[:, 1])
 
 
-def relative(change: Tensor, of: Tensor) -> float:
-    """Norm over norm; 0 where nothing was there and nothing changed."""
-    return float(change.float().norm() / of.float().norm().clamp(min=torch.finfo(torch.float32).tiny))
+def relative(change: Tensor, of: Tensor) -> float | None:
+    """Norm over norm; where nothing was there, 0 if nothing changed, and None, for there is no such number, if something did."""
+    moved, there = float(change.float().norm()), float(of.float().norm())
+    return moved / there if there else None if moved else 0.0

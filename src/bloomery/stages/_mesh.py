@@ -203,13 +203,13 @@ def mesh(stage: Any, cfg: Any, row: int, job: Any) -> Any:
     """The mesh that a run trains on; that of one process where nobody shares the step."""
     from bloomery.stages._training import device_of
     from bloomery.train import precision
-    from bloomery.train.mesh import ALONE, Mesh
+    from bloomery.train.mesh import ALONE, met
 
     if job.ranks.size == 1:
         return ALONE
     mode, able = stage.mode(), unfit(stage, cfg, row)
     found = arranged(_planned.agreed(stage, cfg, row, able, job) if stage.mesh == "auto" else stage.mesh, job.ranks.size, able)
-    made = Mesh(found, methods(stage), device_of(mode), precision.dtype(mode["precision"]), job.ranks.patience)
+    made = met(found, methods(stage), device_of(mode), precision.dtype(mode["precision"]), job.ranks.patience)
     job.fact("mesh", {axis: size for axis, size in found.items() if size > 1})
     job.log.say(f"{job.ranks.size} processes as {made}")
     return made

@@ -123,16 +123,19 @@ def hops_of(of: Sequence[Artifact], store: Store | None, server: bool) -> list[H
         raise BadInput("of: one copy alone cannot be compared; list two or more in their order")
     hops = []
     for i, copy in enumerate(of[1:], 1):
-        found = source_of(copy, of[:i], store)
-        source, kind = found or of[i - 1], kind_of(copy)
-        kind = "copy" if kind == "pretrain" and found is None else kind  # trained from nothing, it is no further training of a stranger
-        limits, note = limits_of(kind, copy, source)
+        way = way_of(copy, of[:i], store)
+        source, kind = way[-1] if way else of[i - 1], kind_of(copy)
+        kind = "copy" if kind == "pretrain" and not way else kind  # trained from nothing, it is no further training of a stranger
+        limits, note = limits_of(kind, copy)
+        if between := way[:-1]:
+            limits = added([limits, *(limits_of(kind_of(one), one)[0] for one in between)])
+            note = "; ".join(filter(None, (f"by way of {', '.join(map(named, between))}, which is not listed", note)))
         hops.append(Hop(source, copy, kind, what(copy, kind), limits, note))
     if server:
         served = next((one for one in reversed(of) if any(one.path(name).is_file() for name in NATIVE)), None)
         if served is None:
             raise BadInput("server: none of the copies is a model of our own that can be served; say `server: false`")
-        hops.append(Hop(served, None, "serve", "served over HTTP", *limits_of("serve", served, served)))
+        hops.append(Hop(served, None, "serve", "served over HTTP", *limits_of("serve", served)))
     return hops
 
 
@@ -141,18 +144,27 @@ def is_model(one: Artifact) -> bool:
     return any(one.path(name).is_file() for name in (*NATIVE, "config.json")) or any(one.folder.glob("*.gguf"))
 
 
-def source_of(copy: Artifact, before: Sequence[Artifact], store: Store | None) -> Artifact | None:
-    """The nearest ancestor among `before`; the latest of them where an artifact has several."""
-    listed, seen, level = {one.address: one for one in before}, set(), [copy]
+def way_of(copy: Artifact, before: Sequence[Artifact], store: Store | None) -> list[Artifact]:
+    """What lies between a copy and its nearest ancestor among `before`, and that one last: the latest of them where an artifact has
+    several. Empty where there is none."""
+    listed, seen, level = {one.address: one for one in before}, set(), [[copy]]
     while level:
-        parents = [address for one in level for address in one.parents() if address not in seen]
-        found = [one for address, one in listed.items() if address in parents]
-        if found:
-            return found[-1]
-        seen |= set(parents)
-        outside = {address for one in level for address in one.card.get("folders", {})}
-        level = [store.get(address) for address in dict.fromkeys(parents) if address not in outside] if store else []
-    return None
+        for way in level:
+            if found := [one for address, one in listed.items() if address in way[-1].parents()]:
+                return [*way[1:], found[-1]]
+        further: dict[str, list[Artifact]] = {}
+        for way in level:
+            for address in way[-1].parents():
+                if store and address not in seen and address not in way[-1].card.get("folders", {}):
+                    seen.add(address)
+                    further[address] = [*way, store.get(address)]
+        level = list(further.values())
+    return []
+
+
+def named(one: Artifact) -> str:
+    """The step that made an artifact, or its own name."""
+    return str(one.card.get("step") or one.name)
 
 
 def kind_of(copy: Artifact) -> str:
@@ -178,7 +190,7 @@ def what(copy: Artifact, kind: str) -> str:
 
 def called(of: Sequence[Artifact]) -> dict[str, str]:
     """Address -> the step's name, with the beginning of the address where two steps are called the same."""
-    steps = [str(one.card.get("step") or one.name) for one in of]
+    steps = [named(one) for one in of]
     return {one.address: step if steps.count(step) == 1 else f"{step} ({one.address[:6]})" for one, step in zip(of, steps, strict=True)}
 
 
@@ -195,7 +207,7 @@ NOISE = 25.0  # nats x 4^bits: each bit less doubles the error of a weight; 0.1 
 PRUNED = 2.0  # bits as which a weight counts that may have become zero (0.11 nats at 2:4 by magnitude)
 
 
-def limits_of(kind: str, copy: Artifact, source: Artifact) -> tuple[dict[str, float], str]:
+def limits_of(kind: str, copy: Artifact) -> tuple[dict[str, float], str]:
     """What must hold on a hop of this kind, and a note where figures are not what they seem.
 
     On every hop token ids are equal, and a copy that writes other text does so where its logits leave the choice open.
@@ -221,6 +233,13 @@ def limits_of(kind: str, copy: Artifact, source: Artifact) -> tuple[dict[str, fl
     if kind == "export gguf":
         return always | (READ if facts.get("type") == "F32" else HALF), ""
     return always | ROUNDED, ""
+
+
+def added(limits: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What must hold over several hops together: of what all of them limit, the sum of what each may differ by."""
+    shared = [name for name in limits[0] if all(name in one for one in limits)]
+    room = {name: sum(1 - one[name] if name == "agreement" else one[name] for one in limits) for name in shared}
+    return {name: max(0.0, 1 - value) if name == "agreement" else value for name, value in room.items()}
 
 
 def noise(copy: Artifact) -> float:

@@ -6,15 +6,15 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from bloomery.core.errors import BadInput
 from bloomery.core.job import Forecast
 from bloomery.core.machine import memory_free, threads
-from bloomery.data.sizes import parse_size
-from bloomery.stages import _compress_measure
+from bloomery.stages import _compress_budget, _compress_measure
+from bloomery.stages._compress_budget import in_bytes
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -70,7 +70,7 @@ class Compress:
         if self.model is not None and self.model.path("adapter_config.json").is_file():
             raise BadInput(f"{self.model.name} is an adapter; merge it first (a merge step), then compress")
         facts = inputs["model"].facts
-        self.able(facts)
+        cfg = self.able(facts)
         parameters, context = float(facts.get("parameters") or 5e6), self.length or int(facts.get("context") or 256)
         if self.budget and self.method is not None and not hasattr(self.method, "allocate"):
             raise BadInput(
@@ -84,13 +84,17 @@ class Compress:
         seconds += self.training(parameters, tokens) / (0.3 * machine.matmul_flops.get("float32", 1e11))
         disk = parameters * (bits + 1) / 8 + 2e6
         passing = 4 if self.precision == "float32" else 2  # bytes of an activation; the model is here once, to be timed
-        whole = hasattr(self.method, "allocate") or "g" in getattr(self.method, "reads", ()) or getattr(self.method, "ends", False)
-        told = {"parameters": parameters, "context": context, "bits": bits, **{name: facts[name] for name in ("config",) if name in facts}}
-        memory = 6e8 + (13 if whole else 5) * parameters + passing * min(5.5e8, 8 * tokens * math.sqrt(parameters / 12))
+        ends = getattr(self.method, "ends", False)  # the source's linears are here besides, to measure what became of them
+        whole = hasattr(self.method, "allocate") or "g" in getattr(self.method, "reads", ()) or ends
+        told = {"parameters": parameters, "context": context, "bits": bits, **({"config": asdict(cfg)} if cfg else {})}
+        rounding = getattr(self.method, "inner", self.method)
+        if hasattr(rounding, "group"):
+            told["codes"] = {"group": rounding.group, "bits": bits, "symmetric": getattr(rounding, "symmetric", True), "but": self.skip}
+        memory = 6e8 + (17 if ends else 13 if whole else 5) * parameters + passing * min(5.5e8, 8 * tokens * math.sqrt(parameters / 12))
         return Forecast(seconds=seconds, memory=memory, disk=disk, facts=told)
 
-    def able(self, facts: dict[str, Any]) -> None:
-        """BadInput for what a model of this shape, where that is known before it is made, cannot be asked."""
+    def able(self, facts: dict[str, Any]) -> Config | None:
+        """The model's shape, where that is known before it is made; BadInput for what a model of that shape cannot be asked."""
         if hasattr(self.method, "inner") or hasattr(self.method, "attend"):
             import torch
 
@@ -101,12 +105,13 @@ class Compress:
 
         cfg = known_shape(self.model, facts)
         if cfg is None:
-            return
+            return None
         self.cut(cfg)
         if not cfg.causal and ("g" in getattr(self.method, "reads", ()) or hasattr(self.method, "allocate")):
             raise BadInput(f"{type(self.method).__name__} asks for the loss of a causal model, and this one sees a text in both directions")
-        if self.skip and not cfg.modules:
-            self.weights(cfg)
+        if not cfg.modules and (self.skip or hasattr(self.method, "allocate")):
+            _compress_budget.able(self.method, self.budget, self.shapes(cfg))
+        return cfg
 
     def training(self, parameters: float, tokens: float) -> float:
         """FLOPs of what a method trains, 0 for one that does not."""
@@ -157,7 +162,7 @@ class Compress:
         from bloomery.rewrite.compress import compress
 
         rest, precision = getattr(torch, self.rest), getattr(torch, self.precision)
-        budget = in_bytes(self.budget, self.weights(cfg)) if self.budget else math.inf
+        budget = in_bytes(self.budget, sum(map(math.prod, self.shapes(cfg).values()))) if self.budget else math.inf
         job.fact("budget_bytes", budget if self.budget else None)
         if cfg.modules or getattr(self.method, "ends", False):
             net = load(self.model.folder).net
@@ -179,12 +184,12 @@ class Compress:
             if name in left:
                 net.set_submodule(name, packed.Quantized(one, net.get_submodule(name).bias))
 
-    def weights(self, cfg: Config) -> int:
-        """Weights of the linears that are made small."""
+    def shapes(self, cfg: Config) -> dict[str, tuple[int, int]]:
+        """(O, I) of the linears that are made small."""
         from bloomery.rewrite.compress import choose
 
         found = linears(cfg)
-        return sum(found[name] for name in choose(list(found), self.skip)[0])
+        return {name: found[name] for name in choose(list(found), self.skip)[0]}
 
     def calibration(self, cfg: Config, job: Job) -> list[ndarray]:
         """Sequences of the training part."""
@@ -259,28 +264,15 @@ class Compress:
         return min([AGREES.get(min(int(min(bits, default=8)), 8), 0.0), *(PRUNED for one in small.values() if hasattr(one, "zeros"))])
 
 
-def linears(cfg: Config) -> dict[str, int]:
-    """The linears of a model of this shape by name, with the weights of each."""
+def linears(cfg: Config) -> dict[str, tuple[int, int]]:
+    """(O, I) of the linears of a model of this shape, by name."""
     from bloomery.nn.model import INIT, Transformer
     from bloomery.nn.modules import rebuild
     from bloomery.nn.sites import sites
 
     net = rebuild(Transformer(cfg, INIT)) if cfg.modules else Transformer(cfg, None)
-    return {site.name: sum(p.numel() for p in unit.parameters() if p.dim() > 1) for site, unit in sites(net) if site.kind == "linear"}
-
-
-def in_bytes(budget: str, weights: int) -> float:
-    """`budget` as bytes, `weights` being in the linears; BadInput for what is neither a size nor bits."""
-    number, _, unit = budget.strip().partition(" ")
-    if unit.strip() in ("bit", "bits"):
-        try:
-            bits = float(number)
-        except ValueError:
-            bits = 0.0
-        if not 0 < bits <= 64:
-            raise BadInput(f"budget: {budget!r} says no number of bits; write it like 2.5 bits, or as a size like 1.5MB")
-        return bits * weights / 8
-    return float(parse_size(budget, "budget"))
+    held = {site.name: [p.shape for p in unit.parameters() if p.dim() > 1] for site, unit in sites(net) if site.kind == "linear"}
+    return {name: tuple(each[0]) if len(each) == 1 else (sum(map(math.prod, each)), 1) for name, each in held.items()}
 
 
 def pace(model: Any, ids: Sequence[int]) -> float | None:

@@ -61,8 +61,7 @@ class Export:
         self.demand()
         self.demand_whole()
         self.demand_format(inputs["model"].facts)
-        if self.format in CODES and self.model is not None and not self.model.path("quantization.json").is_file():
-            raise BadInput(f"{self.model.name} is not compressed, and {self.format} holds codes: give what a compress step made")
+        self.demand_codes(inputs["model"].facts)
         parameters = float(inputs["model"].facts.get("parameters") or 0)
         disk = BYTES[self.type if self.format == "gguf" else self.dtype] * parameters + 1e6
         facts = {"parameters": parameters, "bytes": disk}
@@ -99,6 +98,25 @@ class Export:
         from bloomery.stages._forecast import shape_of
 
         writable(shape_of(self.model, facts))
+
+    def demand_codes(self, facts: dict[str, Any]) -> None:
+        """BadInput where the format holds codes, and the model has none or others than it can say: found without reading a weight, of a
+        compressed model that is there and, by the knobs of its step, of one that is to be made."""
+        if self.format not in CODES:
+            return
+        if self.model is not None and not self.model.path("quantization.json").is_file():
+            raise BadInput(f"{self.model.name} is not compressed, and {self.format} holds codes: give what a compress step made")
+        from bloomery.stages._forecast import known_shape
+
+        cfg = known_shape(self.model, facts) if self.model is not None or "codes" in facts else None
+        if cfg is None or cfg.modules:
+            return
+        from bloomery.nn.hf_codes import expected, outlined
+        from bloomery.nn.model import Transformer
+        from bloomery.stages._export_codes import format_of
+
+        small = expected(cfg, **facts["codes"]) if self.model is None else outlined(self.model.folder, cfg)
+        format_of(self).refuse(Transformer(cfg, None), small)
 
     def run(self, job: Job) -> None:
         """Load, write, count."""

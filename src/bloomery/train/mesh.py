@@ -340,6 +340,17 @@ class Mesh:
         return [rank for rank in keys if not store.check([rank])]
 
 
+def met(sizes: Mapping[str, int], *more: Any) -> Mesh:
+    """A mesh, which its processes make together; StepFailed where one of them goes or does not come meanwhile."""
+    try:
+        return Mesh(sizes, *more)
+    except RuntimeError as wrong:
+        if not lost(wrong):
+            raise
+        why = f"a process has gone or does not come while {written(sizes)} is laid out ({first_line(str(wrong))})"
+        raise StepFailed(f"{why}; end what is left of the run, and the same command begins again") from wrong
+
+
 def together(shape: tuple[int, ...], axes: Sequence[str], backend: str | None) -> Any:
     """The group of the ranks that differ from this one along these axes alone."""
     ranks = torch.arange(torch.Size(shape).numel()).view(shape)

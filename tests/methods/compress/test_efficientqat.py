@@ -125,3 +125,35 @@ def test_rates_fall_to_a_twentieth_and_nonsense_is_refused():
     descend([{"params": [p], "lr": 1.0}], [loss] * 100)
     moves = torch.tensor([*seen, float(p)]).diff()
     assert float(moves[0]) == pytest.approx(1.0, abs=1e-3) and 0.04 < float(moves[-1]) < 0.06
+
+
+def test_errors_of_linears_are_those_after_the_end():
+    net, outcome = after(EfficientQAT(2, 16, passes=1, end=20, end_rate=3e-2, batch=2))
+    _, before = after(EfficientQAT(2, 16, passes=1, end=0, batch=2))
+    for layer, earlier in zip(outcome.layers, before.layers, strict=True):
+        source, small = net_of().get_submodule(layer.name), net.get_submodule(layer.name)
+        x = inputs(net, layer.name)
+        change, of = small(x) - source(x), source(x)
+        assert layer.weight_error == pytest.approx(float((small.weight - source.weight).norm() / source.weight.norm()), rel=1e-4)
+        assert layer.error == pytest.approx(float(change.norm() / of.norm()), rel=1e-4)
+        assert (layer.rows, layer.bits) == (earlier.rows, earlier.bits) and layer.weight_error != earlier.weight_error
+
+
+@torch.no_grad()
+def test_errors_of_a_trained_block_are_those_of_tokens_and_not_of_padding():
+    net, outcome = after(EfficientQAT(2, 16, passes=3, end=0, batch=2))
+    first = outcome.layers[0]
+    source, small = net_of().get_submodule(first.name), net.get_submodule(first.name)
+    x = inputs(net_of(), first.name)
+    assert first.error == pytest.approx(float((small(x) - source(x)).norm() / source(x).norm()), rel=1e-4)
+
+
+@torch.no_grad()
+def inputs(net: Transformer, name: str) -> torch.Tensor:
+    """What a linear is given of all sequences, each alone: so few that none is left out of the measure."""
+    rows = []
+    handle = net.get_submodule(name).register_forward_hook(lambda _, given, out: rows.append(given[0][0]))
+    for ids in TEXT:
+        net(torch.tensor([ids]))
+    handle.remove()
+    return torch.cat(rows)
