@@ -29,7 +29,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 def load(where: str | Path | Artifact) -> Model:
     """The model of an artifact (or its folder), a Hugging Face folder or a hub repository; BadInput where there is none."""
-    from bloomery.infer.model import load as load_model
+    from bloomery.infer.sound import load as load_model
 
     return load_model(where if isinstance(where, str | Path) else where.folder)
 

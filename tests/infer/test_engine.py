@@ -7,7 +7,7 @@ from small_engine import PROMPTS, SEED, WARM, WORDS, Listener, ask, asks_of, idl
 
 from bloomery.core.errors import BadInput
 from bloomery.infer import batch as batches
-from bloomery.infer.asks import Ask, Full, Job, Piece, TooLong
+from bloomery.infer.asks import Ask, End, Full, Job, Piece, Token, TooLong
 from bloomery.infer.batch import Batch
 from bloomery.infer.decoder import Decoder
 from bloomery.infer.delivery import Delivery
@@ -66,6 +66,16 @@ def test_log_probabilities_are_those_of_the_model():
         torch.testing.assert_close(torch.tensor([logp for _, logp in token.top]), values, rtol=0, atol=2e-5)
     assert (read.text, read.ids, read.reason) == ("", (), "limit") and all(not token.top for token in read.prompt)
     assert [token.id for token in read.prompt] == WORDS.encode(prompt).ids
+
+
+def test_a_last_token_without_text_is_told_and_one_after_a_stop_string_is_not():
+    x, y = WORDS.encode("x1").ids[-2:]
+    for ids, stop, told in (([x, 1], (), 2), ([x, 2], (), 2), ([x, y], ("1",), 1)):
+        heard: list[End] = []
+        job = Job(Ask((9,), 2, stop=stop, stop_ids=frozenset({2}), logprobs=0), 2, heard.append, Spelling(WORDS, stop))
+        for token in ids:
+            Delivery().take(job, Token(token, 0, -1.0), "")
+        assert [token.id for token in heard[-1].tokens] == ids[:told], ids
 
 
 def test_a_prompt_read_in_portions_gives_the_same(monkeypatch):

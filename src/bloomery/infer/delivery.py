@@ -46,7 +46,7 @@ class Delivery:
         if ask.live:
             self._tell(job, len(text))
         reason = "stop" if spelling.stopped else reason
-        tokens = tuple(token for token in job.tokens if token.start < len(text) or (not spelling.stopped and token.id in ask.stop_ids))
+        tokens = tuple(token for token in job.tokens if not spelling.stopped or token.start < len(text))
         job.ended = reason
         job.sink(End(reason, text, tuple(job.ids), tokens, tuple(job.prompt)))
 

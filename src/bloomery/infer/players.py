@@ -22,7 +22,8 @@ from torch import Tensor
 from bloomery.core.errors import BadInput
 from bloomery.infer.decoder import Decoder
 from bloomery.infer.llama_cpp import LlamaCpp, installed
-from bloomery.infer.model import Model, load
+from bloomery.infer.model import Model
+from bloomery.infer.sound import load
 from bloomery.nn.hf import CODES, codes_of
 from bloomery.nn.saving import assemble
 

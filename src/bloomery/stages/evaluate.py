@@ -143,7 +143,7 @@ class Evaluate:
     def _seats(self) -> dict[str, Examinee]:
         """Who is asked, by subject; the model compared with is asked conversations by the same template, and in plain text."""
         from bloomery.infer.answers import Examinee
-        from bloomery.infer.model import load
+        from bloomery.infer.sound import load
 
         roles = {role: made.folder for role, made in (self.roles or {}).items()}
         model = load(self.model.folder, roles=roles, filters=self.filters)

@@ -45,7 +45,7 @@ class Merge:
 
     def run(self, job: Job) -> None:
         """Load, sum, write."""
-        from bloomery.infer.model import load
+        from bloomery.infer.sound import load
         from bloomery.methods.adapter.lora import Lora
         from bloomery.nn.hf import copy_words
         from bloomery.nn.peft import base_of

@@ -152,7 +152,7 @@ class Tune:
         """Read, lay out, measure, train, write, measure again."""
         import torch
 
-        from bloomery.infer.model import load
+        from bloomery.infer.sound import load
         from bloomery.train import allocator, compiled, float8, heldout, loop
         from bloomery.train.deterministic import deterministic
 
@@ -351,7 +351,7 @@ class Tune:
         """The first rows of step 1 as (text of the token, id, weight); BadInput for what must never be trained on silently."""
         import tempfile
 
-        from bloomery.infer.model import load
+        from bloomery.infer.sound import load
         from bloomery.train import preview
 
         model = load(self.model.folder)

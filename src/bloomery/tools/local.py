@@ -170,7 +170,7 @@ class LocalTools:
 
     def _loaded(self, role: str) -> tuple[str, Examinee]:
         from bloomery.infer.answers import Examinee
-        from bloomery.infer.model import load
+        from bloomery.infer.sound import load
 
         folder = self._folder(role)
         if role not in self._models:
