@@ -95,12 +95,12 @@ def test_a_decoder_that_does_not_follow_its_logits_is_odd(ours, sequences):
 
 
 def test_what_one_of_them_does_not_know_is_left_out_and_said(ours, tmp_path, folder, sequences):
-    small = Transformer(Config(vocab=200, width=32, layers=1, heads=4, kv_heads=2, ffn=48, context=16), Rng((8,)))
+    small = Transformer(Config(vocab=264, width=32, layers=1, heads=4, kv_heads=2, ffn=48, context=16), Rng((8,)))
     save(small, tmp_path)
-    learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 270).save(tmp_path)
-    found = compare(ours, Native(tmp_path), given([[5, 6, 7], [5, 260, 7], [9] * 40]))
-    assert found.parity.tokens == 2 + 15, "the second holds token 260, the third is cut to the shorter context"
-    assert any("200 tokens that both know" in note for note in found.notes) and any("1 sequences" in note for note in found.notes)
+    learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 264).save(tmp_path)
+    found = compare(ours, Native(tmp_path), given([[5, 6, 7], [5, 267, 7], [9] * 40]))
+    assert found.parity.tokens == 2 + 15, "the second holds token 267, the third is cut to the shorter context"
+    assert any("264 tokens that both know" in note for note in found.notes) and any("1 sequences" in note for note in found.notes)
 
 
 # ---- GGUF ----------------------------------------------------------------------------------------------------------------
