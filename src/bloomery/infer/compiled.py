@@ -96,13 +96,9 @@ class Compiled:
         return run(memory.keys, memory.values, memory.turns, memory.last, table_BN, first_B, tokens_BT)
 
 
-class Blocked(nn.Module):
+class Blocked(Plain):
     """A linear in fp32 that shares the weight of another, for graphs of many rows, where it is a constant in oneDNN's blocks: they are read
     at two to three times the speed of MKL's product, which the compiler would take."""
-
-    def __init__(self, unit: nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.bias = unit.weight, unit.bias
 
     def forward(self, x: Tensor) -> Tensor:
         return by_blocks(x, blocked(self.weight), self.bias)
