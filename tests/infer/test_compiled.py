@@ -136,6 +136,24 @@ def test_weights_of_many_rows_are_constants_in_blocks():
 
 @pytest.mark.wide
 @pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4", "int8 of fp32", "w8a8 of fp32", "int4 of fp32"])
+def test_steps_of_many_rows_are_those_of_eager_ones(weights, monkeypatch):
+    """Whose weights are constants in the compiler's hands, which puts operations of its own choice in their places."""
+    half = bool(weights) and "fp32" not in weights
+    found = {}
+    for backend in ("inductor", "aot_eager"):
+        monkeypatch.setattr(compiled, "BACKEND", backend)
+        torch._dynamo.reset()
+        net = make(context=48, width=64, ffn=64, vocab=320).to(torch.bfloat16 if half else torch.float32)
+        if weights:
+            pack(net, weights.partition(" ")[0], group=32)
+        _, found[backend] = stepped(net)
+    apart = (found["inductor"] - found["aot_eager"]).float().norm() / found["aot_eager"].float().norm()
+    assert float(apart) < (3e-2 if half else 1e-5)
+
+
+@pytest.mark.wide
+@pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize("changes", [{}, {"windows": (9, 0), "qk_norm": True}, {"experts": 3, "top": 2}, {"positions": "learned"}])
 @pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4"])
 def test_every_kind_of_step_compiles(changes, weights):

@@ -127,6 +127,10 @@ def test_bad_input_and_a_failing_method_leave_the_model_whole():
     with pytest.raises(ValueError, match="not finite"):
         compress(net, GPTQ(), texts())
     assert all(type(net.get_submodule(name)) is nn.Linear for name in LINEARS)
+    net = model()
+    net.blocks[1].mlp.down.weight.data[3, 5] = float("nan")
+    with pytest.raises(BadInput, match=r"blocks\.1\.mlp\.down holds weights that are no finite numbers"):
+        compress(net, RTN(), texts())
 
 
 def test_an_inner_method_that_does_more_than_solve_is_refused():

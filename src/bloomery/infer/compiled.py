@@ -25,7 +25,7 @@ from bloomery.infer.cache import FAR, Memory
 from bloomery.infer.hiding import Hide
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
-from bloomery.infer.weights import Codes, Half, Int8Inputs, Plain, blocked, by_blocks
+from bloomery.infer.weights import Half, Int8Inputs, Plain, blocked, by_blocks
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
 
@@ -114,9 +114,9 @@ if torch.backends.mkldnn.is_available():
 
 def in_blocks(net: Transformer) -> bool:
     """Whether graphs of many rows take blocks of this network's weights: in fp32. Not where there are experts, which are multiplied all at
-    once, by MKL, which constants make slower; nor codes: with these as constants one of the steps of 8-bit inputs gave no number."""
+    once, by MKL, which constants make slower."""
     able = torch.backends.mkldnn.is_available() and net.embed.weight.dtype == torch.float32
-    return able and not any(isinstance(unit, Mixture | Codes) for unit in net.modules())
+    return able and not any(isinstance(unit, Mixture) for unit in net.modules())
 
 
 def _swapped(net: Transformer, of: type[nn.Module]) -> Transformer:

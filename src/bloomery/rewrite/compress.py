@@ -189,7 +189,10 @@ def shrunk(
     outcome: Outcome, walk: Callable[[list[Batch]], Walk],
 ) -> set[str]:  # fmt: skip
     """One block: what its attention rounds, its linears, and what the method trains of them; all states are taken past it. Returns the
-    names of linears that no input reached, which are left."""
+    names of linears that no input reached, which are left. BadInput where one to be compressed holds what is no number."""
+    for one in own:
+        if not bool(block.get_submodule(one).weight.isfinite().all()):
+            raise BadInput(f"{name}.{one} holds weights that are no finite numbers: the model is damaged")
     if hasattr(method, "attend") and own and (why := attending(block, states, method)):
         outcome.skipped[f"{name}.mixer"] = why
     settle = Settling(block, own, states, sources) if sources else None
