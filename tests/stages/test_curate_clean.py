@@ -225,9 +225,11 @@ def test_what_edits_mark_is_written_beside_the_text(tmp_path):
     draw, notice = random.Random(3), " ".join(f"n{k}" for k in range(20))
     texts = [" ".join(f"é{draw.randrange(999)}" for _ in range(40)) for _ in range(12)]
     path = tmp_path / "raw.jsonl"
-    path.write_text("\n".join(json.dumps({"text": f"{text[:50]} {notice} {text[50:]}", "kind": "news"}) for text in texts))
+    given = ({"text": f"{text[:50]} {notice} {text[50:]}", "kind": "news", "key": f"text {i}"} for i, text in enumerate(texts))
+    path.write_text("\n".join(map(json.dumps, given)))
     edits = ["normalize", {"metadata_prefix": {"fields": ["domain"], "share": 0.75}}, {"pieces": {"longest": 170}}]
-    stage = built(sources=[{"from": str(path), "domain": "kind"}], edits=edits, keep="length.words > 1", substring=20, heldout=0.2)
+    sources = [{"from": str(path), "domain": "kind", "id": "key"}]  # ids, and what is drawn by them, hang on no folder's name
+    stage = built(sources=sources, edits=edits, keep="length.words > 1", substring=20, heldout=0.2)
     made(tmp_path / "run", stage)
     found = rows(tmp_path / "run", "train", "heldout")
     begun = [row for row in found if row["text"].startswith("domain: news\n\n")]
