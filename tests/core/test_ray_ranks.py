@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from bloomery.core.errors import BadInput
 from bloomery.core.executors import executor
-from bloomery.core.ray_ranks import Place, allotted, gpus, launch, threads
+from bloomery.core.ray_ranks import Place, Seat, allotted, gpus, launch, threads
 
 STRUCK = """
 import os, signal, sys, time
@@ -66,6 +68,19 @@ def test_a_killed_rank_is_named_and_all_are_started_again(cluster: str, capfd: p
 def test_a_cluster_without_room_is_refused(cluster: str) -> None:
     with pytest.raises(BadInput, match="--processes 3: the Ray cluster has 2 processors"):
         launch(executor(f"ray:{cluster}"), 3, [])
+
+
+def test_a_process_is_let_in_as_its_worker_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes over how the cluster knows its own, and nothing else of Ray's."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_JOB_ID", "ffff")
+    seat, code = Seat(), None
+    assert seat.begin(["-c", "import os; print(*(name for name in os.environ if name.startswith('RAY_')))"], {}, os.getcwd()) == ""
+    said = []
+    while code is None:
+        more, code = seat.look()
+        said += more
+    assert (said, code) == ([(False, "RAY_AUTH_MODE\n")], 0)
 
 
 @pytest.mark.wide

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ BEAT = 0.3  # seconds that a look at a process waits for its words
 GIVEN_UP = 10.0  # seconds after SIGKILL until a process counts as lost with its machine
 LOST = 1  # exit code that is given to a process whose worker has gone
 PROGRAM = ("-m", "bloomery")
+AWAY = re.compile(r"RAY_(?!AUTH_)|PYTHONBREAKPOINT$")  # what a process does not take over of its Ray worker, unlike how to be let in
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ class Seat:
         """Start the process, whose parent is this one; why it cannot be, "" where it can."""
         if not os.path.isdir(folder):
             return f"its machine has no folder {folder}; a launch on Ray begins on a disk that all machines share"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != "PYTHONBREAKPOINT"}
+        kept = {name: value for name, value in os.environ.items() if not AWAY.match(name)}
         self.process = subprocess.Popen(
             [sys.executable, *arguments], cwd=folder, env={**kept, **environment, "BLOOMERY_PARENT": str(os.getpid())},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
