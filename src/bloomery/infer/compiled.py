@@ -23,15 +23,16 @@ from bloomery.core.errors import BadInput
 from bloomery.core.machine import compiler
 from bloomery.infer.cache import FAR, Memory
 from bloomery.infer.hiding import Hide
+from bloomery.infer.large_pages import in_large_pages
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
+from bloomery.infer.straight import Straight
 from bloomery.infer.weights import Half, Int8Inputs, Plain, blocked, by_blocks
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
 
 PAYS_FROM = 2e7  # matmul parameters: below this an eager step is short, and compiling takes longer than most servers would gain from it
 BACKEND = "inductor"
-GRAPHS = 64  # of one network at most: every engine has a few
 CHANGING = ("table_BN", "first_B", "tokens_BT")  # arguments of a graph that are looked at before each step
 
 
@@ -66,9 +67,11 @@ class Compiled:
         for unit in net.modules():
             if isinstance(unit, Half | Int8Inputs):
                 unit.plain()
+        in_large_pages(net)
         blocks = in_blocks(net)
         self.frozen = blocks or net.embed.weight.dtype == torch.bfloat16
         self._one, self._many = _compiled(_swapped(net, Plain)), _compiled(_swapped(net, Blocked) if blocks else net)
+        self._steady = memory.keys, memory.values, memory.turns, memory.last
 
     def prepare(self, rows: Sequence[int], widths: Sequence[int] = (1,)) -> float:
         """Compiles steps of so many rows and new tokens now; their seconds. Idle rows alone are stepped, so nothing is changed."""
@@ -78,7 +81,9 @@ class Compiled:
                 tokens, first = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
                 with _plain(), _constants(self.frozen and tokens.numel() > 1):
                     for pages in (2, 4):
-                        self._call(tokens, torch.full((count, pages), SCRATCH), first)
+                        table = torch.full((count, pages), SCRATCH)
+                        torch._dynamo.mark_dynamic(table, 1)
+                        self._graph(tokens).learn(tokens.shape, pages, *self._steady, table, first, tokens)
         self.seconds += time.perf_counter() - began
         return self.seconds
 
@@ -90,10 +95,10 @@ class Compiled:
             return self._call(torch.tensor(tokens), table_BN, self.slots.next[:rows] + offset)
 
     def _call(self, tokens_BT: Tensor, table_BN: Tensor, first_B: Tensor) -> Tensor:
-        memory = self.memory
-        torch._dynamo.mark_dynamic(table_BN, 1)
-        run = self._one if tokens_BT.numel() == 1 else self._many
-        return run(memory.keys, memory.values, memory.turns, memory.last, table_BN, first_B, tokens_BT)
+        return self._graph(tokens_BT)(tokens_BT.shape, table_BN.shape[1], *self._steady, table_BN, first_B, tokens_BT)
+
+    def _graph(self, tokens_BT: Tensor) -> Straight:
+        return self._one if tokens_BT.numel() == 1 else self._many
 
 
 class Blocked(Plain):
@@ -133,12 +138,9 @@ def _swapped(net: Transformer, of: type[nn.Module]) -> Transformer:
     return other
 
 
-def _compiled(net: Transformer) -> Callable[..., Tensor]:
+def _compiled(net: Transformer) -> Straight:
     options = {"cpp_wrapper": True} if BACKEND == "inductor" else {}
-    return torch.compile(
-        Whole(net).eval(), dynamic=False, fullgraph=True, backend=BACKEND, recompile_limit=GRAPHS, isolate_recompiles=True,
-        options={**options, "guard_filter_fn": _watched},
-    )  # fmt: skip
+    return Straight(Whole(net), BACKEND, 4, options, _watched)
 
 
 def _watched(guards: Sequence[Any]) -> list[bool]:

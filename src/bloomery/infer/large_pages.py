@@ -1,0 +1,69 @@
+"""Weights in one piece of memory on large pages.
+
+A step of one row reads every weight once, in order: a stream that ends at each page of 4 KiB, because the processor fetches ahead within a
+page alone and looks up where the next one lies. Linux hands out pages of 2 MiB where it is asked to
+(/sys/kernel/mm/transparent_hugepage/enabled: madvise or always).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+LARGE = 2 << 20
+APART = 64  # bytes between the beginnings of tensors: a line of the caches
+
+
+def in_large_pages(net: nn.Module) -> int:
+    """Moves what a network holds in memory to large pages, in place; the bytes moved, 0 where the system has no such call.
+
+    What shares memory shares it still. A tensor that is a small part of a larger memory stays where it is.
+    """
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return 0
+    groups: dict[int, list[Tensor]] = {}
+    for one in held(net):
+        groups.setdefault(one.untyped_storage().data_ptr(), []).append(one)
+    moved = [group for group in groups.values() if _whole(group)]
+    size = sum(_padded(group[0]) for group in moved)
+    room = _room(size)
+    at = -room.data_ptr() % LARGE
+    for group in moved:
+        old, step = group[0].untyped_storage(), _padded(group[0])
+        room[at : at + old.nbytes()] = torch.empty(0, dtype=torch.uint8).set_(old)
+        for one in group:
+            began = at // one.itemsize + one.storage_offset()
+            one.data = torch.empty(0, dtype=one.dtype).set_(room.untyped_storage(), began, one.shape, one.stride())
+        at += step
+    return size
+
+
+def held(net: nn.Module) -> Iterator[Tensor]:
+    """Every strided tensor in a processor's memory that a network and its parts hold, each once."""
+    known: set[int] = set()
+    for unit in net.modules():
+        for one in (*unit._parameters.values(), *unit._buffers.values(), *vars(unit).values()):
+            if isinstance(one, Tensor) and id(one) not in known and one.layout == torch.strided and one.device.type == "cpu":
+                known.add(id(one))
+                yield one
+
+
+def _whole(group: list[Tensor]) -> bool:
+    """Whether some tensors are about all that lies in their memory."""
+    parts = {(one.storage_offset() * one.itemsize, one.nbytes) for one in group}
+    size = group[0].untyped_storage().nbytes()
+    return 0 < size <= 1.1 * sum(nbytes for _, nbytes in parts)
+
+
+def _padded(one: Tensor) -> int:
+    return -(-one.untyped_storage().nbytes() // APART) * APART
+
+
+def _room(size: int) -> Tensor:
+    """So many bytes and up to a large page more, of which none is taken before it is written."""
+    memory = mmap.mmap(-1, size + 2 * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)

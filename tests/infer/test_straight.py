@@ -1,0 +1,59 @@
+import pytest
+import torch
+from torch import nn
+
+from bloomery.infer.straight import Straight
+
+torch.set_num_threads(1)
+
+
+class Adds(nn.Module):
+    """Keeps what it is given in a memory, and multiplies."""
+
+    def __init__(self, echo=False):
+        super().__init__()
+        self.weight, self.echo = nn.Parameter(torch.tensor([2.0, 3.0]), requires_grad=False), echo
+
+    def forward(self, memory, table_BN, x_B):
+        memory.add_(x_B.sum())
+        return x_B if self.echo else (x_B * self.weight + memory) * table_BN.sum(1)
+
+
+def learned(module, numbers=(2, 4)):
+    memory = torch.zeros(2)
+    straight = Straight(module, "aot_eager", 1, {}, lambda guards: [not guard.name for guard in guards])
+    with torch.no_grad():
+        for number in numbers:
+            table = torch.ones(2, number)
+            torch._dynamo.mark_dynamic(table, 1)
+            straight.learn("two", number, memory, table, torch.zeros(2))
+    return straight, memory
+
+
+def test_a_learned_call_is_the_module_without_the_compilers_front(monkeypatch):
+    straight, memory = learned(Adds())
+    monkeypatch.setattr(straight, "front", None)
+    with torch.no_grad():
+        for number in (3, 4, 9):
+            before, x = memory.clone(), torch.tensor([1.0, float(number)])
+            table = torch.randn(2, number)
+            found = straight("two", number, memory, table, x)
+            torch.testing.assert_close(memory, before + x.sum())
+            torch.testing.assert_close(found, (x * torch.tensor([2.0, 3.0]) + memory) * table.sum(1))
+
+
+def test_what_was_not_learned_goes_through_the_front():
+    straight, memory = learned(Adds())
+    with torch.no_grad():
+        table, x = torch.ones(2, 4), torch.ones(2)
+        torch.testing.assert_close(straight("other", 4, memory, table, x), (x * torch.tensor([2.0, 3.0]) + memory) * 4)
+    assert set(straight.calls) == {"two"}
+
+
+@pytest.mark.parametrize("module", [Adds(echo=True)])
+def test_what_the_front_makes_of_an_output_itself_is_left_to_it(module):
+    straight, memory = learned(module)
+    assert not straight.calls
+    x = torch.ones(2)
+    with torch.no_grad():
+        assert straight("two", 4, memory, torch.ones(2, 4), x) is x
