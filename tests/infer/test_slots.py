@@ -3,7 +3,7 @@ import torch
 
 from bloomery.infer.cache import Reading, Step
 from bloomery.infer.pages import NOTHING, PAGE, SCRATCH
-from bloomery.infer.slots import CHUNK, Slots
+from bloomery.infer.slots import CHUNK, PORTION, Slots
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
 from bloomery.seams import Rng
@@ -141,6 +141,23 @@ def test_memory_grows_by_pages_and_windows_give_them_back():
         assert batch.slots.book.held == -(-366 // PAGE) if most == 24 else batch.slots.book.held <= most
         batch.check()
     assert window.slots.leases[0].pages[0] == NOTHING and window.slots.nbytes < 0.2 * whole.slots.memory.page_bytes * 8 * 25
+
+
+@torch.inference_mode()
+def test_prompts_far_longer_than_a_window_are_read_in_whole_portions():
+    ids = torch.randint(0, 61, (1, 3 * PORTION), generator=torch.Generator().manual_seed(2))
+    for start in (0, 5):
+        batch = Running(NETS["windows"], 1, slots=3 * PORTION, ids=ids, exact=False)
+        lease = batch.slots.open(ids[0].tolist(), 3 * PORTION)
+        for at in (0, *range(start or PORTION, 3 * PORTION, PORTION)):
+            stop = min(start if at == 0 and start else at + PORTION, 3 * PORTION - 8)
+            found = batch.read((lease, 0, at, stop))
+            assert batch.slots.book.held <= -(-(20 + PORTION) // PAGE) + 1
+        torch.testing.assert_close(found, batch.net(ids[:, :stop])[0, -len(found) :], rtol=0, atol=5e-6)
+        batch.slots.join(lease, stop)
+        batch.who = [0]
+        for length in (1, 3, 1):
+            batch.check(length)
 
 
 @torch.inference_mode()

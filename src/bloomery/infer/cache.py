@@ -154,9 +154,9 @@ class Reading:
         slots, memory, device = self.slots, self.memory, self.slots.table.device
         page, position = [], []
         for lease, start, stop in self.parts:
-            slots.book.take(lease, stop)
-            if slots.reach:
+            if slots.reach:  # before more are taken: a lease is promised no pages beside those that its window and one portion fill
                 slots.book.shed(lease, start + 1 - slots.reach)
+            slots.book.take(lease, stop)
             position += range(start, stop)
             page += [lease.pages[at // PAGE] for at in range(start, stop)]
         self.positions = torch.tensor([position], device=device)
