@@ -41,11 +41,19 @@ def choose(places: Sequence[Place], logits_NV: Tensor, seen: Mapping[str, Tensor
 
 
 def likeliest(logits_NV: Tensor) -> tuple[list[int], list[bool]]:
-    """The place of each row's largest number, or of its first that is none, and whether it is a finite one. numpy's search takes a fifth of
-    the time of torch's, and a twentieth in bfloat16."""
-    found_NV = logits_NV.detach().float().cpu().numpy()
+    """The place of each row's largest number, or of its first that is none, and whether it is a finite one. In a processor's memory
+    numpy's search takes a fifth of the time of torch's, and a twentieth in bfloat16."""
+    if logits_NV.device.type != "cpu":
+        return largest(logits_NV)
+    found_NV = logits_NV.detach().float().numpy()
     best_N = found_NV.argmax(-1)
     return best_N.tolist(), np.isfinite(found_NV[np.arange(len(best_N)), best_N]).tolist()
+
+
+def largest(logits_NV: Tensor) -> tuple[list[int], list[bool]]:
+    """The same where the numbers lie, so that no more than one of a row leaves its device."""
+    best = logits_NV.max(-1)
+    return best.indices.tolist(), best.values.isfinite().tolist()
 
 
 def allowed(places: Sequence[Place], logits_NV: Tensor) -> tuple[Tensor, dict[int, str]]:
