@@ -1,10 +1,13 @@
+import gc
 import mmap
+from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from small_engine import make
 
-from bloomery.infer.large_pages import APART, LARGE, held, in_large_pages
+from bloomery.infer.large_pages import APART, LARGE, ROOMS, held, in_large_pages
 
 linux = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="only Linux has large pages of this kind")
 
@@ -43,6 +46,59 @@ def test_a_small_part_of_a_larger_memory_stays():
     at = net.weight.data_ptr()
     assert in_large_pages(net) == APART  # the bias alone
     assert net.weight.data_ptr() == at
+
+
+@linux
+def test_what_was_moved_stays_for_whoever_reads_it():
+    net = make(context=48)
+    assert in_large_pages(net) > 0
+    other = deepcopy(net, {id(one): one for name, one in net.named_parameters() if "attn" in name})
+    at = {name: one.data_ptr() for name, one in net.named_parameters()}
+    own = sum(one.nbytes for name, one in net.named_parameters() if "attn" not in name)
+    assert in_large_pages(net) == 0 and own <= in_large_pages(other) < own + APART * len(at)
+    assert {name: one.data_ptr() for name, one in net.named_parameters()} == at
+
+
+@linux
+def test_memory_goes_with_the_last_tensor_in_it():
+    before = set(ROOMS)
+    net = make(context=48)
+    in_large_pages(net)
+    last = net.embed.weight.detach()
+    (room,) = set(ROOMS) - before
+    del net
+    gc.collect()
+    assert room in ROOMS
+    del last
+    assert room not in ROOMS
+
+
+@linux
+def test_memories_of_unequal_length_that_begin_at_one_place():
+    whole, net = np.arange(40, dtype=np.float32), torch.nn.Module()
+    net.first, net.whole = torch.from_numpy(whole[:30]), torch.from_numpy(whole)
+    net.other = torch.ones(40)
+    in_large_pages(net)
+    assert net.first.tolist() == list(range(30)) and net.whole.tolist() == list(range(40)) and bool((net.other == 1).all())
+    net.whole[0] = 7.0
+    assert net.first[0] == 7.0 and whole[0] == 0.0
+
+
+@linux
+def test_tensors_made_without_a_memory_of_gradients_move_too():
+    with torch.inference_mode():
+        net = torch.nn.Linear(4, 4)
+        was = net.weight.clone()
+        assert in_large_pages(net) == 2 * APART
+        assert torch.equal(net.weight, was)
+    normal = torch.nn.Linear(4, 4)
+    was = normal.weight.detach().clone()
+    for one, mode in ((net, False), (normal, True)):
+        with torch.inference_mode(mode):
+            in_large_pages(one)
+    assert torch.equal(normal.weight, was) and normal.weight.requires_grad and not normal.weight.is_inference()
+    normal(torch.ones(1, 4)).sum().backward()
+    assert normal.weight.grad is not None
 
 
 def test_where_there_are_none_nothing_moves(monkeypatch):

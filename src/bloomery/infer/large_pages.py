@@ -9,35 +9,40 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 
 LARGE = 2 << 20
 APART = 64  # bytes between the beginnings of tensors: a line of the caches
+ROOMS: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()  # by where they begin, for as long as a tensor lies in them
 
 
+@torch.inference_mode(False)  # in which a parameter would become one that nothing can train
 def in_large_pages(net: nn.Module) -> int:
     """Moves what a network holds in memory to large pages, in place; the bytes moved, 0 where the system has no such call.
 
-    What shares memory shares it still. A tensor that is a small part of a larger memory stays where it is.
+    What shares memory shares it still. A tensor that is a small part of a larger memory stays where it is, and so does what was moved
+    before: another engine may be reading it.
     """
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return 0
     groups: dict[int, list[Tensor]] = {}
     for one in held(net):
         groups.setdefault(one.untyped_storage().data_ptr(), []).append(one)
-    moved = [group for group in groups.values() if _whole(group)]
-    size = sum(_padded(group[0]) for group in moved)
+    moved = [group for place, group in groups.items() if place not in ROOMS and _whole(group)]
+    if not (size := sum(_padded(_memory(group)) for group in moved)):
+        return 0
     room = _room(size)
     at = -room.data_ptr() % LARGE
     for group in moved:
-        old, step = group[0].untyped_storage(), _padded(group[0])
+        old = _memory(group)
         room[at : at + old.nbytes()] = torch.empty(0, dtype=torch.uint8).set_(old)
         for one in group:
             began = at // one.itemsize + one.storage_offset()
             one.data = torch.empty(0, dtype=one.dtype).set_(room.untyped_storage(), began, one.shape, one.stride())
-        at += step
+        at += _padded(old)
     return size
 
 
@@ -54,16 +59,22 @@ def held(net: nn.Module) -> Iterator[Tensor]:
 def _whole(group: list[Tensor]) -> bool:
     """Whether some tensors are about all that lies in their memory."""
     parts = {(one.storage_offset() * one.itemsize, one.nbytes) for one in group}
-    size = group[0].untyped_storage().nbytes()
-    return 0 < size <= 1.1 * sum(nbytes for _, nbytes in parts)
+    return 0 < _memory(group).nbytes() <= 1.1 * sum(nbytes for _, nbytes in parts)
 
 
-def _padded(one: Tensor) -> int:
-    return -(-one.untyped_storage().nbytes() // APART) * APART
+def _memory(group: list[Tensor]) -> UntypedStorage:
+    """The longest memory of tensors whose memories begin at one place."""
+    return max((one.untyped_storage() for one in group), key=UntypedStorage.nbytes)
+
+
+def _padded(memory: UntypedStorage) -> int:
+    return -(-memory.nbytes() // APART) * APART
 
 
 def _room(size: int) -> Tensor:
     """So many bytes and up to a large page more, of which none is taken before it is written."""
     memory = mmap.mmap(-1, size + 2 * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)
+    room = torch.frombuffer(memory, dtype=torch.uint8)
+    ROOMS[room.data_ptr()] = memory
+    return room
