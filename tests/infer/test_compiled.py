@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 from small_engine import WARM, WORDS, asks_of, idle, make, run
@@ -86,6 +89,20 @@ def test_graphs_of_networks_alike_are_told_apart(monkeypatch):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
+def test_nothing_outlives_an_engine_and_its_model(monkeypatch):
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    gone(make(context=48))
+
+
+def gone(net):
+    steps, _ = stepped(net)
+    held = [weakref.ref(one) for one in (*tensors(net), *steps.memory.keys, *[call.made for call in steps._many.calls.values()])]
+    assert len(steps._many.calls) == 1
+    del net, steps
+    gc.collect()
+    assert not [one for one in held if one() is not None]
+
+
 def test_a_mixture_goes_through_the_compiler(monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
     net = make(context=48, experts=3, top=2)
@@ -132,6 +149,36 @@ def test_weights_of_many_rows_are_constants_in_blocks():
     with torch._inductor.config.patch(force_disable_caches=True):
         stepped(net)
     assert torch._dynamo.utils.counters["inductor"]["mkldnn_linear_weight_pack_matcher_count"] == 4 * net.cfg.layers + 1
+
+
+@pytest.mark.wide
+@pytest.mark.skipif(compiler() is None or not halves(torch.bfloat16), reason="there is no C++ compiler, or no bfloat16 in hardware")
+def test_constants_go_with_their_engine():
+    net = make(context=48)
+    pack(net.bfloat16(), "bf16")
+    gone(net)
+
+
+@pytest.mark.wide
+@pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
+def test_texts_longer_than_what_the_compiler_looked_at(monkeypatch):
+    """It asks for another graph beyond 4,096 tokens, whose sums go in pieces; the call that was learned is not asked."""
+    found = {}
+    for backend in ("inductor", "aot_eager"):
+        monkeypatch.setattr(compiled, "BACKEND", backend)
+        net, pages = make(context=8192), 512
+        slots = Slots(net.cfg, 2, 8192, torch.float32, exact=False)
+        for one, keys in enumerate((*slots.memory.keys, *slots.memory.values)):
+            keys.copy_(torch.randn(keys.shape, generator=torch.Generator().manual_seed(one)))
+        steps = compiled.Compiled(net, slots, slots.memory)
+        steps.prepare([1, 2])
+        table = FIRST + torch.arange(2 * pages).view(2, pages)
+        with torch.no_grad():
+            for rows in (1, 2):
+                tokens, first = torch.tensor([[5], [9]])[:rows], torch.tensor([8191, 6000])[:rows]
+                found[backend, rows] = steps._call(tokens, table[:rows].clone(), first)
+    for rows in (1, 2):
+        torch.testing.assert_close(found["inductor", rows], found["aot_eager", rows], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.wide

@@ -1,3 +1,8 @@
+import gc
+import subprocess
+import sys
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -57,3 +62,29 @@ def test_what_the_front_makes_of_an_output_itself_is_left_to_it(module):
     x = torch.ones(2)
     with torch.no_grad():
         assert straight("two", 4, memory, torch.ones(2, 4), x) is x
+
+
+def test_what_was_learned_goes_with_its_owner():
+    straight, memory = learned(Adds())
+    straight("other", 4, memory, torch.ones(2, 4), torch.ones(2))  # through the front, which remembers too
+    straight.settle()
+    held = [weakref.ref(one) for one in (memory, straight.module.weight, straight.calls["two"].made)]
+    del straight, memory
+    gc.collect()
+    assert [one() for one in held] == [None] * 3
+
+
+def test_settling_leaves_what_was_learned_and_the_rest_is_compiled_again():
+    straight, memory = learned(Adds())
+    straight.settle()
+    torch._dynamo.utils.counters.clear()
+    with torch.no_grad():
+        for key, graphs in (("two", 0), ("other", 1)):
+            found = straight(key, 4, memory, torch.ones(2, 4), torch.ones(2))
+            torch.testing.assert_close(found, (torch.tensor([2.0, 3.0]) + memory) * 4)
+            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+
+
+def test_whoever_compiles_nothing_waits_for_no_compiler():
+    known = "import sys, bloomery.infer.batch; sys.exit(any(f'torch.{one}' in sys.modules for one in ('_dynamo', '_inductor')))"
+    assert subprocess.run([sys.executable, "-c", known], check=False).returncode == 0

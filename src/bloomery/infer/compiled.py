@@ -84,6 +84,8 @@ class Compiled:
                         table = torch.full((count, pages), SCRATCH)
                         torch._dynamo.mark_dynamic(table, 1)
                         self._graph(tokens).learn(tokens.shape, pages, *self._steady, table, first, tokens)
+        self._one.settle()
+        self._many.settle()
         self.seconds += time.perf_counter() - began
         return self.seconds
 
