@@ -3,7 +3,6 @@ import subprocess
 import sys
 import weakref
 
-import pytest
 import torch
 from torch import nn
 
@@ -15,13 +14,13 @@ torch.set_num_threads(1)
 class Adds(nn.Module):
     """Keeps what it is given in a memory, and multiplies."""
 
-    def __init__(self, echo=False):
+    def __init__(self, end=lambda x, y: y):
         super().__init__()
-        self.weight, self.echo = nn.Parameter(torch.tensor([2.0, 3.0]), requires_grad=False), echo
+        self.weight, self.end = nn.Parameter(torch.tensor([2.0, 3.0]), requires_grad=False), end
 
     def forward(self, memory, table_BN, x_B):
         memory.add_(x_B.sum())
-        return x_B if self.echo else (x_B * self.weight + memory) * table_BN.sum(1)
+        return self.end(x_B, (x_B * self.weight + memory) * table_BN.sum(1) * table_BN.shape[1])
 
 
 def learned(module, numbers=(2, 4)):
@@ -44,24 +43,38 @@ def test_a_learned_call_is_the_module_without_the_compilers_front(monkeypatch):
             table = torch.randn(2, number)
             found = straight("two", number, memory, table, x)
             torch.testing.assert_close(memory, before + x.sum())
-            torch.testing.assert_close(found, (x * torch.tensor([2.0, 3.0]) + memory) * table.sum(1))
+            torch.testing.assert_close(found, (x * torch.tensor([2.0, 3.0]) + memory) * table.sum(1) * number)
 
 
 def test_what_was_not_learned_goes_through_the_front():
     straight, memory = learned(Adds())
     with torch.no_grad():
         table, x = torch.ones(2, 4), torch.ones(2)
-        torch.testing.assert_close(straight("other", 4, memory, table, x), (x * torch.tensor([2.0, 3.0]) + memory) * 4)
+        torch.testing.assert_close(straight("other", 4, memory, table, x), (x * torch.tensor([2.0, 3.0]) + memory) * 16)
     assert set(straight.calls) == {"two"}
 
 
-@pytest.mark.parametrize("module", [Adds(echo=True)])
-def test_what_the_front_makes_of_an_output_itself_is_left_to_it(module):
-    straight, memory = learned(module)
-    assert not straight.calls
-    x = torch.ones(2)
+def test_a_call_keeps_no_arguments_of_the_moment():
+    straight, memory = learned(Adds())
+    before = [id(one) for one in straight.calls["two"].arguments]
     with torch.no_grad():
-        assert straight("two", 4, memory, torch.ones(2, 4), x) is x
+        straight("two", 9, memory, torch.ones(2, 9), torch.ones(2))
+    assert [id(one) for one in straight.calls["two"].arguments] == before
+
+
+def test_what_the_front_makes_of_an_output_itself_is_left_to_it():
+    straight, memory = learned(Adds(lambda x, y: [y]))
+    assert not straight.calls
+    with torch.no_grad():
+        assert len(straight("two", 4, memory, torch.ones(2, 4), torch.ones(2))) == 1
+
+
+def test_a_number_that_is_not_the_free_size_is_not_learned():
+    straight, memory = learned(Adds(), ())
+    table = torch.ones(2, 4)
+    torch._dynamo.mark_dynamic(table, 1)
+    straight.learn("odd", 7, memory, table, torch.ones(2))
+    assert not straight.calls
 
 
 def test_what_was_learned_goes_with_its_owner():
@@ -81,7 +94,7 @@ def test_settling_leaves_what_was_learned_and_the_rest_is_compiled_again():
     with torch.no_grad():
         for key, graphs in (("two", 0), ("other", 1)):
             found = straight(key, 4, memory, torch.ones(2, 4), torch.ones(2))
-            torch.testing.assert_close(found, (torch.tensor([2.0, 3.0]) + memory) * 4)
+            torch.testing.assert_close(found, (torch.tensor([2.0, 3.0]) + memory) * 16)
             assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
 
 
