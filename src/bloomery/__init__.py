@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bloomery.core.recipe import Recipe
@@ -27,11 +27,12 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
-def load(where: str | Path | Artifact) -> Model:
-    """The model of an artifact (or its folder), a Hugging Face folder or a hub repository; BadInput where there is none."""
+def load(where: str | Path | Artifact, **how: Any) -> Model:
+    """The model of an artifact (or its folder), a Hugging Face folder or a hub repository; BadInput where there is none. `how` is as
+    `infer.model.load` takes it: `weights`, `dtype`, `budget`, `roles` and `filters`."""
     from bloomery.infer.sound import load as load_model
 
-    return load_model(where if isinstance(where, str | Path) else where.folder)
+    return load_model(where if isinstance(where, str | Path) else where.folder, **how)
 
 
 def run(

@@ -23,7 +23,8 @@ def test_compiling_is_left_where_it_does_not_pay(monkeypatch):
     monkeypatch.setattr(compiled, "compiler", lambda: "g++")
     assert not worthwhile(None, net)[0] and "it pays from 20M" in worthwhile(None, net)[1]
     monkeypatch.setattr(compiled, "PAYS_FROM", 1e3)
-    assert worthwhile(None, net)[0] and worthwhile(True, net) == (True, "as asked") and worthwhile(False, net) == (False, "as asked")
+    assert worthwhile(None, net)[0] and worthwhile(True, net) == (True, "as asked")
+    assert worthwhile(False, net) == (False, "compiling was not asked for")
     monkeypatch.setattr(compiled, "compiler", lambda: None)
     assert worthwhile(None, net) == (False, "there is no C++ compiler")
     with pytest.raises(BadInput, match="no C\\+\\+ compiler"):

@@ -164,6 +164,25 @@ def test_a_full_line_refuses_and_cancelling_frees():
         assert idle(engine) and not held[0].done.is_set() and not held[3].events
 
 
+def test_a_request_is_counted_once_while_it_goes_from_its_prompt_to_a_row():
+    """Looked at from the engine's own thread at the moments in between: another thread may ask then."""
+    seen = []
+
+    class Left(list):
+        def remove(self, job):
+            seen.append(engine.active)
+            super().remove(job)
+            seen.append(engine.active)
+
+    with Engine(NET, WORDS, slots=2, queue=0) as engine:
+        engine.batch.reading, join = Left(), engine.slots.join
+        engine.batch.slots.join = lambda *given: (seen.append(engine.active), join(*given))
+        late = Listener()
+        engine.submit([ask("some", limit=3)], [late])
+        late.end()
+    assert seen == [1, 1, 1]
+
+
 def test_one_bad_request_fails_alone():
     class Broken:
         reads = ("logits:net",)

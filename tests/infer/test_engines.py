@@ -291,7 +291,7 @@ def test_guesses_and_a_small_cache_change_no_greedy_text(folders):
     plain = open_engine(place)
     with plain.start(1, 0, False) as engine:
         want = "".join(told(engine, asked))
-        assert "eager steps (as asked), 1 slots" in engine.told and not engine.preparing
+        assert "eager steps (compiling was not asked for), 1 slots" in engine.told and not engine.preparing
     size = page_bytes(plain.model.net.cfg, torch.float32)
     for guess, nets, says in (("lookup", 1, "guessed from the text itself"), (place, 2, "drafted by a model of")):
         found = open_engine(place, native=Native(guess=guess, ahead=2, cache=10 * nets * size + 1))

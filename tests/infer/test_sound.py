@@ -1,4 +1,4 @@
-"""Models are opened with words of their own."""
+"""Models are opened with words of their own, and as they are asked for."""
 
 import pytest
 
@@ -23,3 +23,13 @@ def test_a_tokenizer_of_another_model_is_refused(opened, tmp_path):
     save(Transformer(Config(vocab=269, **shape), Rng((1,))), tmp_path)
     with pytest.raises(BadInput, match=r"has the token 269 .* and the model knows 0 to 268"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("opened", [load, bl.load])
+def test_a_model_is_opened_in_the_form_that_is_asked_for(opened, tmp_path):
+    learn(["def f(x):\n    return x + 1\n"] * 20, 270).save(tmp_path)
+    save(Transformer(Config(vocab=272, width=32, layers=1, heads=2, kv_heads=2, ffn=48, context=32), Rng((1,))), tmp_path)
+    made = opened(tmp_path, weights="int8")
+    assert made.packed.count == {"int8": 5} and opened(tmp_path).packed is None
+    with pytest.raises(BadInput, match="weights must be one of"):
+        opened(tmp_path, weights="fp8")

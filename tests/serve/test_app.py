@@ -251,7 +251,7 @@ def test_a_failure_within_a_request_is_told(model, monkeypatch, capfd):
 
 def test_health_tells_the_load(url):
     with urllib.request.urlopen(f"{url}/health") as answer:
-        how = "float32, eager steps (as asked), 4 slots of 128 tokens (up to 0.1 MB)"
+        how = "float32, eager steps (compiling was not asked for), 4 slots of 128 tokens (up to 0.1 MB)"
         told = {"status": "ok", "model": "tiny", "engine": "native", "how": how, "active": 0, "waiting": 0, "slots": 4}
         assert json.load(answer) == told
     with urllib.request.urlopen(f"{url}/ready") as answer:

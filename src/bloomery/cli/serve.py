@@ -23,7 +23,8 @@ def command(
     exact: Annotated[
         bool | None,
         typer.Option(
-            "--exact/--no-exact", help="Answers do not depend on company to the last bit (default); without, a lone one is faster."
+            "--exact/--no-exact",
+            help="Answers do not depend on company to the last bit (default; int8, --wide and guesses may); without, a lone one is faster.",
         ),
     ] = None,
     engine: options.Engine = "auto",

@@ -205,9 +205,9 @@ class Batch:
             self._close(job)
             return
         for one in members(job):
-            self.reading.remove(one)
             self.slots.join(one.lease, one.read)
-            self.rows.append(one)
+            self.rows.append(one)  # before it leaves the others: whoever counts meanwhile must not miss it
+            self.reading.remove(one)
         if isinstance(self.guess, PromptLookup):
             job.lookup = Lookup(self.guess, (*job.ask.prompt, *job.ids))
 

@@ -44,7 +44,7 @@ def worthwhile(wish: bool | None, net: Transformer) -> tuple[bool, str]:
     if wish:
         demand_compiler()
     if wish is not None:
-        return wish, "as asked"
+        return wish, "as asked" if wish else "compiling was not asked for"
     if net.embed.weight.device.type != "cpu":
         return False, "not on a processor"
     if compiler() is None:

@@ -85,7 +85,8 @@ class Engine(ServingEngine):
         return {**pages, **told}
 
     def _running(self) -> list[Job]:
-        return [*list(self.batch.rows), *list(self.batch.reading)]
+        reading = list(self.batch.reading)  # first: a job goes from there to a row, and is in both for a moment
+        return list(dict.fromkeys([*reading, *self.batch.rows]))
 
     def _forget(self) -> None:
         self.batch.forget()
