@@ -38,9 +38,9 @@ SHAPES = {  # vocab, width, layers, heads, key heads, ffn
     "50M": (16384, 512, 12, 8, 8, 1536),
     "500M": (32768, 1024, 32, 16, 16, 3072),
 }
-KINDS = ("fp32", "bf16", "int8", "int8wide", "w8a8", "int4", "int4wide")
+KINDS = ("fp32", "bf16", "int8", "int8wide", "w8a8", "int4", "int4wide", "w4a8", "w4a8wide")
 BITS = {
-    "fp32": 32, "bf16": 16, "int8": 8, "int8wide": 8, "w8a8": 8, "int4": 4.5, "int4wide": 4.5,
+    "fp32": 32, "bf16": 16, "int8": 8, "int8wide": 8, "w8a8": 8, "int4": 4.5, "int4wide": 4.5, "w4a8": 4.5, "w4a8wide": 4.5,
     "F32": 32, "BF16": 16, "Q8_0": 8.5, "Q4_0": 4.5, "torchao-int8": 8,
 }  # fmt: skip
 WIDTH = {"F32": "fp32", "BF16": "bf16", "Q8_0": "int8", "Q4_0": "int4", "torchao-int8": "int8", "fp32": "fp32", "bf16": "bf16"}

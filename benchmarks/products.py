@@ -3,7 +3,7 @@
     python benchmarks/products.py [--shapes 1536x512,6144x1024] [--rows 1,4,8,16,64,512] [--threads 1] [--rounds 5] [--json]
 
 All forms take turns with the same inputs; the least processor time of the rounds counts, in microseconds. `wide` forms keep a second copy
-for steps of 8 rows and more (`bloomery.infer.weights`). Error: the norm of the difference from the product in fp64 with the weight as it
+for steps of 4 rows and more (`bloomery.infer.weights`). Error: the norm of the difference from the product in fp64 with the weight as it
 was before rounding, over the product's norm, at 16 rows.
 
 --json: a line for each form and shape, {"contest", "unit", "form", "ours" (by rows), "peer": "bf16", "peer_value" (by rows), "error"}.
@@ -18,9 +18,10 @@ import time
 import torch
 from torch import Tensor, nn
 
-from bloomery.infer.weights import Codes, Report, packed_linear
+from bloomery.infer.codes import Codes
+from bloomery.infer.weights import Report, packed_linear
 
-FORMS = ("bf16", "int8", "int8 wide", "w8a8", "w8a8 wide", "int4", "int4 wide")
+FORMS = ("bf16", "int8", "int8 wide", "w8a8", "w8a8 wide", "int4", "int4 wide", "w4a8", "w4a8 wide")
 
 
 def form_of(weight_OI: Tensor, form: str) -> nn.Module:

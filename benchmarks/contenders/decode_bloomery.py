@@ -1,4 +1,5 @@
-"""bloomery's engine, with as many slots as rows; kinds: fp32, bf16, int8, int8wide, w8a8, int4, int4wide, each also as KIND-eager."""
+"""bloomery's engine, with as many slots as rows; kinds: fp32, bf16, int8, int8wide, w8a8, int4, int4wide, w4a8 and w4a8wide, each also as
+KIND-eager."""
 
 from __future__ import annotations
 

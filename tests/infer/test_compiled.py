@@ -9,13 +9,15 @@ from bloomery.core.errors import BadInput
 from bloomery.core.machine import compiler
 from bloomery.infer import compiled
 from bloomery.infer.compiled import fitting, worthwhile
+from bloomery.infer.dense import Plain, halves
 from bloomery.infer.engine import Engine
 from bloomery.infer.pages import FIRST
 from bloomery.infer.slots import Slots
 from bloomery.infer.speculation import PromptLookup
-from bloomery.infer.weights import Plain, halves, pack
+from bloomery.infer.weights import pack
 
 torch.set_num_threads(1)
+FORMS = ("", "bf16", "int8", "w8a8", "int4", "w4a8")
 
 
 def test_compiling_is_left_where_it_does_not_pay(monkeypatch):
@@ -55,13 +57,13 @@ def same(found, plain, away=1e-5):
             assert [token.logp for token in one.tokens] == pytest.approx([token.logp for token in want.tokens], abs=away)
 
 
-def stepped(net):
-    """Compiled steps of a network, and what one of two rows gives."""
-    slots = Slots(net.cfg, 3, 48, net.embed.weight.dtype, exact=False)
+def stepped(net, ids=(5, 9)):
+    """Compiled steps of a network, and what one of a row for each of these tokens gives."""
+    slots = Slots(net.cfg, 6, 48, net.embed.weight.dtype, exact=False)
     slots.memory.wipe(list(range(slots.book.count)))  # as pages are when they are taken
     steps = compiled.Compiled(net, slots, slots.memory)
-    steps.prepare([2])
-    return steps, step(steps, [5, 9])
+    steps.prepare([len(ids)])
+    return steps, step(steps, ids)
 
 
 def step(steps, ids, pages=2):
@@ -100,7 +102,7 @@ def gone(weights):
     if weights:
         pack(net.bfloat16(), weights)
     steps, _ = stepped(net)
-    held = [weakref.ref(one) for one in (*tensors(net), *steps.memory.keys, *[call.made for call in steps._many.calls.values()])]
+    held = [weakref.ref(one) for one in (*tensors(net), *steps.slots.memory.keys, *[call.made for call in steps._many.calls.values()])]
     assert len(steps._many.calls) == 1
     del net, steps
     gc.collect()
@@ -117,8 +119,8 @@ def test_a_mixture_goes_through_the_compiler(monkeypatch):
     torch.testing.assert_close(step(steps, [5]), expected)
 
 
-@pytest.mark.parametrize("of", [Plain, compiled.Blocked])
-@pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4"])
+@pytest.mark.parametrize("of", [Plain, compiled.Blocked, None])
+@pytest.mark.parametrize("weights", FORMS)
 def test_networks_of_graphs_share_all_tensors(weights, of):
     net = make(context=48, width=64, ffn=64, vocab=320, tied=True)
     if weights:
@@ -185,8 +187,9 @@ def test_texts_longer_than_what_the_compiler_looked_at(monkeypatch):
 
 @pytest.mark.wide
 @pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4", "int8 of fp32", "w8a8 of fp32", "int4 of fp32"])
-def test_steps_of_many_rows_are_those_of_eager_ones(weights, monkeypatch):
+@pytest.mark.parametrize("ids", [(5, 9), (5, 9, 11, 5, 300, 41)], ids=["two", "six"])
+@pytest.mark.parametrize("weights", [*FORMS, "w4a8 wide", "int8 of fp32", "w8a8 of fp32", "int4 of fp32"])
+def test_steps_of_many_rows_are_those_of_eager_ones(weights, ids, monkeypatch):
     """Whose weights are constants in the compiler's hands, which puts operations of its own choice in their places."""
     half = bool(weights) and "fp32" not in weights
     found = {}
@@ -195,8 +198,8 @@ def test_steps_of_many_rows_are_those_of_eager_ones(weights, monkeypatch):
         torch._dynamo.reset()
         net = make(context=48, width=64, ffn=64, vocab=320).to(torch.bfloat16 if half else torch.float32)
         if weights:
-            pack(net, weights.partition(" ")[0], group=32)
-        _, found[backend] = stepped(net)
+            pack(net, weights.partition(" ")[0], group=32, wide="wide" in weights)
+        _, found[backend] = stepped(net, ids)
     apart = (found["inductor"] - found["aot_eager"]).float().norm() / found["aot_eager"].float().norm()
     assert float(apart) < (3e-2 if half else 1e-5)
 
@@ -204,7 +207,7 @@ def test_steps_of_many_rows_are_those_of_eager_ones(weights, monkeypatch):
 @pytest.mark.wide
 @pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize("changes", [{}, {"windows": (9, 0), "qk_norm": True}, {"experts": 3, "top": 2}, {"positions": "learned"}])
-@pytest.mark.parametrize("weights", ["", "bf16", "int8", "w8a8", "int4"])
+@pytest.mark.parametrize("weights", FORMS)
 def test_every_kind_of_step_compiles(changes, weights):
     net = make(context=48, width=64, ffn=64, vocab=320, **changes)
     if weights:
@@ -218,4 +221,4 @@ def test_every_kind_of_step_compiles(changes, weights):
     if weights == "bf16":  # rounded in another order
         assert sum(a.ids[:3] == b.ids[:3] for a, b in zip(found, plain, strict=True)) > len(plain) / 2
     else:
-        same([found], [plain], 1e-2 if weights == "w8a8" else 1e-5)  # an input that stands between two codes goes to either
+        same([found], [plain], 1e-2 if weights.endswith("a8") else 1e-5)  # an input that stands between two codes goes to either

@@ -15,6 +15,7 @@ from bloomery.infer.engine import Engine
 from bloomery.infer.model import sampling
 from bloomery.infer.score import log_probabilities
 from bloomery.infer.spelling import Spelling
+from bloomery.infer.weights import pack
 
 torch.set_num_threads(1)
 NET = make()
@@ -35,6 +36,17 @@ def test_company_changes_nothing_and_the_decoder_gives_the_same(filters):
         want = DECODER.generate([""] * i + [PROMPTS[i]], 10 + 5 * i, filters, ["e", "xy"], SEED, rows=1)[i]
         assert (one.text, one.ids, one.reason) == (want.text, want.ids, want.ended)
     assert {one.reason for one in together} == {"stop", "limit"}
+
+
+@pytest.mark.parametrize("weights", ["bf16", "int8", "w8a8", "int4", "w4a8", "int8 wide", "w8a8 wide", "int4 wide", "w4a8 wide"])
+def test_packed_weights_are_free_of_company_too(weights):
+    """Sixteen at once, and each of them alone, have the same log-probabilities to the last bit."""
+    net = make(vocab=320, width=64, ffn=64).bfloat16()
+    pack(net, weights.partition(" ")[0], wide="wide" in weights)
+    with Engine(net, WORDS, slots=16, queue=20) as engine:
+        together = [one.end() for one in run(engine, [*asks_of(()), *asks_of(WARM)])]
+        alone = [run(engine, [one])[0].end() for one in [*asks_of(()), *asks_of(WARM)]]
+    assert [one.tokens for one in together] == [one.tokens for one in alone] and any(one.tokens for one in alone)
 
 
 def test_pieces_joined_are_the_text_and_hold_no_stop_string():

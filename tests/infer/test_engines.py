@@ -18,9 +18,10 @@ from bloomery.infer.asks import Ask, End
 from bloomery.infer.cache import page_bytes
 from bloomery.infer.engines import PLAIN, Native, adapted, open_engine, opened, with_adapters
 from bloomery.infer.guide import Guide
+from bloomery.infer.int4 import Int4
+from bloomery.infer.int8 import Int8, whole_blocks
 from bloomery.infer.model import load, sampling
 from bloomery.infer.serving import told
-from bloomery.infer.weights import Codes
 from bloomery.nn import lora, peft
 from bloomery.nn.config import Config
 from bloomery.nn.hf import to_hf
@@ -278,10 +279,13 @@ def test_steps_are_compiled_as_wished_or_where_it_pays(folders, monkeypatch):
         assert engine.compiles == compiles and bool(engine.preparing) == compiles
 
 
-def test_a_dense_copy_beside_packed_weights(folders):
-    found = open_engine(folders / "native", native=Native(weights="int8", wide=True))
-    packed = [unit for unit in found.model.net.modules() if isinstance(unit, Codes)]
+def test_a_copy_beside_packed_weights(folders):
+    found = open_engine(folders / "native", native=Native(weights="int4", wide=True))
+    packed = [unit for unit in found.model.net.modules() if isinstance(unit, Int4)]
     assert packed and all(unit.wide.weight.equal(unit.weight) for unit in packed)
+    found = open_engine(folders / "native", native=Native(weights="int8", wide=True))
+    packed = [unit for unit in found.model.net.modules() if isinstance(unit, Int8)]
+    assert packed and all((unit.blocks is not None) == whole_blocks() for unit in packed)
     with pytest.raises(BadInput, match="wide: no linear is packed"):
         open_engine(folders / "native", native=Native(wide=True))
 

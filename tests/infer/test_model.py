@@ -114,7 +114,7 @@ def test_all_end_tokens_of_a_hugging_face_folder_count(folder, tmp_path):
     assert load(tmp_path).decoder.stop_ids == {2, 9}
 
 
-@pytest.mark.parametrize("weights", ["int8", "w8a8", "int4", "stored"])
+@pytest.mark.parametrize("weights", ["int8", "w8a8", "int4", "w4a8", "stored"])
 def test_weights_in_forms_that_are_read_fast(tmp_path, weights):
     """From a dense folder, and from the codes of a compressed one."""
     learn(["def f(x):\n    return x + 1\n", "some words and some more words"] * 20, 270).save(tmp_path)

@@ -18,7 +18,7 @@ Memory = Annotated[str, typer.Option(help="Memory that steps may take, such as 2
 Engine = Annotated[
     str, typer.Option(help="auto, native, llama.cpp (GGUF files) or vllm (folders in Hugging Face's format, where it is installed).")
 ]
-Weights = Annotated[str, typer.Option(help="How the native engine keeps weights: bf16, int8, w8a8, int4 or stored; empty = fp32.")]
+Weights = Annotated[str, typer.Option(help="How the native engine keeps weights: bf16, int8, w8a8, int4, w4a8 or stored; empty = fp32.")]
 Compile = Annotated[
     bool | None,
     typer.Option("--compile/--no-compile", help="Compile the native engine's steps at the start; neither: serve does where it pays."),

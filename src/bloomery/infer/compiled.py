@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from bloomery.core.errors import BadInput
 from bloomery.core.machine import compiler
 from bloomery.infer.cache import FAR, Memory
+from bloomery.infer.dense import Half, Plain, blocked, by_blocks
 from bloomery.infer.hiding import Hide
-from bloomery.infer.large_pages import in_large_pages
+from bloomery.infer.int8 import Int8, whole_blocks
+from bloomery.infer.large_pages import held, in_large_pages
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
 from bloomery.infer.straight import Straight
-from bloomery.infer.weights import Half, Int8Inputs, Plain, blocked, by_blocks
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
 
@@ -63,14 +64,18 @@ class Compiled:
     """Steps of one network over the pages of `slots`. `seconds` is what compiling took."""
 
     def __init__(self, net: Transformer, slots: Slots, memory: Memory) -> None:
-        self.slots, self.memory, self.seconds = slots, memory, 0.0
+        self.slots, self.seconds = slots, 0.0
         for unit in net.modules():
-            if isinstance(unit, Half | Int8Inputs):
+            if isinstance(unit, Half | Int8):
                 unit.plain()
         in_large_pages(net)
         blocks = in_blocks(net)
         self.frozen = blocks or net.embed.weight.dtype == torch.bfloat16
-        self._one, self._many = _compiled(_swapped(net, Plain)), _compiled(_swapped(net, Blocked) if blocks else net)
+        many = _swapped(net, Blocked if blocks else None)
+        for unit in many.modules():
+            if isinstance(unit, Int8):
+                unit.constant = self.frozen and whole_blocks()
+        self._one, self._many = _compiled(_swapped(net, Plain)), _compiled(many)
         self._steady = memory.keys, memory.values, memory.turns, memory.last
 
     def prepare(self, rows: Sequence[int], widths: Sequence[int] = (1,)) -> float:
@@ -118,6 +123,11 @@ if torch.backends.mkldnn.is_available():
         """What a compiler needs to know of a blocked weight, and torch does not say."""
         return torch.empty_like(weight_OI)
 
+    @torch.library.register_fake("onednn::qlinear_prepack", allow_override=True)
+    def _as_large_turned(codes_OI: Tensor, shape: list[int] | None = None) -> Tensor:
+        """The same of blocks of codes."""
+        return codes_OI.new_empty(codes_OI.shape[1], codes_OI.shape[0])
+
 
 def in_blocks(net: Transformer) -> bool:
     """Whether graphs of many rows take blocks of this network's weights: in fp32. Not where there are experts, which are multiplied all at
@@ -126,16 +136,14 @@ def in_blocks(net: Transformer) -> bool:
     return able and not any(isinstance(unit, Mixture) for unit in net.modules())
 
 
-def _swapped(net: Transformer, of: type[nn.Module]) -> Transformer:
-    """The network with other modules in the places of its plain linears, that read their weights otherwise. All tensors are shared. Experts
-    stay as they are, since a mixture multiplies by all of theirs at once."""
-    held = (one for unit in net.modules() for one in vars(unit).values() if isinstance(one, Tensor))
-    shared = {id(one): one for one in (*net.parameters(), *net.buffers(), *held)}
-    other = deepcopy(net, shared)
+def _swapped(net: Transformer, of: type[nn.Module] | None) -> Transformer:
+    """The network once more, with other modules in the places of its plain linears, that read their weights otherwise (None: with its own).
+    All tensors are shared. Experts stay as they are, since a mixture multiplies by all of theirs at once."""
+    other = deepcopy(net, {id(one): one for one in held(net)})
     experts = {part for unit in other.modules() if isinstance(unit, Mixture) for part in unit.experts.modules()}
     for unit in [one for one in other.modules() if one not in experts]:
         for name, inner in list(unit.named_children()):
-            if type(inner) is nn.Linear:
+            if of is not None and type(inner) is nn.Linear:
                 setattr(unit, name, of(inner))
     return other
 

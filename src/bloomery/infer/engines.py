@@ -20,6 +20,7 @@ import torch
 from bloomery.core.errors import BadInput
 from bloomery.infer import vllm_engine
 from bloomery.infer.cache import page_bytes
+from bloomery.infer.codes import Codes
 from bloomery.infer.compiled import demand_compiler
 from bloomery.infer.engine import Engine
 from bloomery.infer.forms import known
@@ -31,7 +32,6 @@ from bloomery.infer.pages import PAGE
 from bloomery.infer.serving import ServingEngine
 from bloomery.infer.speculation import Draft, PromptLookup
 from bloomery.infer.spelling import Pieces, sure
-from bloomery.infer.weights import Codes
 from bloomery.nn import lora, peft
 from bloomery.nn.model import Transformer
 

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from bloomery.core.errors import BadInput
 
-Weights = Literal["bf16", "int8", "w8a8", "int4", "stored"]
+Weights = Literal["bf16", "int8", "w8a8", "int4", "w4a8", "stored"]
 
 
 def known(weights: str) -> None:

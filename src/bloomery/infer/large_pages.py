@@ -30,7 +30,8 @@ def in_large_pages(net: nn.Module) -> int:
         return 0
     groups: dict[int, list[Tensor]] = {}
     for one in held(net):
-        groups.setdefault(one.untyped_storage().data_ptr(), []).append(one)
+        if one.layout == torch.strided and one.device.type == "cpu":
+            groups.setdefault(one.untyped_storage().data_ptr(), []).append(one)
     moved = [group for place, group in groups.items() if place not in ROOMS and _whole(group)]
     if not (size := sum(_padded(_memory(group)) for group in moved)):
         return 0
@@ -47,11 +48,11 @@ def in_large_pages(net: nn.Module) -> int:
 
 
 def held(net: nn.Module) -> Iterator[Tensor]:
-    """Every strided tensor in a processor's memory that a network and its parts hold, each once."""
+    """Every tensor that a network and its parts hold, each once."""
     known: set[int] = set()
     for unit in net.modules():
         for one in (*unit._parameters.values(), *unit._buffers.values(), *vars(unit).values()):
-            if isinstance(one, Tensor) and id(one) not in known and one.layout == torch.strided and one.device.type == "cpu":
+            if isinstance(one, Tensor) and id(one) not in known:
                 known.add(id(one))
                 yield one
 

@@ -177,9 +177,9 @@ def load(
     """The model in a folder (an artifact's or a Hugging Face one) or under a hub id such as `owner/name`.
 
     `budget` are the bytes that its linears may take, where they are stored as stacks of blocks. `roles` are other models by the role
-    in which `filters` read them (see `Model.join`); those that no filter reads are left alone. `weights` (bf16, int8, w8a8, int4, stored)
-    puts the linears into a form that is read fast, with all else in bfloat16: infer/weights.py. Raises BadInput where there is nothing to
-    load, naming what was looked for.
+    in which `filters` read them (see `Model.join`); those that no filter reads are left alone. `weights` (bf16, int8, w8a8, int4, w4a8,
+    stored) puts the linears into a form that is read fast, with all else in bfloat16: infer/weights.py. Raises BadInput where there is
+    nothing to load, naming what was looked for.
     """
     if read := roles_of(filters):
         model = load(where, dtype, budget, weights=weights)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from bloomery.infer.cache import Memory
+from bloomery.infer.codes import FEW
 from bloomery.infer.pages import FIRST, NOTHING, PAGE, SCRATCH, Lease, Pages
 from bloomery.nn.config import Config
 
-EXACT = 4  # rows in a step at least, idle ones among them, where nothing may depend on company: fewer are summed in another order
 ROUND = 2  # a step sees pages up to a multiple of this, so that sums keep their order
 PORTION = 512  # prompt tokens read between two steps: a long prompt does not hold up those who are being served
 CHUNK = 128  # of them, those read in one pass where nothing may depend on company: a prompt is always cut at the same places
@@ -36,7 +36,7 @@ class Slots:
         self, cfg: Config, rows: int, slots: int, dtype: torch.dtype, device: Any = "cpu", exact: bool = True, pages: int = 0,
         share: bool = True, also: Sequence[tuple[Config, torch.dtype]] = (),
     ) -> None:  # fmt: skip
-        self.least, cfgs = EXACT if exact else 1, [cfg, *(other for other, _ in also)]
+        self.least, cfgs = FEW if exact else 1, [cfg, *(other for other, _ in also)]
         self.rows, self.slots, self.exact = rows, slots, exact
         held, per_row = max(rows, self.least), -(-slots // PAGE)
         grain = 0 if not share or any(one.windows for one in cfgs) else math.lcm(CHUNK, PAGE) if exact else PAGE
