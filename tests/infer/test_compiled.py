@@ -11,10 +11,12 @@ from bloomery.infer import compiled
 from bloomery.infer.compiled import fitting, worthwhile
 from bloomery.infer.dense import Plain, halves
 from bloomery.infer.engine import Engine
+from bloomery.infer.fetching import Fetcher
 from bloomery.infer.pages import FIRST
 from bloomery.infer.slots import Slots
 from bloomery.infer.speculation import PromptLookup
 from bloomery.infer.weights import pack
+from bloomery.infer.windowed import Windowed, write
 
 torch.set_num_threads(1)
 FORMS = ("", "bf16", "int8", "w8a8", "int4", "w4a8")
@@ -32,6 +34,25 @@ def test_compiling_is_left_where_it_does_not_pay(monkeypatch):
     with pytest.raises(BadInput, match="no C\\+\\+ compiler"):
         worthwhile(True, net)
     assert fitting(1, (8, 1)) == 1 and fitting(2, (8, 1)) == 8
+
+
+@pytest.mark.parametrize("what", ["experts", "neurons"])
+def test_a_model_of_which_a_part_lies_on_disk_is_not_compiled(what, monkeypatch, tmp_path):
+    monkeypatch.setattr(compiled, "compiler", lambda: "g++")
+    monkeypatch.setattr(compiled, "PAYS_FROM", 1)
+    if what == "experts":
+        net, other = make(experts=3, top=2), make(experts=3, top=2)
+        parts = Fetcher(net, lambda place: dict(other.blocks[place[0]].mlp.experts[place[1]].named_parameters()))
+    else:
+        net = make(activation="relu", gated=False)
+        write(net, tmp_path)
+        parts = Windowed(net, tmp_path)
+    assert worthwhile(None, net)[0]
+    with parts:
+        assert worthwhile(None, net) == (False, "a part of the model lies on disk")
+        with pytest.raises(BadInput, match="a part of the model lies on disk, which eager steps alone read"):
+            Engine(net, WORDS, compiled=True)
+    assert worthwhile(None, net)[0]
 
 
 @pytest.mark.parametrize(("exact", "guess"), [(True, None), (False, PromptLookup(2, 2, 1))], ids=["exact", "guessing"])
@@ -221,4 +242,4 @@ def test_every_kind_of_step_compiles(changes, weights):
     if weights == "bf16":  # rounded in another order
         assert sum(a.ids[:3] == b.ids[:3] for a, b in zip(found, plain, strict=True)) > len(plain) / 2
     else:
-        same([found], [plain], 1e-2 if weights.endswith("a8") else 1e-5)  # an input that stands between two codes goes to either
+        same([found], [plain], 3e-2 if weights.endswith("a8") else 1e-5)  # an input that stands between two codes goes to either

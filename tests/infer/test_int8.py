@@ -12,10 +12,11 @@ from bloomery.num.grids import Grid
 torch.set_num_threads(1)
 
 
-def test_a_lone_row_is_summed_over_the_codes_in_a_graph(monkeypatch):
-    """And several rows, or one outside a graph, are multiplied by torch's product; the numbers are the same."""
+@pytest.mark.parametrize(("kind", "away"), [(Int8, 1e-5), (Int8Inputs, 2e-2)])
+def test_a_lone_row_is_summed_over_the_codes_in_a_graph(kind, away, monkeypatch):
+    """And several rows, or one outside a graph, are multiplied otherwise; the numbers are the same."""
     packed, bias = rounded(64, 256, Grid(8, -1), order=True), torch.linspace(-1, 1, 64)
-    unit, x = Int8(packed, bias, torch.float32), torch.randn(2, 1, 256, generator=torch.Generator().manual_seed(5))
+    unit, x = kind(packed, bias, torch.float32), torch.randn(2, 1, 256, generator=torch.Generator().manual_seed(5))
     calls = []
     monkeypatch.setattr(int8, "summed", lambda *given: calls.append(len(given[0])) or summed(*given))
     eager = unit(x[:1])
@@ -24,7 +25,8 @@ def test_a_lone_row_is_summed_over_the_codes_in_a_graph(monkeypatch):
     traced = unit(x[:1])
     assert calls == [1] and traced.shape == (1, 1, 64)
     torch.testing.assert_close(traced, eager, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(traced, x[:1] @ packed.dense().T + bias, rtol=1e-5, atol=1e-4)
+    want = x[:1] @ packed.dense().T + bias
+    assert float((traced - want).norm() / want.norm()) < away
 
 
 @pytest.mark.parametrize("rows", [1, 16, 40])

@@ -29,6 +29,7 @@ from bloomery.infer.large_pages import held, in_large_pages
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
 from bloomery.infer.straight import Straight
+from bloomery.infer.windowed import WindowedFeedForward
 from bloomery.nn.mixture import Mixture
 from bloomery.nn.model import Transformer
 
@@ -40,18 +41,28 @@ CHANGING = ("table_BN", "first_B", "tokens_BT")  # arguments of a graph that are
 def worthwhile(wish: bool | None, net: Transformer) -> tuple[bool, str]:
     """Whether steps are compiled, and why: as wished; without a wish, where there is a compiler and the model is large enough.
 
-    BadInput where it is wished and there is no compiler.
+    BadInput where it is wished and there is no compiler, or a part of the model lies on disk.
     """
     if wish:
         demand_compiler()
+        if on_disk(net):
+            raise BadInput("compiled: a part of the model lies on disk, which eager steps alone read; leave `compiled` out")
     if wish is not None:
         return wish, "as asked" if wish else "compiling was not asked for"
     if net.embed.weight.device.type != "cpu":
         return False, "not on a processor"
     if compiler() is None:
         return False, "there is no C++ compiler"
+    if on_disk(net):
+        return False, "a part of the model lies on disk"
     large = net.cfg.matmul_parameters() >= PAYS_FROM
     return large, f"{net.cfg.matmul_parameters() / 1e6:,.1f}M matmul parameters, it pays from {PAYS_FROM / 1e6:.0f}M"
+
+
+def on_disk(net: Transformer) -> bool:
+    """Whether experts or neurons are read as they are needed: infer/fetching.py, infer/windowed.py."""
+    fetched = (unit.across is not None for unit in net.modules() if isinstance(unit, Mixture))
+    return any(fetched) or any(isinstance(unit, WindowedFeedForward) for unit in net.modules())
 
 
 def demand_compiler() -> None:

@@ -86,7 +86,8 @@ class Int8Inputs(Int8):
 
     def product(self, x_RI: Tensor, tokens: int) -> Tensor:
         whole, scale = whole_numbers(x_RI, 127)
-        return (self.sums(whole) * (scale * self.scale)).to(x_RI.dtype)  # of two factors a compiler takes the second for that of outputs
+        found = summed(whole, self.codes)[None] if lone(x_RI, self.codes) else self.sums(whole)
+        return (found * (scale * self.scale)).to(x_RI.dtype)  # of two factors a compiler takes the second for that of outputs
 
     def dense(self) -> Tensor:
         return (self.codes.float() * self.scale[:, None]).to(self.dtype)
