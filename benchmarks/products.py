@@ -38,7 +38,7 @@ def form_of(weight_OI: Tensor, form: str) -> nn.Module:
 @torch.inference_mode()
 def measured(forms: dict[str, nn.Module], inputs: int, rows: int, rounds: int) -> dict[str, float]:
     """Microseconds of the processor for a product of each form."""
-    x, often = torch.randn(rows, inputs).bfloat16(), max(1, 32 // rows)
+    x, often = torch.randn(rows, 1, inputs).bfloat16(), max(1, 32 // rows)
     best = dict.fromkeys(forms, float("inf"))
     for turn in range(rounds + 1):
         for form, unit in forms.items():

@@ -19,7 +19,7 @@ from bloomery.infer.cache import page_bytes
 from bloomery.infer.engines import PLAIN, Native, adapted, open_engine, opened, with_adapters
 from bloomery.infer.guide import Guide
 from bloomery.infer.int4 import Int4
-from bloomery.infer.int8 import Int8, whole_blocks
+from bloomery.infer.int8 import Int8, whole_products
 from bloomery.infer.model import load, sampling
 from bloomery.infer.serving import told
 from bloomery.nn import lora, peft
@@ -285,7 +285,7 @@ def test_a_copy_beside_packed_weights(folders):
     assert packed and all(unit.wide.weight.equal(unit.weight) for unit in packed)
     found = open_engine(folders / "native", native=Native(weights="int8", wide=True))
     packed = [unit for unit in found.model.net.modules() if isinstance(unit, Int8)]
-    assert packed and all((unit.blocks is not None) == whole_blocks() for unit in packed)
+    assert packed and all((unit.blocks is not None) == whole_products() for unit in packed)
     with pytest.raises(BadInput, match="wide: no linear is packed"):
         open_engine(folders / "native", native=Native(wide=True))
 

@@ -4,7 +4,7 @@ from small_codes import rounded
 
 from bloomery.infer import int8
 from bloomery.infer.dense import summed
-from bloomery.infer.int8 import Int8, Int8Inputs, whole_blocks
+from bloomery.infer.int8 import Int8, Int8Inputs, whole_products
 from bloomery.nn.inputs import rounded as rounded_inputs
 from bloomery.nn.packed import Packed
 from bloomery.num.grids import Grid
@@ -60,7 +60,21 @@ def test_blocks_of_codes_give_the_very_numbers_of_the_codes(kind, rows):
     unit = kind(packed, torch.ones(64), torch.bfloat16)
     narrow = unit(x)
     unit.widen()
-    assert (unit.blocks is not None) == whole_blocks() and torch.equal(unit(x), narrow)
+    assert (unit.blocks is not None) == whole_products() and torch.equal(unit(x), narrow)
+
+
+@pytest.mark.parametrize("kind", [Int8, Int8Inputs])
+@pytest.mark.parametrize("rows", [1, 4, 40])
+def test_processors_without_products_of_whole_numbers_take_others(kind, rows, monkeypatch):
+    packed, x = rounded(64, 256, Grid(8, -1)), torch.randn(rows, 1, 256, generator=torch.Generator().manual_seed(5)).bfloat16()
+    want = kind(packed, None, torch.bfloat16)(x).float()
+    monkeypatch.setattr(int8, "whole_products", lambda: False)
+    unit = kind(packed, None, torch.bfloat16)
+    unit.widen()
+    monkeypatch.setattr(torch, "_int_mm", None)
+    found = unit(x).float()
+    assert unit.blocks is None and float((found - want).norm() / want.norm()) < 5e-3
+    assert torch.equal(unit(torch.cat([x, x]))[:rows], unit(x)) or rows < 4
 
 
 def test_what_8_bit_products_cannot_take_says_why():

@@ -4,7 +4,7 @@ from small_codes import rounded
 
 from bloomery.core.errors import BadInput
 from bloomery.infer.int4 import Int4
-from bloomery.infer.int8 import Int8, whole_blocks
+from bloomery.infer.int8 import Int8, whole_products
 from bloomery.infer.weights import pack, stored
 from bloomery.nn.config import Config
 from bloomery.nn.model import Transformer
@@ -22,7 +22,7 @@ def make(dtype=torch.float32, **changes) -> Transformer:
 
 
 def test_copies_for_many_rows_are_counted_and_are_no_linears_of_their_own():
-    for weights, more in (("int8", int(whole_blocks())), ("w8a8", int(whole_blocks()))):
+    for weights, more in (("int8", int(whole_products())), ("w8a8", int(whole_products()))):
         net, wide = make(torch.bfloat16), make(torch.bfloat16)
         small, large = pack(net, weights), pack(wide, weights, wide=True)
         products = sum(unit.codes.numel() for unit in net.modules() if isinstance(unit, Int8))
@@ -79,3 +79,5 @@ def test_words_that_mean_nothing_are_refused():
         pack(make(), "bf16")
     with pytest.raises(BadInput, match="holds no codes"):
         pack(make(), "stored")
+    with pytest.raises(BadInput, match="take fp32 and bfloat16, and the model is in float16"):
+        pack(make(torch.float16), "int8")

@@ -24,13 +24,16 @@ def command(
         bool | None,
         typer.Option(
             "--exact/--no-exact",
-            help="Answers do not depend on company to the last bit (default; with --guess they may); without, a lone one is faster.",
+            help="Answers do not depend on company to the last bit (default; with --guess or experts they may); else a lone one is faster.",
         ),
     ] = None,
     engine: options.Engine = "auto",
     weights: options.Weights = "",
     wide: Annotated[
-        bool, typer.Option(help="Keep a second copy of packed weights for steps of 4 rows and more, which are then faster.")
+        bool,
+        typer.Option(
+            help="Keep a second copy of packed weights, faster in steps of 4 rows and more; compiled ones of 8 bits have it anyway."
+        ),
     ] = False,
     compiled: options.Compile = None,
     guess: options.Guess = "",

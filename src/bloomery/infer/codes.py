@@ -57,7 +57,8 @@ class Codes(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, I) or rows that are nobody's text, (R, I); what comes out has O in the place of I."""
         rows = x.reshape(-1, self.in_features)
-        y = self.product(rows if self.order is None else rows[:, self.order], x.shape[-2] if x.dim() > 1 else 1)
+        y = self.product(rows if self.order is None else rows[:, self.order], x.shape[-2] if x.dim() > 2 else 1)
         y = y if self.bias is None else y + self.bias
         return y.view(*x.shape[:-1], self.out_features)

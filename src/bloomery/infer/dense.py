@@ -29,6 +29,11 @@ class Half(nn.Module):
         """The dense weight (O, I), made anew where it lies in blocks."""
         return self.blocks.to_dense() if self.kept is None else self.kept
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weight, in blocks where it lies so."""
+        return self.kept.nbytes if self.blocks is None else self.blocks.numel() * 2
+
     def plain(self) -> None:
         """The weight as it is, in the place of blocks."""
         if self.blocks is not None:

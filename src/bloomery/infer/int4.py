@@ -84,7 +84,6 @@ class Int4Inputs(Int4):
     def widen(self) -> None:
         """A copy of 8 bits, twice as large."""
         self.wide = Int8Inputs(to_nearest(self.dense(), Grid(8, -1)), None, self.dtype)
-        self.wide.widen()
 
     def narrow(self, x_RI: Tensor, tokens: int) -> Tensor:
         return super().narrow(rounded(x_RI, "int8"), tokens)

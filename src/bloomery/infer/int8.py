@@ -33,13 +33,13 @@ class Int8(Codes):
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__(packed, bias, dtype)
         self.blocks: Tensor | None = None
-        self.constant = False
+        self.constant, self.whole = False, whole_products()
         self.register_buffer("codes", packed.codes_OI.contiguous(), persistent=False)
         self.register_buffer("scale", packed.scale_OG[:, 0].to(dtype), persistent=False)
 
     def widen(self) -> None:
         """Codes once more in blocks, where this processor has such: the very same numbers, in less time."""
-        self.blocks = in_whole_blocks(self.codes) if whole_blocks() else None
+        self.blocks = in_whole_blocks(self.codes) if self.whole else None
 
     def plain(self) -> None:
         """The codes as they are alone, for a compiler, which takes no such blocks."""
@@ -50,7 +50,7 @@ class Int8(Codes):
             return (summed(x_RI, self.codes) * self.scale.float()).to(x_RI.dtype)[None]
         if tokens >= LONG:
             return F.linear(x_RI, self.codes.to(x_RI.dtype)) * self.scale
-        if len(x_RI) < FEW or x_RI.dtype != torch.bfloat16:
+        if len(x_RI) < FEW or x_RI.dtype != torch.bfloat16 or not self.whole:
             return torch.ops.aten._weight_int8pack_mm(x_RI, self.codes, self.scale)
         whole, scale = whole_numbers(x_RI, 127 * 128)
         high = (whole * (1 / 128)).round()
@@ -58,7 +58,9 @@ class Int8(Codes):
         return ((128 * high + low) * (scale * self.scale.float())).to(x_RI.dtype)
 
     def sums(self, whole_RI: Tensor) -> Tensor:
-        """Whole numbers of up to 127 times the codes, in fp32. The sums are exact in whatever order."""
+        """Whole numbers of up to 127 times the codes, in fp32. The sums are exact in whatever order, where this processor has such."""
+        if not self.whole:
+            return F.linear(whole_RI, self.codes.float())
         if self.constant:
             return by_whole_blocks(whole_RI, in_whole_blocks(self.codes))
         if self.blocks is not None and len(whole_RI) > 1:
@@ -107,14 +109,15 @@ def by_whole_blocks(whole_RI: Tensor, blocks: Tensor) -> Tensor:
 
 
 @cache
-def whole_blocks() -> bool:
-    """Whether this processor multiplies by such blocks exactly: older ones overflow in sums of two products, and beyond x86 it is a
-    slow reference."""
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+def whole_products() -> bool:
+    """Whether this processor multiplies whole numbers of 8 bits fast and exactly. Older ones overflow in sums of two products, and where
+    torch takes none of their products for this it goes through a loop that is fifty times as slow."""
+    if not torch.cpu._is_vnni_supported():
         return False
-    most = torch.tensor([[127.0] * 64, [-127.0] * 64]).repeat(HINT, 1)
-    found = by_whole_blocks(most, in_whole_blocks(most.to(torch.int8)))
-    return torch.equal(found, most @ most.T)
+    most = torch.tensor([[127] * 64, [-127] * 64]).repeat(HINT, 1)
+    codes, want = most.to(torch.int8), most @ most.T
+    found = by_whole_blocks(most.float(), in_whole_blocks(codes)), torch._int_mm(codes, codes.T)
+    return all(torch.equal(one.long(), want) for one in found)
 
 
 def whole_numbers(x: Tensor, most: int) -> tuple[Tensor, Tensor]:

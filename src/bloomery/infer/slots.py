@@ -26,7 +26,7 @@ class Slots:
 
     A sequence begins with `open`, its prompt is read through a `Reading`, and `join` takes it into the batch. A step is `begin`, any number
     of networks each with a `Step` of its own, and `end`. With `exact` the numbers of a row are the same to the last bit alone and in
-    company (seen with MKL in fp32; other kernels promise nothing), which costs a lone row up to half its speed. Beginnings are shared
+    company, but for a model with experts, which costs a lone row up to half its speed. Beginnings are shared
     unless a layer sees a window; where all do, pages that no window reaches are given back. `also` are the shapes and types of further
     networks of the same tokens.
     """

@@ -46,7 +46,7 @@ class Report:
     def add(self, unit: nn.Module) -> None:
         kind = KINDS.get(type(unit), "bf16")
         size = sum(t.nbytes for t in (*unit.parameters(), *unit.buffers()))
-        size += sum(2 * one.in_features * one.out_features for one in unit.modules() if isinstance(one, Half))
+        size += sum(one.nbytes for one in unit.modules() if isinstance(one, Half))
         size += sum(one.codes.nbytes for one in unit.modules() if isinstance(one, Int8) and one.blocks is not None)
         self.bytes[kind] = self.bytes.get(kind, 0) + size
         self.count[kind] = self.count.get(kind, 0) + 1
@@ -71,6 +71,8 @@ def pack(
     if weights == "stored" and not stored:
         raise BadInput("weights: stored: this model holds no codes; compress it first, or say int8 or int4")
     dtype, report, stored = net.embed.weight.dtype, Report(), stored or {}
+    if dtype not in (torch.float32, torch.bfloat16):
+        raise BadInput(f"weights: packed products take fp32 and bfloat16, and the model is in {str(dtype).removeprefix('torch.')}")
     for site, unit in sites(net):
         if site.kind not in ("linear", "head"):
             continue
