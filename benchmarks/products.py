@@ -1,4 +1,4 @@
-"""Processor time of one linear by the form of its weights and the rows of a step, beside plain bfloat16.
+"""Processor time of one linear by the form of its weights and the rows of a step (up to 64) or a prompt (more), beside plain bfloat16.
 
     python benchmarks/products.py [--shapes 1536x512,6144x1024] [--rows 1,4,8,16,64,512] [--threads 1] [--rounds 5] [--json]
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bloomery.infer.codes import Codes
 from bloomery.infer.weights import Report, packed_linear
 
+STEP = 64  # rows of a step at most; more are a prompt's
 FORMS = ("bf16", "int8", "int8 wide", "w8a8", "w8a8 wide", "int4", "int4 wide", "w4a8", "w4a8 wide")
 
 
@@ -38,7 +39,7 @@ def form_of(weight_OI: Tensor, form: str) -> nn.Module:
 @torch.inference_mode()
 def measured(forms: dict[str, nn.Module], inputs: int, rows: int, rounds: int) -> dict[str, float]:
     """Microseconds of the processor for a product of each form."""
-    x, often = torch.randn(rows, 1, inputs).bfloat16(), max(1, 32 // rows)
+    x, often = torch.randn(*((rows, 1) if rows <= STEP else (1, rows)), inputs).bfloat16(), max(1, 32 // rows)
     best = dict.fromkeys(forms, float("inf"))
     for turn in range(rounds + 1):
         for form, unit in forms.items():
