@@ -12,6 +12,13 @@ from bloomery.num.grids import Grid
 torch.set_num_threads(1)
 
 
+@pytest.fixture
+def threads(request):
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize(("rows", "tokens"), [(1, 1), (3, 1), (16, 2), (1, 40), (2, 150)])
 @pytest.mark.parametrize("order", [False, True])
 @pytest.mark.parametrize(
@@ -32,8 +39,9 @@ def test_products_on_codes_are_those_of_the_dense_weight(kind, grid, order, rows
     ["fp32", "bf16", "int8", "w8a8", "int4", "int8 wide", "w8a8 wide", "int4 wide", "w4a8", "w4a8 wide", "int8 of fp32", "int4 of fp32"],
 )
 @pytest.mark.parametrize(("outputs", "inputs"), [(1536, 512), (128, 64), (256, 1024)])
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @torch.inference_mode()
-def test_a_row_of_a_step_is_the_same_in_any_company(form, outputs, inputs):
+def test_a_row_of_a_step_is_the_same_in_any_company(form, outputs, inputs, threads):
     """To the last bit, from as many rows on as a step has that hangs on nobody's company."""
     weights, _, more = form.partition(" ")
     dtype = torch.float32 if form.endswith("fp32") else torch.bfloat16
