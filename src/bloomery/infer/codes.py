@@ -22,7 +22,9 @@ def to_nearest(weight_OI: Tensor, grid: Grid) -> Packed:
 
 
 class Codes(nn.Module):
-    """What packed linears of codes share: an order of their inputs and a bias.
+    """What packed linears of codes share: an order of their inputs and a bias. Each kind has `dense`, the weight with its columns in the
+    order of the codes, `widen`, which keeps a second copy for steps of many rows, and `product(x_RI, tokens)`: rows, of which `tokens` are
+    of one text, times the codes, (R, O).
 
     Which product a row of a step goes through must not hang on the other rows. So products differ by the number of rows below FEW alone,
     and beyond it by the length of a text: `tokens` of one sequence, which a step has one of, or a few where it judges guesses.
@@ -43,18 +45,6 @@ class Codes(nn.Module):
         """The dense weight (O, I), made anew."""
         dense = self.dense()
         return dense if self.order is None else torch.empty_like(dense).index_copy_(1, self.order, dense)
-
-    def dense(self) -> Tensor:
-        """The dense weight with its columns in the order of the codes."""
-        raise NotImplementedError
-
-    def widen(self) -> None:
-        """Keeps a second copy for steps of FEW rows and more."""
-        raise NotImplementedError
-
-    def product(self, x_RI: Tensor, tokens: int) -> Tensor:
-        """Rows, of which `tokens` are of one text, times the codes: (R, O)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, I) or rows that are nobody's text, (R, I); what comes out has O in the place of I."""
