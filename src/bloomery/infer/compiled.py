@@ -24,7 +24,7 @@ from bloomery.core.machine import compiler
 from bloomery.infer.cache import FAR, Memory
 from bloomery.infer.dense import Half, Plain, blocked, by_blocks
 from bloomery.infer.hiding import Hide
-from bloomery.infer.int8 import Int8, whole_products
+from bloomery.infer.int8 import Int8
 from bloomery.infer.large_pages import held, in_large_pages
 from bloomery.infer.pages import PAGE, SCRATCH
 from bloomery.infer.slots import Slots
@@ -85,7 +85,7 @@ class Compiled:
         many = _swapped(net, Blocked if blocks else None)
         for unit in many.modules():
             if isinstance(unit, Int8):
-                unit.constant = self.frozen and whole_products()
+                unit.constant = self.frozen
         self._one, self._many = _compiled(_swapped(net, Plain)), _compiled(many)
         self._steady = memory.keys, memory.values, memory.turns, memory.last
 

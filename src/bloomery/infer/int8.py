@@ -42,7 +42,7 @@ class Int8(Codes):
         self.blocks = in_whole_blocks(self.codes) if self.whole else None
 
     def plain(self) -> None:
-        """The codes as they are alone, for a compiler, which takes no such blocks."""
+        """The codes as they are alone, for a compiler, which makes blocks of its own."""
         self.blocks = None
 
     def product(self, x_RI: Tensor, tokens: int) -> Tensor:
